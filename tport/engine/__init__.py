@@ -1,0 +1,1 @@
+"""The engine: everything tport does, below its command line."""

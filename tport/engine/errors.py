@@ -1,0 +1,112 @@
+"""Every error tport raises on purpose, and what each becomes at the two edges.
+
+    TportError                   exit status   HTTP status
+    ├── ConfigError                   2            -      names file:line:column
+    ├── InvalidRequest                2           400     the caller asked for nonsense
+    ├── AccessDenied                  3           403     `reason` is for the audit log only
+    │   └── NotSignedIn               3           401     no session, or one that is over
+    ├── NotFound                      4           404
+    ├── AlreadyExists                 6           409
+    ├── CompareFailed                 6           409     someone wrote first: read again
+    ├── LimitExceeded                 5           429     `retry_after` seconds
+    ├── Unavailable                   5           503     auth or storage can't answer now
+    ├── ConnectionProblem             5           502     nothing of ours arrived: retry is safe
+    └── RemoteProtocolError           5           400     the peer broke a wire protocol
+
+`hint` is what to do next, one sentence, for the person who reads the message; the command
+line prints it as `tport: hint: …`. What we ourselves do wrong is no TportError: it is a
+bug, and ends in a traceback.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class TportError(Exception):
+    exit_code: ClassVar[int] = 1
+    status: ClassVar[int] = 500
+
+    def __init__(self, message: str, *, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class ConfigError(TportError):
+    """What the operator wrote cannot be meant. One error may carry many complaints, a line each."""
+
+    exit_code = 2
+
+    def __init__(self, problem: str, *, where: object = "", hint: str = "") -> None:
+        super().__init__(f"{where}: {problem}" if where else problem, hint=hint)
+
+
+class InvalidRequest(TportError):
+    exit_code = 2
+    status = 400
+
+
+class AccessDenied(TportError):
+    """The caller is known and may not do this.
+
+    `str()` may be shown to the caller. `reason` says which rule decided; it goes to the
+    audit log and no further.
+    """
+
+    exit_code = 3
+    status = 403
+
+    def __init__(self, message: str, *, reason: str = "", hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason or message
+
+
+class NotSignedIn(AccessDenied):
+    """There is no live session: signing in would help."""
+
+    status = 401
+
+
+class NotFound(TportError):
+    exit_code = 4
+    status = 404
+
+
+class AlreadyExists(TportError):
+    exit_code = 6
+    status = 409
+
+
+class CompareFailed(TportError):
+    """The item changed since it was read."""
+
+    exit_code = 6
+    status = 409
+
+
+class LimitExceeded(TportError):
+    exit_code = 5
+    status = 429
+
+    def __init__(self, message: str, *, retry_after: float = 60.0, hint: str = "") -> None:
+        super().__init__(message, hint=hint)
+        self.retry_after = retry_after
+
+
+class Unavailable(TportError):
+    """What must answer first (auth, storage) cannot now. Deny, and say so."""
+
+    exit_code = 5
+    status = 503
+
+
+class ConnectionProblem(TportError):
+    """Nothing of ours arrived, so that trying again, or elsewhere, is safe."""
+
+    exit_code = 5
+    status = 502
+
+
+class RemoteProtocolError(TportError):
+    exit_code = 5
+    status = 400

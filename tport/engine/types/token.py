@@ -1,0 +1,55 @@
+"""Join tokens: with one, a machine enters the cluster."""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+from tport.engine.errors import InvalidRequest
+
+JoinRole = Literal["app"]  # what a token lets its holder become
+
+_JOIN_TOKEN = re.compile(r"([A-Za-z0-9_-]{16,128})(?:\.([0-9a-f]{64}))?")
+
+
+class JoinToken(msgspec.Struct, frozen=True, kw_only=True):
+    """A token as stored: the secret itself is nowhere.
+
+    Attributes:
+        id: SHA-256 hex of the secret.
+        hint: the secret's first characters, so that people can tell tokens apart.
+        app_name: the only application (beside the debug app) its holder may offer; "": any.
+        app_uri: what the maker said the application's URI would be; shown, not enforced.
+        expires: None: never (static tokens of the file).
+        max_uses: 0: any number.
+    """
+
+    id: str
+    hint: str
+    roles: tuple[JoinRole, ...] = ("app",)
+    app_name: str = ""
+    app_uri: str = ""
+    expires: datetime | None = None
+    max_uses: int = 0
+    uses: int = 0
+    created: datetime | None = None
+    created_by: str = ""
+    static: bool = False
+
+
+def split_join_token(token: str) -> tuple[str, str]:
+    """Split `<secret>[.<pin>]` into the secret and the CA pin ("" without one).
+
+    Raises:
+        InvalidRequest: it is no join token; the message never holds the text.
+    """
+    match = _JOIN_TOKEN.fullmatch(token.strip())
+    if match is None:
+        raise InvalidRequest(
+            "this is no join token",
+            hint="a token looks like 3f0c….<pin>; make one with: tport tokens add --type=app",
+        )
+    return match[1], match[2] or ""

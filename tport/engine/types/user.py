@@ -1,0 +1,100 @@
+"""People: who may sign in."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Mapping
+from datetime import datetime
+
+import msgspec
+
+from tport.engine.errors import InvalidRequest
+
+_USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
+_TRAIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
+
+
+class User(msgspec.Struct, frozen=True, kw_only=True):
+    """One person.
+
+    Attributes:
+        name: canonical (`canonical_user_name`): lower case, one spelling per person.
+        roles: names; a name without a role behind it gives nothing.
+        traits: lists of values; `logins` is `{{internal.logins}}`, all are `{{external.…}}`.
+        origin: what proves this person: "local" (a password here).
+        epoch: grows with each change that must end what was granted before.
+        id: random, made with the user: deleted and made again is somebody else.
+    """
+
+    name: str
+    roles: tuple[str, ...]
+    traits: Mapping[str, tuple[str, ...]] = {}
+    origin: str = "local"
+    epoch: int = 1
+    id: str = ""
+    created: datetime | None = None
+    created_by: str = ""
+
+
+class PasswordRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A password's hash (PHC string) and the account's failures: (count, when the last was)."""
+
+    phc: str
+    changed: datetime
+
+
+class FailedLogins(msgspec.Struct, frozen=True, kw_only=True):
+    """Consecutive failures of one account, and until when it is locked for them."""
+
+    count: int
+    locked_until: datetime | None = None
+
+
+class Invite(msgspec.Struct, frozen=True, kw_only=True):
+    """A link with which one person chooses a password, once.
+
+    Attributes:
+        id: SHA-256 hex of the token in the link.
+    """
+
+    id: str
+    user: str
+    user_id: str
+    expires: datetime
+
+
+def canonical_user_name(name: str) -> str:
+    """Return the one spelling of a user's name: NFKC, case folded.
+
+    Raises:
+        InvalidRequest: it has characters that no name has, or too many.
+    """
+    folded = unicodedata.normalize("NFKC", name).casefold()
+    if not _USER_NAME.fullmatch(folded):
+        raise InvalidRequest(
+            f"{name[:80]!r} is no user name (letters a-z, digits and . _ @ + -, at most 128,"
+            " first a letter or digit)"
+        )
+    return folded
+
+
+def check_traits(traits: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[str, ...]]:
+    """Return `traits` when their names and values can be sent and shown.
+
+    Raises:
+        InvalidRequest: naming the trait.
+    """
+    for name, values in traits.items():
+        if not _TRAIT_NAME.fullmatch(name):
+            raise InvalidRequest(f"{name[:80]!r} is no trait name")
+        for value in values:
+            if len(value) > 1024 or not value.isprintable():
+                raise InvalidRequest(f"trait {name!r}: a value is too long or not printable")
+    return traits
+
+
+def user_key(user_id: str) -> str:
+    """Return what agents know a user by who need not learn the name: SHA-256, 32 hex digits."""
+    return hashlib.sha256(b"tport user\0" + user_id.encode()).hexdigest()[:32]
