@@ -1,0 +1,70 @@
+from datetime import timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tport.engine.proto.cookies import (
+    clear_cookie,
+    find_cookie,
+    is_ours,
+    set_cookie,
+    strip_cookies,
+)
+
+NAME = b"__Host-tport_app_0a1b2c3d"
+
+
+def test_a_cookie_is_found_among_others_and_over_several_headers() -> None:
+    assert find_cookie([b"a=1; " + NAME + b"=good;b=2"], NAME) == b"good"
+    assert find_cookie([b"a=1", NAME + b"=good"], NAME) == b"good"
+    assert find_cookie([], NAME) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "rest"),
+    [
+        (b"a=1; OURS=x; b=2", b"a=1; b=2"),
+        (b"OURS=x; b=2", b"b=2"),
+        (b"a=1; OURS=x", b"a=1"),
+        (b"a=1;OURS=x;b=2", b"a=1;b=2"),
+        (b"OURS=x", b""),
+        (b"OURS=x; OURS=y", b""),
+        (b"a=1;; b[]=\xff;OURS", b"a=1;; b[]=\xff"),
+        (b" a = 1 ;\tb", b" a = 1 ;\tb"),
+    ],
+)
+def test_our_cookies_are_taken_out_and_others_left_to_the_byte(header: bytes, rest: bytes) -> None:
+    assert strip_cookies(header.replace(b"OURS", NAME), is_ours) == rest
+
+
+_pair = st.binary().filter(lambda b: b";" not in b and not is_ours(b.partition(b"=")[0]))
+
+
+@given(st.lists(_pair, min_size=1), st.integers(0))
+def test_whatever_the_others_are_only_ours_goes(pairs: list[bytes], place: int) -> None:
+    at = place % (len(pairs) + 1)
+    ours = NAME + b"=x"
+    with_ours = b"; ".join([*pairs[:at], ours, *pairs[at:]])
+
+    rest = strip_cookies(with_ours, is_ours)
+
+    assert NAME not in rest
+    assert rest.lstrip(b" \t") == b"; ".join(pairs).lstrip(b" \t")
+
+
+def test_a_cookie_is_set_as_its_prefix_demands() -> None:
+    assert set_cookie(NAME, b"v", max_age=timedelta(minutes=10)) == (
+        NAME + b"=v; Max-Age=600; Path=/; Secure; HttpOnly; SameSite=Lax"
+    )
+    assert clear_cookie(NAME, same_site="None") == (
+        NAME + b"=; Max-Age=0; Path=/; Secure; HttpOnly; SameSite=None"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(b"tport", b"v"), (NAME, b"v; Domain=x"), (NAME + b"\r\n", b"v")]
+)
+def test_what_would_not_stay_one_cookie_is_never_set(name: bytes, value: bytes) -> None:
+    with pytest.raises(ValueError, match=r"__Host|no name"):
+        set_cookie(name, value)
