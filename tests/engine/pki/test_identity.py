@@ -1,0 +1,176 @@
+from datetime import timedelta
+
+import msgspec
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.certs import CLUSTER, Cluster, der, forge
+from tests.fakes import START
+from tport.engine.errors import AccessDenied, InvalidRequest
+from tport.engine.pki.authority import issue_host_certificate, new_authority
+from tport.engine.pki.identity import identity_extension, identity_of
+from tport.engine.pki.keys import KeyPair, load_private_key, make_key
+from tport.engine.types.identity import Identity, IdentityKind
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Cluster:
+    return Cluster(START)
+
+
+def identify(cluster: Cluster, pair: KeyPair, *kinds: IdentityKind) -> Identity:
+    return identity_of(
+        der(pair), authorities=cluster.authorities, expected_kinds=kinds or ("agent",), now=START
+    )
+
+
+@pytest.mark.parametrize("apps", [None, (), ("grafana", "dumper")])
+def test_a_certificate_says_what_was_put_into_it(
+    cluster: Cluster, apps: tuple[str, ...] | None
+) -> None:
+    identity = Identity(kind="agent", name="h1", cluster=CLUSTER, apps=apps, hostname="böx")
+    key = make_key()
+    chain = issue_host_certificate(
+        cluster.host, load_private_key(key).public_key(), identity, now=START
+    )
+
+    assert identify(cluster, KeyPair(chain=chain, key=key)) == identity
+
+
+def test_authorities_of_two_generations_are_both_believed(cluster: Cluster) -> None:
+    """Their subjects are equal: it is the signature that counts."""
+    successor = new_authority("host", CLUSTER, now=START, generation=2)
+    both = msgspec.structs.replace(
+        cluster.authorities, host=(successor.trusted[0], *cluster.host.trusted)
+    )
+
+    for issuer in (cluster.host, successor):
+        pair = forge(issuer, cluster.identity("agent"), now=START)
+        identity_of(der(pair), authorities=both, expected_kinds=["agent"], now=START)
+
+
+def test_an_authority_that_has_expired_vouches_for_nobody(cluster: Cluster) -> None:
+    pair = forge(cluster.host, cluster.identity("agent"), end=timedelta(days=9999), now=START)
+
+    with pytest.raises(AccessDenied, match="no host authority"):
+        identity_of(
+            der(pair),
+            authorities=cluster.authorities,
+            expected_kinds=["agent"],
+            now=START + timedelta(days=3651),
+        )
+
+
+def test_an_expired_certificate_opens_nothing_but_its_renewal(cluster: Cluster) -> None:
+    expired = forge(cluster.host, cluster.identity("agent"), end=-HOUR / 2, now=START)
+
+    with pytest.raises(AccessDenied, match="expired at 2026-01-01T11:30:00Z"):
+        identify(cluster, expired)
+    for grace, good in ((HOUR, True), (HOUR / 2, False)):
+        try:
+            identity_of(
+                der(expired),
+                authorities=cluster.authorities,
+                expected_kinds=["agent"],
+                now=START,
+                grace=grace,
+            )
+        except AccessDenied:
+            assert not good
+        else:
+            assert good
+
+
+def test_one_critical_extension_too_many_and_a_certificate_is_refused(cluster: Cluster) -> None:
+    """OpenSSL was told to pass over them: somebody must look."""
+    unknown = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.3.4"), b"\x05\x00")
+    pair = forge(cluster.host, cluster.identity("agent"), extra=[(unknown, True)], now=START)
+
+    with pytest.raises(AccessDenied, match=r"critical extensions unknown here \(1\.2\.3\.4\)"):
+        identify(cluster, pair)
+
+
+def test_an_identity_that_is_not_critical_is_refused(cluster: Cluster) -> None:
+    with pytest.raises(AccessDenied, match="not critical"):
+        identify(cluster, forge(cluster.host, cluster.identity("agent"), critical=False, now=START))
+
+
+def test_a_certificate_for_another_purpose_is_refused(cluster: Cluster) -> None:
+    server = forge(
+        cluster.host,
+        cluster.identity("agent"),
+        purposes=[ExtendedKeyUsageOID.SERVER_AUTH],
+        now=START,
+    )
+
+    with pytest.raises(AccessDenied, match="extended key usage"):
+        identify(cluster, server)
+
+
+def test_of_another_cluster_with_the_same_authority_is_still_of_another(cluster: Cluster) -> None:
+    pair = forge(cluster.host, Identity(kind="agent", name="h", cluster="other"), now=START)
+
+    with pytest.raises(AccessDenied, match="of cluster 'other'"):
+        identify(cluster, pair)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"agent",
+        b"\xff",
+        b"[]",
+        b'{"kind":"root","name":"a","cluster":"tport.test"}',
+        b'{"kind":"agent","name":"a"}',
+        b'{"kind":"agent","name":1,"cluster":"tport.test"}',
+        b'{"kind":"agent","name":"a","cluster":"tport.test","apps":"grafana"}',
+        b'{"kind":"agent","name":"a","cluster":"tport.test","only_on_mondays":true}',
+    ],
+)
+def test_an_identity_that_is_not_understood_whole_is_refused(
+    cluster: Cluster, value: bytes
+) -> None:
+    with pytest.raises(AccessDenied, match="can't be read"):
+        identify(cluster, forge(cluster.host, value, now=START))
+
+
+def test_a_certificate_without_an_identity_is_nobodys(cluster: Cluster) -> None:
+    with pytest.raises(AccessDenied, match="holds no tport identity"):
+        identify(cluster, forge(cluster.host, None, now=START))
+
+
+@given(st.binary(max_size=300))
+def test_whatever_else_comes_as_a_certificate_is_refused(data: bytes) -> None:
+    authorities = THEIRS.authorities
+    with pytest.raises(AccessDenied):
+        identity_of(data, authorities=authorities, expected_kinds=["agent"], now=START)
+
+
+@given(st.data())
+def test_a_certificate_changed_in_any_byte_is_refused(data: st.DataObject) -> None:
+    good = bytearray(GOOD)
+    good[data.draw(st.integers(0, len(good) - 1))] ^= data.draw(st.integers(1, 255))
+
+    with pytest.raises(AccessDenied):
+        identity_of(
+            bytes(good),
+            authorities=THEIRS.authorities,
+            expected_kinds=["agent"],
+            now=START,
+        )
+
+
+THEIRS = Cluster(START)  # hypothesis and fixtures don't mix well
+GOOD = der(forge(THEIRS.host, THEIRS.identity("agent"), now=START))
+
+
+@pytest.mark.parametrize("bad", ["", "a\x00b", "a\nb", "a\x7fb", "a\u202eb", "a\u2028b", "x" * 256])
+def test_names_that_could_mislead_a_reader_are_refused(bad: str) -> None:
+    with pytest.raises(InvalidRequest):
+        identity_extension(Identity(kind="agent", name=bad, cluster=CLUSTER))

@@ -1,0 +1,227 @@
+"""Identity ⇄ X.509: what a certificate says of its holder, and whether to believe it.
+
+The identity is JSON in one critical extension of our own, never a delimited string and never
+the subject: `a,role=admin` is a strange name here and no role. Being critical, it makes
+every verifier that doesn't know it refuse the certificate; OpenSSL is one of those, so our own
+contexts tell it to pass over critical extensions it doesn't know (`contexts`), and
+`identity_of`, which runs after each handshake, looks at every one of them.
+
+`identity_of` trusts nothing that the handshake found: it checks the signature of the authority
+again, on the certificate itself. A context that was made wrongly therefore opens nothing.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Final, Literal, Protocol, get_args
+
+import msgspec
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
+
+from tport.engine.errors import AccessDenied, InvalidRequest
+from tport.engine.pki.keys import load_certificate
+from tport.engine.types.identity import Identity, IdentityKind
+
+# An arc that belongs to whoever drew the UUID 01dfd2df-8113-4176-9a37-98c1ffbd890f: ITU-T X.667.
+IDENTITY_OID: Final = x509.ObjectIdentifier("2.25.2491387209082034964978317633796278543")
+MAX_NAME: Final = 255  # characters, for every text in an identity
+MAX_APPS: Final = 256
+_MAX_CERTIFICATE = 64 * 1024  # bytes
+
+_CLIENT, _SERVER = ExtendedKeyUsageOID.CLIENT_AUTH, ExtendedKeyUsageOID.SERVER_AUTH
+KEY_USAGES: Final[Mapping[IdentityKind, Sequence[x509.ObjectIdentifier]]] = {
+    "agent": (_CLIENT,),
+    "proxy": (_SERVER, _CLIENT),  # serves tunnels, and is a client of auth
+    "auth": (_SERVER,),
+    "admin": (_CLIENT,),
+    "user": (_CLIENT,),
+}
+_KNOWN = frozenset(
+    {
+        IDENTITY_OID,
+        ExtensionOID.BASIC_CONSTRAINTS,
+        ExtensionOID.KEY_USAGE,
+        ExtensionOID.EXTENDED_KEY_USAGE,
+    }
+)
+
+
+class Trusted(Protocol):
+    """The public side of the authorities; `api.protocol.Authorities` is one."""
+
+    @property
+    def cluster(self) -> str: ...
+    @property
+    def host(self) -> Sequence[str]:
+        """PEM certificates of the host authority."""
+
+    @property
+    def user(self) -> Sequence[str]:
+        """PEM certificates of the user authority."""
+
+
+class _Strict(Identity, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As read from a certificate: a field we don't know may be a limit we would not keep."""
+
+
+def authority_of(kind: IdentityKind) -> Literal["host", "user"]:
+    """Return which authority vouches for this kind, and no other does."""
+    return "user" if kind == "user" else "host"
+
+
+def identity_extension(identity: Identity) -> x509.UnrecognizedExtension:
+    """Write an identity down for a certificate.
+
+    Raises:
+        InvalidRequest: a name is empty, too long, or holds control characters.
+    """
+    if problem := _problem(identity):
+        raise InvalidRequest(f"no certificate can say this: {problem}")
+    return x509.UnrecognizedExtension(IDENTITY_OID, msgspec.json.encode(identity))
+
+
+def identity_of(
+    certificate: bytes,
+    *,
+    authorities: Trusted,
+    expected_kinds: Collection[IdentityKind],
+    now: datetime,
+    grace: timedelta = timedelta(0),
+) -> Identity:
+    """Return who the peer is, by its certificate (DER), as the handshake delivered it.
+
+    Call it once the handshake is done, before anything the peer says is believed: TLS has
+    then proved that the peer holds the key, and this proves the rest.
+
+    Args:
+        authorities: whom we trust now.
+        expected_kinds: who may come through this door.
+        now: aware.
+        grace: how long ago the certificate may have expired; only renewing a host's
+            certificate gives any.
+
+    Raises:
+        AccessDenied: not issued directly by the right authority, not valid now, for another
+            purpose or cluster, or of another kind; `reason` says which.
+    """
+    cert, identity = _anchored(certificate, authorities, expected_kinds, now)
+    if identity.kind not in expected_kinds:
+        wanted = " or ".join(sorted(expected_kinds))
+        raise _refused(f"it is {_article(identity.kind)}'s, expected {_article(wanted)}'s")
+    if identity.cluster != authorities.cluster:
+        raise _refused(f"it is of cluster {identity.cluster!r}, this is {authorities.cluster!r}")
+    if problem := _problem(identity):
+        raise _refused(problem)
+    _check_profile(cert, identity.kind)
+    if now < cert.not_valid_before_utc:
+        raise _refused(
+            f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on",
+            hint="compare the clocks of both machines",
+        )
+    if now >= cert.not_valid_after_utc + grace:
+        raise _refused(f"it expired at {cert.not_valid_after_utc:%FT%TZ}")
+    return identity
+
+
+def _anchored(
+    certificate: bytes,
+    authorities: Trusted,
+    expected_kinds: Collection[IdentityKind],
+    now: datetime,
+) -> tuple[x509.Certificate, Identity]:
+    """Parse, find the issuer among the authorities, and only then read what the holder is."""
+    if len(certificate) > _MAX_CERTIFICATE:
+        raise _refused("it is too large")
+    try:
+        cert = x509.load_der_x509_certificate(certificate)
+        extension = cert.extensions.get_extension_for_oid(IDENTITY_OID)
+    except x509.ExtensionNotFound:
+        raise _refused("it holds no tport identity") from None
+    except (ValueError, x509.DuplicateExtension):
+        raise _refused("it can't be read") from None
+    issuers = {authority_of(kind) for kind in expected_kinds}
+    issuer = next(
+        (kind for kind in issuers if _issued(cert, getattr(authorities, kind), now)), None
+    )
+    if issuer is None:
+        raise _refused(f"no {' or '.join(sorted(issuers))} authority of this cluster issued it")
+    value = extension.value
+    assert isinstance(value, x509.UnrecognizedExtension)
+    try:
+        strict = msgspec.json.decode(value.value, type=_Strict)
+    except msgspec.DecodeError:  # ValidationError is one
+        raise _refused("its identity can't be read") from None
+    identity = Identity(**{name: getattr(strict, name) for name in Identity.__struct_fields__})
+    if authority_of(identity.kind) != issuer:
+        raise _refused(f"the {issuer} authority does not vouch for {_article(identity.kind)}")
+    return cert, identity
+
+
+def _issued(cert: x509.Certificate, authorities: Sequence[str], now: datetime) -> bool:
+    for pem in authorities:
+        issuer = load_certificate(pem)
+        if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
+            continue
+        try:
+            cert.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            continue
+        return True
+    return False
+
+
+def _check_profile(cert: x509.Certificate, kind: IdentityKind) -> None:
+    """Check that the certificate is a leaf made for this kind, with nothing critical beside."""
+    extensions = cert.extensions
+    unknown = [e.oid.dotted_string for e in extensions if e.critical and e.oid not in _KNOWN]
+    if unknown:
+        raise _refused(f"it holds critical extensions unknown here ({', '.join(unknown)})")
+    if not extensions.get_extension_for_oid(IDENTITY_OID).critical:
+        raise _refused("its identity is not critical")
+    try:
+        basic = extensions.get_extension_for_class(x509.BasicConstraints).value
+        usage = extensions.get_extension_for_class(x509.KeyUsage).value
+        purposes = extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound as error:
+        raise _refused(f"it lacks {error.oid._name}") from None
+    if basic.ca or usage.key_cert_sign:
+        raise _refused("it is an authority's own")
+    if not usage.digital_signature:
+        raise _refused("its key may not sign")
+    if set(purposes) != set(KEY_USAGES[kind]):
+        raise _refused(f"its extended key usage is not {_article(kind)}'s")
+
+
+def _problem(identity: Identity) -> str:
+    """Return what is wrong with the texts of an identity, "" when nothing is."""
+    if identity.apps is not None and len(identity.apps) > MAX_APPS:
+        return f"more than {MAX_APPS} applications"
+    required = {"name": identity.name, "cluster": identity.cluster}
+    for what, text in required.items():
+        if not text:
+            return f"the {what} is empty"
+    for text in (*required.values(), identity.hostname, *(identity.apps or ())):
+        if len(text) > MAX_NAME:
+            return f"a text of {len(text)} characters, at most {MAX_NAME} are allowed"
+        # C…: control, format, surrogate, unassigned. Zl, Zp: line and paragraph separator.
+        if any(
+            unicodedata.category(c)[0] == "C" or unicodedata.category(c) in ("Zl", "Zp")
+            for c in text
+        ):
+            return f"control characters in {text!r}"
+    return ""
+
+
+def _refused(why: str, *, hint: str = "") -> AccessDenied:
+    return AccessDenied(f"certificate refused: {why}", hint=hint)
+
+
+def _article(kinds: str) -> str:
+    return f"an {kinds}" if kinds[0] in "aeiou" else f"a {kinds}"
+
+
+assert KEY_USAGES.keys() == set(get_args(IdentityKind))
