@@ -1,0 +1,368 @@
+"""The SQLite file of a backend: opening it safely, committing groups of writes, reading.
+
+Everything here blocks and is called from threads: `commit` by one at a time, the reads by any
+number, each on a connection of its own.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import sqlite3
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, Final
+
+from tport.engine.errors import TportError, Unavailable
+from tport.engine.storage.backend import Change, Deleted, Expire, Item, Operation, Put, decide
+from tport.engine.storage.mark import Mark, MarkFile, sync_directory
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION: Final = 1
+BUSY_TIMEOUT: Final = 4.0  # s that another process may hold the file; below sqlite.WRITE_DEADLINE
+READERS: Final = 2  # connections for reading; each serves one thread at a time
+WAL_KEPT: Final = 64 * 1024 * 1024  # bytes of log kept on disk after a burst
+
+# Keys are blobs: compared byte by byte, which is the order of the promise.
+SCHEMA: Final = """
+CREATE TABLE items (
+    key BLOB NOT NULL PRIMARY KEY,
+    value BLOB NOT NULL,
+    expires INTEGER,  -- microseconds since 1970, UTC
+    revision INTEGER NOT NULL
+);
+CREATE INDEX items_by_expiry ON items (expires) WHERE expires IS NOT NULL;
+-- One row: the last commit, and the mark of the one before it.
+CREATE TABLE head (revision INTEGER NOT NULL, mark BLOB NOT NULL, previous BLOB NOT NULL);
+INSERT INTO head VALUES (0, randomblob(16), randomblob(16));
+"""
+
+EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+MICROSECOND: Final = timedelta(microseconds=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Operations that are done together or not at all, asked for at `now`."""
+
+    operations: Sequence[Operation | Expire]
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a write: the changes that are durable, one for each operation, or why not.
+
+    Both, if it is durable but can't be acknowledged.
+    """
+
+    changes: list[Change | None] = field(default_factory=list)
+    error: TportError | None = None
+
+
+class Database:
+    """An open database file, ours alone. `readers` are connections for whoever reads."""
+
+    def __init__(self, path: Path) -> None:
+        """Open or create the file, with its lock and its mark beside it.
+
+        Raises:
+            Unavailable: another process has it open, or the disk fails.
+            TportError: it is damaged, behind its mark, no database of ours, or too new for us.
+        """
+        self.path = path
+        self._marks = MarkFile(path.with_name(f"{path.name}.mark"))
+        try:
+            self._lock = _lock(path)
+        except OSError as error:
+            raise Unavailable(f"can't open the database {path}: {error.strerror}") from error
+        try:
+            self._open()
+        except sqlite3.DatabaseError as error:
+            self._release()
+            raise TportError(
+                f"can't open the database {path}: {error}",
+                hint=f"restore {path.name} with {path.name}-wal and {path.name}.mark from a backup",
+            ) from error
+        except OSError as error:
+            self._release()
+            raise Unavailable(f"can't open the database {path}: {error.strerror}") from error
+        except BaseException:
+            self._release()
+            raise
+
+    def commit(self, writes: Sequence[Write]) -> list[Outcome]:
+        """Do all writes in one transaction, so that they share one wait for the disk.
+
+        Each has an outcome of its own: what one may not do never touches another. That takes
+        no savepoint, since a write is judged whole before its first row is touched. Only a
+        failure of the database itself befalls them all.
+        """
+        connection = self._writer
+        outcomes: list[Outcome] = []
+        try:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")  # it failed last time, when the disk did
+            connection.execute("BEGIN IMMEDIATE")
+            first, token, _ = _read_head(connection)
+            if (
+                token != self._acknowledged.token
+            ):  # its mark failed: no step beyond before it is made
+                self._acknowledge(Mark(first, token))
+            revision = first
+            for write in writes:
+                try:
+                    changes = _judge(connection, write, revision + 1)
+                except TportError as error:
+                    outcomes.append(Outcome(error=error))
+                    continue
+                if any(changes):
+                    revision += 1
+                    _apply(connection, changes)
+                outcomes.append(Outcome(changes))
+            if revision == first:
+                connection.execute("ROLLBACK")
+                return outcomes
+            mark = Mark(revision, os.urandom(16))
+            connection.execute(
+                "UPDATE head SET revision = ?, mark = ?, previous = mark", (revision, mark.token)
+            )
+            connection.execute("COMMIT")
+        except (sqlite3.DatabaseError, OSError) as error:
+            with suppress(sqlite3.DatabaseError):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
+            logger.warning("storage: no write to %s: %s", self.path, error)
+            return [Outcome(error=explain(error)) for _ in writes]
+        try:
+            self._acknowledge(mark)
+        except OSError as error:
+            logger.warning("storage: can't write %s: %s", self._marks.path, error)
+            return [
+                Outcome(outcome.changes, outcome.error or explain(error)) for outcome in outcomes
+            ]
+        return outcomes
+
+    def close(self) -> None:
+        """Fold the log into the file and let go of it."""
+        for reader in self.readers:
+            reader.close()
+        self._writer.close()
+        self._release()
+
+    def _open(self) -> None:
+        # Look first through a connection that can't write: one that can would on closing fold
+        # what is left of a damaged log into the file, and end any hope of mending it.
+        with closing(_connect(self.path, "ro")) as reader:
+            is_new = _check_sound(reader, self.path)
+            revision, token, previous = (0, b"", b"") if is_new else _read_head(reader)
+        self._check_mark(revision, {token, previous})
+
+        self._writer = _connect(self.path, "rw")
+        try:
+            [mode] = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
+            if mode != "wal":
+                raise TportError(
+                    f"can't keep a write-ahead log for {self.path}",
+                    hint="the data directory must be on a local disk",
+                )
+            self._writer.execute("PRAGMA synchronous = FULL")
+            self._writer.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
+            if is_new:
+                self._writer.executescript(
+                    f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
+                )
+                sync_directory(self.path.parent)
+            revision, token, _ = _read_head(self._writer)
+            self._acknowledge(Mark(revision, token))
+            self.readers = [_connect(self.path, "ro") for _ in range(READERS)]
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def _check_mark(self, revision: int, tokens: set[bytes]) -> None:
+        mark = self._marks.read()
+        if mark is None:
+            if revision:
+                logger.warning(
+                    "storage: %s is missing; %s is trusted as it is, at revision %d",
+                    *(self._marks.path, self.path, revision),
+                )
+        # The commit before the last is good too: killed between commit and acknowledgement.
+        elif mark.token not in tokens:
+            raise TportError(
+                f"the database {self.path} isn't as it was last written: it ends at revision"
+                f" {revision}, acknowledged was revision {mark.revision}. Its log"
+                f" {self.path.name}-wal was lost or damaged, or an old copy of a file took its place",
+                hint=f"put the newest copy of {self.path.name} back together with its -wal and"
+                f" .mark; or, to go on with what is left, delete {self._marks.path}, start again,"
+                " and remove the sessions and join tokens, since some may have been revoked",
+            )
+
+    def _acknowledge(self, mark: Mark) -> None:
+        self._marks.write(mark)
+        self._acknowledged = mark
+
+    def _release(self) -> None:
+        self._marks.close()
+        os.close(self._lock)
+
+
+def get(connection: sqlite3.Connection, key: str) -> Item | None:
+    """Return the item stored at `key`, expired or not."""
+    row = connection.execute(
+        "SELECT key, value, expires, revision FROM items WHERE key = ?", (key.encode(),)
+    ).fetchone()
+    return None if row is None else _item(row)
+
+
+def get_range(
+    connection: sqlite3.Connection, prefix: str, now: datetime, limit: int | None
+) -> list[Item]:
+    """Return the live items under `prefix`, in key order."""
+    first = prefix.encode()
+    rows = connection.execute(
+        "SELECT key, value, expires, revision FROM items WHERE key >= ? AND key < ?"
+        " AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?",
+        # UTF-8 never ends in 0xff, so that its last byte can always be raised by one.
+        (
+            first,
+            first[:-1] + bytes([first[-1] + 1]),
+            _microseconds(now),
+            -1 if limit is None else limit,
+        ),
+    )
+    return [_item(row) for row in rows]
+
+
+def expired_keys(connection: sqlite3.Connection, now: datetime, limit: int) -> list[str]:
+    """Return keys whose items expired, the longest expired first."""
+    rows = connection.execute(
+        "SELECT key FROM items WHERE expires <= ? ORDER BY expires LIMIT ?",
+        (_microseconds(now), limit),
+    )
+    return [key.decode() for (key,) in rows]
+
+
+def explain(error: sqlite3.DatabaseError | OSError) -> Unavailable:
+    """Say in words for anyone, without paths, why storage can't answer."""
+    if isinstance(error, OSError):
+        return Unavailable(f"storage can't be written: {error.strerror}")
+    match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the low byte is the primary code
+        case sqlite3.SQLITE_FULL:
+            words, hint = "storage is full", "free space where the data directory is"
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            words, hint = "storage is held by another program", "close what has the database open"
+        case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
+            words, hint = "storage can't be written", "see who owns the data directory"
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB:
+            words, hint = "storage is damaged", "stop, and restore the database from a backup"
+        case sqlite3.SQLITE_IOERR:
+            words, hint = "the disk of the storage fails", "see the system's log"
+        case _:
+            words, hint = "storage can't answer now", "see the log"
+    return Unavailable(words, hint=hint)
+
+
+def _lock(path: Path) -> int:
+    """Create what is missing, for its owner only, and return the lock, held."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    lock = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.read(lock, 32).decode("ascii", "replace").strip()
+            raise Unavailable(
+                f"the database {path} is in use by process {holder or 'unknown'}",
+                hint="stop that process first: a database serves one auth service",
+            ) from None
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+        # SQLite would make the file readable by all, and gives -wal and -shm the file's mode.
+        # Closing this descriptor is safe only now: it drops any lock SQLite has in the process.
+        os.close(os.open(path, flags, 0o600))
+        for file in (path, path.with_name(f"{path.name}-wal"), path.with_name(f"{path.name}-shm")):
+            with suppress(FileNotFoundError):
+                file.chmod(0o600)
+    except BaseException:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=BUSY_TIMEOUT,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:
+    """Return whether the database is new; raise TportError if it isn't one of ours, and whole."""
+    [version] = connection.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise TportError(
+            f"the database {path} has format {version}, this version of tport knows"
+            f" {SCHEMA_VERSION}",
+            hint="start the version of tport that wrote it, or a newer one",
+        )
+    [result] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    if result != "ok":
+        raise TportError(
+            f"the database {path} is damaged: {result}",
+            hint="restore it from a backup, with its -wal and .mark",
+        )
+    if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
+        raise TportError(f"the database {path} belongs to another program")
+    return bool(version == 0)
+
+
+def _read_head(connection: sqlite3.Connection) -> tuple[int, bytes, bytes]:
+    revision, mark, previous = connection.execute(
+        "SELECT revision, mark, previous FROM head"
+    ).fetchone()
+    return revision, mark, previous
+
+
+def _judge(connection: sqlite3.Connection, write: Write, revision: int) -> list[Change | None]:
+    return [
+        decide(operation, get(connection, operation.key), revision=revision, now=write.now)
+        for operation in write.operations
+    ]
+
+
+def _apply(connection: sqlite3.Connection, changes: Sequence[Change | None]) -> None:
+    for change in changes:
+        match change:
+            case Put(item):
+                expires = None if item.expires is None else _microseconds(item.expires)
+                connection.execute(
+                    "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)",
+                    (item.key.encode(), item.value, expires, item.revision),
+                )
+            case Deleted(key):
+                connection.execute("DELETE FROM items WHERE key = ?", (key.encode(),))
+
+
+def _item(row: Any) -> Item:
+    key, value, expires, revision = row
+    return Item(
+        key.decode(),
+        value,
+        None if expires is None else EPOCH + expires * MICROSECOND,
+        revision,
+    )
+
+
+def _microseconds(time: datetime) -> int:
+    return (time - EPOCH) // MICROSECOND

@@ -1,0 +1,191 @@
+"""The default backend: one SQLite file, whose acknowledged writes survive a crash.
+
+One task owns all writing. What was queued while it waited for the disk becomes its next
+transaction, so that the cost of one `fsync` is shared by all who write at the time.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+import trio
+
+from tport.engine.errors import NotFound, Unavailable
+from tport.engine.storage.backend import (
+    BATCH_LIMIT,
+    Backend,
+    Change,
+    Expire,
+    Item,
+    Operation,
+    Put,
+    check_batch,
+    check_key,
+    keep_sweeping,
+)
+from tport.engine.storage.database import (
+    Database,
+    Outcome,
+    Write,
+    expired_keys,
+    explain,
+    get,
+    get_range,
+)
+from tport.engine.storage.watch import Watchers
+
+T = TypeVar("T")
+
+QUEUE: Final = 256  # writes that wait for their group; further callers wait to get in
+GROUP: Final = 256  # writes in one transaction
+WRITE_DEADLINE: Final = 5.0  # s from asking to Unavailable
+SWEEP_LIMIT: Final = 1024  # items one sweep deletes; the next goes on
+
+
+@asynccontextmanager
+async def open_sqlite_backend(
+    path: Path, clock: Callable[[], datetime]
+) -> AsyncIterator[SqliteBackend]:
+    """Open the database at `path`, or create it, for this process alone.
+
+    Beside it lie `-wal` and `-shm` (SQLite's), `.lock` (who has it open) and `.mark` (the last
+    acknowledged write; see `mark.py`). The directory must be on a local disk.
+
+    Args:
+        clock: returns the aware time against which expiry is judged.
+
+    Raises:
+        Unavailable: another process has it open.
+        TportError: it is damaged, or lost writes that were acknowledged, or is too new; the
+            message says what to do. Nothing was changed.
+    """
+    database = await trio.to_thread.run_sync(Database, path)
+    try:
+        backend = SqliteBackend(database, clock)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(backend.keep_writing)
+            nursery.start_soon(keep_sweeping, backend)
+            try:
+                yield backend
+            finally:
+                backend.close()
+                nursery.cancel_scope.cancel()
+    finally:
+        with trio.CancelScope(shield=True):  # short: folds a log of a few MB into the file
+            await trio.to_thread.run_sync(database.close)
+
+
+@dataclass(eq=False, slots=True)
+class _Pending:
+    """A write on its way, and its caller, as long as there is one."""
+
+    write: Write
+    is_wanted: bool = True
+    outcome: Outcome | None = None
+    done: trio.Event = field(default_factory=trio.Event)
+
+
+class SqliteBackend(Backend):
+    """A database file behind the promise of `Backend`. `open_sqlite_backend` makes and runs it.
+
+    A write that isn't done within WRITE_DEADLINE raises Unavailable; one that was still queued
+    then is never done. Time is real here: threads know no mock clock.
+    """
+
+    def __init__(self, database: Database, clock: Callable[[], datetime]) -> None:
+        self._database = database
+        self._connections = database.readers
+        self._clock = clock
+        self._watchers = Watchers()
+        self._send, self._receive = trio.open_memory_channel[_Pending](QUEUE)
+        self._readers = trio.CapacityLimiter(len(self._connections))
+        self._writer = trio.CapacityLimiter(1)
+
+    async def get(self, key: str) -> Item:
+        check_key(key)
+        item = await self._read(lambda connection: get(connection, key))
+        if item is None or not item.is_live(self._clock()):
+            raise NotFound(f"nothing is at {key}")
+        return item
+
+    async def range(self, prefix: str, *, limit: int | None = None) -> list[Item]:
+        check_key(prefix)
+        now = self._clock()
+        return await self._read(lambda connection: get_range(connection, prefix, now, limit))
+
+    async def batch(self, operations: Sequence[Operation]) -> list[Item | None]:
+        check_batch(operations)
+        changes = await self._apply(operations)
+        return [change.item if isinstance(change, Put) else None for change in changes]
+
+    def watch(self, prefix: str) -> AbstractAsyncContextManager[trio.abc.ReceiveChannel[Change]]:
+        return self._watchers.watch(prefix)
+
+    async def sweep(self) -> int:
+        now = self._clock()
+        keys = await self._read(lambda connection: expired_keys(connection, now, SWEEP_LIMIT))
+        swept = 0
+        for start in range(0, len(keys), BATCH_LIMIT):
+            changes = await self._apply([Expire(key) for key in keys[start : start + BATCH_LIMIT]])
+            swept += sum(change is not None for change in changes)
+        return swept
+
+    async def keep_writing(self) -> NoReturn:
+        """Take what is queued, commit it in a thread, tell watchers and callers; until cancelled."""
+        while True:
+            group = [await self._receive.receive()]
+            while len(group) < GROUP:
+                try:
+                    group.append(self._receive.receive_nowait())
+                except trio.WouldBlock:
+                    break
+            group = [pending for pending in group if pending.is_wanted]
+            if not group:
+                continue
+            writes = [pending.write for pending in group]
+            outcomes = await trio.to_thread.run_sync(
+                self._database.commit, writes, limiter=self._writer
+            )
+            for pending, outcome in zip(group, outcomes, strict=True):
+                self._watchers.publish(outcome.changes)
+                pending.outcome = outcome
+                pending.done.set()
+
+    def close(self) -> None:
+        self._watchers.close()
+
+    async def _apply(self, operations: Sequence[Operation | Expire]) -> list[Change | None]:
+        pending = _Pending(Write(tuple(operations), self._clock()))
+        try:
+            with trio.move_on_after(WRITE_DEADLINE):
+                await self._send.send(pending)
+                await pending.done.wait()
+        finally:
+            pending.is_wanted = False  # nobody is there to hear of it: don't begin it
+        if pending.outcome is None:
+            raise Unavailable(
+                f"storage didn't confirm a write within {WRITE_DEADLINE:.0f} s",
+                hint="see whether the disk of the data directory is slow or full",
+            )
+        if pending.outcome.error is not None:
+            raise pending.outcome.error
+        return pending.outcome.changes
+
+    async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
+        def read() -> T:
+            connection = self._connections.pop()  # the limiter leaves one for each of us
+            try:
+                return query(connection)
+            finally:
+                self._connections.append(connection)
+
+        try:
+            return await trio.to_thread.run_sync(read, limiter=self._readers)
+        except sqlite3.DatabaseError as error:
+            raise explain(error) from error
