@@ -1,0 +1,48 @@
+"""What is told to a person, or a program, whose request for an application got no answer."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+import msgspec
+
+Place = Literal["you", "proxy", "agent", "app"]  # the stations of a request, in order
+
+
+class Failure(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that failed on its way.
+
+    Attributes:
+        status: 502, 503 or 504.
+        hop: the first station that did not do its part; those before it did.
+        error: one word for programs, such as `connection-refused`.
+        cause: what happened, a plain sentence without its full stop.
+        advice: what to do next, sentences; "": nothing better than trying again.
+        app: the application's name.
+        host: its public host.
+        agent: what the agent's machine calls itself; "" when none was reached.
+        since: when it began; None: not known.
+        request_id: what to look for in logs.
+        repeatable: asking again by a click is the same request (a GET or HEAD).
+    """
+
+    status: int
+    hop: Place
+    error: str
+    cause: str
+    request_id: str
+    app: str
+    host: str
+    advice: str = ""
+    agent: str = ""
+    since: datetime | None = None
+    repeatable: bool = True
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """A whole answer, ready to send: header names are lower case, Content-Length is absent."""
+
+    status: int
+    headers: tuple[tuple[str, str], ...]
+    body: bytes

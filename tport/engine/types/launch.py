@@ -1,0 +1,66 @@
+"""Opening an application: what the proxy and the web pages tell each other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+import msgspec
+
+MAX_PATH: Final = 2048  # characters of an application's path that survive signing in
+
+# Why the round before this one ended without a session; "" when nothing is known.
+RoundCause = Literal["", "no-state-cookie", "code-refused", "no-session-cookie", "clock"]
+
+
+class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sealed launch state says: somebody came to an application without a session.
+
+    The seal proves that this cluster's proxy wrote it, not that `app_host` is registered:
+    anyone may send any Host. Nothing is redirected there before auth made a code for it.
+
+    Attributes:
+        state_id: the secret of the attempt; its SHA-256 binds the code, the browser's state
+            cookie proves it.
+        app_host: the host that was asked for, lower case, no port.
+        raw_path: path and query as they came, percent-encoding untouched.
+        expired: sealed longer ago than LAUNCH_STATE_TTL: the state cookie is gone, so that
+            the attempt must start again at the application.
+        cause: why the round before failed, for the page that explains a loop.
+    """
+
+    state_id: str
+    app_host: str
+    raw_path: str = "/"
+    expired: bool = False
+    cause: RoundCause = ""
+
+
+class AppTile(msgspec.Struct, frozen=True, kw_only=True):
+    """An application as the Applications page shows it.
+
+    Attributes:
+        url: its public address, `https://host[:port]/`.
+        labels: of all agents that offer it, as they are now.
+        up: at least one agent offers it now.
+    """
+
+    name: str
+    url: str
+    description: str = ""
+    labels: Mapping[str, str] = {}
+    up: bool = True
+
+
+def own_path(raw: str, *, limit: int = MAX_PATH, default: str = "/") -> str:
+    """Return `raw` when, behind an origin or alone in Location, it stays on that origin.
+
+    Else `default`. One slash first and no second; only visible ASCII; no backslash, since
+    browsers read it as a slash; at most `limit` characters. Not judged by `urlsplit`, which
+    strips what browsers strip and takes a slash and a backslash for a path.
+    """
+    if not raw.startswith("/") or raw.startswith("//") or len(raw) > limit:
+        return default
+    if any(not "!" <= character <= "~" or character == "\\" for character in raw):
+        return default
+    return raw
