@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+
+from tport.engine.api.protocol import Authorities, InviteInfo, LaunchCode, SignedIn
+from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
+from tport.engine.types.app import AppServer
+from tport.engine.types.session import WebSession, session_id
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 
@@ -15,3 +21,108 @@ class WallClock:
 
     def __call__(self) -> datetime:
         return self.now
+
+
+class FakeAuth:
+    """What the web pages ask of auth, in memory: users by password, invites by token.
+
+    `failure`, when set, is what every call raises. `calls` names what changed something.
+    """
+
+    cluster = "main"
+
+    def __init__(self, clock: WallClock) -> None:
+        self.clock = clock
+        self.passwords = {"alice": "right horse battery staple"}
+        self.invites = {"invite-token-of-bob-0001": "bob"}
+        self.sessions: dict[str, WebSession] = {}
+        self.hosts: set[str] = {"grafana.proxy.test"}
+        self.servers: tuple[AppServer, ...] = ()
+        self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
+        self.rounds = 0
+        self.launched: list[tuple[str, str, str]] = []
+        self.calls: list[str] = []
+        self.failure: Exception | None = None
+
+    def _check(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    def _session(self, user: str, remote: str, user_agent: str) -> SignedIn:
+        secret = f"secret-{user}-{len(self.sessions)}"
+        session = WebSession(
+            id=session_id(secret),
+            user=user,
+            user_id=f"id-{user}",
+            epoch=1,
+            cluster=self.cluster,
+            created=self.clock(),
+            expires=self.clock() + timedelta(hours=12),
+            remote=remote,
+            user_agent=user_agent,
+        )
+        self.sessions[session.id] = session
+        return SignedIn(secret=secret, session=session)
+
+    async def sign_in(
+        self, *, username: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        self._check()
+        self.calls.append("sign_in")
+        if self.passwords.get(username) != password:
+            raise AccessDenied("access denied", reason="whatever it was")
+        return self._session(username, remote, user_agent)
+
+    async def web_session(self, *, id: str) -> WebSession:
+        self._check()
+        session = self.sessions.get(id)
+        if session is None or session.expires <= self.clock():
+            raise NotSignedIn("no session")
+        return session
+
+    async def sign_out(self, *, id: str) -> None:
+        self._check()
+        self.calls.append("sign_out")
+        self.sessions.pop(id, None)
+
+    async def invite(self, *, token: str) -> InviteInfo:
+        self._check()
+        if token not in self.invites:
+            raise NotFound("no such invite")
+        return InviteInfo(
+            user=self.invites[token], expires=self.clock() + timedelta(hours=1), password_min=15
+        )
+
+    async def accept_invite(
+        self, *, token: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        info = await self.invite(token=token)
+        if len(password) < info.password_min:
+            raise InvalidRequest(f"the password needs at least {info.password_min} characters")
+        self.calls.append("accept_invite")
+        del self.invites[token]
+        self.passwords[info.user] = password
+        return self._session(info.user, remote, user_agent)
+
+    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
+        self._check()
+        self.calls.append("launch")
+        if host not in self.hosts:
+            raise AccessDenied("no such application", reason="whatever it was")
+        self.rounds += 1
+        self.launched.append((web_session, host, state))
+        return LaunchCode(code=f"code-{self.rounds}", host=host, rounds=self.rounds)
+
+    async def authorities(self) -> Authorities:
+        self._check()
+        return Authorities(
+            cluster=self.cluster,
+            host=("host pem",),
+            web=("web pem",),
+            user=("user pem",),
+            jwks=self.jwks,
+        )
+
+    async def list_app_servers(self) -> tuple[AppServer, ...]:
+        self._check()
+        return self.servers

@@ -1,0 +1,1 @@
+"""The web pages: signing in, invites, applications, and what is said when something fails."""

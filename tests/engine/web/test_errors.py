@@ -1,0 +1,234 @@
+"""What people and programs are told when something fails."""
+
+import base64
+import hashlib
+import json
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fakes import START
+from tport.engine.types.failure import Failure, Page, Place
+from tport.engine.web.errors import ErrorPages, wants_html
+
+PAGES = ErrorPages(cluster="main", public_addr="proxy.test:3080")
+
+
+def failure(hop: Place = "app", *, agent: str = "host-7", repeatable: bool = True) -> Failure:
+    return Failure(
+        status=502,
+        hop=hop,
+        error="connection-refused",
+        cause="Nothing listens at port 3000 of the agent's machine",
+        advice="Start it there.",
+        request_id="req-1",
+        app="grafana",
+        host="grafana.proxy.test",
+        agent=agent,
+        since=START - timedelta(minutes=4),
+        repeatable=repeatable,
+    )
+
+
+def every_page() -> list[Page]:
+    return [
+        PAGES.failure(failure(), html=True, now=START),
+        PAGES.not_signed_in(html=True, login_url="https://proxy.test:3080/x", reason="no-session"),
+        PAGES.not_sent(host="grafana.proxy.test", login_url="https://proxy.test:3080/x"),
+        PAGES.framed(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/"),
+        PAGES.denied(html=True, user="alice", host="grafana.proxy.test"),
+        PAGES.looping(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/", cause=""),
+        PAGES.not_found(html=True),
+        PAGES.misdirected(html=True, host="other.test"),
+        PAGES.head_too_large(html=True, host="grafana.proxy.test"),
+        PAGES.unavailable(html=True),
+        PAGES.too_many(html=True, retry_after=9.5),
+        PAGES.broken(html=True),
+    ]
+
+
+def states(page: Page) -> list[str]:
+    return re.findall(r'<li class="(ok|failed|unknown)">', page.body.decode())
+
+
+@pytest.mark.parametrize(
+    ("hop", "expected"),
+    [
+        ("you", ["failed", "unknown", "unknown", "unknown"]),
+        ("proxy", ["ok", "failed", "unknown", "unknown"]),
+        ("agent", ["ok", "ok", "failed", "unknown"]),
+        ("app", ["ok", "ok", "ok", "failed"]),
+    ],
+)
+def test_the_station_that_failed_is_red_those_before_it_green(
+    hop: Place, expected: list[str]
+) -> None:
+    assert states(PAGES.failure(failure(hop), html=True, now=START)) == expected
+
+
+def test_a_failure_tells_cause_since_when_request_id_and_what_to_do() -> None:
+    text = unescape(PAGES.failure(failure(), html=True, now=START).body.decode())
+
+    for part in (
+        "grafana did not answer",
+        "Nothing listens at port 3000 of the agent's machine.",
+        "11:56:00 UTC, 4 minutes ago",
+        "req-1",
+        "Start it there.",
+        "host-7",
+        "Try again",
+    ):
+        assert part in text
+
+
+def test_a_missing_agent_is_called_missing() -> None:
+    page = PAGES.failure(failure("agent", agent=""), html=True, now=START)
+
+    assert b"none connected" in page.body
+
+
+def test_what_was_sent_by_a_form_is_not_offered_again() -> None:
+    page = PAGES.failure(failure(repeatable=False), html=True, now=START)
+
+    assert b"Try again" not in page.body
+
+
+def test_programs_get_the_same_in_json() -> None:
+    page = PAGES.failure(failure(), html=False, now=START)
+
+    assert dict(page.headers)["content-type"] == "application/json"
+    assert page.status == 502
+    assert json.loads(page.body) == {
+        "error": "connection-refused",
+        "message": "Nothing listens at port 3000 of the agent's machine",
+        "hop": "app",
+        "cause": "Nothing listens at port 3000 of the agent's machine",
+        "since": "2026-01-01T11:56:00+00:00",
+        "advice": "Start it there.",
+        "app": "grafana",
+        "host": "grafana.proxy.test",
+        "request_id": "req-1",
+    }
+
+
+@pytest.mark.parametrize(
+    ("ago", "words"),
+    [
+        (timedelta(seconds=-5), "12:00:05 UTC, 0 s ago"),
+        (timedelta(seconds=59), "11:59:01 UTC, 59 s ago"),
+        (timedelta(minutes=1), "11:59:00 UTC, 1 minute ago"),
+        (timedelta(hours=2), "10:00:00 UTC, 2 hours ago"),
+        (timedelta(days=3), "2025-12-29 12:00 UTC, 3 days ago"),
+    ],
+)
+def test_since_is_a_time_and_how_long_ago_that_is(ago: timedelta, words: str) -> None:
+    told = Failure(
+        status=502,
+        hop="app",
+        error="x",
+        cause="x",
+        request_id="1",
+        app="a",
+        host="h",
+        since=START - ago,
+    )
+
+    assert words in PAGES.failure(told, html=True, now=START).body.decode()
+
+
+def test_a_program_without_a_session_learns_where_to_sign_in() -> None:
+    page = PAGES.not_signed_in(
+        html=False, login_url="https://proxy.test:3080/web/launch?state=x", reason="session-over"
+    )
+
+    assert page.status == 401
+    assert dict(page.headers)["www-authenticate"] == 'Bearer realm="proxy.test"'
+    answer = json.loads(page.body)
+    assert answer["login_url"] == "https://proxy.test:3080/web/launch?state=x"
+    assert answer["reason"] == "session-over"
+
+
+def test_a_form_that_was_stopped_is_called_not_sent_and_keeps_its_tab() -> None:
+    text = PAGES.not_sent(host="grafana.proxy.test", login_url="https://proxy.test/x").body.decode()
+
+    assert "Not sent: sign in and try again" in text
+    assert 'href="https://proxy.test/x" target="_blank" rel="noopener"' in text
+
+
+def test_a_page_in_a_frame_may_be_framed_and_leads_out_of_it() -> None:
+    page = PAGES.framed(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/")
+
+    headers = dict(page.headers)
+    assert page.status == 401
+    assert "x-frame-options" not in headers
+    assert "frame-ancestors" not in headers["content-security-policy"]
+    assert b'href="https://grafana.proxy.test:3080/" target="_top"' in page.body
+
+
+def test_every_page_stands_alone_with_its_style_allowed_by_hash() -> None:
+    for page in every_page():
+        text = page.body.decode()
+        [style] = re.findall(r"<style>(.*?)</style>", text, flags=re.DOTALL)
+        digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+        csp = dict(page.headers)["content-security-policy"]
+        assert f"style-src 'sha256-{digest}';" in csp
+        assert "unsafe" not in csp
+        assert "<script" not in text
+        assert not re.search(r'(src|href)="/', text)  # nothing of the host it appears on
+
+
+def test_every_page_has_a_language_a_title_one_heading_and_something_to_do() -> None:
+    for page in every_page():
+        text = page.body.decode()
+        assert '<html lang="en">' in text
+        assert re.search(r"<title>.+ · main</title>", text)
+        assert text.count("<h1>") == 1
+        assert text.count("<main") == 1
+        assert 'class="button"' in text
+
+
+def test_no_page_is_kept_by_a_cache() -> None:
+    for page in every_page():
+        assert dict(page.headers)["cache-control"] == "no-store"
+
+
+def test_who_must_wait_is_told_how_long() -> None:
+    page = PAGES.too_many(html=False, retry_after=9.5)
+
+    assert page.status == 429
+    assert dict(page.headers)["retry-after"] == "10"
+
+
+@pytest.mark.parametrize(
+    ("headers", "page"),
+    [
+        ({"sec-fetch-dest": "document", "accept": "*/*"}, True),
+        ({"sec-fetch-dest": "iframe"}, True),
+        ({"sec-fetch-dest": "empty", "accept": "text/html"}, False),
+        ({"sec-fetch-dest": "image", "accept": "text/html"}, False),
+        ({"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}, True),
+        ({"accept": "application/json, text/html;q=0.5"}, True),
+        ({"accept": "Text/HTML"}, True),
+        ({"accept": "application/json, text/html;q=0"}, False),
+        ({"accept": "text/html; q=0.0"}, False),
+        ({"accept": "*/*"}, False),
+        ({"accept": "application/json"}, False),
+        ({"accept": "text/html-ish"}, False),
+        ({}, False),
+    ],
+)
+def test_a_page_goes_to_who_would_show_it(headers: dict[str, str], page: bool) -> None:
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+
+    assert wants_html(raw) is page
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"accept", b"sec-fetch-dest", b"x"]), st.binary())),
+)
+def test_no_header_however_odd_keeps_us_from_answering(headers: list[tuple[bytes, bytes]]) -> None:
+    assert wants_html(headers) in (True, False)

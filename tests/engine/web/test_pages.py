@@ -1,0 +1,175 @@
+"""The Applications page, and what the proxy's host tells anybody."""
+
+import pytest
+
+from tests.engine.web.browser import APPS, Browser
+from tests.fakes import FakeAuth
+from tport import __version__
+from tport.engine.errors import Unavailable
+from tport.engine.types.app import App, AppServer
+from tport.engine.types.launch import AppTile
+from tport.engine.web.assets import ASSETS, SCRIPT, STYLE
+from tport.engine.web.pages import make_tile
+
+GRAFANA = AppTile(
+    name="grafana",
+    url="https://grafana.proxy.test:3080/",
+    description="Dashboards",
+    labels={"env": "prod", "team": "Platform"},
+)
+JIRA = AppTile(name="jira", url="https://jira.example.com:3080/", labels={"env": "dev"}, up=False)
+
+
+async def test_each_application_is_one_click_away(browser: Browser) -> None:
+    await browser.sign_in()
+    browser.directory.tiles = [GRAFANA, JIRA]
+
+    page = (await browser.get(APPS)).text
+
+    assert '<a href="https://grafana.proxy.test:3080/">grafana</a>' in page
+    assert "Dashboards" in page
+    assert ">env=prod</li>" in page
+    assert "no agent connected" in page
+    assert "Showing 2 of 2" in page
+
+
+async def test_the_search_works_without_script(browser: Browser) -> None:
+    await browser.sign_in()
+    browser.directory.tiles = [GRAFANA, JIRA]
+
+    page = (await browser.get(f"{APPS}?q=PROD+dash")).text
+
+    assert "Showing 1 of 2" in page
+    assert page.count(" hidden>") == 2  # jira, and "nothing matches"
+    assert 'value="PROD dash"' in page
+
+
+@pytest.mark.parametrize(
+    ("search", "found"),
+    [
+        ("", True),
+        ("graf", True),
+        ("proxy.test", True),
+        ("env=prod", True),
+        ("platform dash", True),
+        ("prod dev", False),
+    ],
+)
+def test_all_words_must_be_in_name_address_description_or_labels(search: str, found: bool) -> None:
+    assert make_tile(GRAFANA, search.split()).match is found
+
+
+async def test_who_has_no_role_is_told_whom_to_ask(browser: Browser, auth: FakeAuth) -> None:
+    await browser.sign_in()
+    app = App(name="grafana", uri="http://localhost:3000")
+    auth.servers = (AppServer(app=app, labels={}, host_id="h"),)
+
+    page = (await browser.get(APPS)).text
+
+    assert "none of your roles opens one" in page
+    assert "<b>alice</b>" in page
+
+
+async def test_an_empty_cluster_shows_the_command_for_its_first_application(
+    browser: Browser,
+) -> None:
+    await browser.sign_in()
+
+    page = (await browser.get(APPS)).text
+
+    assert "No applications yet" in page
+    assert "tport tokens add" in page
+
+
+async def test_another_cluster_is_not_found(browser: Browser) -> None:
+    await browser.sign_in()
+
+    assert (await browser.get("/web/cluster/other/apps")).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["/", "/web"])
+async def test_the_front_door_leads_to_the_applications(browser: Browser, path: str) -> None:
+    await browser.sign_in()
+
+    assert (await browser.get(path)).headers["location"] == APPS
+
+
+async def test_ping_and_health_answer_without_auth(browser: Browser, auth: FakeAuth) -> None:
+    auth.failure = Unavailable("gone")
+
+    assert (await browser.fetch("/webapi/ping")).json() == {
+        "cluster": "main",
+        "cluster_name": "main",
+        "version": __version__,
+        "server_version": __version__,
+        "public_addr": "proxy.test:3080",
+    }
+    assert (await browser.fetch("/healthz")).json() == {"status": "ok"}
+
+
+async def test_the_authorities_that_pins_are_made_over_are_public(browser: Browser) -> None:
+    response = await browser.fetch("/webapi/cas")
+
+    assert response.json() == {"cluster": "main", "host": ["host pem"], "web": ["web pem"]}
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_the_jwt_keys_may_be_kept_for_five_minutes_and_asked_for_by_etag(
+    browser: Browser, auth: FakeAuth
+) -> None:
+    first = await browser.fetch("/.well-known/jwks.json")
+    assert first.json() == auth.jwks
+    assert first.headers["cache-control"] == "public, max-age=300"
+
+    again = await browser.get("/.well-known/jwks.json", if_none_match=first.headers["etag"])
+    assert (again.status_code, again.content) == (304, b"")
+
+    auth.jwks = {"keys": [{"kid": "2"}]}
+    changed = await browser.get("/.well-known/jwks.json", if_none_match=first.headers["etag"])
+    assert changed.json() == auth.jwks
+
+
+async def test_crawlers_are_sent_away(browser: Browser) -> None:
+    assert (await browser.fetch("/robots.txt")).text == "User-agent: *\nDisallow: /\n"
+
+
+async def test_files_named_by_their_hash_may_be_kept_for_ever(browser: Browser) -> None:
+    for url, asset in ASSETS.items():
+        response = await browser.fetch(url)
+        assert response.content == asset.body
+        assert response.headers["content-type"] == asset.media_type
+        assert response.headers["cache-control"] == "public, max-age=31536000, immutable"
+    assert (await browser.fetch("/static/tport.css")).status_code == 404
+
+
+async def test_an_unknown_address_is_a_page_for_people_and_json_for_programs(
+    browser: Browser,
+) -> None:
+    page, answer = await browser.get("/nowhere/"), await browser.fetch("/nowhere/")
+
+    assert (page.status_code, answer.status_code) == (404, 404)
+    assert "There is no such page" in page.text
+    assert answer.json()["error"] == "not-found"
+
+
+async def test_a_method_that_does_not_fit_says_which_do(browser: Browser) -> None:
+    response = await browser.post("/webapi/ping", {})
+
+    assert response.status_code == 405
+    assert set(response.headers["allow"].split(", ")) == {"GET", "HEAD"}
+
+
+async def test_a_bug_is_a_page_too(browser: Browser, auth: FakeAuth) -> None:
+    await browser.sign_in()
+    auth.failure = ValueError("a bug")
+
+    response = await browser.get("/")
+
+    assert response.status_code == 500
+    assert "Something broke on our side" in response.text
+    assert "a bug" not in response.text
+
+
+def test_the_stylesheet_and_the_script_stay_small() -> None:
+    assert len(STYLE.body) < 12_000
+    assert len(SCRIPT.body) < 4_000

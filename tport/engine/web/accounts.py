@@ -1,0 +1,248 @@
+"""The pages where a session begins and ends: sign-in, invite, sign-out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tport.engine.api.protocol import InviteInfo
+from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
+from tport.engine.types.launch import own_path
+from tport.engine.web.errors import retry_seconds
+from tport.engine.web.forms import read_form
+from tport.engine.web.launch import after_form
+from tport.engine.web.respond import redirect, render, send_page
+from tport.engine.web.site import (
+    FOREIGN_FORM,
+    Clock,
+    Site,
+    clock_time,
+    for_people,
+    remote,
+)
+
+MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
+WRONG: Final = "Wrong user name or password."
+
+_INVITE: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
+
+
+class AccountPages:
+    def __init__(self, site: Site, clock: Clock) -> None:
+        self._site = site
+        self._clock = clock
+
+    # Signing in
+
+    async def login(self, request: Request) -> Response:
+        """GET /web/login?next=<own path>"""
+        next_ = own_path(request.query_params.get("next", ""), limit=MAX_NEXT)
+        if await self._site.session(request) is not None:
+            return redirect(next_)
+        notice = ""
+        if "signed-out" in request.query_params:
+            notice = "You are signed out, here and in every application you had opened."
+        return self._login_form(request, next_=next_, notice=notice)
+
+    async def submit_login(self, request: Request) -> Response:
+        """POST /web/login"""
+        if not self._site.is_own_post(request):
+            return self._login_form(request, 403, problem=FOREIGN_FORM)
+        form = await read_form(request.headers.get("content-type", ""), request.stream())
+        next_ = own_path(form.get("next", ""), limit=MAX_NEXT)
+        username, password = form.get("username", "").strip(), form.get("password", "")
+        binding, new = self._site.pre_session(request)
+        if problem := self._site.form_problem(
+            form.get("token", ""), purpose="login", binding=binding, new=new
+        ):
+            return self._login_form(request, 403, next_=next_, username=username, problem=problem)
+        needed = (
+            ("username", username, "Enter your user name."),
+            ("password", password, "Enter your password."),
+        )
+        if faults := {field: text for field, value, text in needed if not value}:
+            return self._login_form(request, 400, next_=next_, username=username, faults=faults)
+        try:
+            signed = await self._site.auth.sign_in(
+                username=username,
+                password=password,
+                remote=remote(request),
+                user_agent=request.headers.get("user-agent", ""),
+            )
+        except LimitExceeded as limit:
+            wait = retry_seconds(limit.retry_after)
+            response = self._login_form(
+                request,
+                429,
+                next_=next_,
+                username=username,
+                problem=f"Too many tries. Wait {wait} seconds, then try again.",
+            )
+            response.headers["retry-after"] = wait
+            return response
+        except (AccessDenied, InvalidRequest):  # a name that nobody can have is just as wrong
+            return self._login_form(request, 403, next_=next_, username=username, problem=WRONG)
+        return self._site.signed_in(signed, after_form(next_), self._clock())
+
+    def _login_form(
+        self,
+        request: Request,
+        status: int = 200,
+        *,
+        next_: str = "/",
+        username: str = "",
+        problem: str = "",
+        notice: str = "",
+        faults: Mapping[str, str] | None = None,
+    ) -> Response:
+        binding, new = self._site.pre_session(request)
+        response = render(
+            "login.html",
+            status,
+            cluster=self._site.cluster,
+            token=self._site.token("login", binding),
+            next=next_,
+            username=username[:128],
+            problem=problem,
+            notice=notice,
+            faults=faults or {},
+        )
+        return self._site.keep_pre_session(response, binding) if new else response
+
+    # Invites
+
+    async def invite(self, request: Request) -> Response:
+        """GET /web/invite/{token}"""
+        token = request.path_params["token"]
+        try:
+            info = await self._invite_info(token)
+        except NotFound:
+            return self._no_invite(request)
+        return self._invite_form(request, info)
+
+    async def submit_invite(self, request: Request) -> Response:
+        """POST /web/invite/{token}"""
+        token = request.path_params["token"]
+        try:
+            info = await self._invite_info(token)
+        except NotFound:
+            return self._no_invite(request)
+        if not self._site.is_own_post(request):
+            return self._invite_form(request, info, 403, problem=FOREIGN_FORM)
+        form = await read_form(request.headers.get("content-type", ""), request.stream())
+        password, confirm = form.get("password", ""), form.get("confirm", "")
+        binding, new = self._site.pre_session(request)
+        if problem := self._site.form_problem(
+            form.get("token", ""), purpose="invite", binding=binding, new=new
+        ):
+            return self._invite_form(request, info, 403, problem=problem)
+        faults = {}
+        if not password:
+            faults = {"password": "Choose a password."}
+        elif password != confirm:
+            faults = {"confirm": "The two passwords differ."}
+        if faults:
+            return self._invite_form(request, info, 400, faults=faults)
+        try:
+            signed = await self._site.auth.accept_invite(
+                token=token,
+                password=password,
+                remote=remote(request),
+                user_agent=request.headers.get("user-agent", ""),
+            )
+        except NotFound:  # used or expired since the page was shown
+            return self._no_invite(request)
+        except InvalidRequest as weak:
+            return self._invite_form(request, info, 400, faults={"password": _sentence(weak)})
+        return self._site.signed_in(signed, self._site.apps_url, self._clock())
+
+    async def _invite_info(self, token: str) -> InviteInfo:
+        if not _INVITE.fullmatch(token):
+            raise NotFound("no such invite")
+        return await self._site.auth.invite(token=token)
+
+    def _invite_form(
+        self,
+        request: Request,
+        info: InviteInfo,
+        status: int = 200,
+        *,
+        problem: str = "",
+        faults: Mapping[str, str] | None = None,
+    ) -> Response:
+        binding, new = self._site.pre_session(request)
+        response = render(
+            "invite.html",
+            status,
+            cluster=self._site.cluster,
+            action=f"/web/invite/{request.path_params['token']}",
+            token=self._site.token("invite", binding),
+            user=info.user,
+            password_min=info.password_min,
+            expires=clock_time(info.expires, self._clock()),
+            problem=problem,
+            faults=faults or {},
+        )
+        return self._site.keep_pre_session(response, binding) if new else response
+
+    def _no_invite(self, request: Request) -> Response:
+        return send_page(
+            self._site.errors.plain(
+                html=for_people(request),
+                status=404,
+                error="invite-gone",
+                title="This invite link does not work any more",
+                message="Each link works once and for a limited time: it has been used, has"
+                " expired, was replaced by a newer one, or was cut off when it was copied.",
+                advice="If you have set your password already, sign in with it. Otherwise ask"
+                " your administrator for a new link.",
+                action=("Sign in", f"{self._site.origin}/web/login"),
+            )
+        )
+
+    # Signing out
+
+    async def logout(self, request: Request) -> Response:
+        """GET /web/logout: asks; only a form signs out."""
+        session = await self._site.session(request)
+        if session is None:
+            return self._site.forget(redirect("/web/login?signed-out"))
+        return self._logout_form(session.user, session.id)
+
+    async def submit_logout(self, request: Request) -> Response:
+        """POST /web/logout"""
+        session = await self._site.session(request)
+        if session is None:
+            return self._site.forget(redirect("/web/login?signed-out", 303))
+        if not self._site.is_own_post(request):
+            return self._logout_form(session.user, session.id, 403, FOREIGN_FORM)
+        form = await read_form(request.headers.get("content-type", ""), request.stream())
+        if problem := self._site.form_problem(
+            form.get("token", ""), purpose="logout", binding=session.id, new=False
+        ):
+            return self._logout_form(session.user, session.id, 403, problem)
+        await self._site.auth.sign_out(id=session.id)
+        return self._site.forget(redirect("/web/login?signed-out", 303))
+
+    def _logout_form(
+        self, user: str, binding: str, status: int = 200, problem: str = ""
+    ) -> Response:
+        return render(
+            "logout.html",
+            status,
+            cluster=self._site.cluster,
+            user=user,
+            token=self._site.token("logout", binding),
+            apps_url=self._site.apps_url,
+            problem=problem,
+        )
+
+
+def _sentence(error: Exception) -> str:
+    """Write an error's message as a sentence of a page."""
+    text = str(error).strip()
+    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

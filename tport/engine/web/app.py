@@ -1,0 +1,156 @@
+"""The proxy's own host as an ASGI application: all routes, and what each error becomes."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.errors import (
+    AccessDenied,
+    ConnectionProblem,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    RemoteProtocolError,
+    Unavailable,
+)
+from tport.engine.types.failure import Page
+from tport.engine.web.accounts import AccountPages
+from tport.engine.web.errors import ErrorPages
+from tport.engine.web.launch import PATH as LAUNCH_PATH
+from tport.engine.web.launch import Launcher, OpenLaunch
+from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
+from tport.engine.web.respond import send_page
+from tport.engine.web.site import Clock, Site, for_people
+
+
+def web_app(
+    *,
+    auth: AuthAPI,
+    cluster: str,
+    cluster_id8: str,
+    public_addr: str,
+    clock: Clock,
+    directory: AppDirectory,
+    secret: bytes,
+    open_launch: OpenLaunch,
+) -> Starlette:
+    """Make the web pages of one proxy. They keep no state of their own, and need trio.
+
+    Args:
+        auth: asked on every request that has a session cookie.
+        cluster: the cluster's name, part of the Applications page's path.
+        cluster_id8: 8 hex digits, the end of our cookies' names.
+        public_addr: `host` or `host:port` at which people reach this proxy.
+        directory: knows who may open what.
+        secret: at least 32 random bytes, the same on all proxies of the cluster: binds forms.
+        open_launch: unseals the launcher's `state`; None: not sealed by this cluster.
+    """
+    site = Site(
+        auth=auth,
+        cluster=cluster,
+        cluster_id8=cluster_id8,
+        public_addr=public_addr,
+        secret=secret,
+    )
+    accounts = AccountPages(site, clock)
+    apps = AppPages(site, clock, directory)
+    launcher = Launcher(site, open_launch)
+    public = PublicFiles(site)
+    app = Starlette(
+        routes=[
+            _get("/", apps.index),
+            _get("/web", apps.index),
+            _both("/web/login", accounts.login, accounts.submit_login),
+            _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
+            _both("/web/logout", accounts.logout, accounts.submit_logout),
+            _get("/web/cluster/{cluster}/apps", apps.apps),
+            _get(LAUNCH_PATH, launcher.launch),
+            _get("/webapi/ping", public.ping),
+            _get("/webapi/cas", public.authorities),
+            _get("/.well-known/jwks.json", public.jwks),
+            _get("/healthz", public.healthz),
+            _get("/robots.txt", public.robots),
+            _get("/favicon.ico", public.favicon),
+            _get("/static/{name}", public.static),
+        ],
+        exception_handlers=_handlers(site.errors),
+    )
+    app.router.redirect_slashes = False  # it would build a URL out of the Host header
+    return app
+
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+def _get(path: str, handler: Handler) -> Route:
+    return Route(path, handler, methods=["GET"])
+
+
+def _both(path: str, show: Handler, submit: Handler) -> Route:
+    async def handle(request: Request) -> Response:
+        return await (submit if request.method == "POST" else show)(request)
+
+    return Route(path, handle, methods=["GET", "POST"])
+
+
+class _Answer:
+    """Turns an error into a page, or JSON; Starlette would run a plain function in a thread."""
+
+    def __init__(self, make: Callable[[bool, Exception], Page]) -> None:
+        self._make = make
+
+    async def __call__(self, request: Request, error: Exception) -> Response:
+        headers = error.headers if isinstance(error, HTTPException) else None
+        return send_page(self._make(for_people(request), error), headers=(headers or {}).items())
+
+
+def _handlers(pages: ErrorPages) -> dict[type[Exception], _Answer]:
+    unavailable = _Answer(lambda html, _: pages.unavailable(html=html))
+    return {
+        Unavailable: unavailable,
+        ConnectionProblem: unavailable,
+        RemoteProtocolError: unavailable,
+        LimitExceeded: _Answer(lambda html, error: _too_many(pages, html, error)),
+        NotFound: _Answer(lambda html, _: pages.not_found(html=html)),
+        InvalidRequest: _Answer(lambda html, error: _refused(pages, html, error)),
+        AccessDenied: _Answer(lambda html, error: _refused(pages, html, error)),
+        HTTPException: _Answer(lambda html, error: _by_router(pages, html, error)),
+        Exception: _Answer(lambda html, _: pages.broken(html=html)),
+    }
+
+
+def _too_many(pages: ErrorPages, html: bool, error: Exception) -> Page:
+    assert isinstance(error, LimitExceeded)
+    return pages.too_many(html=html, retry_after=error.retry_after)
+
+
+def _refused(pages: ErrorPages, html: bool, error: Exception) -> Page:
+    assert isinstance(error, InvalidRequest | AccessDenied)
+    return pages.plain(
+        html=html,
+        status=error.status,
+        error="invalid-request" if isinstance(error, InvalidRequest) else "access-denied",
+        title="This was refused",
+        message=str(error),
+        advice=error.hint,
+    )
+
+
+def _by_router(pages: ErrorPages, html: bool, error: Exception) -> Page:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return pages.not_found(html=html)
+    return pages.plain(
+        html=html,
+        status=error.status_code,
+        error="method-not-allowed" if error.status_code == 405 else "refused",
+        title="This page cannot do that",
+        message="The address exists, but does not take this kind of request.",
+    )

@@ -1,0 +1,63 @@
+"""The files that pages are made of: templates, one stylesheet, one script, one icon.
+
+All are read once, when this module is first imported, and served from memory under names that
+hold a hash of their content, so that a browser may keep them for ever.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+from collections.abc import Mapping
+from importlib.resources import files
+from typing import Final, NamedTuple
+
+import jinja2
+
+_FOLDER = files("tport.engine.web")
+
+
+class Asset(NamedTuple):
+    url: str  # path on the proxy's host
+    media_type: str
+    body: bytes
+
+
+def _load(name: str, media_type: str) -> Asset:
+    body = _FOLDER.joinpath("static", name).read_bytes()
+    stem, extension = name.rsplit(".", 1)
+    return Asset(
+        f"/static/{stem}.{hashlib.sha256(body).hexdigest()[:16]}.{extension}", media_type, body
+    )
+
+
+STYLE: Final = _load("tport.css", "text/css; charset=utf-8")
+SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8")
+ICON: Final = _load("favicon.svg", "image/svg+xml")
+ASSETS: Final[Mapping[str, Asset]] = {asset.url: asset for asset in (STYLE, SCRIPT, ICON)}
+
+# Error pages appear on the applications' own hosts, where nothing else is ours to serve: they
+# carry the stylesheet and the icon with them, the style allowed by its hash.
+INLINE_STYLE: Final = re.sub(r"/\*.*?\*/|(?<=\n)\s+", "", STYLE.body.decode(), flags=re.DOTALL)
+INLINE_STYLE_HASH: Final = (
+    f"'sha256-{base64.b64encode(hashlib.sha256(INLINE_STYLE.encode()).digest()).decode()}'"
+)
+INLINE_ICON: Final = "data:image/svg+xml;base64," + base64.b64encode(ICON.body).decode()
+
+
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("tport.engine.web"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        auto_reload=False,
+    )
+    for name in environment.list_templates():
+        environment.get_template(name)  # compiled now, never while a request waits
+    return environment
+
+
+TEMPLATES: Final = _environment()

@@ -1,0 +1,423 @@
+"""What a person, or a program, is told when something fails. Pure: values in, a Page out.
+
+Every page says what happened, where, and what to do next; it stands alone (style and icon
+inside), since it may appear on an application's host, where no other file is ours. Programs
+get the same in JSON: `error` is a stable word, `message` is for people.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Final, NamedTuple
+from urllib.parse import urlsplit
+
+import msgspec
+
+from tport.engine.types.failure import Failure, Page, Place
+from tport.engine.web.assets import INLINE_ICON, INLINE_STYLE, INLINE_STYLE_HASH, TEMPLATES
+
+_PLACES: Final[tuple[Place, ...]] = ("you", "proxy", "agent", "app")
+_DOCUMENTS: Final = frozenset({"document", "iframe", "frame", "embed", "object"})
+RETRY_AFTER: Final = 5.0  # seconds; how soon a proxy that lost auth has usually found it again
+
+_CSP: Final = (
+    f"default-src 'none'; style-src {INLINE_STYLE_HASH}; img-src data:; base-uri 'none'; "
+    "form-action 'none'"
+)
+_HEADERS: Final = (
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "same-origin"),
+)
+
+
+class Link(NamedTuple):
+    """Something to do next; `href` "" is this very page again."""
+
+    text: str
+    href: str
+    target: str = ""
+
+
+class Hop(NamedTuple):
+    """A station of the request as the page draws it."""
+
+    name: str
+    detail: str
+    state: str  # "ok", "failed" or "unknown"
+
+
+class Since(NamedTuple):
+    moment: str  # RFC 3339
+    text: str
+
+
+def wants_html(headers: Iterable[tuple[bytes, bytes]]) -> bool:
+    """Tell whether the sender would show a page to a person.
+
+    Browsers that send Fetch Metadata say what they will do with the answer; of others those
+    that name `text/html` in Accept: curl and libraries send `*/*`. Names are lower case.
+    """
+    accept = b""
+    for name, value in headers:
+        if name == b"sec-fetch-dest":
+            return value.decode("latin-1").strip().lower() in _DOCUMENTS
+        if name == b"accept":
+            accept += value + b","
+    return any(
+        part.partition(b";")[0].strip() == b"text/html" and not _is_zero(part)
+        for part in accept.lower().split(b",")
+    )
+
+
+def _is_zero(part: bytes) -> bool:
+    quality = part.replace(b" ", b"").partition(b";q=")[2].partition(b";")[0]
+    return quality != b"" and quality.strip(b"0.") == b""
+
+
+class ErrorPages:
+    """The pages of one cluster.
+
+    Args:
+        cluster: its name.
+        public_addr: host or host:port of the proxy, where the Applications page is.
+    """
+
+    def __init__(self, *, cluster: str, public_addr: str) -> None:
+        self._cluster = cluster
+        self._proxy_host = urlsplit(f"//{public_addr}").hostname or public_addr
+        self._origin = f"https://{public_addr.removesuffix(':443')}"
+        self._apps = Link("All applications", f"{self._origin}/")
+
+    def failure(self, failure: Failure, *, html: bool, now: datetime) -> Page:
+        """A request stopped on its way: which station failed, why, since when, what to do."""
+        titles = {
+            "you": "Your request was cut off",
+            "proxy": f"{failure.app} cannot be reached",
+            "agent": f"{failure.app} cannot be reached",
+            "app": f"{failure.app} did not answer",
+        }
+        if not html:
+            return self._json(
+                failure.status,
+                failure.error,
+                failure.cause,
+                hop=failure.hop,
+                cause=failure.cause,
+                since=None if failure.since is None else failure.since.isoformat(),
+                advice=failure.advice,
+                app=failure.app,
+                host=failure.host,
+                request_id=failure.request_id,
+            )
+        return self._page(
+            failure.status,
+            titles[failure.hop],
+            f"{failure.cause}.",
+            advice=failure.advice,
+            hops=self._hops(failure),
+            since=None if failure.since is None else _since(failure.since, now),
+            request_id=failure.request_id,
+            links=(*((Link("Try again", ""),) if failure.repeatable else ()), self._apps),
+        )
+
+    def _hops(self, failure: Failure) -> tuple[Hop, ...]:
+        failed = _PLACES.index(failure.hop)
+        no_agent = "none connected" if failure.hop == "agent" else ""
+        named = (
+            ("You", "your browser"),
+            ("Proxy", self._proxy_host),
+            ("Agent", failure.agent or no_agent),
+            ("Application", failure.app),
+        )
+        return tuple(
+            Hop(name, detail, "ok" if at < failed else "failed" if at == failed else "unknown")
+            for at, (name, detail) in enumerate(named)
+        )
+
+    def not_signed_in(self, *, html: bool, login_url: str, reason: str) -> Page:
+        """401 for what cannot be sent to sign-in: fetches, WebSockets, programs.
+
+        `reason` is one word, such as `no-session` or `session-over`.
+        """
+        challenge = (("www-authenticate", f'Bearer realm="{self._proxy_host}"'),)
+        message = "You are not signed in, or your session is over"
+        if not html:
+            return self._json(
+                401, "not-signed-in", message, reason=reason, login_url=login_url, headers=challenge
+            )
+        return self._page(
+            401,
+            "Sign in first",
+            f"{message}.",
+            links=(Link("Sign in", login_url), self._apps),
+            headers=challenge,
+        )
+
+    def not_sent(self, *, host: str, login_url: str) -> Page:
+        """401 for a form (a POST navigation) sent without a session."""
+        return self._page(
+            401,
+            "Not sent: sign in and try again",
+            f"Your session at {host} is over, so the proxy stopped what you just sent."
+            " Nothing of it reached the application.",
+            steps=(
+                "Sign in in another tab.",
+                "Come back here and go back to the form: most browsers keep what you typed.",
+                "Send it again.",
+            ),
+            links=(Link("Sign in in another tab", login_url, "_blank"), self._apps),
+            headers=(("www-authenticate", f'Bearer realm="{self._proxy_host}"'),),
+        )
+
+    def framed(self, *, host: str, url: str) -> Page:
+        """401 inside a frame, where nobody can sign in: a link that leaves the frame."""
+        return self._page(
+            401,
+            "Sign in to see this",
+            f"This part of the page comes from {host}, and you are not signed in there."
+            " Open it by itself, sign in, then reload this page.",
+            links=(Link(f"Open {host}", url, "_top"),),
+            headers=(("www-authenticate", f'Bearer realm="{self._proxy_host}"'),),
+            framed=True,
+        )
+
+    def denied(self, *, html: bool, user: str, host: str) -> Page:
+        """403: no role allows it, or there is no such application; the same words for both."""
+        message = f"{user} may not open {host}, or there is no such application"
+        if not html:
+            return self._json(403, "access-denied", message, user=user, host=host)
+        return self._page(
+            403,
+            "You may not open this",
+            f"You are signed in as {user}. Either none of your roles opens {host},"
+            " or there is no such application.",
+            advice="Check the address. If it is right, ask your administrator for a role that"
+            f" opens it; tell them your user name, {user}, and the address, {host}.",
+            links=(self._apps, Link("Sign out", f"{self._origin}/web/logout")),
+        )
+
+    def looping(self, *, host: str, url: str, cause: str) -> Page:
+        """The third attempt to open one application within seconds: stop, and say what fails."""
+        return self._page(
+            400,
+            "The application keeps sending you back",
+            "You are signed in, and the application was opened for you three times in a row;"
+            f" each time your browser came back without a session for {host}.",
+            diagnosis=_LOOP_CAUSES.get(cause, _LOOP_CAUSES[""]),
+            steps=_LOOP_STEPS.get(cause, _LOOP_STEPS[""]),
+            steps_title="What to do",
+            links=(Link("Try again", url), self._apps),
+        )
+
+    def not_found(self, *, html: bool) -> Page:
+        return self.plain(
+            html=html,
+            status=404,
+            error="not-found",
+            title="There is no such page",
+            message="This address leads nowhere. It may be mistyped, or from another version.",
+        )
+
+    def misdirected(self, *, html: bool, host: str) -> Page:
+        """421: the host of the request is not the one the connection was made for."""
+        return self.plain(
+            html=html,
+            status=421,
+            error="misdirected-request",
+            title="This connection is for another address",
+            message=f"The request names {host or 'no host'}, but the connection it came through"
+            " was made for another name, and nothing crosses from one to the other.",
+            advice="Open the address in a new tab. If it goes on, a proxy or a hosts file between"
+            " you and this server sends the wrong name.",
+        )
+
+    def head_too_large(self, *, html: bool, host: str) -> Page:
+        """431: almost always cookies that applications piled up."""
+        return self.plain(
+            html=html,
+            status=431,
+            error="request-header-fields-too-large",
+            title="Your browser sends too many cookies",
+            message=f"What your browser sends along with each request to {host} is larger than"
+            " the 64 KiB that are taken. Nearly always these are cookies that applications set.",
+            advice="Open the site information left of the address, delete the cookies of this"
+            " site, and reload. You will have to sign in again.",
+        )
+
+    def unavailable(
+        self, *, html: bool, retry_after: float = RETRY_AFTER, request_id: str = ""
+    ) -> Page:
+        """503: auth cannot be asked, therefore nothing is let through."""
+        return self.plain(
+            html=html,
+            status=503,
+            error="auth-unreachable",
+            title="Signing in is not possible right now",
+            message="The proxy works, but the auth service, which decides who may do what, does"
+            " not answer. Until it does, nobody is let in.",
+            advice="Try again in a few seconds. If it goes on, tell your administrator.",
+            request_id=request_id,
+            action=("Try again", ""),
+            headers=(("retry-after", retry_seconds(retry_after)),),
+        )
+
+    def too_many(self, *, html: bool, retry_after: float) -> Page:
+        wait = retry_seconds(retry_after)
+        return self.plain(
+            html=html,
+            status=429,
+            error="too-many-requests",
+            title="Too many tries",
+            message=f"There were too many tries from your address. Wait {wait} seconds,"
+            " then try again.",
+            headers=(("retry-after", wait),),
+        )
+
+    def broken(self, *, html: bool) -> Page:
+        """500: a bug of ours."""
+        return self.plain(
+            html=html,
+            status=500,
+            error="internal-error",
+            title="Something broke on our side",
+            message="The proxy made a mistake while it answered you. It has been logged.",
+            advice="Try again. If it happens again, tell your administrator when it happened.",
+        )
+
+    def plain(
+        self,
+        *,
+        html: bool,
+        status: int,
+        error: str,
+        title: str,
+        message: str,
+        advice: str = "",
+        request_id: str = "",
+        action: tuple[str, str] | None = None,
+        headers: tuple[tuple[str, str], ...] = (),
+    ) -> Page:
+        """Any other refusal: a title, what happened, what to do next; `action` is (text, href)."""
+        if not html:
+            extra = {"request_id": request_id} if request_id else {}
+            return self._json(status, error, message, headers=headers, advice=advice, **extra)
+        return self._page(
+            status,
+            title,
+            message,
+            advice=advice,
+            request_id=request_id,
+            links=(*((Link(*action),) if action else ()), self._apps),
+            headers=headers,
+        )
+
+    def _json(
+        self,
+        status: int,
+        error: str,
+        message: str,
+        *,
+        headers: tuple[tuple[str, str], ...] = (),
+        **more: str | None,
+    ) -> Page:
+        body = msgspec.json.encode({"error": error, "message": message, **more})
+        return Page(
+            status=status,
+            headers=(("content-type", "application/json"), *_HEADERS, *headers),
+            body=body,
+        )
+
+    def _page(
+        self,
+        status: int,
+        title: str,
+        message: str,
+        *,
+        advice: str = "",
+        diagnosis: str = "",
+        steps: tuple[str, ...] = (),
+        steps_title: str = "",
+        hops: tuple[Hop, ...] = (),
+        since: Since | None = None,
+        request_id: str = "",
+        links: tuple[Link, ...] = (),
+        headers: tuple[tuple[str, str], ...] = (),
+        framed: bool = False,
+    ) -> Page:
+        body = TEMPLATES.get_template("error.html").render(
+            cluster=self._cluster,
+            style=INLINE_STYLE,
+            icon=INLINE_ICON,
+            home=f"{self._origin}/",
+            status=status,
+            title=title,
+            message=message,
+            advice=advice,
+            diagnosis=diagnosis,
+            steps=steps,
+            steps_title=steps_title,
+            hops=hops,
+            since=since,
+            request_id=request_id,
+            links=links,
+            framed=framed,
+        )
+        # Whoever frames an application must be able to show the framed page; it only holds a link.
+        frames: tuple[tuple[str, str], ...] = (
+            (("content-security-policy", _CSP),)
+            if framed
+            else (
+                ("content-security-policy", f"{_CSP}; frame-ancestors 'none'"),
+                ("x-frame-options", "DENY"),
+                ("cross-origin-opener-policy", "same-origin"),
+            )
+        )
+        return Page(
+            status=status,
+            headers=(("content-type", "text/html; charset=utf-8"), *_HEADERS, *frames, *headers),
+            body=body.encode(),
+        )
+
+
+_COOKIE_STEPS: Final = (
+    "Allow cookies for this address, and switch off extensions that remove them.",
+    "Close other tabs of this application, wait half a minute, then try again.",
+    "Try a private window: if it works there, delete the cookies of this address.",
+)
+_LOOP_CAUSES: Final = {
+    "": "Most often the browser does not keep or return the cookie of that address.",
+    "no-state-cookie": "The cookie that marks this attempt did not come back from your browser.",
+    "no-session-cookie": "The session was made, but its cookie did not come back from your browser.",
+    "code-refused": "The one-time code was refused: it came late, twice, or through another proxy.",
+    "clock": "The clocks of the proxy and the auth service differ, so that codes end too soon.",
+}
+_LOOP_STEPS: Final = {
+    "": _COOKIE_STEPS,
+    "code-refused": (
+        "Close other tabs of this application, wait half a minute, then try again.",
+        "If it goes on, tell your administrator: all proxies must reach the same auth service.",
+    ),
+    "clock": ("Tell your administrator: the machines' clocks must be synchronised (NTP).",),
+}
+
+
+def retry_seconds(wait: float) -> str:
+    """Write a wait as Retry-After wants it: whole seconds, at least one."""
+    return str(max(1, math.ceil(wait)))
+
+
+def _since(began: datetime, now: datetime) -> Since:
+    """Say when it began and how long ago, both in words; a clock that is behind says 0 s."""
+    seconds = max(0, int((now - began).total_seconds()))
+    for unit, length in (("day", 86400), ("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            count = seconds // length
+            ago = f"{count} {unit}{'' if count == 1 else 's'}"
+            break
+    else:
+        ago = f"{seconds} s"
+    clock = f"{began:%H:%M:%S}" if seconds < 86400 else f"{began:%Y-%m-%d %H:%M}"
+    return Since(f"{began:%Y-%m-%dT%H:%M:%SZ}", f"{clock} UTC, {ago} ago")

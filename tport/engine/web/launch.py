@@ -1,0 +1,117 @@
+"""The launcher: from an application's sealed state to a signed-in browser at that application.
+
+No script is needed. A navigation is answered by 302; one that a form began (the sign-in) by
+a page with a refresh and a link, since our `form-action 'self'` also binds the redirects that
+follow a form.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tport.engine.errors import AccessDenied, NotSignedIn
+from tport.engine.types.launch import LaunchRequest, own_path
+from tport.engine.web.respond import redirect, render, send_page
+from tport.engine.web.site import Site, for_people
+
+PATH: Final = "/web/launch"
+LOOP_ROUNDS: Final = 3  # codes for one session and application within 20 s: it does not work
+AUTH_PATH: Final = "/.tport/auth"  # on every application's host; takes the code
+
+_FORM_MARK: Final = "&form=1"
+
+OpenLaunch = Callable[[str], LaunchRequest | None]
+
+
+def after_form(next_: str) -> str:
+    """Return where to go after a form: the launcher is told that a form came before."""
+    is_launch = next_.startswith(f"{PATH}?") and not next_.endswith(_FORM_MARK)
+    return next_ + _FORM_MARK if is_launch else next_
+
+
+class Launcher:
+    """Args:
+    open_launch: unseals the state that the proxy made; None: it is not ours.
+    """
+
+    def __init__(self, site: Site, open_launch: OpenLaunch) -> None:
+        self._site = site
+        self._open = open_launch
+
+    async def launch(self, request: Request) -> Response:
+        """GET /web/launch?state=<sealed>"""
+        if request.method == "HEAD" or not _is_navigation(request):
+            return self._not_a_page(request)
+        wanted = self._open(request.query_params.get("state", ""))
+        session = await self._site.session(request)
+        if wanted is None:
+            return self._no_state(request)
+        if session is None:
+            return self._site.to_sign_in(request)
+        try:
+            code = await self._site.auth.launch(
+                web_session=session.id,
+                host=wanted.app_host,
+                state=hashlib.sha256(wanted.state_id.encode()).hexdigest(),
+            )
+        except NotSignedIn:  # over since the line above
+            return self._site.to_sign_in(request)
+        except AccessDenied:
+            page = self._site.errors.denied(
+                html=for_people(request), user=session.user, host=wanted.app_host
+            )
+            return send_page(page)
+        # From here on the host is a registered one: auth made a code for it.
+        origin = f"https://{code.host}{self._site.port}"
+        again = origin + own_path(wanted.raw_path)
+        if code.rounds >= LOOP_ROUNDS:
+            return send_page(
+                self._site.errors.looping(host=code.host, url=again, cause=wanted.cause)
+            )
+        url = again
+        if not wanted.expired:  # else the state cookie is gone, and only a new attempt can work
+            secret, state = quote(code.code, safe=""), quote(wanted.state_id, safe="")
+            url = f"{origin}{AUTH_PATH}?code={secret}&state={state}"
+        if "form" in request.query_params:
+            return render("opening.html", cluster=self._site.cluster, host=code.host, url=url)
+        return redirect(url)
+
+    def _no_state(self, request: Request) -> Response:
+        return send_page(
+            self._site.errors.plain(
+                html=for_people(request),
+                status=400,
+                error="bad-launch",
+                title="This link cannot open anything",
+                message="The address was cut off or changed on its way here, or the proxy has"
+                " been set up anew since it was made.",
+                advice="Open the application again, by its own address or from the list of all"
+                " applications.",
+            )
+        )
+
+    def _not_a_page(self, request: Request) -> Response:
+        """No code for what no one will see: it would only count towards a loop."""
+        return send_page(
+            self._site.errors.plain(
+                html=for_people(request),
+                status=400,
+                error="not-a-navigation",
+                title="Open this in a tab of its own",
+                message="Applications are opened by going to their address, not from inside"
+                " another page.",
+            )
+        )
+
+
+def _is_navigation(request: Request) -> bool:
+    """Tell whether a person goes here; a browser without Fetch Metadata is believed."""
+    mode = request.headers.get("sec-fetch-mode", "navigate")
+    destination = request.headers.get("sec-fetch-dest", "document")
+    return mode == "navigate" and destination == "document"

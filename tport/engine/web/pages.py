@@ -1,0 +1,166 @@
+"""The Applications page, and what machines and browsers ask of the proxy's host without a session."""
+
+from __future__ import annotations
+
+import hashlib
+import zlib
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tport import __version__
+from tport.engine.types.launch import AppTile
+from tport.engine.types.session import WebSession
+from tport.engine.web.assets import ASSETS, ICON
+from tport.engine.web.respond import answer, redirect, render, send_page
+from tport.engine.web.site import Clock, Site, clock_time, for_people
+
+MAX_SEARCH: Final = 200  # characters
+HUES: Final = 6  # colours of the letters that stand for icons, in tport.css
+JWKS_AGE: Final = 300  # seconds; a new key is in use only after this long in the list
+
+
+class AppDirectory(Protocol):
+    """Knows which applications a person may open."""
+
+    async def apps_for(self, session: WebSession) -> Sequence[AppTile]:
+        """Return what the roles behind `session` allow now, sorted by name, each once.
+
+        Raises:
+            Unavailable: the roles are not known now.
+        """
+        ...
+
+
+class Tile(NamedTuple):
+    """An AppTile as the template shows it; `text` is what the search looks through."""
+
+    name: str
+    url: str
+    host: str
+    description: str
+    labels: tuple[str, ...]
+    up: bool
+    hue: int
+    text: str
+    match: bool
+
+
+def make_tile(tile: AppTile, terms: Sequence[str]) -> Tile:
+    """Prepare `tile`; it matches when each of `terms` (lower case) is somewhere in its texts."""
+    host = urlsplit(tile.url).netloc
+    labels = tuple(f"{key}={value}" for key, value in sorted(tile.labels.items()))
+    text = " ".join((tile.name, host, tile.description, *labels)).lower()
+    return Tile(
+        name=tile.name,
+        url=tile.url,
+        host=host,
+        description=tile.description,
+        labels=labels,
+        up=tile.up,
+        hue=zlib.crc32(tile.name.encode()) % HUES,
+        text=text,
+        match=all(term in text for term in terms),
+    )
+
+
+class AppPages:
+    def __init__(self, site: Site, clock: Clock, directory: AppDirectory) -> None:
+        self._site = site
+        self._clock = clock
+        self._directory = directory
+
+    async def index(self, request: Request) -> Response:
+        """GET /"""
+        if await self._site.session(request) is None:
+            return redirect("/web/login")
+        return redirect(self._site.apps_url)
+
+    async def apps(self, request: Request) -> Response:
+        """GET /web/cluster/{cluster}/apps?q=<words>"""
+        if request.path_params["cluster"] != self._site.cluster:
+            return send_page(self._site.errors.not_found(html=for_people(request)))
+        session = await self._site.session(request)
+        if session is None:
+            return self._site.to_sign_in(request)
+        search = request.query_params.get("q", "")[:MAX_SEARCH]
+        terms = search.lower().split()
+        allowed = await self._directory.apps_for(session)
+        # an address that is none of ours would be a script's way in: `javascript:…`
+        tiles = [make_tile(tile, terms) for tile in allowed if tile.url.startswith("https://")]
+        some_elsewhere = False
+        if not tiles:
+            servers = await self._site.auth.list_app_servers()
+            some_elsewhere = any(not server.refused for server in servers)
+        return render(
+            "apps.html",
+            cluster=self._site.cluster,
+            apps_url=self._site.apps_url,
+            user=session.user,
+            expires=clock_time(session.expires, self._clock()),
+            token=self._site.token("logout", session.id),
+            q=search,
+            tiles=tiles,
+            any=bool(tiles),
+            shown=sum(tile.match for tile in tiles),
+            some_elsewhere=some_elsewhere,
+        )
+
+
+class PublicFiles:
+    """What needs no session: for agents, load balancers, applications that check JWTs."""
+
+    def __init__(self, site: Site) -> None:
+        self._site = site
+
+    async def ping(self, _request: Request) -> Response:
+        """GET /webapi/ping: whose proxy this is."""
+        return _json(
+            {
+                "cluster": self._site.cluster,
+                "cluster_name": self._site.cluster,
+                "version": __version__,
+                "server_version": __version__,
+                "public_addr": self._site.public_addr,
+            }
+        )
+
+    async def authorities(self, _request: Request) -> Response:
+        """GET /webapi/cas: the certificates over which a join token's pin is made."""
+        found = await self._site.auth.authorities()
+        return _json({"cluster": found.cluster, "host": found.host, "web": found.web})
+
+    async def jwks(self, request: Request) -> Response:
+        """GET /.well-known/jwks.json: the keys that prove who is calling, to applications."""
+        body = msgspec.json.encode((await self._site.auth.authorities()).jwks)
+        tag = f'"{hashlib.sha256(body).hexdigest()[:32]}"'
+        headers = (("cache-control", f"public, max-age={JWKS_AGE}"), ("etag", tag))
+        known = request.headers.get("if-none-match", "")
+        if tag in (each.strip().removeprefix("W/") for each in known.split(",")):
+            return answer(b"", "application/json", 304, headers=headers)
+        return answer(body, "application/json", headers=headers)
+
+    async def healthz(self, _request: Request) -> Response:
+        return _json({"status": "ok"})
+
+    async def robots(self, _request: Request) -> Response:
+        return answer(b"User-agent: *\nDisallow: /\n", "text/plain; charset=utf-8")
+
+    async def static(self, request: Request) -> Response:
+        asset = ASSETS.get(request.scope["path"])
+        if asset is None:
+            return send_page(self._site.errors.not_found(html=for_people(request)))
+        forever = ("cache-control", "public, max-age=31536000, immutable")
+        return answer(asset.body, asset.media_type, headers=(forever,))
+
+    async def favicon(self, _request: Request) -> Response:
+        """GET /favicon.ico: for pages that can't name the icon, such as JSON."""
+        return answer(ICON.body, ICON.media_type, headers=(("cache-control", "max-age=86400"),))
+
+
+def _json(value: object) -> Response:
+    return answer(msgspec.json.encode(value), "application/json")

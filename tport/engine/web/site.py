@@ -1,0 +1,139 @@
+"""What all pages of one proxy share: its names, its cookies, who is asking."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from urllib.parse import quote, urlsplit
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tport.engine.api.protocol import AuthAPI, SignedIn
+from tport.engine.errors import NotSignedIn
+from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
+from tport.engine.types.session import WebSession, session_id
+from tport.engine.web.errors import ErrorPages, Since, wants_html
+from tport.engine.web.forms import comes_from, form_token, new_pre_session, token_fits
+from tport.engine.web.respond import redirect
+
+Clock = Callable[[], datetime]
+
+FOREIGN_FORM = "Nothing was done: this form was sent from another site. Use the form below."
+NO_COOKIE = (
+    "Nothing was done: your browser did not send back the cookie that belongs to this form."
+    " Allow cookies for this address, then try again."
+)
+STALE_FORM = "Nothing was done: this form had become too old. Please try again."
+
+
+class Site:
+    """The proxy's own host as pages see it.
+
+    Attributes:
+        origin: `https://host[:port]`, the port only when it isn't 443.
+        port: `:port`, or "" for 443; what follows an application's host too.
+        apps_url: path of the Applications page.
+    """
+
+    def __init__(
+        self, *, auth: AuthAPI, cluster: str, cluster_id8: str, public_addr: str, secret: bytes
+    ) -> None:
+        port = urlsplit(f"//{public_addr}").port
+        self.auth = auth
+        self.cluster = cluster
+        self.public_addr = public_addr
+        self.port = "" if port in (None, 443) else f":{port}"
+        self.origin = f"https://{public_addr.removesuffix(':443')}"
+        self.apps_url = f"/web/cluster/{quote(cluster, safe='')}/apps"
+        self.errors = ErrorPages(cluster=cluster, public_addr=public_addr)
+        self._secret = secret
+        self._web_cookie = f"__Host-tport_web_{cluster_id8}".encode()
+        self._pre_cookie = f"__Host-tport_pre_{cluster_id8}".encode()
+
+    # Who is asking
+
+    async def session(self, request: Request) -> WebSession | None:
+        """Return the live web session of the browser; auth is asked each time."""
+        value = _cookie(request, self._web_cookie)
+        if value is None:
+            return None
+        try:
+            return await self.auth.web_session(id=session_id(value))
+        except NotSignedIn:
+            return None
+
+    def to_sign_in(self, request: Request) -> Response:
+        """Send the browser to sign in, and then back to exactly where it is."""
+        here = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+        target = here.decode("latin-1").partition("?")[0]
+        if query := request.scope["query_string"].decode("latin-1"):
+            target += f"?{query}"
+        return redirect(f"/web/login?next={quote(target, safe='')}")
+
+    def signed_in(self, signed: SignedIn, location: str, now: datetime) -> Response:
+        """Give the browser its new session and send it on."""
+        response = redirect(location, 303)
+        life = max(timedelta(0), signed.session.expires - now)
+        _add_cookie(response, set_cookie(self._web_cookie, signed.secret.encode(), max_age=life))
+        return response
+
+    def forget(self, response: Response) -> Response:
+        """Make the browser drop its session cookie."""
+        _add_cookie(response, clear_cookie(self._web_cookie))
+        return response
+
+    # Forms
+
+    def pre_session(self, request: Request) -> tuple[str, bool]:
+        """Return what binds forms to this browser before sign-in, and whether it is new.
+
+        One per browser, not per form, so that parallel tabs don't spoil each other.
+        """
+        value = _cookie(request, self._pre_cookie)
+        return (value, False) if value is not None else (new_pre_session(), True)
+
+    def keep_pre_session(self, response: Response, value: str) -> Response:
+        _add_cookie(response, set_cookie(self._pre_cookie, value.encode()))
+        return response
+
+    def token(self, purpose: str, binding: str) -> str:
+        return form_token(self._secret, purpose, binding)
+
+    def is_own_post(self, request: Request) -> bool:
+        """Tell whether a POST may come from one of our pages, by what the browser says of it."""
+        host = request.headers.get("host", "")
+        return comes_from(request.headers, frozenset({self.origin, f"https://{host}"}))
+
+    def form_problem(self, token: str, *, purpose: str, binding: str, new: bool) -> str:
+        """Return why a form's token does not count, for its sender; "" when it does."""
+        if new:
+            return NO_COOKIE
+        if not token_fits(token, secret=self._secret, purpose=purpose, binding=binding):
+            return STALE_FORM
+        return ""
+
+
+def remote(request: Request) -> str:
+    """Return the address of the browser, "" when unknown."""
+    return request.client.host if request.client else ""
+
+
+def for_people(request: Request) -> bool:
+    return wants_html(request.scope["headers"])
+
+
+def clock_time(moment: datetime, now: datetime) -> Since:
+    """Write a time for a page: exact for machines, short in UTC for those without script."""
+    text = f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%a %H:%M}"
+    return Since(f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"{text} UTC")
+
+
+def _cookie(request: Request, name: bytes) -> str | None:
+    values = (value for key, value in request.scope["headers"] if key == b"cookie")
+    found = find_cookie(values, name)
+    return None if found is None else found.decode("ascii")
+
+
+def _add_cookie(response: Response, value: bytes) -> None:
+    response.headers.append("set-cookie", value.decode("ascii"))
