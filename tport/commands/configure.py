@@ -1,0 +1,172 @@
+"""`tport configure`: write a configuration file, or check one."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, NoReturn
+
+import typer
+
+from tport.engine.errors import AlreadyExists, ConfigError
+
+if TYPE_CHECKING:
+    from tport.engine.config.model import Config
+
+app = typer.Typer()
+
+
+@app.command()
+def configure(
+    *,
+    cluster_name: Annotated[
+        str, typer.Option(help="The cluster's name: the proxy's host name.")
+    ] = "",
+    public_addr: Annotated[
+        str, typer.Option(help="Where browsers and agents reach the proxy, as host:port.")
+    ] = "",
+    acme: Annotated[bool, typer.Option("--acme", help="Certificates from Let's Encrypt.")] = False,
+    acme_email: Annotated[str, typer.Option(help="Whom Let's Encrypt writes to.")] = "",
+    cert_file: Annotated[str, typer.Option(help="A certificate chain, PEM.")] = "",
+    key_file: Annotated[str, typer.Option(help="The certificate's key, PEM.")] = "",
+    roles: Annotated[
+        list[str] | None, typer.Option(help="What runs here: auth, proxy, app.")
+    ] = None,
+    token: Annotated[
+        str, typer.Option(help="The join token of an agent, or its file's absolute path.")
+    ] = "",
+    proxy: Annotated[str, typer.Option(help="The proxy that an agent dials.")] = "",
+    app_name: Annotated[str, typer.Option(help="An application: a sub-domain.")] = "",
+    app_uri: Annotated[str, typer.Option(help="Where the application is.")] = "",
+    data_dir: Annotated[str, typer.Option(help="Where tport keeps its state.")] = "",
+    output: Annotated[
+        str, typer.Option("--output", "-o", help="A new file to write; stdout without.")
+    ] = "",
+    test: Annotated[
+        Path | None, typer.Option(help="Check this file, '-' for stdin, and write nothing.")
+    ] = None,
+) -> None:
+    """Write a configuration file to stdout, or check one."""
+    from tport.engine.config.sample import SampleFlags, sample_config
+
+    flags = SampleFlags(
+        cluster_name=cluster_name,
+        public_addr=public_addr,
+        acme=acme,
+        acme_email=acme_email,
+        cert_file=_absolute(cert_file),
+        key_file=_absolute(key_file),
+        roles=tuple(roles or ()),
+        token=token,
+        proxy=proxy,
+        app_name=app_name,
+        app_uri=app_uri,
+        data_dir=_absolute(data_dir),
+    )
+    if test is not None:
+        if output or not flags.is_empty:
+            raise ConfigError("--test goes alone: it checks a file and writes none")
+        check_file(test)
+        return
+    if flags.is_empty and _is_terminal():
+        name = typer.prompt("Cluster name, as in tport.example.com", err=True)
+        flags = SampleFlags(cluster_name=name)
+    text = sample_config(flags)
+    _check_certificate(flags.cert_file, flags.key_file, "--cert-file and --key-file")
+    if output in ("", "-", "stdout"):
+        typer.echo(text, nl=False)
+    else:
+        path = Path(output.removeprefix("file://"))
+        write_new(path, text)
+        typer.echo(f"tport: wrote {path}; next: tport start --config={path}", err=True)
+
+
+def check_file(path: Path) -> None:
+    """Say `<file>: ok` on stdout, or every complaint on stderr and end with status 2."""
+    from tport.engine.config.load import load_config
+
+    try:
+        config = load_config(path)
+    except ConfigError as error:
+        _fail(str(error).splitlines(), error.hint)
+    for note in config.notes:
+        typer.echo(f"tport: {note}", err=True)
+    complaints = [line for app in config.app_service.faulty for line in app.complaints]
+    complaints += _certificate_complaints(config)
+    if complaints:
+        _fail(complaints)
+    typer.echo(f"{path}: ok")
+
+
+def write_new(path: Path, text: str) -> None:
+    """Write a file that isn't there yet, for its owner alone: it may hold a token.
+
+    Raises:
+        AlreadyExists: it is there, and stays as it is.
+        ConfigError: it cannot be written.
+    """
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except FileExistsError:
+        raise AlreadyExists(
+            f"{path} exists and is left as it is", hint="remove it first, or name another file"
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be written: {error.strerror}", where=path) from None
+    with os.fdopen(descriptor, "w") as file:
+        file.write(text)
+
+
+def _fail(complaints: list[str], hint: str = "") -> NoReturn:
+    # Without the prefix of other errors: file:line:column first is what editors jump by.
+    for complaint in complaints:
+        typer.echo(complaint, err=True)
+    if hint:
+        typer.echo(f"tport: hint: {hint}", err=True)
+    raise typer.Exit(2)
+
+
+def _certificate_complaints(config: Config) -> list[str]:
+    found = []
+    for pair in config.proxy_service.https_keypairs if config.proxy_service.enabled else ():
+        try:
+            _check_certificate(str(pair.cert_file), str(pair.key_file), pair.where)
+        except ConfigError as error:
+            found.append(str(error))
+    return found
+
+
+def _check_certificate(cert_file: str, key_file: str, where: str) -> None:
+    """Raise ConfigError unless both can be read, and the key is the certificate's."""
+    if not cert_file:
+        return
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+    from cryptography.x509 import load_pem_x509_certificates
+
+    pem = {}
+    for file in (cert_file, key_file):
+        try:
+            pem[file] = Path(file).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"{file} cannot be read: {error.strerror}", where=where) from None
+    try:
+        certificate = load_pem_x509_certificates(pem[cert_file])[0]
+    except ValueError:
+        raise ConfigError(f"{cert_file} holds no certificate in PEM", where=where) from None
+    try:
+        key = load_pem_private_key(pem[key_file], password=None)
+    except (ValueError, TypeError):  # TypeError: it wants a password
+        raise ConfigError(
+            f"{key_file} holds no key in PEM, or one with a password", where=where
+        ) from None
+    if key.public_key() != certificate.public_key():
+        raise ConfigError(f"{key_file} is not the key of {cert_file}", where=where)
+
+
+def _absolute(text: str) -> str:
+    return str(Path(text).absolute()) if text else ""
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()

@@ -1,0 +1,166 @@
+"""The apps of the file: each judged by itself, so that a bad one goes red alone. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from tport.engine.config import file as shape
+from tport.engine.config.app_rules import (
+    check_command,
+    check_label,
+    check_public_addr,
+    check_redirect,
+    check_uri,
+    parse_header,
+)
+from tport.engine.config.model import FaultyApp
+from tport.engine.config.read import Reading, within
+from tport.engine.errors import InvalidRequest
+from tport.engine.types.app import DEBUG_APP, App, DynamicLabel, Header, Rewrite, check_app_name
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+def resolve_apps(
+    service: shape.AppService,
+    reading: Reading,
+    file: str,
+    proxy_host: str,
+    proxy_hosts: frozenset[str],
+) -> tuple[tuple[App, ...], tuple[FaultyApp, ...]]:
+    """Return the apps that can be served, and those that can't with what is wrong.
+
+    Args:
+        file: what the file is called in complaints.
+        proxy_host: under which apps without a public_addr are; "": not known here.
+        proxy_hosts: names that no app may have, as far as they are known here.
+    """
+    apps, faulty = [], []
+    names: dict[str, str] = {DEBUG_APP: "the debug app"} if service.debug_app else {}
+    hosts: dict[str, str] = {}
+    for index, entry in enumerate(service.apps):
+        path = f"app_service.apps[{index}]"
+        if entry.name in names:
+            reading.complain(
+                f"{path}.name",
+                f"{entry.name!r} is the name of {names[entry.name]} too; each app needs its own",
+                shape=True,
+            )
+        elif entry.name:
+            names[entry.name] = path.removeprefix("app_service.")
+        app = _AppReader(reading, path, proxy_hosts).app(entry)
+        default = f"{app.name}.{proxy_host}" if app.name and proxy_host else ""
+        host = app.public_addr or default
+        if host and host in hosts:
+            reading.complain(
+                f"{path}.public_addr" if entry.public_addr else path,
+                f"{host} is the address of {hosts[host]} too; each app needs its own",
+            )
+        elif host:
+            hosts[host] = path.removeprefix("app_service.")
+        complaints = sorted(within(reading.complaints, path))
+        if complaints:
+            told = tuple(complaint.told(file) for complaint in complaints)
+            faulty.append(FaultyApp(index=index, name=entry.name, complaints=told))
+        else:
+            apps.append(app)
+    return tuple(apps), tuple(faulty)
+
+
+class _AppReader:
+    """One app. What is faulty has a harmless value in the result, and a complaint."""
+
+    def __init__(self, reading: Reading, path: str, proxy_hosts: frozenset[str]) -> None:
+        self._reading = reading
+        self._path = path
+        self._proxy_hosts = proxy_hosts
+
+    def app(self, entry: shape.AppEntry) -> App:
+        return App(
+            name=self._needed("name", check_app_name, entry.name),
+            uri=self._needed("uri", check_uri, entry.uri),
+            public_addr=self._public_addr(entry.public_addr),
+            description=entry.description,
+            labels=self._labels(entry),
+            commands=tuple(self._commands(entry)),
+            insecure_skip_verify=entry.insecure_skip_verify,
+            rewrite=self._rewrite(entry.rewrite),
+        )
+
+    def _judge(
+        self, path: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
+    ) -> T | None:
+        """Return what `check` makes of a value; None, and a complaint about `path`, if it refuses."""
+        try:
+            return check(*args, **kwargs)
+        except InvalidRequest as error:
+            hint = f"; {error.hint}" if error.hint else ""
+            self._reading.complain(f"{self._path}.{path}", f"{error}{hint}")
+            return None
+
+    def _needed(self, name: str, check: Callable[[str], str], text: str) -> str:
+        path = f"{self._path}.{name}"
+        if text:
+            return self._judge(name, check, text) or ""
+        if not self._reading.is_faulty(path) and not self._reading.is_unreadable(self._path):
+            self._reading.complain(path, "is missing")
+        return ""
+
+    def _public_addr(self, text: str) -> str:
+        if not text:
+            return ""
+        return self._judge("public_addr", check_public_addr, text, self._proxy_hosts) or ""
+
+    def _labels(self, entry: shape.AppEntry) -> dict[str, str]:
+        labels = {}
+        for name, value in entry.labels.items():
+            self._judge(f"labels.{name}", check_label, name, value)
+            labels[name] = value
+        return labels
+
+    def _commands(self, entry: shape.AppEntry) -> list[DynamicLabel]:
+        labels = []
+        taken = dict.fromkeys(entry.labels, "labels")
+        for index, command in enumerate(entry.commands):
+            path = f"commands[{index}]"
+            if self._reading.is_unreadable(f"{self._path}.{path}"):
+                continue
+            if not command.name:
+                self._reading.complain(f"{self._path}.{path}.name", "is missing")
+            else:
+                self._judge(f"{path}.name", check_label, command.name)
+            if command.name in taken:
+                self._reading.complain(
+                    f"{self._path}.{path}.name",
+                    f"{command.name!r} is a label in {taken[command.name]} already; keep one",
+                )
+            taken[command.name] = path
+            if not self._reading.is_faulty(f"{self._path}.{path}.command"):
+                self._judge(f"{path}.command", check_command, command.command)
+            if command.period < 1:
+                self._reading.complain(
+                    f"{self._path}.{path}.period", "is less than a second; expected 1s or more"
+                )
+            labels.append(
+                DynamicLabel(
+                    name=command.name, command=command.command, period=max(command.period, 1)
+                )
+            )
+        return labels
+
+    def _rewrite(self, rewrite: shape.Rewrite) -> Rewrite:
+        redirect, headers = [], []
+        for index, text in enumerate(rewrite.redirect):
+            path = f"rewrite.redirect[{index}]"
+            host = self._judge(path, check_redirect, text)
+            redirect.append(host or "")
+        for index, text in enumerate(rewrite.headers):
+            path = f"rewrite.headers[{index}]"
+            header: Header | None = self._judge(path, parse_header, text)
+            if header:
+                headers.append(header)
+        return Rewrite(
+            redirect=tuple(redirect), headers=tuple(headers), jwt_claims=rewrite.jwt_claims
+        )

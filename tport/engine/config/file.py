@@ -1,0 +1,223 @@
+"""The shape of tport.yaml: every setting, its type, its default. What they mean: docs/configuration.md.
+
+`read.py` reads any of these structs from a node. A `str` is taken as it is written and judged
+in `resolve.py`, where the neighbours are known. `without_effect` lists the settings of
+Teleport's files that mean nothing here: they are noted, not refused, so that a Teleport file
+works as it is. `refused` are those whose silence would be dangerous, and why.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from tport.engine.config.words import (
+    check_join_secret,
+    parse_cluster_name,
+    parse_pin,
+    parse_seconds,
+)
+from tport.engine.types.app import JwtClaims
+
+# What stands in Annotated[...] beside a type:
+ONE_OR_MANY = "one value may stand without a list"
+
+Seconds = Annotated[float, parse_seconds]
+Text = str
+TextList = Annotated[tuple[str, ...], ONE_OR_MANY]
+
+SecondFactor = Literal["off", "optional", "on", "otp", "webauthn"]
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    without_effect: ClassVar[frozenset[str]] = frozenset()
+    refused: ClassVar[Mapping[str, str]] = {}
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# --- tport: ----------------------------------------------------------------------------------
+
+
+class LogFormat(Section, frozen=True):
+    output: Literal["text", "json"] = "text"
+
+    without_effect = _names("extra_fields")
+
+
+class Log(Section, frozen=True):
+    severity: Text = "info"
+    output: Text = "stderr"
+    format: LogFormat = LogFormat()
+
+
+class JoinParams(Section, frozen=True):
+    method: Text = "token"
+    token_name: Annotated[str, check_join_secret] = ""
+
+    without_effect = _names("aws azure gcp oracle kubernetes spacelift terraform_cloud")
+
+
+class Instance(Section, frozen=True):
+    data_dir: Text = ""
+    nodename: Text = ""
+    log: Log = Log()
+    diag_addr: Text = ""
+    auth_token: Annotated[str, check_join_secret] = ""
+    join_params: JoinParams = JoinParams()
+    auth_servers: TextList = ()
+    auth_server: Text = ""
+    proxy_server: Text = ""
+    ca_pin: Annotated[tuple[Annotated[str, parse_pin], ...], ONE_OR_MANY] = ()
+
+    without_effect = _names(
+        "pid_file advertise_ip connection_limits cache storage ciphersuites ciphers kex_algos"
+        " mac_algos seed_config ca_signature_algo shutdown_delay auth_connection_config keys"
+        " disable_compression"
+    )
+
+
+# --- auth_service: ---------------------------------------------------------------------------
+
+
+class Authentication(Section, frozen=True):
+    type: Text = "local"
+    second_factor: SecondFactor = "off"
+    local_auth: bool = True
+
+    without_effect = _names(
+        "second_factors webauthn u2f connector_name passwordless headless locking_mode"
+        " require_session_mfa default_session_ttl device_trust hardware_key"
+        " disconnect_expired_cert allow_local_auth"
+    )
+
+
+class AuthService(Section, frozen=True):
+    enabled: bool = True
+    listen_addr: Text = ""
+    cluster_name: Annotated[str, parse_cluster_name] = ""
+    tokens: TextList = ()
+    authentication: Authentication = Authentication()
+
+    without_effect = _names(
+        "public_addr session_recording proxy_checks_host_keys client_idle_timeout"
+        " client_idle_timeout_message web_idle_timeout disconnect_expired_cert keep_alive_interval"
+        " keep_alive_count_max session_control_timeout message_of_the_day proxy_listener_mode"
+        " tunnel_strategy routing_strategy proxy_protocol license_file ca_key_params"
+        " kubeconfig_file oidc_connectors reverse_tunnels load_all_cas case_insensitive_routing"
+        " u2f dynamic_config"
+    )
+
+
+# --- proxy_service: --------------------------------------------------------------------------
+
+
+class KeyPair(Section, frozen=True):
+    key_file: Text = ""
+    cert_file: Text = ""
+
+
+class Acme(Section, frozen=True):
+    enabled: bool = False
+    email: Text = ""
+    uri: Text = ""
+
+
+class ProxyService(Section, frozen=True):
+    enabled: bool = True
+    web_listen_addr: Text = ""
+    public_addr: TextList = ()
+    https_keypairs: tuple[KeyPair, ...] = ()
+    https_key_file: Text = ""
+    https_cert_file: Text = ""
+    acme: Acme = Acme()
+
+    without_effect = _names(
+        "listen_addr ssh_public_addr tunnel_listen_addr tunnel_public_addr peer_listen_addr"
+        " peer_public_addr https_keypairs_reload_interval proxy_protocol trust_x_forwarded_for ui"
+        " protocol kubernetes kube_listen_addr kube_public_addr mysql_listen_addr"
+        " mysql_public_addr mysql_server_version postgres_listen_addr postgres_public_addr"
+        " mongo_listen_addr mongo_public_addr idp proxy_group_id proxy_group_generation"
+        " automatic_upgrades_channels"
+    )
+
+
+# --- app_service: ----------------------------------------------------------------------------
+
+
+class Command(Section, frozen=True):
+    name: Text = ""
+    command: tuple[str, ...] = ()
+    period: Seconds = 60.0
+
+
+class Rewrite(Section, frozen=True):
+    redirect: TextList = ()
+    headers: TextList = ()
+    jwt_claims: JwtClaims = "roles-and-traits"
+
+
+class AppEntry(Section, frozen=True):
+    name: Text = ""
+    uri: Text = ""
+    public_addr: Text = ""
+    description: Text = ""
+    labels: Mapping[str, str] = {}
+    commands: tuple[Command, ...] = ()
+    insecure_skip_verify: bool = False
+    rewrite: Rewrite = Rewrite()
+
+    without_effect = _names("required_apps cors use_any_proxy_public_addr aws tls user_groups")
+    refused = {
+        "cloud": "cloud consoles are not among the applications tport serves",
+        "tcp_ports": "TCP applications are not supported; expected an app with an http:// URI",
+        "mcp": "MCP servers are not among the applications tport serves",
+        "llm": "language models are not among the applications tport serves",
+    }
+
+
+_NO_TARGET_POLICY = (
+    "tport has no list of allowed targets; a file that relies on one is not safe to start"
+)
+
+
+class AppService(Section, frozen=True):
+    enabled: bool = False
+    debug_app: bool = False
+    apps: tuple[AppEntry, ...] = ()
+
+    without_effect = _names("resources mcp_demo_server")
+    refused = {"allowed_hosts": _NO_TARGET_POLICY, "denied_hosts": _NO_TARGET_POLICY}
+
+
+# --- the file --------------------------------------------------------------------------------
+
+
+class SshService(Section, frozen=True):
+    enabled: bool = False
+
+    without_effect = _names(
+        "listen_addr public_addr labels commands permit_user_env pam enhanced_recording"
+        " allow_tcp_forwarding port_forwarding x11 max_reverse_tunnels disable_create_host_user"
+        " ssh_file_copy namespace force_listen"
+    )
+
+
+class File(Section, frozen=True):
+    version: Literal["v1", "v2", "v3"] = "v3"
+    tport: Instance = Instance()
+    teleport: Instance = Instance()  # the same by the name it has in Teleport's files
+    auth_service: AuthService = AuthService()
+    proxy_service: ProxyService = ProxyService()
+    app_service: AppService = AppService()
+    ssh_service: SshService = SshService()
+
+    without_effect = _names(
+        "kubernetes_service db_service windows_desktop_service discovery_service metrics_service"
+        " debug_service tracing_service okta_service jamf_service plugins access_graph"
+        " relay_service"
+    )

@@ -1,0 +1,125 @@
+"""Find the file, read it, and say everything that is wrong with it. The one place here that reads."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tport.engine.config.document import SyntaxFault, parse_document
+from tport.engine.config.model import Config
+from tport.engine.config.read import Complaint, Reading, read_file
+from tport.engine.config.resolve import Machine, Resolver
+from tport.engine.errors import ConfigError
+
+DEFAULT_FILE: Final = Path("/etc/tport.yaml")
+MAX_FILE: Final = 1024 * 1024  # bytes; a thousand apps are a tenth of it
+STDIN: Final = Path("-")
+
+
+def find_config_file(
+    explicit: Path | None,
+    *,
+    env: Mapping[str, str] | None = None,
+    default: Path = DEFAULT_FILE,
+) -> Path | None:
+    """Return the file to read: `--config`, `$TPORT_CONFIG_FILE`, /etc/tport.yaml if it exists, or None.
+
+    A file that was named is returned whether or not it exists: `load_config` then says so.
+    """
+    if explicit is not None:
+        return explicit
+    if named := (os.environ if env is None else env).get("TPORT_CONFIG_FILE"):
+        return Path(named)
+    return default if default.exists() else None
+
+
+def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
+    """Read and judge the file; None: the defaults alone, `-`: stdin.
+
+    Faults in the values of single apps are in `app_service.faulty` and don't raise.
+
+    Raises:
+        ConfigError: the file can't be read, or has other faults: every one of them, those of
+            apps too, is a line `file:line:column: setting: what is wrong` of the message.
+    """
+    machine = machine or Machine.here()
+    if path is None:
+        return Resolver(Reading(), "defaults", Path.cwd(), machine).config(
+            read_file(None, Reading()), None
+        )
+    folder = path.absolute().parent
+    name = "stdin" if path == STDIN else str(path)
+    return parse_config(_read(path, name), name=name, folder=folder, machine=machine, path=path)
+
+
+def parse_config(
+    text: str, *, name: str, folder: Path, machine: Machine, path: Path | None = None
+) -> Config:
+    """Judge the text of a file. Pure.
+
+    Args:
+        name: what complaints call the file.
+        folder: absolute, to which its relative paths belong.
+        path: what `Config.file` becomes.
+
+    Raises:
+        ConfigError: as `load_config`.
+    """
+    try:
+        root = parse_document(text)
+    except SyntaxFault as fault:
+        raise ConfigError(str(fault), where=f"{name}:{fault.line}:{fault.column}") from None
+    reading = Reading()
+    file = read_file(root, reading)
+    config = Resolver(reading, name, folder, machine).config(file, path)
+    if any(_stops(complaint) for complaint in reading.complaints):
+        raise ConfigError(_told(reading.complaints, name))
+    return msgspec.structs.replace(
+        config, notes=tuple(note.told(name) for note in sorted(reading.notes))
+    )
+
+
+def _stops(complaint: Complaint) -> bool:
+    """Tell whether nothing can start: all but the faulty values of a single app."""
+    return complaint.shape or not complaint.path.startswith("app_service.apps[")
+
+
+def _told(complaints: list[Complaint], name: str) -> str:
+    return "\n".join(complaint.told(name) for complaint in sorted(complaints))
+
+
+def _read(path: Path, name: str) -> str:
+    try:
+        if path == STDIN:
+            raw = sys.stdin.buffer.read(MAX_FILE + 1)
+        else:
+            with path.open("rb") as file:
+                raw = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        raise ConfigError(
+            "there is no such file",
+            where=name,
+            hint=f"make one with: tport configure --cluster-name=NAME --output={name}",
+        ) from None
+    except PermissionError:
+        raise ConfigError(
+            "you may not read this file",
+            where=name,
+            hint="run tport as a user who may, or let this one: chgrp and chmod g+r",
+        ) from None
+    except OSError as error:
+        raise ConfigError(f"cannot be read: {error.strerror or error}", where=name) from None
+    if len(raw) > MAX_FILE:
+        raise ConfigError(f"is larger than {MAX_FILE // 1024} KiB", where=name)
+    try:
+        return raw.decode()
+    except UnicodeDecodeError as error:
+        before = raw[: error.start]
+        line = before.count(b"\n") + 1
+        column = len(before) - (before.rfind(b"\n") + 1) + 1
+        raise ConfigError("is not UTF-8 here", where=f"{name}:{line}:{column}") from None

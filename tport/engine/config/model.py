@@ -1,0 +1,147 @@
+"""`Config`: what `tport start` and every command work from, complete and frozen."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from tport.engine.config.address import Address
+from tport.engine.config.file import SecondFactor
+from tport.engine.types.app import App
+
+Severity = Literal["debug", "info", "warning", "error"]
+
+LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """A secret, or where it is; read when it is needed, never kept. Neither repr nor str shows it.
+
+    Attributes:
+        text: the secret itself; the absolute path of the file that holds it; `-` for stdin.
+    """
+
+    text: str
+
+    @property
+    def file(self) -> Path | None:
+        return Path(self.text) if self.text.startswith("/") else None
+
+    @property
+    def is_stdin(self) -> bool:
+        return self.text == "-"
+
+    def __repr__(self) -> str:
+        return f"Secret({str(self.file) if self.file else '…'})"
+
+    __str__ = __repr__
+
+
+class Log(msgspec.Struct, frozen=True, kw_only=True):
+    """`output`: `stderr`, `stdout`, or the absolute path of a file."""
+
+    severity: Severity = "info"
+    format: Literal["text", "json"] = "text"
+    output: str = "stderr"
+
+
+class AuthService(msgspec.Struct, frozen=True, kw_only=True):
+    """The auth service.
+
+    Attributes:
+        listen_is_given: the operator chose `listen_addr`; else it follows from the roles.
+        tokens: static tokens, each for agents: the secret, or a file with one a line.
+        second_factor: as the file says; see the note it comes with.
+    """
+
+    enabled: bool
+    listen_addr: Address
+    listen_is_given: bool
+    cluster_name: str
+    tokens: tuple[Secret, ...] = ()
+    second_factor: SecondFactor = "off"
+
+
+class KeyPair(msgspec.Struct, frozen=True, kw_only=True):
+    """Absolute paths of a certificate chain and its key (PEM); `where` is file:line:column."""
+
+    key_file: Path
+    cert_file: Path
+    where: str = ""
+
+
+class Acme(msgspec.Struct, frozen=True, kw_only=True):
+    enabled: bool = False
+    email: str = ""
+    uri: str = LETS_ENCRYPT
+
+
+class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
+    """The proxy.
+
+    Attributes:
+        public_addrs: at least one; the first is the one that links and redirects use. A port
+            of 0: the one that the listener got.
+        public_is_given: False: nobody named an address, and the proxy serves this machine alone.
+    """
+
+    enabled: bool
+    web_listen_addr: Address
+    public_addrs: tuple[Address, ...]
+    public_is_given: bool
+    https_keypairs: tuple[KeyPair, ...] = ()
+    acme: Acme = Acme()
+
+
+class FaultyApp(msgspec.Struct, frozen=True, kw_only=True):
+    """An app that cannot be served as it is written, while the others can.
+
+    Attributes:
+        index: in `app_service.apps`, from 0.
+        name: as written; "" when there is none.
+        complaints: `file:line:column: setting: what is wrong`, at least one.
+    """
+
+    index: int
+    name: str
+    complaints: tuple[str, ...]
+
+
+class AppService(msgspec.Struct, frozen=True, kw_only=True):
+    """The agent. `apps` are all sound, in the file's order; `faulty` are those that aren't."""
+
+    enabled: bool
+    debug_app: bool = False
+    apps: tuple[App, ...] = ()
+    faulty: tuple[FaultyApp, ...] = ()
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the operator decides, from the file, the environment and the flags.
+
+    Attributes:
+        file: the file that was read; None: there is none.
+        data_dir: absolute; each role has a folder of its own in it.
+        diag_addr: where diagnostics are served in the clear; None: nowhere.
+        auth_token: with which an agent joins; None: there is none, or none is needed.
+        proxy_addr: the proxy that an agent dials; None: the file names none.
+        ca_pin: each 64 lower-case hex digits, or the absolute path of a file of pins.
+        insecure: the agent trusts any proxy; only the flag can say so.
+        notes: what the file says without effect, `file:line:column: setting: …`, to be told once.
+    """
+
+    data_dir: Path
+    nodename: str
+    auth_service: AuthService
+    proxy_service: ProxyService
+    app_service: AppService
+    file: Path | None = None
+    log: Log = Log()
+    diag_addr: Address | None = None
+    auth_token: Secret | None = None
+    proxy_addr: Address | None = None
+    ca_pin: tuple[str, ...] = ()
+    insecure: bool = False
+    notes: tuple[str, ...] = ()
