@@ -31,7 +31,7 @@ class BodyReader(Protocol):
 
     Attributes:
         done: the body has ended; `feed` may not be called again.
-        leftover: the bytes after it, once it is done.
+        leftover: the bytes after it, once it is done; b"" before.
     """
 
     done: bool
@@ -173,6 +173,6 @@ class ChunkedReader:
         self.leftover = data[end:]
 
 
-def encode_chunk(data: bytes) -> bytes:
+def encode_chunk(data: bytes | bytearray) -> bytes:
     """Return `data` as one chunk; b"" for no data, since an empty chunk would end the body."""
     return b"%x\r\n%b\r\n" % (len(data), data) if data else b""

@@ -1,0 +1,318 @@
+"""One request and its answer, as those see it who answer: values and bytes, no framing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import trio
+
+from tport.engine.errors import RemoteProtocolError
+from tport.engine.net.http1_wire import PIECE, ClientGone, Limits, Wire
+from tport.engine.proto.body import LAST_CHUNK, body_reader, encode_chunk
+from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing
+from tport.engine.proto.head import MAX_HEAD, RequestHead
+from tport.engine.proto.head_writer import write_response_head
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+_CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+class Exchange:
+    """A request to be answered, once.
+
+    One task may receive the body while another sends the answer; two may not do the same. All
+    methods raise ClientGone when the client has gone: let it pass, nobody needs to be told.
+
+    Attributes:
+        status: of the final head sent, 0 before.
+        received: bytes of the request's body so far.
+        sent: bytes of the answer's body so far.
+        finished: the whole answer is sent.
+        aborted: `abort` was called.
+        upgraded: the connection has left HTTP.
+        keep_alive: whether the connection may go on after this answer; settled by its head.
+    """
+
+    def __init__(
+        self, request: RequestHead, wire: Wire, limits: Limits, *, last: bool = False
+    ) -> None:
+        """`last`: the connection ends after this answer in any case."""
+        self.request = request
+        self.status = 0
+        self.received = 0
+        self.sent = 0
+        self.finished = False
+        self.aborted = False
+        self.upgraded = False
+        # Bytes after an upgrade that we refuse are no request, whatever they look like (HTTP-09).
+        self.keep_alive = request.keep_alive and not request.upgrade and not last
+        self._wire = wire
+        self._limits = limits
+        self._body = body_reader(request.framing)
+        self._body_left = limits.body_grace + limits.body_window  # s for the bytes of this window
+        self._body_got = 0  # bytes in this window
+        self._continue_owed = request.expect_continue
+        self._continuing: trio.Event | None = None  # while 100 is on its way
+        self._framing = NO_BODY
+
+    # --- the request's body ------------------------------------------------------------------
+
+    @property
+    def body_done(self) -> bool:
+        """Whether the request's body has been received to its end."""
+        return self._body.done
+
+    @property
+    def waits_for_continue(self) -> bool:
+        """Whether the client still waits to be told to send its body."""
+        return self._continue_owed
+
+    async def receive_body(self) -> bytes:
+        """Return the next piece of the request's body, b"" at its end.
+
+        A client that waits for 100 Continue gets it with the first call, unless the answer's
+        head was sent before.
+
+        Raises:
+            RemoteProtocolError: its framing is broken.
+        """
+        body = self._body
+        while not body.done:
+            if self._continue_owed:
+                await self._send_continue()
+            data = self._wire.take_buffer() or await self._receive_paced()
+            if not data:
+                raise ClientGone("the client closed the connection in the middle of its request")
+            try:
+                payload = body.feed(data)
+            except RemoteProtocolError:
+                self.keep_alive = False
+                raise
+            if body.leftover:  # the next request, pipelined
+                self._wire.buffer += body.leftover
+            if payload:
+                self.received += len(payload)
+                return payload
+        return b""
+
+    async def _receive_paced(self) -> bytes:
+        """Receive; the connection ends when the body comes too slowly (DOS-01).
+
+        The clock runs only in here: a handler that takes its time is not the client's fault.
+        """
+        limits = self._limits
+        until = trio.current_time() + self._body_left
+        data = await self._wire.receive(until)
+        self._body_left = until - trio.current_time()
+        self._body_got += len(data)
+        if self._body_got >= limits.body_rate * limits.body_window:
+            self._body_got, self._body_left = 0, limits.body_window
+        return data
+
+    async def _send_continue(self) -> None:
+        self._continue_owed = False
+        if self._wire.buffer or self.head_sent:
+            return  # it didn't wait; or it has its answer
+        self._continuing = trio.Event()
+        try:
+            await self._wire.send(_CONTINUE)
+        finally:
+            self._continuing.set()
+            self._continuing = None
+
+    async def wait_closed(self) -> None:
+        """Return once the client has closed the connection. Only after the body's end.
+
+        What it sends meanwhile is kept, up to 64 KiB; beyond that nothing is read, and so its
+        going isn't noticed here any more.
+        """
+        wire = self._wire
+        try:
+            while len(wire.buffer) < MAX_HEAD:
+                data = await wire.receive()
+                if not data:
+                    return
+                wire.buffer += data
+        except ClientGone:
+            return
+        await trio.sleep_forever()
+
+    # --- the answer ----------------------------------------------------------------------------
+
+    @property
+    def head_sent(self) -> bool:
+        """Whether the final head was sent: whether it's too late to answer something else."""
+        return self.status != 0
+
+    async def send_head(
+        self,
+        status: int,
+        headers: Headers,
+        *,
+        reason: bytes = b"",
+        framing: Framing | None = None,
+        body: bytes = b"",
+        end: bool = False,
+    ) -> None:
+        """Send a head; of status 1xx (but 101) any number before the final one.
+
+        Args:
+            headers: without Connection and framing, which are added here.
+            framing: `of_length` where the length is known; anything else: it is not.
+            body: the first piece of the body, which leaves in the same write.
+            end: `body` is all of it; `finish` is done by that.
+        """
+        if self.head_sent or status == 101:
+            raise RuntimeError("a second answer to one request, or 101 without upgrade()")
+        if status < 200:
+            await self._send_informational(status, headers, reason)
+            return
+        self.status = status
+        self._continue_owed = self._continue_owed and not self._body.done
+        self._settle(framing)
+        head = write_response_head(
+            status, reason, headers, self._told(framing), keep_alive=self.keep_alive
+        )
+        payload = self._framed(body, end=end)
+        if len(payload) > PIECE:  # not worth a copy
+            await self._write(head)
+            await self._write(payload)
+        else:
+            await self._write(head + payload)
+        self.finished = end
+
+    async def send_body(self, data: bytes | bytearray, *, end: bool = False) -> None:
+        """Send a piece of the body; dropped where the answer has none (HEAD, 204, 304).
+
+        `end`: it is the last one; `finish` is done by that, in the same write.
+        """
+        if not self.head_sent or self.finished:
+            raise RuntimeError("a body before its head or after its end")
+        wire_bytes = self._framed(data, end=end)
+        if wire_bytes:
+            await self._write(wire_bytes)
+        self.finished = end
+
+    async def finish(self) -> None:
+        """End the answer.
+
+        Raises:
+            RemoteProtocolError: the body is shorter than its head said; the connection is cut.
+        """
+        if not self.finished:
+            await self.send_body(b"", end=True)
+
+    async def respond(self, status: int, headers: Headers, body: bytes = b"") -> None:
+        """Send a whole answer in one write."""
+        framing = Framing("length", len(body))
+        await self.send_head(status, headers, framing=framing, body=body, end=True)
+
+    def abort(self) -> None:
+        """Cut the connection when the handler returns: the client can't take this for whole."""
+        self.aborted = True
+
+    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+        """Send 101 and return the connection as bytes, from the first that follow the request.
+
+        Only for a request whose `upgrade` is set. HTTP never comes back on this connection.
+        """
+        if not self.request.upgrade or self.head_sent:
+            raise RuntimeError("an upgrade that nobody asked for, or after the answer")
+        head = write_response_head(
+            101, b"", headers, NO_BODY, keep_alive=True, upgrade=self.request.upgrade
+        )
+        self.status = 101
+        self.keep_alive = False
+        self.upgraded = True
+        await self._write(head)
+        return UpgradedStream(self._wire)
+
+    async def _send_informational(self, status: int, headers: Headers, reason: bytes) -> None:
+        if self.request.version != b"1.1":
+            return  # RFC 9110 §15.2
+        if status == 100:
+            if not self._continue_owed:
+                return  # it has been told, or never asked
+            self._continue_owed = False
+        await self._write(write_response_head(status, reason, headers, NO_BODY, keep_alive=True))
+
+    def _settle(self, framing: Framing | None) -> None:
+        """Decide how the body is framed, and whether the connection can go on after it."""
+        if self.request.method == b"HEAD" or self.status in {204, 304}:
+            self._framing = NO_BODY
+        elif framing is not None and framing.length is not None:
+            self._framing = framing
+        elif self.request.version == b"1.1":
+            self._framing = CHUNKED
+        else:
+            self._framing = UNTIL_CLOSE
+            self.keep_alive = False
+        if not self._body.done:
+            length = self.request.framing.length
+            unread = math.inf if length is None else length - self.received
+            if self._continue_owed or unread > self._limits.drain:
+                self.keep_alive = False  # nobody can tell what comes next (HTTP-10)
+
+    def _told(self, framing: Framing | None) -> Framing:
+        """Return the framing that the head tells: to HEAD, also the length of what isn't sent."""
+        if self._framing == NO_BODY and self.status != 204 and framing and framing.kind == "length":
+            return framing
+        return self._framing
+
+    def _framed(self, data: bytes | bytearray, *, end: bool) -> bytes | bytearray:
+        kind = self._framing.kind
+        if kind == "none":
+            return b""
+        self.sent += len(data)
+        if kind == "length":
+            length = self._framing.length or 0
+            if self.sent > length or (end and self.sent < length):
+                self.abort()
+                raise RemoteProtocolError(f"the answer has {self.sent} bytes, not {length} as said")
+        elif kind == "chunked":
+            return encode_chunk(data) + LAST_CHUNK if end else encode_chunk(data)
+        return data
+
+    async def _write(self, data: bytes | bytearray) -> None:
+        if self.aborted:
+            raise ClientGone("the answer was aborted")
+        if self._continuing is not None:
+            await self._continuing.wait()
+        await self._wire.send(data)
+
+
+class UpgradedStream(trio.abc.Stream):
+    """A connection that has left HTTP. The bytes read before that come first."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        if self._wire.buffer:
+            await trio.lowlevel.checkpoint()
+            data = bytes(self._wire.buffer[:max_bytes])
+            del self._wire.buffer[: len(data)]
+            return data
+        try:
+            data = await self._wire.receive()
+        except ClientGone as gone:
+            raise trio.BrokenResourceError from gone
+        if max_bytes is not None and len(data) > max_bytes:
+            self._wire.buffer += data[max_bytes:]
+            data = data[:max_bytes]
+        return data
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of it; a client that takes nothing for long ends the whole connection."""
+        try:
+            await self._wire.send(data)
+        except ClientGone as gone:
+            raise trio.BrokenResourceError from gone
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._wire.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._wire.aclose()

@@ -1,0 +1,288 @@
+"""One HTTP/1.1 connection, served: heads read strictly, answered in turn, ended cleanly.
+
+read a head ──► handle(exchange) ──► read the next
+    │ bad          │ fails                │ none within the limits
+    ▼              ▼                      ▼
+  refuse       on_error, or cut         close
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Literal
+
+import trio
+
+from tport.engine.errors import RemoteProtocolError, TportError
+from tport.engine.net.exchange import Exchange, Headers
+from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
+from tport.engine.net.sockets import cut
+from tport.engine.proto.framing import of_length
+from tport.engine.proto.head import MAX_HEAD, BadHead, find_head_end, parse_request_head
+from tport.engine.proto.head_writer import write_response_head
+
+__all__ = ["ClientGone", "Drain", "Exchange", "Limits", "plain_page", "serve_http1"]
+
+logger = logging.getLogger(__name__)
+
+Handle = Callable[[Exchange], Awaitable[None]]
+OnError = Callable[[Exchange, TportError], Awaitable[None]]
+Page = tuple[Headers, bytes]  # headers and body of an answer
+_Ending = Literal["close", "linger", "cut"]
+
+_SLOW = BadHead("the request took too long to arrive", 408)
+
+
+def plain_page(problem: TportError) -> Page:
+    """Return the answer for people and programs where there is no better one."""
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"cache-control", b"no-store"),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    return headers, f"{problem}\n".encode()
+
+
+async def respond_plainly(exchange: Exchange, error: TportError) -> None:
+    headers, body = plain_page(error)
+    await exchange.respond(error.status, headers, body)
+
+
+async def serve_http1(
+    stream: trio.abc.Stream,
+    handle: Handle,
+    *,
+    on_error: OnError = respond_plainly,
+    refusal: Callable[[BadHead], Page] = plain_page,
+    limits: Limits = Limits(),
+    drain: Drain | None = None,
+) -> None:
+    """Serve one connection until it ends. The stream is closed on every way out.
+
+    Args:
+        handle: answers one request. What it raises before the head is sent becomes an answer:
+            a TportError by `on_error`, anything else is logged and is a 500. Later it cuts the
+            connection, so that half an answer is never taken for a whole one.
+        refusal: the page for a request that can't be believed; the connection ends with it.
+        drain: ends the connection when the service stops.
+    """
+    connection = _Connection(
+        stream, handle, on_error=on_error, refusal=refusal, limits=limits, drain=drain or Drain()
+    )
+    try:
+        await connection.serve()
+    finally:
+        await trio.aclose_forcefully(stream)
+
+
+class _Connection:
+    def __init__(
+        self,
+        stream: trio.abc.Stream,
+        handle: Handle,
+        *,
+        on_error: OnError,
+        refusal: Callable[[BadHead], Page],
+        limits: Limits,
+        drain: Drain,
+    ) -> None:
+        self._stream = stream
+        self._handle = handle
+        self._on_error = on_error
+        self._refusal = refusal
+        self._limits = limits
+        self._drain = drain
+        self._scope = trio.CancelScope()
+        self._wire = Wire(stream, limits, self._scope)
+        self._exchange: Exchange | None = None  # the one being answered
+
+    async def serve(self) -> None:
+        ending: _Ending = "cut"
+        try:
+            with self._scope:
+                ending = await self._serve_requests()
+            if self._scope.cancelled_caught:
+                ending = await self._out_of_time()
+        except ClientGone:
+            ending = "cut"
+        await self._end(ending)
+
+    async def _serve_requests(self) -> _Ending:
+        """Answer one request after the other; return how the connection is to end."""
+        while True:
+            try:
+                head = await self._read_head()
+                if head is None:
+                    return "close"
+                request = parse_request_head(head)
+            except BadHead as bad:
+                await self._refuse(bad)
+                return "linger"
+            self._exchange = exchange = Exchange(
+                request, self._wire, self._limits, last=self._drain.begun
+            )
+            await self._answer(exchange)
+            ending = await self._after(exchange)
+            if ending is not None:
+                return ending
+            self._exchange = None
+
+    async def _read_head(self) -> bytes | None:
+        """Return the next head, None when the client sends no more.
+
+        Raises:
+            BadHead: it is too long.
+        """
+        buffer = self._wire.buffer
+        if not buffer and not await self._read_first_bytes():
+            return None
+        until = trio.current_time() + self._limits.head
+        searched = 0
+        while (end := find_head_end(buffer, searched)) < 0:
+            if len(buffer) > MAX_HEAD:
+                raise BadHead(f"the head is longer than {MAX_HEAD} bytes", 431)
+            searched = len(buffer)
+            data = await self._wire.receive(until)
+            if not data:
+                return None
+            buffer += data
+        head = bytes(buffer[:end])
+        del buffer[:end]
+        return head
+
+    async def _read_first_bytes(self) -> bool:
+        self._drain.enter_idle(self._scope)
+        try:
+            data = await self._wire.receive(trio.current_time() + self._limits.idle)
+        finally:
+            self._drain.leave_idle(self._scope)
+        if self._scope.cancel_called:
+            return False  # the service stops, and the bytes came in the same instant
+        self._wire.buffer += data
+        return bool(data)
+
+    # --- answering -----------------------------------------------------------------------------
+
+    async def _answer(self, exchange: Exchange) -> None:
+        """Let the handler answer; what it raises is answered here, or cuts the connection."""
+        try:
+            await self._handle(exchange)
+            if not exchange.head_sent and not exchange.aborted:
+                raise RuntimeError("the handler returned without an answer")
+        except ClientGone:
+            raise
+        except Exception as error:
+            await self._failed(exchange, error)
+
+    async def _failed(self, exchange: Exchange, error: Exception) -> None:
+        problem = _problem(error)
+        if isinstance(problem, ClientGone):
+            raise problem from None
+        if problem is None:
+            logger.exception("the handler of a request failed", exc_info=error)
+            problem = TportError("something went wrong here; it has been logged")
+        if exchange.finished:
+            return  # the answer is whole: what came after it is the handler's own business
+        if exchange.head_sent or exchange.aborted:
+            exchange.abort()
+            return
+        try:
+            await self._on_error(exchange, problem)
+        except ClientGone:
+            raise
+        except Exception:
+            logger.exception("the page about an error failed")
+            if not exchange.head_sent:
+                await respond_plainly(exchange, problem)
+
+    async def _after(self, exchange: Exchange) -> _Ending | None:
+        """Return how the connection ends after this exchange, None when it goes on."""
+        if exchange.upgraded:
+            return "cut" if exchange.aborted else "close"
+        if exchange.aborted or not exchange.finished:
+            return "cut"
+        if not exchange.keep_alive:
+            more = self._wire.buffer or not exchange.body_done
+            return "linger" if more else "close"
+        if not exchange.body_done and not await self._skip_body(exchange):
+            return "linger"
+        return None
+
+    async def _skip_body(self, exchange: Exchange) -> bool:
+        """Read what the handler left of a small body; tell whether it ended."""
+        if exchange.waits_for_continue:
+            return False  # it may come or not: the next bytes have two meanings
+        limit = exchange.received + self._limits.drain
+        with trio.move_on_after(self._limits.linger):
+            try:
+                while exchange.received <= limit:
+                    if not await exchange.receive_body():
+                        return True
+            except RemoteProtocolError:
+                return False
+        return False
+
+    # --- ending --------------------------------------------------------------------------------
+
+    async def _refuse(self, bad: BadHead) -> None:
+        headers, body = self._refusal(bad)
+        head = write_response_head(bad.status, b"", headers, of_length(len(body)), keep_alive=False)
+        await self._wire.send(head + body)
+
+    async def _out_of_time(self) -> _Ending:
+        """A deadline has passed: say so where that is still possible."""
+        exchange = self._exchange
+        if exchange is None and not self._wire.buffer:
+            return "close"  # it was idle
+        if self._wire.torn or (exchange and (exchange.head_sent or exchange.aborted)):
+            return "cut"
+        with trio.move_on_after(self._limits.linger):
+            await self._refuse(_SLOW)
+            return "linger"
+        return "cut"
+
+    async def _end(self, ending: _Ending) -> None:
+        """Close; cleanly unless that takes too long."""
+        if ending == "cut":
+            await cut(self._stream)
+            return
+        if ending == "linger":
+            await self._linger()
+        with trio.move_on_after(self._limits.linger):
+            await self._stream.aclose()
+
+    async def _linger(self) -> None:
+        """Give the client time to read our last answer: unread input would make close a reset.
+
+        Some of what it still sends is read and dropped; then it is left waiting, since a client
+        that is told to stop and doesn't has no claim to our CPU.
+        """
+        dropped = 0
+        with trio.move_on_after(self._limits.linger):
+            try:
+                while dropped < self._limits.drain:
+                    data = await self._stream.receive_some(self._limits.drain)
+                    if not data:
+                        return
+                    dropped += len(data)
+            except trio.BrokenResourceError:
+                return
+            await trio.sleep_forever()
+
+
+def _problem(error: BaseException) -> TportError | None:
+    """Return what to tell about an error, or a group of them; None: it is a bug."""
+    leaves = list(_leaves(error))
+    problems = [leaf for leaf in leaves if isinstance(leaf, TportError)]
+    if len(problems) != len(leaves):
+        return None
+    return next((leaf for leaf in problems if isinstance(leaf, ClientGone)), problems[0])
+
+
+def _leaves(error: BaseException) -> Iterator[BaseException]:
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from _leaves(inner)
+    else:
+        yield error

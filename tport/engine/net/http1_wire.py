@@ -1,0 +1,152 @@
+"""The bytes of one HTTP/1.1 connection under one deadline that moves, whoever waits for what.
+
+A timeout around each receive would cost 30 µs a request. So the connection runs in one cancel
+scope, and reading and writing only say until when they are willing to wait; past that the scope
+ends whatever the connection is doing.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import msgspec
+import trio
+
+from tport.engine.defaults import READ_SIZE
+from tport.engine.errors import TportError
+
+PIECE: Final = 64 * 1024  # bytes a send; a stalled peer is noticed piece by piece
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """How long and for how much a connection waits (DOS-01, HTTP-10). Seconds and bytes.
+
+    Attributes:
+        head: for a whole head, from its first byte.
+        idle: for the first byte of a request.
+        body_grace: before the rate of a body counts.
+        body_window: over which the rate is averaged.
+        body_rate: least bytes a second of a body.
+        stall: without any progress while sending.
+        send_rate: least bytes a second that a client must take.
+        drain: of a body that nobody read, to keep the connection.
+        linger: after a last answer, for the client to read it.
+    """
+
+    head: float = 10
+    idle: float = 60
+    body_grace: float = 10
+    body_window: float = 30
+    body_rate: int = 500
+    stall: float = 60
+    send_rate: int = 1000
+    drain: int = 64 * 1024
+    linger: float = 1
+
+
+class ClientGone(TportError):
+    """The client closed the connection, or broke it. There is nobody to tell."""
+
+
+class Drain:
+    """Ends the connections of a service: idle ones at once, busy ones with their next answer."""
+
+    def __init__(self) -> None:
+        self.begun = False
+        self._idle: set[trio.CancelScope] = set()
+
+    def begin(self) -> None:
+        self.begun = True
+        for scope in list(self._idle):
+            scope.cancel()
+
+    def enter_idle(self, scope: trio.CancelScope) -> None:
+        self._idle.add(scope)
+        if self.begun:
+            scope.cancel()
+
+    def leave_idle(self, scope: trio.CancelScope) -> None:
+        self._idle.discard(scope)
+
+
+class Wire:
+    """A stream, what was read ahead of it, and the deadlines of its two directions.
+
+    Attributes:
+        buffer: bytes received and not yet understood.
+        torn: a send was not completed: nothing that follows would be understood.
+    """
+
+    def __init__(self, stream: trio.abc.Stream, limits: Limits, scope: trio.CancelScope) -> None:
+        self.buffer = bytearray()
+        self.torn = False
+        self._stream = stream
+        self._limits = limits
+        self._scope = scope
+        self._read_by = math.inf
+        self._write_by = math.inf
+
+    async def receive(self, until: float = math.inf) -> bytes:
+        """Return the next bytes, b"" once the client has closed its side.
+
+        Args:
+            until: when the connection ends if nothing came, on trio's clock.
+
+        Raises:
+            ClientGone: the connection broke.
+        """
+        self._read_by = until
+        self._move()
+        try:
+            return bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        finally:
+            self._read_by = math.inf
+            self._move()
+
+    def take_buffer(self) -> bytes:
+        """Return what was read ahead, once."""
+        data = bytes(self.buffer)
+        self.buffer.clear()
+        return data
+
+    async def send(self, data: bytes | bytearray | memoryview) -> None:
+        """Send all of `data`, as long as the client takes it at some rate.
+
+        Raises:
+            ClientGone: it doesn't want it.
+        """
+        self.torn = True
+        try:
+            if len(data) <= PIECE:
+                await self._send_piece(data)
+            else:
+                with memoryview(data) as view:
+                    for start in range(0, len(view), PIECE):
+                        await self._send_piece(view[start : start + PIECE])
+            self.torn = False
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        finally:
+            self._write_by = math.inf
+            self._move()
+
+    async def _send_piece(self, data: bytes | bytearray | memoryview) -> None:
+        # A stream can't tell how far it got: allow for the piece's own time at the least rate.
+        limits = self._limits
+        self._write_by = trio.current_time() + limits.stall + len(data) / limits.send_rate
+        self._move()
+        await self._stream.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._stream.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def _move(self) -> None:
+        by = min(self._read_by, self._write_by)
+        if by != self._scope.deadline:
+            self._scope.deadline = by

@@ -1,0 +1,51 @@
+"""What only the socket under a stream can do: cut hard, and look without waiting."""
+
+from __future__ import annotations
+
+import select
+import socket
+from struct import Struct
+from typing import Final
+
+import trio
+
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tls_stream import TlsStream
+
+_RESET_ON_CLOSE: Final = Struct("ii").pack(1, 0)  # SO_LINGER on, for 0 s
+
+
+async def cut(stream: trio.abc.Stream) -> None:
+    """Close so that the peer can't take what it got for the whole: no TLS goodbye, a TCP reset."""
+    bottom = _socket_under(stream)
+    if bottom is not None:
+        try:
+            bottom.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        except (OSError, trio.ClosedResourceError):
+            pass  # closed already
+    await trio.aclose_forcefully(stream)
+
+
+def is_readable(stream: trio.abc.Stream) -> bool:
+    """Tell, without waiting, whether bytes or the end of the stream have arrived.
+
+    Where no socket is under it there is nobody to ask, and the answer is no.
+    """
+    bottom = _socket_under(stream)
+    if bottom is None:
+        return False
+    try:
+        number = bottom.socket.fileno()
+        if not hasattr(select, "poll"):  # Windows, where select takes any socket's number
+            return bool(select.select([number], [], [], 0)[0])
+        poll = select.poll()
+        poll.register(number, select.POLLIN)
+        return bool(poll.poll(0))
+    except (OSError, ValueError):
+        return True  # closed already
+
+
+def _socket_under(stream: trio.abc.Stream) -> trio.SocketStream | None:
+    while isinstance(stream, TlsStream | PrefixedStream):
+        stream = stream.transport
+    return stream if isinstance(stream, trio.SocketStream) else None
