@@ -1,0 +1,125 @@
+"""Signing in with a password."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.engine.auth.world import PASSWORD, World
+from tport.engine.errors import AccessDenied, LimitExceeded, NotSignedIn
+
+
+async def fail(world: World, times: int, *, remote: str = "192.0.2.1") -> None:
+    for _ in range(times):
+        with pytest.raises(AccessDenied):
+            await world.proxy.sign_in(
+                username="alice", password="wrong", remote=remote, user_agent=""
+            )
+
+
+async def test_five_failures_lock_the_account_for_half_an_hour(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.alice()
+    await fail(world, 5)
+    with pytest.raises(AccessDenied, match="the user name or the password is wrong"):
+        await world.sign_in()
+    world.pass_time(minutes=30)
+    await world.sign_in()
+
+
+async def test_a_success_forgets_the_failures_before_it(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.alice()
+    await fail(world, 4)
+    await world.sign_in()
+    await fail(world, 4)
+    await world.sign_in()
+
+
+async def test_guesses_sent_all_at_once_are_counted_one_by_one(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AUTH-02 (auth part): the right password among 20 parallel guesses comes too late."""
+    await world.alice()
+    got: list[str] = []
+
+    async def guess(password: str) -> None:
+        try:
+            await world.sign_in(password=password)
+            got.append("in")
+        except AccessDenied:
+            got.append("denied")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(19):
+            nursery.start_soon(guess, f"guess number {number}")
+        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(guess, PASSWORD)
+    assert got == ["denied"] * 20
+    assert world.audit.codes().count("TPU02W") == 1, "a lock is told once"
+    assert world.audit.codes().count("T1000W") == 5, "and tries against it not at all"
+
+
+async def test_one_address_may_try_forty_times_and_then_twenty_a_minute(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AUTH-13 (auth part). Another address, even of the same network, is not affected."""
+    got = 0
+    with pytest.raises(LimitExceeded) as limited:
+        for _ in range(60):
+            with pytest.raises(AccessDenied):
+                await world.proxy.sign_in(
+                    username=f"user{got}", password="x", remote="2001:db8::1", user_agent=""
+                )
+            got += 1
+    assert got == 40
+    assert 0 < limited.value.retry_after <= 4
+    with pytest.raises(LimitExceeded):
+        await world.proxy.sign_in(
+            username="a", password="x", remote="2001:db8::ffff", user_agent=""
+        )
+    with pytest.raises(AccessDenied):
+        await world.proxy.sign_in(
+            username="a", password="x", remote="2001:db8:0:1::1", user_agent=""
+        )
+    world.pass_time(seconds=3)
+    with pytest.raises(AccessDenied):
+        await world.proxy.sign_in(username="a", password="x", remote="2001:db8::1", user_agent="")
+
+
+async def test_too_many_who_wait_are_sent_away(world: World, autojump_clock: MockClock) -> None:
+    """AUTH-05 (auth part): the queue for hashing has an end."""
+    got: list[str] = []
+
+    async def guess(number: int) -> None:
+        try:
+            await world.proxy.sign_in(
+                username=f"user{number}", password="x", remote=f"192.0.2.{number}", user_agent=""
+            )
+        except LimitExceeded:
+            got.append("limited")
+        except AccessDenied:
+            got.append("denied")
+
+    async with trio.open_nursery() as nursery:
+        for number in range(200):
+            nursery.start_soon(guess, number)
+    assert got.count("limited") >= 200 - 32 - 16
+    assert got.count("denied") >= 32
+
+
+async def test_a_session_ends_at_sign_out_and_at_its_time(world: World) -> None:
+    first = await world.alice()
+    second = await world.sign_in()
+    await world.proxy.sign_out(id=first.session.id)
+    await world.proxy.sign_out(id=first.session.id)  # gone already is fine
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=first.session.id)
+    world.pass_time(hours=12, seconds=-1)
+    await world.proxy.web_session(id=second.session.id)
+    world.pass_time(seconds=1)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=second.session.id)

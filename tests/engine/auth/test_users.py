@@ -1,0 +1,140 @@
+"""People: made, invited, changed, deleted."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from tests.engine.auth.world import PASSWORD, PROXY, World
+from tport.engine.errors import (
+    AccessDenied,
+    AlreadyExists,
+    InvalidRequest,
+    NotFound,
+    NotSignedIn,
+    Unavailable,
+)
+
+
+async def test_an_invite_link_is_at_the_proxy_and_lets_its_holder_choose_a_password(
+    world: World,
+) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    assert invite.url.startswith(f"https://{PROXY}:3080/web/invite/")
+    info = await world.proxy.invite(token=invite.url.rpartition("/")[2])
+    assert (info.user, info.password_min) == ("alice", 15)
+
+    signed_in = await world.accept(invite.url)
+
+    assert (await world.proxy.web_session(id=signed_in.session.id)).user == "alice"
+    assert (await world.sign_in()).session.user == "alice"
+
+
+async def test_nothing_that_opens_a_door_is_stored_as_it_is(world: World) -> None:
+    """Of links, cookies and passwords the database holds hashes."""
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    secret = (await world.accept(invite.url)).secret
+
+    stored = b"\n".join(item.key.encode() + item.value for item in await world.backend.range("/"))
+    for text in (invite.url.rpartition("/")[2], secret, PASSWORD):
+        assert text.encode() not in stored
+    told = repr(world.audit.events)
+    for text in (invite.url.rpartition("/")[2], secret, PASSWORD):
+        assert text not in told
+
+
+async def test_an_invite_is_good_for_an_hour(world: World) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    world.pass_time(hours=1)
+    with pytest.raises(NotFound):
+        await world.accept(invite.url)
+
+
+async def test_a_weak_password_does_not_spend_the_invite(world: World) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    with pytest.raises(InvalidRequest, match="too short"):
+        await world.accept(invite.url, "short")
+    await world.accept(invite.url)
+
+
+async def test_one_person_has_one_name_however_it_is_spelled(world: World) -> None:
+    """AUTH-11 (auth part)."""
+    await world.alice()
+    for name in ("Alice", "ALICE", "ａｌｉｃｅ"):
+        with pytest.raises(AlreadyExists):
+            await world.admin.create_user(name=name, roles=("access",), traits={})
+    assert (await world.sign_in("ALICE")).session.user == "alice"
+
+
+async def test_a_user_needs_roles_that_exist(world: World) -> None:
+    with pytest.raises(NotFound, match="no role is called 'acess'"):
+        await world.admin.create_user(name="bob", roles=("acess",), traits={})
+    with pytest.raises(InvalidRequest):
+        await world.admin.create_user(name="bob", roles=(), traits={})
+    assert await world.admin.list_users() == ()
+
+
+async def test_a_change_of_roles_ends_what_was_granted_before(world: World) -> None:
+    signed_in = await world.alice()
+    user = await world.admin.update_user(name="alice", roles=("auditor",), traits=None)
+    assert (user.roles, user.traits, user.epoch) == (("auditor",), {"team": ("dev",)}, 2)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=signed_in.session.id)
+
+
+async def test_a_reset_takes_the_password_and_all_sessions_away(world: World) -> None:
+    signed_in = await world.alice()
+    invite = await world.admin.reset_user(name="alice")
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=signed_in.session.id)
+    with pytest.raises(AccessDenied):
+        await world.sign_in()
+    await world.accept(invite.url, "another handful of words here")
+    await world.sign_in(password="another handful of words here")
+
+
+async def test_lists_say_who_has_a_password_an_invite_or_a_lock(world: World) -> None:
+    await world.alice()
+    await world.admin.create_user(name="bob", roles=("access",), traits={})
+    for _ in range(5):
+        with pytest.raises(AccessDenied):
+            await world.sign_in(password="wrong")
+    alice, bob = await world.admin.list_users()
+    assert (alice.has_password, alice.invited_until is None) == (True, True)
+    assert alice.locked_until is not None
+    assert (bob.has_password, bob.invited_until is None, bob.locked_until) == (False, False, None)
+
+
+async def test_what_cannot_be_written_to_the_audit_log_is_not_done(world: World) -> None:
+    """OPS-02 (auth part)."""
+    world.audit.broken = True
+    with pytest.raises(Unavailable):
+        await world.admin.create_user(name="alice", roles=("access",), traits={})
+    world.audit.broken = False
+    assert await world.admin.list_users() == ()
+
+
+async def test_unknown_users_are_not_found(world: World) -> None:
+    for call in (
+        lambda: world.admin.delete_user(name="nobody"),
+        lambda: world.admin.reset_user(name="nobody"),
+        lambda: world.admin.update_user(name="nobody", roles=None, traits=None),
+    ):
+        with pytest.raises(NotFound, match="nobody"):
+            await call()
+
+
+async def test_of_two_who_make_the_same_user_one_does(world: World) -> None:
+    outcomes: list[str] = []
+
+    async def make() -> None:
+        try:
+            await world.admin.create_user(name="alice", roles=("access",), traits={})
+            outcomes.append("made")
+        except AlreadyExists:
+            outcomes.append("exists")
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(make)
+        nursery.start_soon(make)
+    assert sorted(outcomes) == ["exists", "made"]

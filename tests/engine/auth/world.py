@@ -1,0 +1,156 @@
+"""An auth service over memory, with a clock and an audit log that tests hold in their hands."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from tests.fakes import START, WallClock
+from tport.engine.api.protocol import AuthAPI, OpenedApp, ProxyReport, SignedIn, TunnelReport
+from tport.engine.auth.cluster import AuthSettings
+from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.errors import Unavailable
+from tport.engine.storage.memory import MemoryBackend, open_memory_backend
+from tport.engine.types.app import App, AppServer
+from tport.engine.types.event import Event
+from tport.engine.types.identity import Identity, IdentityKind
+
+CLUSTER = "example"
+PROXY = "tport.example.com"
+PASSWORD = "seven unrelated words stand here"
+STATE = hashlib.sha256(b"the state cookie's value").hexdigest()
+
+
+@dataclass
+class MemoryAudit:
+    """Keeps events. `broken`: nothing can be recorded."""
+
+    events: list[Event] = field(default_factory=list)
+    broken: bool = False
+    lost: int = 0
+
+    async def emit(self, event: Event) -> None:
+        if not self.broken:
+            self.events.append(event)
+
+    async def record(self, event: Event) -> None:
+        if self.broken:
+            raise Unavailable("the audit log can't be written")
+        self.events.append(event)
+
+    async def search(
+        self, *, since: datetime, until: datetime, types: Sequence[str] | None, limit: int
+    ) -> Sequence[Mapping[str, Any]]:
+        kept = [one for one in self.events if not types or one.type in types]
+        return [{"event": one.type, **one.fields} for one in kept][:limit]
+
+    def codes(self) -> list[str]:
+        return [event.code for event in self.events]
+
+
+@dataclass
+class World:
+    service: AuthService
+    clock: WallClock
+    audit: MemoryAudit
+    backend: MemoryBackend
+
+    def caller(
+        self, kind: IdentityKind | None, *, name: str = "", remote: str = "192.0.2.7"
+    ) -> AuthAPI:
+        if kind is None:
+            return self.service.as_caller(None, remote)
+        identity = Identity(kind=kind, name=name or f"{kind}-1", cluster=CLUSTER)
+        return self.service.as_caller(identity, remote)
+
+    @property
+    def proxy(self) -> AuthAPI:
+        return self.caller("proxy")
+
+    @property
+    def admin(self) -> AuthAPI:
+        return self.caller("admin")
+
+    @property
+    def agent(self) -> AuthAPI:
+        return self.caller("agent")
+
+    @property
+    def anyone(self) -> AuthAPI:
+        return self.caller(None)
+
+    def pass_time(self, **how: float) -> None:
+        self.clock.now += timedelta(**how)
+
+    async def alice(self, name: str = "alice", *, roles: tuple[str, ...] = ("access",)) -> SignedIn:
+        """Make a user who has accepted the invite, and return that first session."""
+        invite = await self.admin.create_user(name=name, roles=roles, traits={"team": ("dev",)})
+        return await self.accept(invite.url)
+
+    async def accept(self, url: str, password: str = PASSWORD) -> SignedIn:
+        return await self.proxy.accept_invite(
+            token=url.rpartition("/")[2], password=password, remote="192.0.2.1", user_agent="UA"
+        )
+
+    async def sign_in(self, name: str = "alice", password: str = PASSWORD) -> SignedIn:
+        return await self.proxy.sign_in(
+            username=name, password=password, remote="192.0.2.1", user_agent="UA"
+        )
+
+    async def offer(
+        self,
+        *apps: App,
+        host: str = "agent-1",
+        pinned: tuple[str, ...] | None = None,
+    ) -> tuple[AppServer, ...]:
+        return await self.proxy.offer(
+            host_id=host, hostname=host, version="1", apps=apps, pinned=pinned
+        )
+
+    async def tunnel(self, *servers: AppServer, proxy: str = "proxy-1") -> None:
+        """Report what agents offer through one proxy; what isn't named is gone."""
+        tunnels = tuple(
+            TunnelReport(
+                host_id=host,
+                hostname=host,
+                version="1",
+                remote="192.0.2.9",
+                since=START,
+                servers=tuple(s for s in servers if s.host_id == host),
+            )
+            for host in sorted({s.host_id for s in servers})
+        )
+        report = ProxyReport(proxy_id=proxy, public_addrs=(f"{PROXY}:3080",), tunnels=tunnels)
+        await self.caller("proxy", name=proxy).report(report=report)
+
+    async def serve(self, *apps: App, host: str = "agent-1") -> tuple[AppServer, ...]:
+        servers = await self.offer(*apps, host=host)
+        await self.tunnel(*servers)
+        return servers
+
+    async def open(self, signed_in: SignedIn, host: str = f"grafana.{PROXY}") -> OpenedApp:
+        """Launch an app and redeem the code, as a proxy does for a browser."""
+        code = await self.proxy.launch(web_session=signed_in.session.id, host=host, state=STATE)
+        return await self.proxy.redeem(code=code.code, state=STATE, host=host, remote="192.0.2.1")
+
+
+GRAFANA = App(name="grafana", uri="http://localhost:3000", labels={"env": "dev"})
+JENKINS = App(name="jenkins", uri="http://localhost:8080", labels={"env": "prod"})
+
+
+@asynccontextmanager
+async def open_world(
+    *, settings: AuthSettings | None = None, clock: WallClock | None = None
+) -> AsyncIterator[World]:
+    clock = clock or WallClock()
+    audit = MemoryAudit()
+    given = settings or AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",))
+    async with (
+        open_memory_backend(clock) as backend,
+        open_auth_service(backend=backend, audit=audit, clock=clock, settings=given) as service,
+    ):
+        yield World(service, clock, audit, backend)

@@ -1,0 +1,258 @@
+"""AuthAPI from afar: `api.wire` over HTTP/1.1, on a few kept connections that `dial` opens."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing, asynccontextmanager
+from datetime import datetime
+from typing import Any, Final, cast
+
+import trio
+from cryptography.x509.oid import NameOID
+from msgspec import Struct
+
+from tport.engine.api import wire
+from tport.engine.api.protocol import AuthAPI, Change
+from tport.engine.errors import AccessDenied, ConnectionProblem, Unavailable
+from tport.engine.net.http1_client import ClientConnection, UpstreamGone
+from tport.engine.net.tls import tls_problem
+from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import load_certificate
+from tport.engine.proto.framing import of_length
+from tport.engine.types.identity import IdentityKind
+
+CALL_DEADLINE: Final = 10.0  # s for one call, dialling included
+SILENCE: Final = 10.0  # s without a line after which a watch is lost; there is one each second
+MAX_CONNECTIONS: Final = 16  # calls at a time; further ones wait, within their deadline
+MAX_IDLE: Final = 30.0  # s a connection is kept; auth closes those that idle for 60
+MAX_LINE: Final = wire.MAX_ANSWER  # bytes of one change
+_HEADERS = ((b"host", b"auth"), (b"content-type", b"application/json"))
+
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+@asynccontextmanager
+async def open_remote_auth(dial: Dial) -> AsyncIterator[AuthAPI]:
+    """Open AuthAPI over connections to auth; on leaving, they are closed.
+
+    Args:
+        dial: opens a connection on which TLS has shaken hands (`pki.contexts.auth_client_context`)
+            and the far end was found to be auth (`check_is_auth`), or raises ConnectionProblem.
+            It is asked anew whenever one is needed, so it may show a renewed certificate.
+    """
+    remote = RemoteAuth(dial)
+    try:
+        yield cast("AuthAPI", remote)  # its calls are made below, from the same signatures
+    finally:
+        await remote.aclose()
+
+
+def check_is_auth(
+    certificate: bytes | None, host_authorities: Sequence[str], now: datetime
+) -> None:
+    """Return when a server's certificate (DER) is auth's: that of a proxy or an agent is not.
+
+    Args:
+        host_authorities: PEM certificates of the host authority, known from before.
+
+    Raises:
+        AccessDenied: it is somebody else's, or there is none.
+    """
+    if certificate is None:
+        raise AccessDenied("the server showed no certificate")
+    names = load_certificate(host_authorities[0]).subject
+    cluster = names.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value
+    trusted = _Trusted(cluster=str(cluster), host=tuple(host_authorities), user=())
+    only: tuple[IdentityKind, ...] = ("auth",)
+    identity_of(certificate, authorities=trusted, expected_kinds=only, now=now)
+
+
+class _Trusted(Struct, frozen=True, kw_only=True):
+    """As much of the authorities as a client of auth has before it is one: `pki.identity.Trusted`."""
+
+    cluster: str
+    host: tuple[str, ...]
+    user: tuple[str, ...]
+
+
+class _Lost(Exception):
+    """The connection ended. `unanswered`: not a byte of the answer had come."""
+
+    def __init__(self, why: str, *, unanswered: bool) -> None:
+        super().__init__(why)
+        self.unanswered = unanswered
+
+
+class RemoteAuth:
+    """The calls of AuthAPI as methods, each made from its row in `wire.CALLS`."""
+
+    def __init__(self, dial: Dial) -> None:
+        self._dial = dial
+        self._kept: list[tuple[ClientConnection, float]] = []  # and since when
+        self._places = trio.CapacityLimiter(MAX_CONNECTIONS)
+        self._closed = False
+
+    async def aclose(self) -> None:
+        self._closed = True
+        while self._kept:
+            await _close(self._kept.pop()[0])
+
+    async def ask(self, call: str, arguments: Mapping[str, object]) -> Any:
+        """Make one call.
+
+        Raises:
+            ConnectionProblem: nothing of it arrived.
+            Unavailable: no answer in time, or the connection broke: it may have been done.
+            TportError: what auth answered.
+        """
+        body = wire.encode_request(call, arguments)
+        if len(body) > wire.MAX_BODY:
+            raise Unavailable(f"{call}: the request is over {wire.MAX_BODY} bytes")
+        with trio.move_on_after(CALL_DEADLINE):
+            async with self._places:
+                status, answer = await self._answered(call, body)
+            if status != 200:
+                raise wire.decode_error(answer, status)
+            return wire.decode_answer(call, answer)
+        raise Unavailable(
+            f"auth did not answer within {CALL_DEADLINE:.0f} s", hint="try again in a moment"
+        )
+
+    async def _answered(self, call: str, body: bytes) -> tuple[int, bytes]:
+        """Ask on a kept connection, or a new one; once more if a kept one turns out to be dead."""
+        while (connection := await self._take_kept()) is not None:
+            try:
+                return await self._exchange(connection, call, body)
+            except _Lost as lost:
+                if not (lost.unanswered and wire.CALLS[call].is_read):
+                    raise Unavailable(
+                        "the connection to auth was lost in the middle of a call; it may have"
+                        " been done",
+                        hint="look before trying again",
+                    ) from None
+            break
+        connection = await self._connect()
+        try:
+            return await self._exchange(connection, call, body)
+        except _Lost as lost:
+            raise Unavailable(f"the connection to auth was lost: {lost}") from None
+
+    async def _exchange(
+        self, connection: ClientConnection, call: str, body: bytes
+    ) -> tuple[int, bytes]:
+        keep = False
+        try:
+            await _send(connection, call, body)
+            head = await connection.receive_head()
+            answer = bytearray()
+            while piece := await connection.receive_body():
+                answer += piece
+                if len(answer) > wire.MAX_ANSWER:
+                    raise Unavailable(f"auth's answer to {call} is over {wire.MAX_ANSWER} bytes")
+            keep = connection.reusable
+        except UpstreamGone as gone:
+            raise _Lost(_why(gone), unanswered=not connection.answer_begun) from None
+        finally:
+            if keep and not self._closed:
+                self._kept.append((connection, trio.current_time()))
+            else:
+                await _close(connection)
+        return head.status, bytes(answer)
+
+    async def _take_kept(self) -> ClientConnection | None:
+        """Return the connection used last, if it is young and quiet enough."""
+        while self._kept:
+            connection, since = self._kept.pop()
+            if trio.current_time() - since < MAX_IDLE and not connection.has_stirred():
+                return connection
+            await _close(connection)
+        return None
+
+    async def _connect(self) -> ClientConnection:
+        if self._closed:
+            raise ConnectionProblem("the connection to auth was closed")
+        try:
+            return ClientConnection(await self._dial())
+        except (OSError, trio.BrokenResourceError) as problem:
+            raise ConnectionProblem(f"auth can't be reached: {problem}") from problem
+
+    @asynccontextmanager
+    async def watch(self) -> AsyncIterator[AsyncIterator[Change]]:
+        """Follow changes on a connection of their own."""
+        with trio.move_on_after(CALL_DEADLINE) as dialling:
+            connection = await self._connect()
+        if dialling.cancelled_caught:
+            raise ConnectionProblem(f"auth can't be reached within {CALL_DEADLINE:.0f} s")
+        try:
+            async with aclosing(_changes(connection)) as changes:
+                yield changes
+        finally:
+            await _close(connection)
+
+
+async def _changes(connection: ClientConnection) -> AsyncGenerator[Change, None]:
+    """Yield what auth tells, until it is silent for too long or ends the connection."""
+    buffer = bytearray()
+    asked = False
+    while True:
+        piece = b""
+        try:
+            with trio.move_on_after(SILENCE) as silent:
+                if not asked:
+                    await _ask_to_watch(connection)
+                    asked = True
+                piece = await connection.receive_body()
+        except (UpstreamGone, trio.ClosedResourceError) as gone:
+            raise ConnectionProblem(f"auth ended the watch: {_why(gone)}") from None
+        if silent.cancelled_caught:
+            raise ConnectionProblem(f"auth was silent for {SILENCE:.0f} s")
+        if not piece:
+            raise ConnectionProblem("auth ended the watch")
+        buffer += piece
+        *lines, rest = bytes(buffer).split(b"\n")
+        buffer = bytearray(rest)
+        if len(buffer) > MAX_LINE:
+            raise Unavailable(f"auth sent a change of over {MAX_LINE} bytes")
+        for line in lines:
+            yield wire.decode_answer(wire.WATCH, line)
+
+
+async def _ask_to_watch(connection: ClientConnection) -> None:
+    await _send(connection, wire.WATCH, b"{}")
+    head = await connection.receive_head()
+    if head.status != 200:
+        answer = bytearray()
+        while (piece := await connection.receive_body()) and len(answer) < wire.MAX_BODY:
+            answer += piece
+        raise wire.decode_error(bytes(answer), head.status)
+
+
+async def _send(connection: ClientConnection, call: str, body: bytes) -> None:
+    target = f"{wire.PREFIX}{call}".encode()
+    await connection.send_head(b"POST", target, _HEADERS, of_length(len(body)), body=body)
+
+
+async def _close(connection: ClientConnection) -> None:
+    """Close at once: what matters has been said, and a goodbye may hang."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection.aclose()
+
+
+def _why(gone: BaseException) -> str:
+    """Say why a connection ended, in the words of TLS when it was TLS."""
+    cause = gone.__cause__ or gone.__context__
+    return tls_problem(cause)[0] if cause is not None else str(gone)
+
+
+def _method(call: str) -> Callable[..., Awaitable[Any]]:
+    async def ask(self: RemoteAuth, **arguments: object) -> Any:
+        return await self.ask(call, arguments)
+
+    ask.__name__ = ask.__qualname__ = call
+    return ask
+
+
+for _name in wire.CALLS:
+    if _name != wire.WATCH:
+        setattr(RemoteAuth, _name, _method(_name))

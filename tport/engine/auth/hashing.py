@@ -1,0 +1,57 @@
+"""Password hashing off the loop, a few at a time, with a queue that has an end."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Final, TypeVar
+
+import trio
+
+from tport.engine.errors import LimitExceeded
+
+T = TypeVar("T")
+
+QUEUE: Final = 32  # waiting; 80 ms each, so nobody waits long. Source: security.md AUTH-05
+_RETRY = 5.0  # s
+
+
+class Hasher:
+    """Runs hashes in threads, as many as there are cores: each takes 46 MiB while it runs.
+
+    Tries at one account go one after the other, so that the count of failures is exact:
+    a hundred guesses sent at once are still five, and then the lock.
+    """
+
+    def __init__(self, threads: int | None = None) -> None:
+        self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
+        self._inside = 0
+        self._accounts: dict[str, tuple[trio.Lock, int]] = {}
+
+    @asynccontextmanager
+    async def turn(self, account: str) -> AsyncIterator[None]:
+        """Wait for this account's turn.
+
+        Raises:
+            LimitExceeded: too many wait already.
+        """
+        if self._inside >= QUEUE + self._limiter.total_tokens:
+            raise LimitExceeded(
+                "too many people sign in right now; try again in a few seconds", retry_after=_RETRY
+            )
+        self._inside += 1
+        lock, users = self._accounts.get(account, (trio.Lock(), 0))
+        self._accounts[account] = (lock, users + 1)
+        try:
+            async with lock:
+                yield
+        finally:
+            self._inside -= 1
+            lock, users = self._accounts.pop(account)
+            if users > 1:
+                self._accounts[account] = (lock, users - 1)
+
+    async def run(self, hash_: Callable[[], T]) -> T:
+        """Run one hash in a thread."""
+        return await trio.to_thread.run_sync(hash_, limiter=self._limiter)

@@ -1,0 +1,205 @@
+"""AuthAPI on the wire: TLS that ends here, HTTP/1.1 inside it, one call a request (`api.wire`).
+
+Connections come from auth's own listener and, relayed byte by byte, from the proxy's port. Who
+calls is what the client's certificate says, judged anew at each request: a connection outlives
+neither its certificate nor the authority behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from datetime import datetime
+from typing import Final
+
+import trio
+
+from tport.engine.api import wire
+from tport.engine.auth.service import AuthService
+from tport.engine.defaults import ALPN_AUTH, HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
+from tport.engine.errors import (
+    AccessDenied,
+    ConnectionProblem,
+    InvalidRequest,
+    NotFound,
+    RemoteProtocolError,
+    TportError,
+    Unavailable,
+)
+from tport.engine.net.exchange import Exchange
+from tport.engine.net.http1 import Drain, serve_http1
+from tport.engine.net.tls import accept_tls
+from tport.engine.pki.contexts import auth_server_context
+from tport.engine.pki.identity import identity_of
+from tport.engine.types.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+CALL_DEADLINE: Final = 30.0  # s that one call may take here; callers give up after 10
+MAX_CONNECTIONS: Final = 2000  # at a time; each agent and proxy keeps a few. Source: DOS-01
+_JSON = (b"content-type", b"application/json")
+_LINES = (b"content-type", b"application/x-ndjson")
+_NO_STORE = (b"cache-control", b"no-store")
+
+
+class AuthServer:
+    """Serves connections to auth. Its own certificate is made anew at half its life."""
+
+    def __init__(self, service: AuthService, host_id: str, *, drain: Drain | None = None) -> None:
+        """`drain`: ends connections when the service stops."""
+        self._service = service
+        self._host_id = host_id
+        self._drain = drain or Drain()
+        self._context: ssl.SSLContext | None = None
+        self._renew_at: datetime | None = None
+        self._open = 0
+
+    async def serve_listener(
+        self,
+        listener: trio.SocketListener,
+        *,
+        task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
+    ) -> None:
+        """Serve every connection to `listener` until cancelled; the listener is closed then."""
+        await trio.serve_listeners(self._serve_socket, [listener], task_status=task_status)
+
+    async def _serve_socket(self, stream: trio.SocketStream) -> None:
+        try:
+            remote = stream.socket.getpeername()[0]
+        except OSError:
+            await trio.aclose_forcefully(stream)
+            return
+        await self.serve_connection(stream, remote=remote)
+
+    async def serve_connection(self, stream: trio.abc.HalfCloseableStream, *, remote: str) -> None:
+        """Serve one connection, beginning with its ClientHello, until it ends.
+
+        What goes wrong in it stays in it.
+
+        Args:
+            stream: owned from here on.
+            remote: the client's address (of a relayed connection: not the proxy's).
+        """
+        if self._open >= MAX_CONNECTIONS:
+            logger.warning("auth serves %d connections; one more was closed", self._open)
+            await trio.aclose_forcefully(stream)
+            return
+        self._open += 1
+        try:
+            tls = await accept_tls(stream, self._tls_context())
+            # Python's TLS lets a client through that offers other protocols, or none.
+            if tls.alpn != ALPN_AUTH:
+                await trio.aclose_forcefully(tls)
+                return
+            calls = _Connection(self._service, tls.peer_certificate, remote)
+            await serve_http1(tls, calls.answer, on_error=answer_error, drain=self._drain)
+        except (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError) as problem:
+            logger.debug("a connection to auth from %s failed: %s", remote, problem)
+        except Exception:
+            logger.exception("a connection to auth failed")
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    def _tls_context(self) -> ssl.SSLContext:
+        now = self._service.cluster.clock()
+        if self._context is None or self._renew_at is None or now >= self._renew_at:
+            pair = self._service.issue_own_identity("auth", self._host_id)
+            self._context = auth_server_context(pair, self._service.authorities.host)
+            self._renew_at = now + HOST_CERTIFICATE_TTL / 2
+        return self._context
+
+
+class _Connection:
+    """One connection's certificate and address, and how its requests are answered."""
+
+    def __init__(self, service: AuthService, certificate: bytes | None, remote: str) -> None:
+        self._service = service
+        self._certificate = certificate
+        self._remote = remote
+
+    async def answer(self, exchange: Exchange) -> None:
+        request = exchange.request
+        path = request.target.decode("latin-1")
+        name = path.removeprefix(wire.PREFIX)
+        if request.method != b"POST" or not path.startswith(wire.PREFIX):
+            raise NotFound("only POST /v1/<call> is served here")
+        identity = await self._identity()
+        calls = self._service.as_caller(identity, self._remote)
+        if name not in wire.CALLS:
+            await self._service.cluster.emit("auth.failed", call=name[:40], remote=self._remote)
+            raise NotFound(
+                f"there is no call {name[:40]!r}",
+                hint="the versions of tport on the two machines may be too far apart",
+            )
+        arguments = wire.decode_request(name, await _body(exchange))
+        if name == wire.WATCH:
+            await self._stream(exchange, identity)
+            return
+        answer: object = None
+        with trio.move_on_after(CALL_DEADLINE) as scope:
+            answer = await getattr(calls, name)(**arguments)
+        if scope.cancelled_caught:
+            raise Unavailable(f"{name} took longer than {CALL_DEADLINE:.0f} s")
+        await exchange.respond(200, [_JSON, _NO_STORE], wire.encode_answer(answer))
+
+    async def _stream(self, exchange: Exchange, identity: Identity | None) -> None:
+        """Send changes, a line each, until the watch or the client goes.
+
+        A watch that ends early cuts the connection: its reader can't take that for all there is.
+        """
+        api = self._service.as_caller(identity, self._remote)
+        async with api.watch() as changes:
+            await exchange.send_head(200, [_LINES, _NO_STORE])
+            async for change in changes:
+                await exchange.send_body(wire.encode_answer(change) + b"\n")
+                # A certificate that has expired since ends it: at most 1 s later, by `Current`.
+                await self._identity()
+        await exchange.finish()
+
+    async def _identity(self) -> Identity | None:
+        """Return who calls, as of now. None: nobody known, or a host whose certificate ran out.
+
+        Raises:
+            AccessDenied: the certificate is not one of ours.
+        """
+        if self._certificate is None:
+            return None
+        cluster = self._service.cluster
+        try:
+            return identity_of(
+                self._certificate,
+                authorities=cluster.authorities,
+                expected_kinds=("agent", "proxy", "admin"),
+                now=cluster.clock(),
+            )
+        except AccessDenied as denied:
+            try:
+                identity_of(
+                    self._certificate,
+                    authorities=cluster.authorities,
+                    expected_kinds=("agent", "proxy"),
+                    now=cluster.clock(),
+                    grace=HOST_RENEWAL_GRACE,
+                )
+            except AccessDenied:
+                await cluster.emit("auth.failed", remote=self._remote, error=denied.reason)
+                raise denied from None
+            return None
+
+
+async def answer_error(exchange: Exchange, error: TportError) -> None:
+    """Answer with an error as `api.wire` writes it."""
+    await exchange.respond(error.status, [_JSON, _NO_STORE], wire.encode_error(error))
+
+
+async def _body(exchange: Exchange) -> bytes:
+    length = exchange.request.framing.length
+    if length is not None and length > wire.MAX_BODY:
+        raise InvalidRequest(f"the request is over {wire.MAX_BODY} bytes")
+    body = bytearray()
+    while piece := await exchange.receive_body():
+        body += piece
+        if len(body) > wire.MAX_BODY:
+            raise InvalidRequest(f"the request is over {wire.MAX_BODY} bytes")
+    return bytes(body)

@@ -1,0 +1,131 @@
+"""The auth service: its parts put together, its clockwork kept going."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI, Authorities
+from tport.engine.auth.apps import Apps
+from tport.engine.auth.calls import Calls
+from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
+from tport.engine.auth.hashing import Hasher
+from tport.engine.auth.join import Join
+from tport.engine.auth.launch import Launcher
+from tport.engine.auth.login import Login
+from tport.engine.auth.presence import Presence
+from tport.engine.auth.roles import Roles
+from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.tokens import Tokens
+from tport.engine.auth.users import Users
+from tport.engine.auth.watch import Watches
+from tport.engine.errors import Unavailable
+from tport.engine.pki.keys import KeyPair
+from tport.engine.storage.backend import Backend
+from tport.engine.types.identity import Identity, IdentityKind
+
+logger = logging.getLogger(__name__)
+
+TICK: Final = 1.0  # s between looks at who has fallen silent
+BACKWARDS: Final = timedelta(
+    minutes=5
+)  # a clock set back further than this is told. Source: design
+
+
+@asynccontextmanager
+async def open_auth_service(
+    *, backend: Backend, audit: Audit, clock: Clock, settings: AuthSettings
+) -> AsyncIterator[AuthService]:
+    """Open the cluster in `backend`, made at its first start, and keep it going.
+
+    Raises:
+        ConfigError: the settings contradict what is stored, or each other.
+        Unavailable: storage can't answer.
+    """
+    service = AuthService(await open_cluster(settings, backend, audit, clock))
+    async with trio.open_nursery() as nursery:
+        await nursery.start(service.watches.keep)
+        nursery.start_soon(service.keep_time)
+        try:
+            yield service
+        finally:
+            nursery.cancel_scope.cancel()
+
+
+class AuthService:
+    """All of auth. Its parts know the nouns; `as_caller` says who may ask them what."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self.cluster = cluster
+        self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
+        self.roles = Roles(cluster)
+        self.sessions = Sessions(cluster, self.roles)
+        hasher = Hasher()
+        self.users = Users(cluster, hasher, self.sessions, self.presence)
+        self.login = Login(cluster, hasher, self.sessions)
+        self.apps = Apps(cluster, self.presence)
+        self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps)
+        self.tokens = Tokens(cluster, self.presence, self.apps)
+        self.joining = Join(cluster, self.tokens)
+        self.watches = Watches(cluster, self.presence)
+        self._latest = cluster.clock()
+
+    def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:
+        """Return AuthAPI as this caller may use it.
+
+        Args:
+            identity: what the caller's certificate says, verified; None: it showed none.
+            remote: the caller's address, for limits and the audit log.
+        """
+        return Calls(self, identity, remote)
+
+    @property
+    def authorities(self) -> Authorities:
+        return self.cluster.authorities
+
+    @property
+    def pin(self) -> str:
+        """The pin that join tokens carry: SHA-256 hex of the host and web authorities."""
+        return self.cluster.pin
+
+    def issue_own_identity(self, kind: IdentityKind, host_id: str) -> KeyPair:
+        """Make a host certificate and key for a service in this process (HOST_CERTIFICATE_TTL)."""
+        return self.joining.host_identity(kind, host_id)
+
+    def issue_admin_identity(self, name: str) -> str:
+        """Return what admin.pem holds: the certificate, its key, and the host authorities. Secret."""
+        pair = self.joining.admin_identity(name)
+        return "".join((pair.chain, pair.key, *self.authorities.host))
+
+    def degraded(self) -> tuple[str, ...]:
+        """Return what is wrong though auth answers, in words; what `/readyz` and status show."""
+        problems = []
+        back = self._latest - self.cluster.clock()
+        if back > BACKWARDS:
+            problems.append(f"the clock was set back by {back.total_seconds() / 60:.0f} minutes")
+        if self.cluster.audit.lost:
+            problems.append(f"{self.cluster.audit.lost} audit events were lost")
+        return tuple(problems)
+
+    async def search(
+        self, since: datetime, until: datetime, types: tuple[str, ...], limit: int
+    ) -> tuple[Mapping[str, object], ...]:
+        return tuple(
+            await self.cluster.audit.search(since=since, until=until, types=types, limit=limit)
+        )
+
+    async def keep_time(self) -> NoReturn:
+        """Forget who has fallen silent, each second, until cancelled."""
+        while True:
+            await trio.sleep(TICK)
+            self._latest = max(self._latest, self.cluster.clock())
+            self.presence.tick()
+            try:
+                await self.apps.tick()
+            except Unavailable as problem:
+                logger.warning("storage can't be read for now: %s", problem)

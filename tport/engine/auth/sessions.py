@@ -1,0 +1,161 @@
+"""Web sessions and app sessions: made, looked up, ended.
+
+A session is live while its own time, its user (the same id and epoch) and, for an app session,
+its web session allow it; that is judged at each look-up, by the clock and by what is stored.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import msgspec
+
+from tport.engine.api.protocol import OpenedApp, SignedIn
+from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.roles import Roles
+from tport.engine.auth.stores import LaunchRecord
+from tport.engine.defaults import WEB_SESSION_TTL
+from tport.engine.errors import CompareFailed, NotFound, NotSignedIn
+from tport.engine.storage.backend import BATCH_LIMIT, Delete
+from tport.engine.types.session import AppSession, WebSession, session_id
+from tport.engine.types.user import User
+
+MAX_USER_AGENT: Final = 256  # characters kept
+_OVER = "you are not signed in, or your session is over"
+_LINK = msgspec.Raw(b"null")
+
+
+class Sessions:
+    def __init__(self, cluster: Cluster, roles: Roles) -> None:
+        self._cluster = cluster
+        self._stores = cluster.stores
+        self._roles = roles
+
+    # --- Web sessions --------------------------------------------------------------------------
+
+    async def make(self, user: User, remote: str, user_agent: str, *, method: str) -> SignedIn:
+        """Sign a person in, whatever proved them: the one place that makes web sessions."""
+        now = self._cluster.clock()
+        secret = new_secret()
+        session = WebSession(
+            id=session_id(secret),
+            user=user.name,
+            user_id=user.id,
+            epoch=user.epoch,
+            cluster=self._cluster.name,
+            created=now,
+            expires=now + min(WEB_SESSION_TTL, await self._roles.ttl(user)),
+            remote=remote,
+            user_agent=user_agent[:MAX_USER_AGENT],
+        )
+        # The event first: a sign-in that can't be written down doesn't happen.
+        await self._cluster.record(
+            "user.login",
+            user=user.name,
+            method=method,
+            success=True,
+            remote=remote,
+            user_agent=session.user_agent,
+        )
+        await self._stores.web_sessions.create(session.id, session, expires=session.expires)
+        return SignedIn(secret=secret, session=session)
+
+    async def web(self, id_: str) -> WebSession:
+        return (await self.web_with_user(id_))[0]
+
+    async def web_with_user(self, id_: str) -> tuple[WebSession, User]:
+        """Return a live web session and its user as they are now, or raise NotSignedIn."""
+        session = await self._stores.web_sessions.find(id_)
+        if session is None or self._cluster.clock() >= session.expires:
+            raise NotSignedIn(_OVER, reason="no such web session, or it has expired")
+        return session, await self._same_user(session)
+
+    async def sign_out(self, id_: str) -> None:
+        """End a web session and what came from it."""
+        session = await self._stores.web_sessions.find(id_)
+        if session is None:
+            return
+        await self._delete(self._stores.web_sessions.key(id_))
+        for item in await self._stores.sessions_of.range(f"{id_}/"):
+            app_id = item.key.rpartition("/")[2]
+            await self.end_app(app_id)
+        await self._cluster.emit("user.logout", user=session.user)
+
+    # --- App sessions --------------------------------------------------------------------------
+
+    async def open_app(
+        self, web: WebSession, user: User, launch: LaunchRecord, secret: str
+    ) -> OpenedApp:
+        """Store the app session that a launch code became."""
+        now = self._cluster.clock()
+        session = AppSession(
+            id=session_id(secret),
+            web_session=web.id,
+            user=user.name,
+            user_id=user.id,
+            epoch=user.epoch,
+            cluster=self._cluster.name,
+            app=launch.app,
+            host=launch.host,
+            created=now,
+            expires=min(web.expires, now + await self._roles.ttl(user)),
+        )
+        link = f"{web.id}/{session.id}"
+        read = await self._stores.web_sessions.read(web.id)
+        await self._stores.batch(
+            [
+                # Signing out at this very moment wins.
+                self._stores.web_sessions.checking(web.id, read),
+                self._stores.app_sessions.creating(session.id, session, expires=session.expires),
+                self._stores.sessions_of.creating(link, _LINK, expires=session.expires),
+            ]
+        )
+        return OpenedApp(secret=secret, session=session)
+
+    async def app(self, id_: str) -> AppSession:
+        return (await self.app_with_user(id_))[0]
+
+    async def app_with_user(self, id_: str) -> tuple[AppSession, User]:
+        """Return a live app session and its user as they are now, or raise NotSignedIn."""
+        session = await self._stores.app_sessions.find(id_)
+        if session is None or self._cluster.clock() >= session.expires:
+            raise NotSignedIn(_OVER, reason="no such app session, or it has expired")
+        web, user = await self.web_with_user(session.web_session)
+        if web.user_id != session.user_id or user.epoch != session.epoch:
+            raise NotSignedIn(_OVER, reason=f"{session.user} has changed since")
+        return session, user
+
+    async def end_app(self, id_: str) -> None:
+        """End an app session; gone already is fine."""
+        session = await self._stores.app_sessions.find(id_)
+        if session is None:
+            return
+        await self._delete(
+            self._stores.app_sessions.key(id_),
+            self._stores.sessions_of.key(f"{session.web_session}/{id_}"),
+        )
+        await self._cluster.emit(
+            "app.session.end", user=session.user, app_name=session.app, sid=session.id
+        )
+
+    # --- Parts -----------------------------------------------------------------------------------
+
+    async def _same_user(self, session: WebSession) -> User:
+        user = await self._stores.users.find(session.user)
+        if user is None or user.id != session.user_id:
+            raise NotSignedIn(_OVER, reason=f"user {session.user} was deleted")
+        if user.epoch != session.epoch:
+            raise NotSignedIn(_OVER, reason=f"{session.user} has changed since")
+        return user
+
+    async def _delete(self, *keys: str) -> None:
+        """Delete together what is there; what somebody else deleted first is as gone."""
+        assert len(keys) <= BATCH_LIMIT
+        try:
+            await self._stores.batch([Delete(key) for key in keys])
+        except (NotFound, CompareFailed):
+            for key in keys:
+                try:
+                    await self._stores.backend.delete(key)
+                except NotFound:
+                    pass

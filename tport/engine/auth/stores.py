@@ -1,0 +1,223 @@
+"""Auth's records in the Backend: which key holds what.
+
+    key                                     value               expires
+    /cluster                                ClusterRecord       -
+    /authorities/<host|web|user|jwt>        pki Authority       -        private keys: secret
+    /proxy_keys                             ProxyKeys           -        secret
+    /roles/<name>                           Role                -
+    /users/<name>                           User                -
+    /passwords/<name>                       PasswordRecord      -        an Argon2id hash
+    /failures/<name>                        FailedLogins        FAILURES_KEPT
+    /invites/<token hash>                   Invite              INVITE_TTL
+    /invite_of/<name>                       InviteOf            INVITE_TTL; the only valid one
+    /tokens/<secret hash>                   JoinToken           its own
+    /joins/<secret hash>/<key id>           JoinedHost          JOIN_REPEAT; makes joining repeatable
+    /apps/<name>                            Definition          -
+    /sessions/web/<cookie hash>             WebSession          its own
+    /sessions/app/<cookie hash>             AppSession          its own
+    /sessions/of/<web hash>/<app hash>      -                   the app session's
+    /launch/<code hash>                     LaunchRecord        LAUNCH_CODE_TTL
+
+What a person or a machine holds (cookies, codes, tokens, links) is here as SHA-256 only: who
+reads the database can't be anybody. The names of the first folder are what watches follow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, Generic, TypeVar
+
+import msgspec
+
+from tport.engine.api.protocol import ProxyKeys
+from tport.engine.errors import NotFound, Unavailable
+from tport.engine.pki.authority import Authority
+from tport.engine.storage.backend import (
+    Backend,
+    Check,
+    CompareAndSwap,
+    Create,
+    Delete,
+    Item,
+    Operation,
+    Put,
+)
+from tport.engine.types.app import App
+from tport.engine.types.role import Role
+from tport.engine.types.session import AppSession, WebSession
+from tport.engine.types.token import JoinToken
+from tport.engine.types.user import FailedLogins, Invite, PasswordRecord, User
+
+T = TypeVar("T")
+
+SWAP_TRIES: Final = 20  # rounds of read, change, compare-and-swap before giving up
+
+
+class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """What was decided at the first start and can't change: every certificate says it."""
+
+    name: str
+    created: datetime
+
+
+class InviteOf(msgspec.Struct, frozen=True, kw_only=True):
+    """The one invite of a user that counts; making another kills it."""
+
+    id: str
+
+
+class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
+    """The host that one key became by one token."""
+
+    host_id: str
+
+
+class Definition(msgspec.Struct, frozen=True, kw_only=True):
+    """An application as it was last agreed upon.
+
+    Attributes:
+        hosts: ids of the agents that offer it, or did last.
+        gone: since when none of them is there; None: some are.
+    """
+
+    app: App
+    hosts: tuple[str, ...]
+    gone: datetime | None = None
+
+
+class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A launch code. Once spent it stays, so that a second use is noticed.
+
+    Attributes:
+        state: SHA-256 hex of the state cookie's value.
+        spent_by: the id of the app session it became; "": not spent.
+    """
+
+    state: str
+    app: str
+    host: str
+    web_session: str
+    spent_by: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored(Generic[T]):
+    """A record as read, with what is needed to replace exactly it."""
+
+    value: T
+    revision: int
+    expires: datetime | None
+
+
+class Store(Generic[T]):
+    """All records of one kind: `prefix` and a name make the key."""
+
+    def __init__(self, backend: Backend, prefix: str, type_: type[T]) -> None:
+        self.prefix = prefix
+        self._backend = backend
+        self._decoder = msgspec.json.Decoder(type_)
+
+    def key(self, name: str) -> str:
+        return self.prefix + name
+
+    async def get(self, name: str) -> T:
+        """Return the record, or raise NotFound."""
+        return (await self.read(name)).value
+
+    async def find(self, name: str) -> T | None:
+        try:
+            return await self.get(name)
+        except NotFound:
+            return None
+
+    async def read(self, name: str) -> Stored[T]:
+        """Return the record with its revision, or raise NotFound."""
+        item = await self._backend.get(self.key(name))
+        return Stored(self.decode(item), item.revision, item.expires)
+
+    async def all(self, under: str = "") -> list[T]:
+        return [self.decode(item) for item in await self.range(under)]
+
+    async def range(self, under: str = "") -> list[Item]:
+        return await self._backend.range(self.key(under))
+
+    async def create(self, name: str, value: T, *, expires: datetime | None = None) -> None:
+        """Write a record whose name is free, or raise AlreadyExists."""
+        await self._backend.create(self._item(name, value, expires))
+
+    async def put(self, name: str, value: T, *, expires: datetime | None = None) -> None:
+        await self._backend.put(self._item(name, value, expires))
+
+    async def swap(
+        self, name: str, read: Stored[T], value: T, *, expires: datetime | None = None
+    ) -> None:
+        """Replace exactly what was read, or raise CompareFailed."""
+        await self._backend.compare_and_swap(self._item(name, value, expires, read.revision))
+
+    async def delete(self, name: str) -> None:
+        """Delete a record, or raise NotFound."""
+        await self._backend.delete(self.key(name))
+
+    def decode(self, item: Item) -> T:
+        """Read what an item holds.
+
+        Raises:
+            Unavailable: it can't be read: never a reason to let anybody in.
+        """
+        try:
+            return self._decoder.decode(item.value)
+        except msgspec.MsgspecError as problem:
+            raise Unavailable(f"the stored {item.key} can't be read: {problem}") from None
+
+    # As parts of a batch
+
+    def creating(self, name: str, value: T, *, expires: datetime | None = None) -> Operation:
+        return Create(self._item(name, value, expires))
+
+    def putting(self, name: str, value: T, *, expires: datetime | None = None) -> Operation:
+        return Put(self._item(name, value, expires))
+
+    def swapping(
+        self, name: str, read: Stored[T], value: T, *, expires: datetime | None = None
+    ) -> Operation:
+        return CompareAndSwap(self._item(name, value, expires, read.revision))
+
+    def deleting(self, name: str, read: Stored[T] | None = None) -> Operation:
+        return Delete(self.key(name), read.revision if read is not None else None)
+
+    def checking(self, name: str, read: Stored[T] | None) -> Operation:
+        """Let the batch pass only while the record is as it was read (None: absent)."""
+        return Check(self.key(name), read.revision if read is not None else 0)
+
+    def _item(self, name: str, value: T, expires: datetime | None, revision: int = 0) -> Item:
+        encoded = msgspec.json.encode(value)
+        return Item(key=self.key(name), value=encoded, expires=expires, revision=revision)
+
+
+class Stores:
+    """Every kind of record, each behind its own type."""
+
+    def __init__(self, backend: Backend) -> None:
+        self.backend = backend
+        self.cluster = Store(backend, "/", ClusterRecord)
+        self.authorities = Store(backend, "/authorities/", Authority)
+        self.proxy_keys = Store(backend, "/", ProxyKeys)
+        self.roles = Store(backend, "/roles/", Role)
+        self.users = Store(backend, "/users/", User)
+        self.passwords = Store(backend, "/passwords/", PasswordRecord)
+        self.failures = Store(backend, "/failures/", FailedLogins)
+        self.invites = Store(backend, "/invites/", Invite)
+        self.invite_of = Store(backend, "/invite_of/", InviteOf)
+        self.tokens = Store(backend, "/tokens/", JoinToken)
+        self.joins = Store(backend, "/joins/", JoinedHost)
+        self.apps = Store(backend, "/apps/", Definition)
+        self.web_sessions = Store(backend, "/sessions/web/", WebSession)
+        self.app_sessions = Store(backend, "/sessions/app/", AppSession)
+        self.sessions_of = Store(backend, "/sessions/of/", msgspec.Raw)
+        self.launches = Store(backend, "/launch/", LaunchRecord)
+
+    async def batch(self, operations: Sequence[Operation]) -> None:
+        """Do all, or none, as one write."""
+        await self.backend.batch(operations)

@@ -1,0 +1,208 @@
+"""What proxies and agents follow: one reader of the Backend, a bounded queue for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, Literal, NoReturn
+
+import trio
+
+from tport.engine.api.protocol import (
+    AppServersChanged,
+    AuthoritiesChanged,
+    Change,
+    Current,
+    EpochChanged,
+    ProxiesChanged,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+    UserChanged,
+    UserDeleted,
+)
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.presence import Presence
+from tport.engine.errors import Unavailable
+from tport.engine.storage.backend import Change as Written
+from tport.engine.storage.backend import Item, Put, WatchLost
+from tport.engine.types.app import AppServer
+from tport.engine.types.role import Role
+from tport.engine.types.user import User, user_key
+
+QUEUE: Final = 1024  # changes a follower may lag behind; one more ends its watch
+CURRENT_INTERVAL: Final = 1.0  # s between two assurances that all has been told
+_LOST = "the watch was lost"
+
+Follower = Literal["agent", "proxy"]
+
+
+class _Feed:
+    """One follower's queue. None in it: look at who is present."""
+
+    def __init__(self) -> None:
+        self._send, self.changes = trio.open_memory_channel[Written | None](QUEUE)
+
+    def tell(self, change: Written | None) -> None:
+        """Queue a change; when there is no room, end the watch: nobody waits for a slow follower."""
+        try:
+            self._send.send_nowait(change)
+        except trio.WouldBlock:
+            self.end()
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            pass  # over already
+
+    def end(self) -> None:
+        self._send.close()
+
+
+class Watches:
+    def __init__(self, cluster: Cluster, presence: Presence) -> None:
+        self._cluster = cluster
+        self._presence = presence
+        self._feeds: set[_Feed] = set()
+        presence.on_change.append(lambda: self._tell(None))
+
+    async def keep(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Pass on what the Backend says until cancelled."""
+        started = False
+        while True:
+            async with self._cluster.stores.backend.watch("/") as changes:
+                if not started:
+                    task_status.started()
+                    started = True
+                try:
+                    while True:
+                        self._tell(await changes.receive())
+                except WatchLost:
+                    for feed in self._feeds:
+                        feed.end()
+            await trio.sleep(CURRENT_INTERVAL)  # no tight loop when storage is closing
+
+    @asynccontextmanager
+    async def watch(self, follower: Follower) -> AsyncIterator[AsyncIterator[Change]]:
+        feed = _Feed()
+        self._feeds.add(feed)  # before reading: what changes meanwhile is in the queue
+        try:
+            async with aclosing(self._changes(follower, feed)) as changes:
+                yield changes
+        finally:
+            self._feeds.discard(feed)
+            feed.end()
+            feed.changes.close()
+
+    async def _changes(self, follower: Follower, feed: _Feed) -> AsyncGenerator[Change, None]:
+        view = _View(follower, self._cluster)
+        for item in await self._cluster.stores.roles.range():
+            for change in view.role(Put(item)):
+                yield change
+        for item in await self._cluster.stores.users.range():
+            for change in view.user(Put(item)):
+                yield change
+        yield AuthoritiesChanged(authorities=self._cluster.authorities)
+        for change in view.present(self._presence):
+            yield change
+        yield Current()
+        due = trio.current_time() + CURRENT_INTERVAL
+        while True:
+            told: list[Written | None] = []
+            try:
+                with trio.move_on_at(due):
+                    told.append(await feed.changes.receive())
+            except trio.EndOfChannel:
+                raise Unavailable(_LOST, hint="watch again") from None
+            is_due = not told
+            told.extend(_queued(feed))
+            for written in told:
+                for change in (
+                    view.present(self._presence) if written is None else view.apply(written)
+                ):
+                    yield change
+            if is_due:
+                yield Current()
+                due = trio.current_time() + CURRENT_INTERVAL
+
+    def _tell(self, change: Written | None) -> None:
+        for feed in self._feeds:
+            feed.tell(change)
+
+
+def _queued(feed: _Feed) -> Iterator[Written | None]:
+    """Take what is in the queue now. Its end shows at the next wait."""
+    while True:
+        try:
+            yield feed.changes.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
+
+
+class _View:
+    """What one follower has been told, so that an old change says nothing new."""
+
+    def __init__(self, follower: Follower, cluster: Cluster) -> None:
+        self._is_proxy = follower == "proxy"
+        self._stores = cluster.stores
+        self._roles: dict[str, int] = {}  # name → revision
+        self._users: dict[str, tuple[int, User]] = {}
+        self._servers: tuple[AppServer, ...] | None = None
+        self._proxies: tuple[str, ...] | None = None
+
+    def apply(self, written: Written) -> Iterator[Change]:
+        key = written.key
+        if key.startswith(self._stores.roles.prefix):
+            yield from self.role(written)
+        elif key.startswith(self._stores.users.prefix):
+            yield from self.user(written)
+        elif not isinstance(written, Put) and key.startswith(
+            (self._stores.web_sessions.prefix, self._stores.app_sessions.prefix)
+        ):
+            yield SessionEnded(id=key.rpartition("/")[2])
+
+    def role(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.roles.prefix)
+        if isinstance(written, Put):
+            if written.item.revision <= self._roles.get(name, 0):
+                return
+            self._roles[name] = written.item.revision
+            role: Role = self._stores.roles.decode(written.item)
+            yield RoleChanged(role=role)
+        elif written.revision > self._roles.get(name, written.revision):
+            del self._roles[name]
+            yield RoleDeleted(name=name)
+
+    def user(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.users.prefix)
+        revision, before = self._users.get(name, (0, None))
+        if isinstance(written, Put):
+            yield from self._user_written(name, written.item, revision, before)
+        elif before is not None and written.revision > revision:
+            del self._users[name]
+            yield UserDeleted(name=name) if self._is_proxy else _void(before)
+
+    def _user_written(
+        self, name: str, item: Item, revision: int, before: User | None
+    ) -> Iterator[Change]:
+        if item.revision <= revision:
+            return
+        user = self._stores.users.decode(item)
+        self._users[name] = (item.revision, user)
+        if self._is_proxy:
+            yield UserChanged(user=user)
+            return
+        if before is not None and before.id != user.id:
+            yield _void(before)
+        yield EpochChanged(user_key=user_key(user.id), epoch=user.epoch)
+
+    def present(self, presence: Presence) -> Iterator[Change]:
+        if self._is_proxy and presence.servers != self._servers:
+            self._servers = presence.servers
+            yield AppServersChanged(servers=presence.servers)
+        if presence.proxies != self._proxies:
+            self._proxies = presence.proxies
+            yield ProxiesChanged(proxy_ids=presence.proxies)
+
+
+def _void(user: User) -> EpochChanged:
+    return EpochChanged(user_key=user_key(user.id), epoch=-1)
