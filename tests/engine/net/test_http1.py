@@ -1,8 +1,10 @@
 import logging
+import ssl
 from typing import NoReturn
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.engine.net.http1_peers import (
@@ -17,6 +19,7 @@ from tests.engine.net.http1_peers import (
 )
 from tport.engine.errors import AccessDenied, RemoteProtocolError, TportError
 from tport.engine.net.http1 import ClientGone, Drain, Exchange, serve_http1
+from tport.engine.net.tls_stream import TlsStream
 from tport.engine.proto.framing import CHUNKED, of_length
 from tport.engine.proto.head import BadHead
 
@@ -582,3 +585,49 @@ async def test_an_open_websocket_may_be_silent_for_hours(autojump_clock: MockClo
         await client.send_all(b"a")
         assert await client.receive_some() == b"A"
         await client.aclose()
+
+
+# --- under TLS -------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
+    """Contexts of a server `a.test` and of a client that trusts it."""
+    authority = trustme.CA()
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("a.test").configure_cert(server)
+    client = ssl.create_default_context()
+    authority.configure_trust(client)
+    return server, client
+
+
+@pytest.mark.parametrize("whole", [True, False])
+async def test_only_a_whole_answer_ends_with_a_tls_goodbye(
+    whole: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+) -> None:
+    """So that an old client knows a cut answer; and a new one keeps its tickets."""
+
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send_head(200, [], body=b"abc")
+        if whole:
+            await exchange.finish()
+        else:
+            exchange.abort()
+
+    near, far = memory_stream_pair()
+    server = TlsStream(near, contexts[0], server_side=True)
+    client = TlsStream(far, contexts[1], server_side=False, server_name="a.test")
+
+    async def serve() -> None:
+        await server.do_handshake()
+        await serve_http1(server, answer)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        await client.do_handshake()
+        await client.send_all(get(version=b"1.0"))
+        if whole:
+            assert (await read_all(client)).endswith(b"\r\n\r\nabc")
+        else:
+            with pytest.raises(trio.BrokenResourceError):
+                await read_all(client)

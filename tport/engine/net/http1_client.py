@@ -1,0 +1,230 @@
+"""One HTTP/1.1 connection to an application, used for one request after the other.
+
+It waits for as long as it is told to: deadlines are the caller's, who knows what the wait is for.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import trio
+
+from tport.engine.defaults import READ_SIZE
+from tport.engine.errors import RemoteProtocolError, TportError
+from tport.engine.net.sockets import is_readable
+from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
+from tport.engine.proto.fields import Headers, values
+from tport.engine.proto.framing import NO_BODY, Framing
+from tport.engine.proto.head import (
+    MAX_HEAD,
+    BadHead,
+    ResponseHead,
+    find_head_end,
+    parse_response_head,
+)
+from tport.engine.proto.head_writer import write_request_head
+from tport.engine.proto.websocket import accept_key
+
+MAX_INFORMATIONAL: Final = 8  # 1xx answers to one request (HTTP-16)
+
+
+class UpstreamGone(TportError):
+    """The application hung up. See `ClientConnection.answer_begun` for whether to try again."""
+
+    status = 502
+
+
+class ClientConnection:
+    """The asking side. One task may send while another receives.
+
+    Requests don't overlap: a further one may be sent once `reusable` says so. After any
+    exception the connection is of no more use: close it.
+
+    Attributes:
+        answer_begun: bytes of an answer to the current request have come.
+    """
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
+        self.answer_begun = False
+        self._stream = stream
+        self._buffer = bytearray()
+        self._method = b""
+        self._websocket_key = b""
+        self._request = NO_BODY
+        self._request_left = 0  # bytes of a body of known length still to be sent
+        self._request_sent = False
+        self._informational = 0
+        self._keep_alive = False
+        self._body: BodyReader | None = None  # of the answer, once its final head is here
+
+    # --- asking ----------------------------------------------------------------------------
+
+    async def send_head(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        framing: Framing,
+        *,
+        upgrade: bytes = b"",
+        keep_alive: bool = True,
+        body: bytes = b"",
+    ) -> None:
+        """Send a request's head, and the start of its body in the same write.
+
+        A body that is none, or is all here, needs no `end_body`.
+
+        Raises:
+            UpstreamGone: the connection is broken.
+            ValueError: something in the head can't be sent as it is.
+        """
+        self.answer_begun = False
+        self._method = method
+        self._websocket_key = values(headers, b"sec-websocket-key")[0] if upgrade else b""
+        self._request = framing
+        self._request_left = framing.length or 0
+        self._request_sent = False
+        self._informational = 0
+        self._keep_alive = keep_alive and not upgrade
+        self._body = None
+        head = write_request_head(
+            method, target, headers, framing, keep_alive=keep_alive, upgrade=upgrade
+        )
+        await self._send(head + self._framed(body))
+        self._request_sent = framing.length is not None and self._request_left == 0
+
+    async def send_body(self, data: bytes) -> None:
+        """Send a piece of the request's body.
+
+        Raises:
+            UpstreamGone: the application takes no more; it may have answered nevertheless.
+            RemoteProtocolError: the body is longer than its head said.
+        """
+        if framed := self._framed(data):
+            await self._send(framed)
+
+    async def end_body(self) -> None:
+        """End the request's body.
+
+        Raises:
+            UpstreamGone: the application takes no more; it may have answered nevertheless.
+            RemoteProtocolError: the body is shorter than its head said.
+        """
+        if self._request.kind == "chunked":
+            await self._send(LAST_CHUNK)
+        elif self._request_left:
+            raise RemoteProtocolError(f"{self._request_left} bytes of the request are missing")
+        self._request_sent = True
+
+    def _framed(self, data: bytes) -> bytes:
+        if self._request.kind == "chunked":
+            return encode_chunk(data)
+        self._request_left -= len(data)
+        if self._request_left < 0:
+            raise RemoteProtocolError("the request is longer than its head said")
+        return data
+
+    async def _send(self, data: bytes) -> None:
+        try:
+            await self._stream.send_all(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise UpstreamGone("the application closed the connection") from None
+
+    # --- being answered --------------------------------------------------------------------
+
+    async def receive_head(self) -> ResponseHead:
+        """Return the next head: informational ones (status < 200, at most 8), then the final one.
+
+        A 101 is final; `detach` follows it.
+
+        Raises:
+            UpstreamGone: the connection ended before a whole head.
+            BadHead: the head can't be believed, or switches protocols unasked.
+        """
+        buffer = self._buffer
+        searched = 0
+        while (end := find_head_end(buffer, searched)) < 0:
+            if len(buffer) > MAX_HEAD:
+                raise BadHead(f"the head is longer than {MAX_HEAD} bytes", 502)
+            searched = len(buffer)
+            data = await self._receive()
+            if not data:
+                raise UpstreamGone("the application closed the connection without an answer")
+            self.answer_begun = True
+            buffer += data
+        head = parse_response_head(bytes(buffer[:end]), request_method=self._method)
+        del buffer[:end]
+        if head.status == 101:
+            self._check_switch(head)
+        elif head.status < 200:
+            self._informational += 1
+            if self._informational > MAX_INFORMATIONAL:
+                raise BadHead(f"more than {MAX_INFORMATIONAL} informational answers", 502)
+        else:
+            self._keep_alive = self._keep_alive and head.keep_alive
+            self._body = body_reader(head.framing, tiny_chunks=True)
+        return head
+
+    async def receive_body(self) -> bytes:
+        """Return the next piece of the answer's body, b"" at its end.
+
+        Raises:
+            UpstreamGone: the connection broke before its end.
+            RemoteProtocolError: its framing is broken, or cut short.
+        """
+        body = self._body
+        assert body is not None, "a body before its head"
+        while not body.done:
+            if self._buffer:
+                data = bytes(self._buffer)
+                self._buffer.clear()
+            else:
+                data = await self._receive()
+            if not data:
+                body.end()
+                break
+            payload = body.feed(data)
+            if body.leftover:
+                self._buffer += body.leftover
+            if payload:
+                return payload
+        return b""
+
+    def _check_switch(self, head: ResponseHead) -> None:
+        if not self._websocket_key:
+            raise BadHead("the application switches protocols unasked", 502)
+        if head.values(b"sec-websocket-accept") != [accept_key(self._websocket_key)]:
+            raise BadHead("the application answers another WebSocket handshake", 502)
+
+    async def _receive(self) -> bytes:
+        try:
+            return bytes(await self._stream.receive_some(READ_SIZE))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise UpstreamGone("the application broke the connection") from None
+
+    # --- afterwards ------------------------------------------------------------------------
+
+    @property
+    def reusable(self) -> bool:
+        """Whether another request may be sent: all of this one is over, with nothing left."""
+        return (
+            self._keep_alive
+            and self._request_sent
+            and self._body is not None
+            and self._body.done
+            and not self._buffer
+        )
+
+    def has_stirred(self) -> bool:
+        """Tell whether bytes or an end have arrived while it was kept: not to be used then."""
+        return is_readable(self._stream)
+
+    def detach(self) -> tuple[trio.abc.Stream, bytes]:
+        """Return the stream and what was read beyond a 101. The connection is over by that."""
+        leftover = bytes(self._buffer)
+        self._buffer.clear()
+        self._keep_alive = False
+        return self._stream, leftover
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
