@@ -175,4 +175,4 @@ class ChunkedReader:
 
 def encode_chunk(data: bytes | bytearray) -> bytes:
     """Return `data` as one chunk; b"" for no data, since an empty chunk would end the body."""
-    return b"%x\r\n%b\r\n" % (len(data), data) if data else b""
+    return b"".join((b"%x\r\n" % len(data), data, b"\r\n")) if data else b""
