@@ -1,0 +1,659 @@
+"""yamux without a network: what frames mean, what is refused, what is owed."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from itertools import pairwise
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    rule,
+)
+
+from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
+from tport.engine.proto.receive_window import (
+    INITIAL_WINDOW,
+    MAX_WINDOW,
+    ReceiveWindow,
+    WindowBudget,
+)
+from tport.engine.proto.yamux import (
+    ACK,
+    DATA,
+    FIN,
+    GO_AWAY,
+    HEADER,
+    MAX_FRAME,
+    MAX_ID,
+    MAX_PASSED_OVER,
+    MAX_QUEUED,
+    NORMAL,
+    PING,
+    PROTOCOL_ERROR,
+    RST,
+    SYN,
+    WINDOW_UPDATE,
+    Connection,
+    CreditReceived,
+    DataReceived,
+    Event,
+    GoneAway,
+    PongReceived,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+
+
+def frame(kind: int, flags: int, stream_id: int, payload: bytes | int = 0) -> bytes:
+    if isinstance(payload, int):
+        return HEADER.pack(0, kind, flags, stream_id, payload)
+    return HEADER.pack(0, kind, flags, stream_id, len(payload)) + payload
+
+
+def frames(data: bytes) -> list[tuple[int, int, int, int]]:
+    """Return (type, flags, stream id, length) of each frame in `data`, which holds whole ones."""
+    found = []
+    position = 0
+    while position < len(data):
+        _, kind, flags, stream_id, length = HEADER.unpack_from(data, position)
+        position += HEADER.size + (length if kind == DATA else 0)
+        found.append((kind, flags, stream_id, length))
+    assert position == len(data)
+    return found
+
+
+def everything_from(connection: Connection) -> bytes:
+    sent = b""
+    while data := connection.data_to_send():
+        assert len(data) < 128 * 1024
+        sent += data
+    return sent
+
+
+def pair() -> tuple[Connection, Connection]:
+    return Connection(client=True, peer_may_open=False), Connection(client=False)
+
+
+# --- what frames mean ------------------------------------------------------------------------
+
+
+def test_a_ping_is_answered_with_its_own_value() -> None:
+    connection = Connection(client=False)
+
+    assert connection.receive_data(frame(PING, SYN, 0, 42)) == []
+    assert connection.data_to_send() == frame(PING, ACK, 0, 42)
+
+
+def test_a_pong_names_the_ping_it_answers() -> None:
+    client, server = pair()
+
+    value = client.ping()
+    server.receive_data(client.data_to_send())
+
+    assert client.receive_data(server.data_to_send()) == [PongReceived(value)]
+
+
+def test_a_stream_opens_carries_data_both_ways_and_is_forgotten_after_both_ends() -> None:
+    client, server = pair()
+
+    stream = client.open_stream()
+    client.send(stream, b"question")
+    client.end(stream)
+    assert server.receive_data(everything_from(client)) == [
+        StreamOpened(stream),
+        DataReceived(stream, b"question"),
+        StreamEnded(stream),
+    ]
+    server.send(stream, b"answer")
+    server.end(stream)
+    assert client.receive_data(everything_from(server)) == [
+        DataReceived(stream, b"answer"),
+        StreamEnded(stream),
+    ]
+
+    assert client.stream_count == server.stream_count == 0
+
+
+def test_opening_rides_on_the_first_data_and_the_end_travels_alone() -> None:
+    """hashicorp's reader may take a stream for empty when FIN is on the DATA frame itself."""
+    connection = Connection(client=True)
+    stream = connection.open_stream()
+    connection.send(stream, b"abc")
+    connection.end(stream)
+
+    assert frames(connection.data_to_send()) == [
+        (DATA, SYN, stream, 3),
+        (WINDOW_UPDATE, FIN, stream, 0),
+    ]
+
+
+def test_an_opened_stream_is_announced_even_if_nothing_is_sent_on_it() -> None:
+    client, server = pair()
+
+    stream = client.open_stream()
+
+    assert server.receive_data(client.data_to_send()) == [StreamOpened(stream)]
+
+
+def test_payload_is_passed_on_before_its_frame_is_complete() -> None:
+    connection = Connection(client=False)
+    whole = frame(DATA, SYN, 1, b"x" * INITIAL_WINDOW)
+
+    events = connection.receive_data(whole[: HEADER.size + 5])
+
+    assert events == [StreamOpened(1), DataReceived(1, b"xxxxx")]
+
+
+def test_the_end_that_a_data_frame_carries_comes_after_its_last_byte() -> None:
+    connection = Connection(client=False)
+    whole = frame(DATA, SYN | FIN, 1, b"abc")
+
+    assert connection.receive_data(whole[:-1]) == [StreamOpened(1), DataReceived(1, b"ab")]
+    assert connection.receive_data(whole[-1:]) == [DataReceived(1, b"c"), StreamEnded(1)]
+
+
+def test_a_frame_that_resets_is_no_clean_end_whatever_else_it_carries() -> None:
+    connection = Connection(client=False)
+    connection.receive_data(frame(DATA, SYN, 1, b"a"))
+
+    assert connection.receive_data(frame(DATA, FIN | RST, 1, b"b")) == [StreamReset(1)]
+
+
+def test_the_peer_hears_of_a_reset_and_late_frames_for_the_stream_are_ignored() -> None:
+    client, server = pair()
+    stream = client.open_stream()
+    server.receive_data(client.data_to_send())
+    client.reset(stream)
+
+    server.send(stream, b"too late")
+    server.end(stream)
+    late = everything_from(server)
+
+    assert server.receive_data(client.data_to_send()) == [StreamReset(stream)]
+    assert client.receive_data(late) == []
+    assert client.receive_data(frame(WINDOW_UPDATE, 0, stream, 7)) == []
+    assert client.stream_count == server.stream_count == 0
+
+
+def test_a_stream_reset_in_the_middle_of_a_frame_gets_no_more_of_it() -> None:
+    client, server = pair()
+    stream = client.open_stream()
+    server.receive_data(client.data_to_send())
+    server.send(stream, b"0123456789")
+    data = everything_from(server)
+    client.receive_data(data[:-4])
+
+    client.reset(stream)
+
+    assert client.receive_data(data[-4:]) == []
+
+
+def test_a_stream_reset_before_it_was_announced_was_never_there() -> None:
+    connection = Connection(client=True)
+    stream = connection.open_stream()
+    connection.send(stream, b"abc")
+
+    connection.reset(stream)
+
+    assert connection.data_to_send() == b""
+    assert connection.queued == 0
+
+
+def test_closing_early_ends_our_side_cleanly_and_stops_the_peer() -> None:
+    """What was sent arrives whole, its end too; only the other direction is cut."""
+    client, server = pair()
+    stream = client.open_stream()
+    server.receive_data(client.data_to_send())
+    server.send(stream, b"answer")
+
+    server.close(stream)
+
+    assert client.receive_data(everything_from(server)) == [
+        DataReceived(stream, b"answer"),
+        StreamEnded(stream),
+        StreamReset(stream),
+    ]
+    assert client.stream_count == server.stream_count == 0
+
+
+def test_closing_after_our_end_has_left_resets_what_the_peer_still_sends() -> None:
+    client, server = pair()
+    stream = client.open_stream()
+    client.end(stream)
+    server.receive_data(client.data_to_send())
+
+    client.close(stream)
+
+    assert server.receive_data(client.data_to_send()) == [StreamReset(stream)]
+
+
+def test_go_away_does_not_overtake_the_opening_of_a_stream() -> None:
+    client, server = pair()
+    stream = client.open_stream()
+    client.go_away()
+    client.go_away()
+
+    assert server.receive_data(everything_from(client)) == [StreamOpened(stream), GoneAway(NORMAL)]
+
+
+def test_after_go_away_the_peers_new_streams_are_reset() -> None:
+    client, server = pair()
+    server.go_away()
+    stream = client.open_stream()
+
+    assert server.receive_data(client.data_to_send()) == []
+    assert client.receive_data(everything_from(server)) == [StreamReset(stream), GoneAway(NORMAL)]
+
+
+def test_giving_up_says_so_and_nothing_else() -> None:
+    client, _ = pair()
+    client.send(client.open_stream(), b"x")
+    client.ping()
+
+    client.go_away(PROTOCOL_ERROR)
+
+    assert everything_from(client) == frame(GO_AWAY, 0, 0, PROTOCOL_ERROR)
+
+
+def test_openings_may_arrive_out_of_order() -> None:
+    """hashicorp's OpenStream, called by many at once, sends them so; an id still counts once."""
+    connection = Connection(client=False)
+
+    events = connection.receive_data(b"".join(frame(WINDOW_UPDATE, SYN, i) for i in (5, 1, 7, 3)))
+
+    assert events == [StreamOpened(5), StreamOpened(1), StreamOpened(7), StreamOpened(3)]
+    assert not connection._passed_over
+
+
+def test_of_ids_passed_over_only_the_last_are_remembered() -> None:
+    connection = Connection(client=False)
+    for i in range(1, 2**32 - 1, 2**25):
+        connection.receive_data(frame(WINDOW_UPDATE, SYN, i) + frame(WINDOW_UPDATE, RST, i))
+
+    assert len(connection._passed_over) == MAX_PASSED_OVER
+
+
+def test_a_stream_opened_and_reset_in_one_breath_has_no_window_left() -> None:
+    connection = Connection(client=False)
+
+    events = connection.receive_data(frame(DATA, SYN, 1, b"a") + frame(WINDOW_UPDATE, RST, 1))
+
+    assert events == [StreamOpened(1), DataReceived(1, b"a"), StreamReset(1)]
+    assert connection.receive_window(1) is None
+
+
+# --- sending ---------------------------------------------------------------------------------
+
+
+def test_streams_take_turns_of_one_frame() -> None:
+    connection = Connection(client=True)
+    bulk, other, small = (connection.open_stream() for _ in range(3))
+    connection.send(bulk, b"a" * MAX_QUEUED)
+    connection.send(other, b"b" * MAX_QUEUED)
+    connection.send(small, b"c")
+
+    order = [(stream, length) for _, _, stream, length in frames(everything_from(connection))]
+
+    assert order == [
+        (bulk, MAX_FRAME),
+        (other, MAX_FRAME),
+        (small, 1),
+        (bulk, MAX_FRAME),
+        (other, MAX_FRAME),
+    ]
+
+
+def test_small_pieces_leave_in_one_frame() -> None:
+    connection = Connection(client=True)
+    stream = connection.open_stream()
+    connection.send(stream, b"head")
+    connection.send(stream, b"body")
+
+    assert connection.data_to_send() == frame(DATA, SYN, stream, b"headbody")
+
+
+def test_no_more_is_taken_than_the_peer_has_granted() -> None:
+    connection = Connection(client=True)
+    stream = connection.open_stream()
+    sent = 0
+    while room := connection.send_room(stream):
+        assert room <= MAX_QUEUED
+        connection.send(stream, bytes(room))
+        everything_from(connection)
+        assert connection.moved == []
+        sent += room
+
+    assert sent == INITIAL_WINDOW
+    with pytest.raises(ValueError, match="cannot take 1 bytes"):
+        connection.send(stream, b"x")
+    assert connection.receive_data(frame(WINDOW_UPDATE, 0, stream, 10)) == [CreditReceived(stream)]
+    assert connection.send_room(stream) == 10
+
+
+def test_each_write_names_the_streams_that_may_queue_more() -> None:
+    connection = Connection(client=True)
+    stream = connection.open_stream()
+    connection.send(stream, b"x")
+
+    connection.data_to_send()
+
+    assert connection.moved == [stream]
+
+
+def test_window_updates_that_wait_become_one() -> None:
+    client, server = pair()
+    stream = client.open_stream()
+    server.receive_data(client.data_to_send())
+    server.data_to_send()
+
+    for _ in range(1000):
+        server.grant(stream, 3)
+
+    assert frames(server.data_to_send()) == [(WINDOW_UPDATE, 0, stream, 3000)]
+
+
+def test_the_stream_after_the_last_is_refused() -> None:
+    connection = Connection(client=True, max_streams=2)
+    connection.open_stream()
+    connection.open_stream()
+
+    with pytest.raises(LimitExceeded, match="2 streams are open"):
+        connection.open_stream()
+
+
+def test_the_peers_stream_after_the_last_is_reset() -> None:
+    connection = Connection(client=False, max_streams=1)
+    assert connection.receive_data(frame(WINDOW_UPDATE, SYN, 1)) == [StreamOpened(1)]
+
+    assert connection.receive_data(frame(DATA, SYN, 3, b"ignored")) == []
+
+    assert (WINDOW_UPDATE, RST, 3, 0) in frames(connection.data_to_send())
+
+
+def test_when_all_ids_are_used_a_new_connection_is_needed() -> None:
+    connection = Connection(client=True)
+    connection._next_id = MAX_ID
+    assert connection.open_stream() == MAX_ID
+
+    with pytest.raises(ConnectionProblem, match="every stream id"):
+        connection.open_stream()
+
+
+# --- windows -----------------------------------------------------------------------------------
+
+
+def read_half(window: ReceiveWindow, *, now: float, rtt: float | None = 0.1) -> int:
+    """Let half the window arrive and be read piece by piece; return the credit granted."""
+    granted = 0
+    half = window.size // 2
+    window.credit -= half
+    for _ in range(8):
+        window.arrived(half // 8)
+        granted += window.consume(half // 8, now=now, rtt=rtt)
+    return granted
+
+
+def test_credit_comes_back_once_half_the_window_is_read() -> None:
+    window = ReceiveWindow(WindowBudget(), now=0)
+    window.credit -= INITIAL_WINDOW
+    window.arrived(INITIAL_WINDOW)
+
+    assert window.consume(INITIAL_WINDOW // 2 - 1, now=9, rtt=0.1) == 0
+    assert window.consume(1, now=9, rtt=0.1) == INITIAL_WINDOW // 2
+    assert window.credit == INITIAL_WINDOW // 2
+
+
+def test_a_window_doubles_up_to_16_mib_while_its_half_is_read_within_a_round_trip() -> None:
+    budget = WindowBudget()
+    window = ReceiveWindow(budget, now=0)
+
+    sizes = []
+    for step in range(1, 9):
+        read_half(window, now=step * 0.09)
+        sizes.append(window.size // INITIAL_WINDOW)
+
+    assert sizes == [2, 4, 8, 16, 32, 64, 64, 64]
+    assert window.size == window.credit == MAX_WINDOW
+    full = budget.left
+    window.release()
+    window.release()
+    assert budget.left == full + MAX_WINDOW - INITIAL_WINDOW
+
+
+def test_a_window_does_not_grow_for_a_line_that_needs_no_larger_one() -> None:
+    window = ReceiveWindow(WindowBudget(), now=0)
+
+    read_half(window, now=0.2, rtt=0.1)
+    read_half(window, now=0.21, rtt=None)
+    read_half(window, now=0.2101, rtt=0.0005)
+
+    assert window.size == INITIAL_WINDOW
+
+
+def test_a_window_does_not_grow_for_a_reader_that_lags() -> None:
+    """It empties a full buffer in no time; but the line had to wait for it."""
+    window = ReceiveWindow(WindowBudget(), now=0)
+    window.credit -= INITIAL_WINDOW
+    window.arrived(INITIAL_WINDOW)
+
+    window.consume(INITIAL_WINDOW // 2, now=0.01, rtt=0.1)
+    window.consume(INITIAL_WINDOW // 2, now=0.02, rtt=0.1)
+
+    assert window.size == INITIAL_WINDOW
+
+
+def test_all_windows_grow_by_no_more_than_the_budget_together() -> None:
+    budget = WindowBudget(INITIAL_WINDOW)
+    first, second = ReceiveWindow(budget, now=0), ReceiveWindow(budget, now=0)
+
+    read_half(first, now=0.01)
+    read_half(second, now=0.01)
+
+    assert (first.size, second.size) == (2 * INITIAL_WINDOW, INITIAL_WINDOW)
+    first.release()
+    read_half(second, now=0.02)
+    assert second.size == 2 * INITIAL_WINDOW
+
+
+# --- any bytes, cut anywhere ---------------------------------------------------------------------
+
+HEADERS = st.builds(
+    HEADER.pack,
+    st.sampled_from([0, 0, 0, 0, 0, 0, 0, 1]),
+    st.sampled_from([DATA, DATA, WINDOW_UPDATE, PING, GO_AWAY, 4]),
+    st.sampled_from([0, SYN, SYN, ACK, FIN, RST, SYN | FIN, SYN | ACK, FIN | RST, 16]),
+    st.sampled_from([0, 1, 1, 2, 3, 5, 2**32 - 1]),
+    st.sampled_from([0, 1, 2, 5, 64, INITIAL_WINDOW, INITIAL_WINDOW + 1, 2**31, 2**32 - 1]),
+)
+WIRE = st.lists(st.one_of(HEADERS, st.binary(max_size=64)), max_size=12).map(b"".join)
+
+
+def outcome(connection: Connection, pieces: list[bytes]) -> tuple[list[Event], str]:
+    """Return the events with neighbouring data joined, and the error, if any."""
+    events: list[Event] = []
+    error = ""
+    try:
+        for piece in pieces:
+            for event in connection.receive_data(piece):
+                match event, events[-1:]:
+                    case DataReceived(i, data), [DataReceived(j, before)] if i == j:
+                        events[-1] = DataReceived(i, before + data)
+                    case _:
+                        events.append(event)
+    except RemoteProtocolError as problem:
+        error = str(problem)
+    return events, error
+
+
+@settings(max_examples=500)
+@given(data=WIRE, cuts=st.lists(st.integers(0, 400)), client=st.booleans())
+def test_bytes_mean_the_same_wherever_the_network_cuts_them(
+    data: bytes, cuts: list[int], client: bool
+) -> None:
+    """And nothing but RemoteProtocolError comes of any bytes."""
+    edges = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    pieces = [data[a:b] for a, b in pairwise(edges)]
+
+    events, error = outcome(Connection(client=client), [data])
+    cut_events, cut_error = outcome(Connection(client=client), pieces)
+
+    assert cut_error == error
+    if error:  # events of the chunk in which it came are lost with the connection
+        assert events == []
+    else:
+        assert cut_events == events
+
+
+def window_of(connection: Connection, stream: int) -> ReceiveWindow:
+    window = connection.receive_window(stream)
+    assert window is not None
+    return window
+
+
+# --- two connections that talk ---------------------------------------------------------------------
+
+
+class Conversation(RuleBasedStateMachine):
+    """Whatever two sides do: bytes arrive in order, none beyond the credit, ends are told truly."""
+
+    streams = Bundle("streams")
+
+    @initialize()
+    def start(self) -> None:
+        self.sides = {
+            "client": Connection(client=True, max_streams=5),
+            "server": Connection(client=False, max_streams=5),
+        }
+        self.wire = {"client": bytearray(), "server": bytearray()}  # on its way to
+        self.sent: dict[tuple[str, int], bytearray] = defaultdict(bytearray)
+        self.got: dict[tuple[str, int], bytearray] = defaultdict(bytearray)
+        self.unread: dict[tuple[str, int], int] = defaultdict(int)
+        self.windows: dict[tuple[str, int], ReceiveWindow] = {}
+        self.ended: set[tuple[str, int]] = set()
+        self.told_ended: set[tuple[str, int]] = set()
+        self.over: set[tuple[str, int]] = set()
+        self.now = 0.0
+
+    @rule(target=streams, side=st.sampled_from(["client", "server"]))
+    def open(self, side: str) -> tuple[str, int]:
+        connection = self.sides[side]
+        try:
+            stream = connection.open_stream(now=self.now)
+        except LimitExceeded:
+            assert connection.stream_count == 5
+            return (side, 0)
+        self.windows[side, stream] = window_of(connection, stream)
+        return (side, stream)
+
+    def here(self, key: tuple[str, int], far: bool) -> tuple[str, int]:
+        side, stream = key
+        return (self.other(side), stream) if far else (side, stream)
+
+    @staticmethod
+    def other(side: str) -> str:
+        return "server" if side == "client" else "client"
+
+    @rule(key=streams, far=st.booleans(), size=st.integers(1, 300_000), byte=st.integers(0, 255))
+    def send(self, key: tuple[str, int], far: bool, size: int, byte: int) -> None:
+        key = self.here(key, far)
+        side, stream = key
+        if key not in self.windows or key in self.ended or key in self.over:
+            return
+        data = bytes([byte]) * min(size, max(0, self.sides[side].send_room(stream)))
+        self.sides[side].send(stream, data)
+        self.sent[key] += data
+
+    @rule(key=streams, far=st.booleans())
+    def end(self, key: tuple[str, int], far: bool) -> None:
+        key = self.here(key, far)
+        if key in self.windows and key not in self.over:
+            self.sides[key[0]].end(key[1])
+            self.ended.add(key)
+
+    @rule(key=consumes(streams), far=st.booleans(), cut=st.booleans())
+    def close(self, key: tuple[str, int], far: bool, cut: bool) -> None:
+        key = self.here(key, far)
+        if key in self.windows and key not in self.over:
+            if cut:
+                self.sides[key[0]].reset(key[1])
+            else:
+                self.sides[key[0]].close(key[1])
+                self.ended.add(key)
+            self.windows[key].release()
+            self.over.add(key)
+
+    @rule(key=streams, far=st.booleans(), size=st.integers(1, 300_000))
+    def read(self, key: tuple[str, int], far: bool, size: int) -> None:
+        key = self.here(key, far)
+        size = min(size, self.unread[key])
+        if size and key not in self.over:
+            self.unread[key] -= size
+            if credit := self.windows[key].consume(size, now=self.now, rtt=0.1):
+                self.sides[key[0]].grant(key[1], credit)
+
+    @rule(seconds=st.floats(0, 0.3))
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+
+    @rule(side=st.sampled_from(["client", "server"]))
+    def ping(self, side: str) -> None:
+        self.sides[side].ping()
+
+    @rule(side=st.sampled_from(["client", "server"]))
+    def write(self, side: str) -> None:
+        self.wire[self.other(side)] += self.sides[side].data_to_send()
+
+    @rule(side=st.sampled_from(["client", "server"]), size=st.integers(1, 200_000))
+    def deliver(self, side: str, size: int) -> None:
+        wire = self.wire[side]
+        data = bytes(wire[:size])
+        del wire[:size]
+        for event in self.sides[side].receive_data(data, now=self.now):  # never raises
+            match event:
+                case StreamOpened(stream):
+                    if (window := self.sides[side].receive_window(stream)) is None:
+                        window = ReceiveWindow(WindowBudget(), now=0)  # reset at once
+                    self.windows[side, stream] = window
+                case DataReceived(stream, piece):
+                    self.got[side, stream] += piece
+                    self.unread[side, stream] += len(piece)
+                case StreamEnded(stream):
+                    sender = (self.other(side), stream)
+                    assert sender in self.ended
+                    assert self.got[side, stream] == self.sent[sender]
+                case StreamReset(stream):
+                    self.over.add((side, stream))
+                    self.windows[side, stream].release()
+
+    @invariant()
+    def bytes_arrive_in_order_and_within_the_window(self) -> None:
+        for (side, stream), got in getattr(self, "got", {}).items():
+            assert self.sent[self.other(side), stream].startswith(got)
+            window = self.windows[side, stream]
+            assert self.unread[side, stream] <= window.size or (side, stream) in self.over
+            assert window.credit >= 0
+
+    def teardown(self) -> None:
+        """In the end all that was queued gets through, and all growth is given back."""
+        if not hasattr(self, "sides"):
+            return
+        for _ in range(100):
+            for side in self.sides:
+                self.write(side)
+                self.deliver(side, 10_000_000)
+        assert [connection.queued for connection in self.sides.values()] == [0, 0]
+        for window in self.windows.values():
+            window.release()
+        assert {c._budget.left for c in self.sides.values()} == {WindowBudget().left}
+
+
+TestConversation = Conversation.TestCase
+TestConversation.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)

@@ -1,0 +1,86 @@
+"""How many bytes a peer may send on one stream, and when that number grows.
+
+Credit is given back once half a window has been read. A window doubles when half of it was
+read within about one round trip and the reader never lagged: then the window, and not the
+reader or the line, is what holds the stream back. A stream that its window holds back gets
+half of it per round trip at least, however its bytes bunch.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+INITIAL_WINDOW: Final = 256 * 1024  # bytes either side may send unasked; yamux spec, "Flow Control"
+MAX_WINDOW: Final = 16 * 1024 * 1024  # bytes; 1 Gbit/s over 130 ms, one stream
+SLACK: Final = 1.5  # round trips that count as about one: `rtt` is the shortest seen, not the usual
+NEAR: Final = 0.001  # s; on a shorter line the initial window carries 262 MB/s and does
+GROWTH_BUDGET: Final = 64 * 1024 * 1024  # bytes a process gives to all windows beyond the initial
+
+
+class WindowBudget:
+    """What all the windows of a process may grow by, together."""
+
+    def __init__(self, limit: int = GROWTH_BUDGET) -> None:
+        self.left = limit
+
+    def take(self, size: int) -> bool:
+        """Take `size` bytes if that many are left, and say whether they were."""
+        if size > self.left:
+            return False
+        self.left -= size
+        return True
+
+    def give_back(self, size: int) -> None:
+        self.left += size
+
+
+class ReceiveWindow:
+    """One stream's.  size = credit the peer holds + bytes unread + bytes read but not yet granted."""
+
+    __slots__ = ("_budget", "_grown", "_lagged", "_read", "_since", "_unread", "credit", "size")
+
+    def __init__(self, budget: WindowBudget, *, now: float) -> None:
+        self.size = INITIAL_WINDOW
+        self.credit = INITIAL_WINDOW  # bytes the peer may still begin to send
+        self._budget = budget
+        self._grown = 0
+        self._unread = 0
+        self._read = 0
+        self._lagged = False
+        self._since = now
+
+    def arrived(self, size: int) -> None:
+        """Note that `size` bytes came and wait for the reader."""
+        self._unread += size
+        if self._unread >= self.size >> 1:
+            self._lagged = True
+
+    def consume(self, size: int, *, now: float, rtt: float | None) -> int:
+        """Note that the reader took `size` bytes; return the credit to grant now, mostly 0.
+
+        Args:
+            now: a monotonic time in seconds.
+            rtt: the round trip in seconds; None, if not yet known, lets nothing grow.
+        """
+        self._unread -= size
+        self._read += size
+        if self._read < self.size >> 1:
+            return 0
+        grant = self._read
+        needs_more = rtt is not None and rtt > NEAR and now - self._since <= rtt * SLACK
+        if needs_more and not self._lagged:
+            growth = min(self.size, MAX_WINDOW - self.size)
+            if growth and self._budget.take(growth):
+                self._grown += growth
+                self.size += growth
+                grant += growth
+        self.credit += grant
+        self._read = 0
+        self._since = now
+        self._lagged = self._unread >= self.size >> 1
+        return grant
+
+    def release(self) -> None:
+        """Give the growth back: nothing is held for this stream any more. Twice is once."""
+        self._budget.give_back(self._grown)
+        self._grown = 0
