@@ -1,0 +1,350 @@
+"""The reverse tunnel's multiplexer: yamux over a trio stream.
+
+One task reads, one writes, one asks for signs of life; everybody else only queues. So a frame
+is never cut in half by the cancellation of the task that wanted it sent, `reset` reaches the
+peer though it may not wait, and all that was queued in one scheduler pass leaves in one write.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from contextlib import suppress
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, READ_SIZE
+from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
+from tport.engine.net.mux_stream import MuxStream, Waiter
+from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
+from tport.engine.proto.yamux import (
+    MAX_STREAMS,
+    NORMAL,
+    PROTOCOL_ERROR,
+    Connection,
+    CreditReceived,
+    DataReceived,
+    Event,
+    GoneAway,
+    PongReceived,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
+)
+
+BACKLOG: Final = 256  # opened by the peer and not yet accepted; hashicorp's AcceptBacklog
+TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams together
+LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
+RTTS: Final = (
+    6  # pings the round trip is the shortest of, half a minute: a full queue is no distance
+)
+
+
+class Mux:
+    """Many streams over one. It owns the transport.
+
+    Attributes:
+        last_heard: trio's time of the last byte from the peer, or of the start.
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        *,
+        client: bool,
+        peer_may_open: bool,
+        max_streams: int = MAX_STREAMS,
+        budget: WindowBudget | None = None,
+        echo_interval: float = ECHO_INTERVAL,
+        echo_deadline: float = ECHO_DEADLINE,
+    ) -> None:
+        """
+        Args:
+            client: one side is, the other is not; for tport the proxy.
+            peer_may_open: else a stream opened by the peer ends the tunnel.
+            max_streams: open at a time.
+            budget: what windows may grow by, shared by all tunnels of the process.
+            echo_interval: seconds between pings.
+            echo_deadline: seconds without a byte from the peer after which it is taken for dead.
+        """
+        self._transport = transport
+        self._connection = Connection(
+            client=client, peer_may_open=peer_may_open, max_streams=max_streams, budget=budget
+        )
+        self._max_streams = max_streams
+        self._echo_interval = echo_interval
+        self._echo_deadline = echo_deadline
+        self._streams: dict[int, MuxStream] = {}
+        self._opened, self._unaccepted = trio.open_memory_channel[MuxStream](BACKLOG)
+        self._queued = Waiter()  # where the writer waits
+        self._crowded: set[MuxStream] = (
+            set()
+        )  # wait for the tunnel's queue, not for their own credit
+        self._tasks = trio.CancelScope()
+        self._over = False  # nothing more is queued; the writer sends what is left and ends all
+        self._finished = trio.Event()
+        self._problem: ConnectionProblem | RemoteProtocolError | None = None
+        self._going_away = False
+        self._peer_going_away = False
+        self._ping: tuple[int, float] | None = None  # the last one's value and time
+        self._rtts: deque[float] = deque(maxlen=RTTS)
+        self._rtt: float | None = None
+        self.last_heard = trio.current_time()
+
+    # --- for those who use the tunnel ------------------------------------------------------
+
+    @property
+    def streams(self) -> int:
+        """Streams not yet closed on this side."""
+        return len(self._streams)
+
+    @property
+    def rtt(self) -> float | None:
+        """The round trip in seconds, the shortest of the last pings; None before the first answer."""
+        return self._rtt
+
+    @property
+    def closed(self) -> bool:
+        """Whether `run` is over or about to be: every stream is broken or will be."""
+        return self._over or self._finished.is_set()
+
+    async def wait_closed(self) -> None:
+        """Wait until `run` is over."""
+        await self._finished.wait()
+
+    def open_stream(self) -> MuxStream:
+        """Open a stream. The peer hears of it with the first data, or by itself soon.
+
+        Raises:
+            LimitExceeded: `max_streams` are open.
+            ConnectionProblem: the tunnel is over, or one side has said `go_away`.
+        """
+        if self.closed or self._going_away or self._peer_going_away:
+            raise ConnectionProblem("the tunnel is closed or closing")
+        if len(self._streams) >= self._max_streams:
+            raise LimitExceeded(f"{self._max_streams} streams are open already", retry_after=1)
+        stream_id = self._connection.open_stream(now=trio.current_time())
+        self._queued.wake()
+        window = self._connection.receive_window(stream_id)
+        assert window is not None
+        stream = self._streams[stream_id] = MuxStream(self, stream_id, window)
+        return stream
+
+    async def accept(self) -> MuxStream:
+        """Wait for a stream that the peer opens. Any number of tasks may.
+
+        Raises:
+            ConnectionProblem: the tunnel is over.
+        """
+        try:
+            return await self._unaccepted.receive()
+        except trio.EndOfChannel:
+            raise ConnectionProblem("the tunnel is closed") from self._problem
+
+    def go_away(self) -> None:
+        """Open and take no new streams from now on. Those open go on.
+
+        `run` returns once the peer, having heard of it, has closed the last of them and the
+        tunnel; or once it has said the same and the last is closed here.
+        """
+        self._going_away = True
+        self._connection.go_away()
+        self._queued.wake()
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Serve the tunnel until the peer has gone away and the last stream is closed.
+
+        On every way out all streams are broken and the transport is closed.
+
+        Raises:
+            RemoteProtocolError: the peer broke the protocol; it has been told, if it listens.
+            ConnectionProblem: the transport broke, or the peer gave no sign of life.
+        """
+        self.last_heard = trio.current_time()
+        try:
+            async with trio.open_nursery() as nursery:
+                self._tasks = nursery.cancel_scope
+                nursery.start_soon(self._read)
+                nursery.start_soon(self._write)
+                nursery.start_soon(self._echo)
+                task_status.started()
+        finally:
+            clean = self._over and self._problem is None
+            self._over = True
+            self._opened.close()
+            self._break_streams()
+            with trio.move_on_after(LAST_WORDS, shield=True) as closing:
+                if not clean:
+                    closing.cancel()
+                with suppress(trio.BrokenResourceError):
+                    await self._transport.aclose()
+            self._finished.set()
+        if self._problem is not None:
+            raise self._problem
+
+    # --- the three tasks -------------------------------------------------------------------
+
+    async def _read(self) -> None:
+        receive_data = self._connection.receive_data
+        while not self._over:
+            try:
+                data = await self._transport.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._end(ConnectionProblem(f"the tunnel broke: {str(error) or 'connection lost'}"))
+                return
+            if not data:
+                agreed = self._going_away or self._peer_going_away
+                finished = agreed and not self._streams
+                self._end(None if finished else ConnectionProblem("the peer closed the tunnel"))
+                return
+            self.last_heard = now = trio.current_time()
+            try:
+                for event in receive_data(data, now=now):
+                    self._handle(event, now)
+            except RemoteProtocolError as error:
+                self._give_up(error)
+                return
+            if self._connection.has_urgent:
+                self._queued.wake()
+
+    def _handle(self, event: Event, now: float) -> None:
+        match event:
+            case DataReceived(stream_id, data):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._arrived(data)
+            case CreditReceived(stream_id):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._sender.wake()
+            case StreamEnded(stream_id):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._end_arrived()
+            case StreamReset(stream_id):
+                if (stream := self._streams.get(stream_id)) is not None:
+                    stream._break()
+            case StreamOpened(stream_id):
+                self._offer(stream_id)
+            case PongReceived(value):
+                if self._ping is not None and self._ping[0] == value:
+                    self._rtts.append(now - self._ping[1])
+                    self._rtt = min(self._rtts)
+                    self._ping = None
+            case GoneAway(code) if code == NORMAL:
+                self._peer_going_away = True
+                self._end_if_finished()
+            case GoneAway(code):
+                said = "protocol error" if code == PROTOCOL_ERROR else "internal error"
+                self._end(ConnectionProblem(f"the peer gave up the tunnel: {said}"))
+
+    def _offer(self, stream_id: int) -> None:
+        """Hand a stream that the peer opened to `accept`, or refuse it."""
+        if (window := self._connection.receive_window(stream_id)) is None:
+            return  # it was reset in the same breath
+        if len(self._streams) >= self._max_streams:
+            self._connection.reset(stream_id)  # too many that are over and not yet closed here
+            return
+        stream = self._streams[stream_id] = MuxStream(self, stream_id, window)
+        try:
+            self._opened.send_nowait(stream)
+        except trio.WouldBlock:
+            stream.reset()
+
+    async def _write(self) -> None:
+        connection, streams = self._connection, self._streams
+        while True:
+            data = connection.data_to_send()
+            # Before the write, so that those who refill the queue do it meanwhile.
+            for stream_id in connection.moved:
+                if (stream := streams.get(stream_id)) is not None:
+                    stream._sender.wake()
+            if self._crowded and connection.queued < TUNNEL_QUEUE // 2:
+                for stream in self._crowded:
+                    stream._sender.wake()
+                self._crowded.clear()
+            if not data:
+                if self._over:
+                    self._tasks.cancel()
+                    return
+                await self._queued.wait()
+                continue
+            try:
+                await self._transport.send_all(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._end(ConnectionProblem(f"the tunnel broke: {str(error) or 'connection lost'}"))
+                return
+
+    async def _echo(self) -> NoReturn:
+        while True:
+            now = trio.current_time()
+            dead = self.last_heard + self._echo_deadline
+            if now >= dead:
+                self._end(
+                    ConnectionProblem(
+                        f"no sign of life from the peer for {self._echo_deadline:g} s"
+                    )
+                )
+                await trio.sleep_forever()
+            self._ping = (self._connection.ping(), now)
+            self._queued.wake()
+            await trio.sleep_until(min(now + self._echo_interval, dead))
+
+    # --- endings ---------------------------------------------------------------------------
+
+    def _end(self, problem: ConnectionProblem | None) -> None:
+        """Stop at once: there is nobody to write to."""
+        self._over = True
+        if self._problem is None:
+            self._problem = problem
+        self._tasks.cancel()
+
+    def _give_up(self, problem: RemoteProtocolError) -> None:
+        """Tell the peer that it broke the protocol, if it listens within a second, and stop."""
+        self._problem = problem
+        self._connection.go_away(PROTOCOL_ERROR)
+        self._over = True
+        self._break_streams()
+        self._tasks.deadline = trio.current_time() + LAST_WORDS
+        self._queued.wake()
+
+    def _break_streams(self) -> None:
+        for stream in self._streams.values():
+            stream._break()
+
+    def _end_if_finished(self) -> None:
+        """Once the peer has gone away and no stream is left, send what is queued and stop."""
+        if self._peer_going_away and not self._streams and not self._over:
+            self._over = True
+            self._tasks.deadline = trio.current_time() + self._echo_deadline
+            self._queued.wake()
+
+    # --- for MuxStream ---------------------------------------------------------------------
+
+    def _send_room(self, stream_id: int) -> int:
+        if self._connection.queued >= TUNNEL_QUEUE:
+            return 0
+        return self._connection.send_room(stream_id)
+
+    def _send(self, stream_id: int, data: bytes | memoryview) -> None:
+        self._connection.send(stream_id, data)
+        self._queued.wake()
+
+    def _note_crowded(self, stream: MuxStream) -> None:
+        if self._connection.queued >= TUNNEL_QUEUE:
+            self._crowded.add(stream)
+
+    def _end_stream(self, stream_id: int) -> None:
+        self._connection.end(stream_id)
+        self._queued.wake()
+
+    def _consumed(self, stream_id: int, window: ReceiveWindow, size: int) -> None:
+        if grant := window.consume(size, now=trio.current_time(), rtt=self._rtt):
+            self._connection.grant(stream_id, grant)
+            self._queued.wake()
+
+    def _close_stream(self, stream_id: int, *, cut: bool) -> None:
+        self._crowded.discard(self._streams.pop(stream_id))
+        if cut:
+            self._connection.reset(stream_id)
+        else:
+            self._connection.close(stream_id)
+        self._queued.wake()
+        self._end_if_finished()

@@ -1,0 +1,273 @@
+"""One stream of a tunnel, as trio knows streams."""
+
+from __future__ import annotations
+
+import operator
+from collections import deque
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Final
+
+import trio
+
+from tport.engine.defaults import READ_SIZE
+from tport.engine.proto.receive_window import ReceiveWindow
+
+if TYPE_CHECKING:
+    from tport.engine.net.mux import Mux
+
+SMALL: Final = 4096  # bytes up to which pieces are joined on arrival, so that a window full of
+# one-byte frames costs about its bytes, not an object for each
+
+
+class Waiter:
+    """Where one task waits until somebody calls `wake`. A second at a time is a BusyResourceError."""
+
+    __slots__ = ("_task",)
+
+    def __init__(self) -> None:
+        self._task: trio.lowlevel.Task | None = None
+
+    async def wait(self) -> None:
+        if self._task is not None:
+            raise trio.BusyResourceError("another task is waiting here already")
+        self._task = trio.lowlevel.current_task()
+
+        def abort(_: object) -> trio.lowlevel.Abort:
+            self._task = None
+            return trio.lowlevel.Abort.SUCCEEDED
+
+        await trio.lowlevel.wait_task_rescheduled(abort)
+
+    def wake(self) -> None:
+        if self._task is not None:
+            task, self._task = self._task, None
+            trio.lowlevel.reschedule(task)
+
+
+class MuxStream(trio.abc.HalfCloseableStream):
+    """A stream in a tunnel; made by `Mux.open_stream` and `Mux.accept`.
+
+    The end is one of two, and they are never taken for one another:
+
+    - **clean**: `send_eof`, or `aclose`, which is `send_eof` and telling the peer to send no
+      more. The peer reads all that was sent and then b"".
+    - **cut**: `reset`, a cancelled `aclose`, `trio.aclose_forcefully`, leaving `async with` by
+      an exception, the tunnel's death. The peer gets trio.BrokenResourceError, and what it
+      had not yet read is gone. Where both directions had already ended cleanly, all of
+      these do nothing.
+
+    So where an exit may mean failure, use `async with` or `aclose_forcefully`; `aclose`
+    by itself says that what was sent is whole.
+
+    Attributes:
+        on_cut: called, at most once, when the peer cuts the stream or the tunnel dies: for
+            those who wait elsewhere, on this stream's behalf. It must not block or raise.
+    """
+
+    def __init__(self, mux: Mux, stream_id: int, window: ReceiveWindow) -> None:
+        self.id = stream_id
+        self.on_cut: Callable[[], None] | None = None
+        self._mux = mux
+        self._window = window
+        self._pieces: deque[bytes | memoryview] = deque()
+        self._reader = Waiter()
+        self._sender = Waiter()
+        self._sending = False
+        self._eof_sent = False
+        self._ended = False  # the peer's end came; what is in _pieces is all there will be
+        self._cut = False
+        self._closed = False
+
+    def __repr__(self) -> str:
+        return f"<MuxStream {self.id}>"
+
+    # --- receiving -------------------------------------------------------------------------
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what is there, at most 64 KiB, or wait for something.
+
+        Returns:
+            b"" once the peer has ended its direction and all of it has been read.
+
+        Raises:
+            trio.BrokenResourceError: the stream was cut before its end.
+        """
+        limit = READ_SIZE
+        if max_bytes is not None and (limit := operator.index(max_bytes)) < 1:
+            raise ValueError("max_bytes must be at least 1")
+        if not self._nothing_to_say():
+            await trio.lowlevel.checkpoint_if_cancelled()
+            taken = self._take(limit)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return taken
+        while self._nothing_to_say():
+            await self._reader.wait()
+        return self._take(limit)
+
+    def _nothing_to_say(self) -> bool:
+        return not (self._pieces or self._ended or self._cut or self._closed)
+
+    def _take(self, limit: int) -> bytes:
+        if self._closed:
+            raise trio.ClosedResourceError("this stream is closed")
+        pieces = self._pieces
+        if not pieces:
+            if self._ended:
+                return b""
+            raise trio.BrokenResourceError("the stream was cut short")
+        piece = pieces.popleft()
+        if len(piece) > limit:
+            view = memoryview(piece)
+            pieces.appendleft(view[limit:])
+            taken = bytes(view[:limit])
+        elif pieces and len(piece) + len(pieces[0]) <= limit:
+            whole = [piece]
+            size = len(piece)
+            while pieces and size + len(pieces[0]) <= limit:
+                piece = pieces.popleft()
+                size += len(piece)
+                whole.append(piece)
+            taken = b"".join(whole)
+        else:
+            taken = bytes(piece)
+        self._mux._consumed(self.id, self._window, len(taken))
+        return taken
+
+    # --- sending ---------------------------------------------------------------------------
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        """Queue `data` for the tunnel, waiting while the peer's window or the queue is full.
+
+        Raises:
+            trio.BrokenResourceError: the stream was cut, or the peer wants no more.
+        """
+        self._begin_send()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._check_sendable()
+            waited = False
+            mux, size = self._mux, len(data)
+            if isinstance(data, bytes) and size <= mux._send_room(self.id):
+                if size:
+                    mux._send(self.id, data)
+            else:
+                position, view = 0, memoryview(data)
+                while position < size:
+                    if (room := mux._send_room(self.id)) <= 0:
+                        await self._wait_for_room()
+                        waited = True
+                        continue
+                    piece = view[position : position + room]
+                    position += len(piece)
+                    # What is queued must not change: the caller may reuse a buffer of its own.
+                    mux._send(self.id, piece if isinstance(data, bytes) else bytes(piece))
+            if not waited:
+                await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._sending = False
+
+    async def wait_send_all_might_not_block(self) -> None:
+        self._begin_send()
+        try:
+            await trio.lowlevel.checkpoint()
+            self._check_sendable()
+            while self._mux._send_room(self.id) <= 0:
+                await self._wait_for_room()
+        finally:
+            self._sending = False
+
+    async def send_eof(self) -> None:
+        """Say that everything was sent. The other direction goes on."""
+        self._begin_send()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if not self._eof_sent or self._closed:
+                self._check_sendable()
+                self._eof_sent = True
+                self._mux._end_stream(self.id)
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._sending = False
+
+    def _begin_send(self) -> None:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._sending = True
+
+    def _check_sendable(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this stream is closed")
+        if self._cut:
+            raise trio.BrokenResourceError("the stream was cut by the peer or with its tunnel")
+        if self._eof_sent:
+            raise trio.ClosedResourceError("send_eof was called on this stream")
+
+    async def _wait_for_room(self) -> None:
+        self._mux._note_crowded(self)
+        await self._sender.wait()
+        self._check_sendable()
+
+    # --- the end ---------------------------------------------------------------------------
+
+    async def aclose(self) -> None:
+        """End cleanly: the peer reads what was sent and then b"", and may send no more.
+
+        Cancelled, it cuts instead.
+        """
+        if not self._closed:
+            try:
+                await trio.lowlevel.checkpoint_if_cancelled()
+            except trio.Cancelled:
+                self.reset()
+                raise
+            self._close(cut=False)
+        await trio.lowlevel.checkpoint()
+
+    def reset(self) -> None:
+        """Cut the stream now, without waiting, unless both directions have ended cleanly."""
+        if not self._closed:
+            self._close(cut=not (self._eof_sent and self._ended))
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Cut the stream if the block failed: half an answer must not look like a whole one."""
+        if kind is not None:
+            self.reset()
+        await self.aclose()
+
+    def _close(self, *, cut: bool) -> None:
+        self._closed = True
+        self._pieces.clear()
+        self._window.release()
+        self._reader.wake()
+        self._sender.wake()
+        self._mux._close_stream(self.id, cut=cut)
+
+    # --- what the mux tells ----------------------------------------------------------------
+
+    def _arrived(self, data: bytes) -> None:
+        pieces = self._pieces
+        if pieces and len(pieces[-1]) + len(data) <= SMALL:
+            pieces[-1] = b"".join((pieces[-1], data))
+        else:
+            pieces.append(data)
+        self._reader.wake()
+
+    def _end_arrived(self) -> None:
+        self._ended = True
+        self._reader.wake()
+
+    def _break(self) -> None:
+        """The peer cut the stream, or the tunnel is gone. A direction that had ended stays whole."""
+        self._cut = True
+        if not self._ended:
+            self._pieces.clear()
+        self._reader.wake()
+        self._sender.wake()
+        if self.on_cut is not None:
+            self.on_cut()
