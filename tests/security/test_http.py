@@ -167,7 +167,7 @@ def test_http_08_an_h2c_upgrade_is_dropped() -> None:
     )
 
     assert head.upgrade == b""
-    assert forwardable(head.headers, head.connection_tokens, request=True) == [(b"host", b"a.test")]
+    assert forwardable(head.headers, head.connection_tokens) == [(b"host", b"a.test")]
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_http_11_what_connection_lists_goes_no_further() -> None:
     """HTTP-11: the listed header and the Connection header itself."""
     head = parse_request_head(post(b"Connection: X-Id, close", b"X-Id: 1", b"Accept: a"))
 
-    kept = forwardable(head.headers, head.connection_tokens, request=True)
+    kept = forwardable(head.headers, head.connection_tokens)
 
     assert kept == [(b"host", b"a.test"), (b"accept", b"a")]
 
@@ -214,7 +214,7 @@ def test_http_12_an_alias_of_a_reserved_name_is_dropped(name: bytes) -> None:
     """HTTP-12: by default for its `_` or `.`; where those are let in, for its fold."""
     headers = [(name.lower(), b"evil")]
 
-    assert forwardable(headers, frozenset(), request=True) == []
+    assert forwardable(headers, frozenset()) == []
     assert is_reserved(fold(name))
 
 

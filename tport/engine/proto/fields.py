@@ -86,15 +86,16 @@ def is_reserved(folded: bytes) -> bool:
 
 
 def forwardable(
-    headers: Headers, connection_tokens: frozenset[bytes], *, request: bool
+    headers: Headers, connection_tokens: frozenset[bytes], *, odd_names: bool = False
 ) -> list[tuple[bytes, bytes]]:
     """Return the headers that may go on to the next hop.
 
-    Gone are hop-by-hop ones, those that Connection names and, from a request, names with `_` or
-    `.` in them, which some servers take for another name (HTTP-12). Reserved ones are still there.
+    Gone are hop-by-hop ones, those that Connection names and, unless `odd_names`, names with
+    `_` or `.` in them, which some servers take for another name (HTTP-12). Pass
+    `odd_names=True` for responses. Reserved names are still there.
     """
     dropped = HOP_BY_HOP | connection_tokens if connection_tokens else HOP_BY_HOP
-    if not request:
+    if odd_names:
         return [field for field in headers if field[0] not in dropped]
     return [
         field
