@@ -595,6 +595,7 @@ async def test_frames_queued_in_one_pass_leave_in_one_write() -> None:
     async def count() -> None:
         nonlocal writes
         writes += 1
+        await trio.lowlevel.checkpoint()
 
     transport.send_stream.send_all_hook = count
     async with trio.open_nursery() as nursery:

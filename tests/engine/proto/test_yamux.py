@@ -41,6 +41,8 @@ from tport.engine.proto.yamux import (
     SYN,
     WINDOW_UPDATE,
     Connection,
+)
+from tport.engine.proto.yamux_events import (
     CreditReceived,
     DataReceived,
     Event,

@@ -22,6 +22,8 @@ from tport.engine.proto.yamux import (
     NORMAL,
     PROTOCOL_ERROR,
     Connection,
+)
+from tport.engine.proto.yamux_events import (
     CreditReceived,
     DataReceived,
     Event,

@@ -17,14 +17,22 @@ from collections import deque
 from struct import Struct
 from typing import Final
 
-from msgspec import Struct as Value
-
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
 from tport.engine.proto.receive_window import (
     INITIAL_WINDOW,
     MAX_WINDOW,
     ReceiveWindow,
     WindowBudget,
+)
+from tport.engine.proto.yamux_events import (
+    CreditReceived,
+    DataReceived,
+    Event,
+    GoneAway,
+    PongReceived,
+    StreamEnded,
+    StreamOpened,
+    StreamReset,
 )
 
 HEADER: Final = Struct("!BBHII")  # version, type, flags, stream id, length. "Framing"
@@ -42,58 +50,6 @@ MAX_STREAMS: Final = 1000  # open at a time in one connection
 MAX_PASSED_OVER: Final = 256  # ids; Go opens at most its backlog, 256, before it waits for an ACK
 MAX_ANSWERS: Final = 64  # pings that may wait for their answer
 MAX_RESETS: Final = 2048  # resets that may wait to be sent when the peer opens a further stream
-
-
-class StreamOpened(Value, frozen=True):
-    """The peer opened a stream."""
-
-    stream_id: int
-
-
-class DataReceived(Value, frozen=True):
-    """A piece of a stream, as it came: frames are not put together again."""
-
-    stream_id: int
-    data: bytes
-
-
-class StreamEnded(Value, frozen=True):
-    """The peer sends no more on this stream. We still may."""
-
-    stream_id: int
-
-
-class StreamReset(Value, frozen=True):
-    """The peer cut this stream. If it had ended before, what it sent is whole nevertheless."""
-
-    stream_id: int
-
-
-class CreditReceived(Value, frozen=True):
-    """The peer takes more on this stream."""
-
-    stream_id: int
-
-
-class PongReceived(Value, frozen=True):
-    value: int
-
-
-class GoneAway(Value, frozen=True):
-    """The peer takes no new streams; unless code is NORMAL it gives up the whole connection."""
-
-    code: int
-
-
-Event = (
-    StreamOpened
-    | DataReceived
-    | StreamEnded
-    | StreamReset
-    | CreditReceived
-    | PongReceived
-    | GoneAway
-)
 
 
 class _Stream:
