@@ -119,6 +119,7 @@ def test_a_proxy_known_by_an_address_gets_certificates_for_it(public_key: Public
     address = load_certificate(leaf).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     builder.build_server_verifier(address.value[0]).verify(load_certificate(leaf), [])
     assert not permits(authority, "192.0.2.8")
+    assert permits(new_authority("web", CLUSTER, now=START, names=["[::1]"]), "[::1]")
 
 
 @pytest.mark.parametrize("names", [[], ["*.proxy.test"], ["proxy test"], ["https://proxy.test"]])

@@ -319,7 +319,7 @@ def _constraints(names: Sequence[str]) -> x509.NameConstraints:
 
 def _general_name(name: str, *, subtree: bool = False) -> x509.GeneralName:
     try:
-        address = ipaddress.ip_address(name)
+        address = ipaddress.ip_address(name.removeprefix("[").removesuffix("]"))
     except ValueError:
         pass
     else:

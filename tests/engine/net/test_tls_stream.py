@@ -1,0 +1,185 @@
+import ssl
+
+import pytest
+import trio
+from trio.testing import (
+    MockClock,
+    check_two_way_stream,
+    lockstep_stream_pair,
+    memory_stream_pair,
+    wait_all_tasks_blocked,
+)
+
+from tests.certs import Cluster
+from tport.engine.net.tls_stream import CLOSE_DEADLINE, TlsStream
+from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
+
+CLUSTER = Cluster()
+SERVER = tunnel_server_context(CLUSTER.pair("proxy"), CLUSTER.host.trusted)
+CLIENT = tunnel_client_context(CLUSTER.pair("agent"), CLUSTER.host.trusted)
+
+
+async def over(
+    transports: tuple[trio.abc.Stream, trio.abc.Stream], *, ragged_end: bool = False
+) -> tuple[TlsStream, TlsStream]:
+    client = TlsStream(transports[0], CLIENT, server_side=False, ragged_end=ragged_end)
+    server = TlsStream(transports[1], SERVER, server_side=True, ragged_end=ragged_end)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        nursery.start_soon(server.do_handshake)
+    return client, server
+
+
+async def tls_pair() -> tuple[TlsStream, TlsStream]:
+    return await over(memory_stream_pair())
+
+
+async def clogged_pair() -> tuple[TlsStream, TlsStream]:
+    """Lockstep underneath: every send waits for its receive, after the handshake too."""
+    return await over(lockstep_stream_pair())
+
+
+async def test_a_tls_stream_is_a_trio_stream_in_every_respect() -> None:
+    await check_two_way_stream(tls_pair, clogged_pair)
+
+
+async def test_the_two_know_each_other_s_certificates_and_protocol() -> None:
+    client, server = await tls_pair()
+
+    assert server.peer_certificate
+    assert client.peer_certificate
+    assert client.alpn == server.alpn == "tport-tunnel/1"
+    assert client.version == "TLSv1.3"
+
+
+@pytest.mark.parametrize("size", [1, 16384, 16385, 65536, 1_000_000])
+async def test_what_is_sent_arrives_whole_in_both_directions_at_once(size: int) -> None:
+    client, server = await tls_pair()
+    data = bytes(range(256)) * (size // 256) + bytes(size % 256)
+
+    async def receive(stream: TlsStream) -> None:
+        received = bytearray()
+        while len(received) < size:
+            received += await stream.receive_some()
+        assert received == data
+
+    async with trio.open_nursery() as nursery:
+        for stream in (client, server):
+            nursery.start_soon(stream.send_all, data)
+            nursery.start_soon(receive, stream)
+
+
+async def test_what_has_arrived_comes_in_one_piece() -> None:
+    client, server = await tls_pair()
+    for _ in range(3):
+        await client.send_all(b"x" * 10_000)
+
+    assert len(await server.receive_some()) == 30_000
+
+
+async def test_a_receive_that_is_cancelled_loses_nothing() -> None:
+    client, server = await tls_pair()
+    await client.send_all(b"whole")
+
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await server.receive_some()
+
+    assert await server.receive_some() == b"whole"
+
+
+async def test_bytes_read_before_the_handshake_count() -> None:
+    here, there = memory_stream_pair()
+    client = TlsStream(here, CLIENT, server_side=False)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        hello = await there.receive_some()
+        server = TlsStream(there, SERVER, server_side=True, received=bytes(hello))
+        await server.do_handshake()
+
+    assert server.alpn == "tport-tunnel/1"
+
+
+async def test_a_connection_that_was_cut_is_not_one_that_ended() -> None:
+    transports = memory_stream_pair()
+    client, server = await over(transports)
+    await client.send_all(b"half of")
+
+    await transports[0].aclose()
+
+    assert await server.receive_some() == b"half of"
+    for _ in range(2):
+        with pytest.raises(trio.BrokenResourceError, match="cut"):
+            await server.receive_some()
+
+
+async def test_where_http_says_what_is_whole_a_cut_is_an_end() -> None:
+    transports = memory_stream_pair()
+    _, server = await over(transports, ragged_end=True)
+
+    await transports[0].aclose()
+
+    assert await server.receive_some() == b""
+    assert await server.receive_some() == b""
+
+
+async def test_who_closes_says_goodbye() -> None:
+    """Without close_notify clients throw their tickets away, and can't tell an end from a cut."""
+    client, server = await tls_pair()
+
+    await client.aclose()
+
+    assert await server.receive_some() == b""
+    await server.aclose()
+
+
+async def test_a_peer_that_does_not_listen_delays_no_close(autojump_clock: MockClock) -> None:
+    client, _ = await clogged_pair()
+
+    await client.aclose()
+
+    assert trio.current_time() == pytest.approx(CLOSE_DEADLINE)
+
+
+async def test_bytes_changed_on_the_way_break_the_stream() -> None:
+    transports = memory_stream_pair()
+    client, server = await over(transports)
+    await client.send_all(b"data")
+    await transports[0].send_all(b"\x17\x03\x03\x00\x20" + bytes(32))
+
+    assert await server.receive_some() == b"data"
+    for _ in range(2):
+        with pytest.raises(trio.BrokenResourceError):
+            await server.receive_some()
+    with pytest.raises(trio.BrokenResourceError):
+        await server.send_all(b"x")
+
+
+async def test_a_send_that_was_cancelled_half_way_ends_the_stream() -> None:
+    """Half a record has left: what followed would make no sense to the peer."""
+    client, _ = await clogged_pair()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, b"x" * 100_000)
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    with pytest.raises(trio.BrokenResourceError):
+        await client.send_all(b"y")
+
+
+async def test_a_refused_handshake_says_so_to_the_peer() -> None:
+    """The server demands a certificate; the client hears it as an alert, not as a hang-up."""
+    here, there = memory_stream_pair()
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+    client = TlsStream(here, bare, server_side=False)
+    server = TlsStream(there, SERVER, server_side=True)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.do_handshake)
+        with pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            await server.do_handshake()
+
+    with pytest.raises(trio.BrokenResourceError, match="CERTIFICATE_REQUIRED"):
+        await client.receive_some()

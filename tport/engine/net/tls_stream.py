@@ -1,0 +1,229 @@
+"""TLS over any trio stream.
+
+Unlike trio.SSLStream it sends the alert that says why a handshake failed, tells a connection
+that was cut from one that ended, and hands out everything that has arrived in one piece: one
+wake-up, one result.
+
+Bytes leave only when the user sends or closes. What TLS itself wants to say in between (a key
+update's answer, by RFC 8446 §4.6.3 due before the next data) leaves with the next data; so the
+receiving side never sends, and the two need no lock.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+from collections.abc import Iterator
+from typing import Final
+
+import trio
+
+from tport.engine.defaults import READ_SIZE
+
+CLOSE_DEADLINE: Final = 1.0  # s to get a last word out: close_notify, or an alert
+_RECORD: Final = 16 * 1024  # bytes; TLS carries no more in one piece
+
+
+class TlsStream(trio.abc.Stream):
+    """One end of a TLS connection over `transport`, which it owns.
+
+    Call `do_handshake` first. Afterwards one task may send while another receives.
+
+    Args:
+        server_name: clients: SNI, and the name to verify where the context checks names.
+        received: bytes of the peer that were read from the transport already.
+        ragged_end: whether an end without close_notify is an end. HTTP says by itself when a
+            message was cut, and browsers hang up like that; of anything else it is a cut.
+    """
+
+    def __init__(
+        self,
+        transport: trio.abc.Stream,
+        context: ssl.SSLContext,
+        *,
+        server_side: bool,
+        server_name: str | None = None,
+        received: bytes = b"",
+        ragged_end: bool = False,
+    ) -> None:
+        self.transport = transport
+        self._incoming, self._outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        self._incoming.write(received)
+        self._tls = context.wrap_bio(
+            self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
+        )
+        self._ragged_end = ragged_end
+        self._sending = self._receiving = False
+        self._ready = False  # the handshake is done, and close_notify makes sense
+        self._ended = self._closed = False
+        self._broken: Exception | None = None
+
+    @property
+    def alpn(self) -> str | None:
+        """The protocol both sides agreed upon, if any."""
+        return self._tls.selected_alpn_protocol()
+
+    @property
+    def peer_certificate(self) -> bytes | None:
+        """The peer's certificate (DER); None: it showed none."""
+        return self._tls.getpeercert(binary_form=True)
+
+    @property
+    def version(self) -> str | None:
+        """The version spoken, such as "TLSv1.3"."""
+        return self._tls.version()
+
+    async def do_handshake(self) -> None:
+        """Shake hands. Once, before anything else.
+
+        Raises:
+            ssl.SSLError: either side refused; the other was told.
+            trio.BrokenResourceError: the peer left.
+        """
+        while True:
+            state = self._step()
+            if state is not None and not isinstance(state, ssl.SSLWantReadError):
+                self._broken = state
+                await self._last_word()
+                raise state
+            if self._outgoing.pending:
+                await self.transport.send_all(self._outgoing.read())
+            if state is None:
+                break
+            if not await self._pull():
+                self._broken = EOFError("the peer left during the handshake")
+                raise trio.BrokenResourceError(str(self._broken))
+        self._ready = True
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        """Return what has arrived, at most READ_SIZE or `max_bytes`; b"": the peer has ended."""
+        limit = READ_SIZE if max_bytes is None else max_bytes
+        if not isinstance(limit, int):
+            raise TypeError("max_bytes must be an integer or None")
+        if limit < 1:
+            raise ValueError("max_bytes must be >= 1")
+        with self._one_receiver():
+            if self._incoming.pending or self._tls.pending() or self._ended or self._broken:
+                await trio.lowlevel.checkpoint()  # before reading: nothing is lost if cancelled
+            while True:
+                self._check_usable()
+                data = self._read(limit)
+                if data or self._ended:
+                    return data
+                if self._broken is not None:
+                    await self._last_word()
+                elif not await self._pull():
+                    if not self._ragged_end:
+                        self._broken = EOFError("the peer cut the connection")
+                    self._ended = True
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        with self._one_sender():
+            self._check_usable()
+            if not data:
+                await trio.lowlevel.checkpoint()
+            left = memoryview(data)
+            while left:
+                while left and self._outgoing.pending < READ_SIZE:
+                    try:
+                        left = left[self._tls.write(left[:_RECORD]) :]
+                    except ssl.SSLError as error:
+                        self._broken = error
+                        raise trio.BrokenResourceError(str(error)) from error
+                try:
+                    await self.transport.send_all(self._outgoing.read())
+                except BaseException as error:  # also cancelled: half a record may have left
+                    self._broken = error if isinstance(error, Exception) else EOFError("cut short")
+                    raise
+
+    async def wait_send_all_might_not_block(self) -> None:
+        with self._one_sender():
+            self._check_usable()
+            await self.transport.wait_send_all_might_not_block()
+
+    async def aclose(self) -> None:
+        """Say goodbye, if that takes no longer than CLOSE_DEADLINE, and close the transport."""
+        if self._closed:
+            await trio.lowlevel.checkpoint()
+            return
+        self._closed = True
+        try:
+            if self._ready and self._broken is None:
+                with contextlib.suppress(ssl.SSLError):
+                    self._tls.unwrap()  # queues close_notify; who said it first doesn't wait
+                await self._last_word()
+        finally:
+            await self.transport.aclose()
+
+    def _step(self) -> ssl.SSLError | None:
+        """Go on with the handshake: None: done; SSLWantReadError: wait; any other: failed."""
+        try:
+            self._tls.do_handshake()
+        except ssl.SSLError as error:
+            return error
+        return None
+
+    def _read(self, limit: int) -> bytes:
+        """Decrypt what is there; b"" when it is not enough, or `_ended` or `_broken` was set."""
+        if self._ended:
+            return b""
+        parts, size = list[bytes](), 0
+        try:
+            while size < limit:
+                part = self._tls.read(min(_RECORD, limit - size))
+                if not part:
+                    self._ended = True
+                    break
+                parts.append(part)
+                size += len(part)
+                if not self._incoming.pending and not self._tls.pending():
+                    break
+        except ssl.SSLWantReadError:
+            pass
+        except ssl.SSLZeroReturnError:
+            self._ended = True
+        except ssl.SSLError as error:
+            self._broken = error
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _pull(self) -> bool:
+        """Take bytes from the transport; False: it has ended."""
+        data = await self.transport.receive_some(READ_SIZE)
+        self._incoming.write(data)
+        return bool(data)
+
+    async def _last_word(self) -> None:
+        """Send what TLS has to say, unless a sender is at it, or the peer doesn't listen."""
+        if self._sending or not self._outgoing.pending:
+            return
+        with (
+            trio.move_on_after(CLOSE_DEADLINE),
+            contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            await self.transport.send_all(self._outgoing.read())
+
+    def _check_usable(self) -> None:
+        if self._closed:
+            raise trio.ClosedResourceError("this TLS stream was closed")
+        if self._broken is not None:
+            raise trio.BrokenResourceError(str(self._broken)) from self._broken
+
+    @contextlib.contextmanager
+    def _one_sender(self) -> Iterator[None]:
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this TLS stream")
+        self._sending = True
+        try:
+            yield
+        finally:
+            self._sending = False
+
+    @contextlib.contextmanager
+    def _one_receiver(self) -> Iterator[None]:
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this TLS stream")
+        self._receiving = True
+        try:
+            yield
+        finally:
+            self._receiving = False
