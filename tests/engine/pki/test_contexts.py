@@ -1,7 +1,6 @@
 import os
 import ssl
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -13,7 +12,6 @@ from tport.engine.errors import ConfigError
 from tport.engine.pki.authority import issue_web_certificate
 from tport.engine.pki.contexts import (
     CIPHERS,
-    acme_context,
     auth_client_context,
     auth_server_context,
     browser_context,
@@ -141,13 +139,10 @@ def test_a_context_of_openssl_s_own_refuses_a_host_certificate(cluster: Cluster)
 
 
 @pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
-@pytest.mark.parametrize("make", [browser_context, acme_context])
 def test_browsers_get_tls_1_2_with_the_six_suites_or_tls_1_3(
-    cluster: Cluster,
-    make: Callable[[KeyPair], ssl.SSLContext],
-    version: ssl.TLSVersion,
+    cluster: Cluster, version: ssl.TLSVersion
 ) -> None:
-    context = make(web_pair(cluster))
+    context = browser_context(web_pair(cluster))
     offered = {cipher["name"] for cipher in context.get_ciphers()}
 
     handshake(context, old_client(version))

@@ -31,7 +31,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_HTTP, ALPN_TUNNEL
+from tport.engine.defaults import ALPN_AUTH, ALPN_HTTP, ALPN_TUNNEL
 from tport.engine.errors import ConfigError
 from tport.engine.pki.keys import KeyPair, load_certificate, load_private_key
 
@@ -62,13 +62,6 @@ def browser_context(pair: KeyPair) -> ssl.SSLContext:
     context = _server(pair, ALPN_HTTP)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.num_tickets = 1  # one is enough for browsers and saves 38 µs a handshake
-    return context
-
-
-def acme_context(pair: KeyPair) -> ssl.SSLContext:
-    """The context that answers one TLS-ALPN-01 challenge, RFC 8737: no HTTP is spoken in it."""
-    context = _server(pair, ALPN_ACME)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
     return context
 
 
