@@ -1,0 +1,215 @@
+from collections.abc import Mapping, Sequence
+from datetime import timedelta
+
+import pytest
+
+from tport.engine.access.rbac import DENIED, check_app_access, is_app_allowed, session_ttl
+from tport.engine.access.rules import check_role
+from tport.engine.defaults import MAX_SESSION_TTL
+from tport.engine.errors import AccessDenied, InvalidRequest
+from tport.engine.types.role import PRESETS, Conditions, Role, RoleOptions, RoleVersion
+
+Labels = Mapping[str, tuple[str, ...]]
+
+
+def role(
+    allow: Labels | None = None,
+    deny: Labels | None = None,
+    *,
+    name: str = "r",
+    version: RoleVersion = "v8",
+    ttl: timedelta = MAX_SESSION_TTL,
+) -> Role:
+    return Role(
+        name=name,
+        version=version,
+        allow=Conditions(app_labels=allow or {}),
+        deny=Conditions(app_labels=deny or {}),
+        options=RoleOptions(max_session_ttl=ttl),
+    )
+
+
+def opens(
+    *roles: Role,
+    labels: Mapping[str, str],
+    traits: Mapping[str, Sequence[str]] | None = None,
+) -> bool:
+    named = {f"{at}": one for at, one in enumerate(roles)}
+    return is_app_allowed(named, list(named), traits or {}, labels)
+
+
+def test_nothing_is_allowed_by_default() -> None:
+    assert not opens(labels={})
+    assert not opens(role(), labels={"env": "prod"})
+
+
+def test_the_preset_access_opens_every_application_and_the_others_none() -> None:
+    for labels in ({}, {"env": "prod"}):
+        assert is_app_allowed(PRESETS, ["access"], {}, labels)
+        assert not is_app_allowed(PRESETS, ["editor", "auditor"], {}, labels)
+
+
+def test_a_role_of_version_3_without_app_labels_opens_everything_later_ones_nothing() -> None:
+    assert opens(role(version="v3"), labels={})
+    assert not opens(role(version="v4"), labels={})
+    assert not opens(role({"env": ("dev",)}, version="v3"), labels={})
+
+
+def test_keys_are_anded_and_the_values_of_one_ored() -> None:
+    team = role({"env": ("dev", "test"), "team": ("a",)})
+
+    assert opens(team, labels={"env": "test", "team": "a", "more": "x"})
+    assert not opens(team, labels={"env": "test"})
+    assert not opens(team, labels={"env": "prod", "team": "a"})
+
+
+def test_two_roles_that_allow_halfway_allow_nothing() -> None:
+    assert not opens(
+        role({"env": ("dev",), "team": ("a",)}),
+        role({"env": ("prod",), "team": ("b",)}),
+        labels={"env": "dev", "team": "b"},
+    )
+
+
+def test_deny_wins_whichever_role_comes_first() -> None:
+    anything, no_prod = role({"*": ("*",)}), role(deny={"env": ("prod",)})
+
+    for roles in ((anything, no_prod), (no_prod, anything)):
+        assert not opens(*roles, labels={"env": "prod"})
+        assert opens(*roles, labels={"env": "dev"})
+
+
+def test_a_name_without_a_role_gives_nothing_and_takes_nothing() -> None:
+    assert is_app_allowed(PRESETS, ["gone", "access"], {}, {})
+    assert not is_app_allowed(PRESETS, ["gone"], {}, {})
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "fails"),
+    [
+        ("prod", "prod", "PROD"),
+        ("*", "anything", None),
+        ("us-*", "us-west", "eu-us-west"),
+        ("*-west-*", "us-west-2", "us-west2"),
+        ("a.c", "a.c", "abc"),
+        ("^dev|prod$", "prod", "nonprod"),
+        ("^us-(east|west)-[0-9]+$", "us-east-12", "us-east-"),
+    ],
+)
+def test_values_are_literals_globs_or_regular_expressions(
+    pattern: str, fits: str, fails: str | None
+) -> None:
+    assert opens(role({"env": (pattern,)}), labels={"env": fits})
+    if fails is not None:
+        assert not opens(role({"env": (pattern,)}), labels={"env": fails})
+
+
+def test_a_trait_expands_to_each_of_its_values() -> None:
+    team = role({"team": ("{{external.team}}", "shared")})
+
+    assert opens(team, labels={"team": "b"}, traits={"team": ("a", "b")})
+    assert not opens(team, labels={"team": "c"}, traits={"team": ("a", "b")})
+    assert opens(team, labels={"team": "shared"})
+
+
+def test_a_missing_trait_matches_nothing_not_even_an_empty_label() -> None:
+    team = role({"team": ("{{external.team}}",)})
+
+    assert not opens(team, labels={"team": ""})
+    assert not opens(team, labels={"team": "{{external.team}}"})
+
+
+@pytest.mark.parametrize("trait", ["*", "^.*$", ".*", "p*", "prod|dev"])
+@pytest.mark.parametrize("value", ["{{external.env}}", "^{{external.env}}$", "{{external.env}}*"])
+def test_what_a_trait_holds_is_no_pattern(value: str, trait: str) -> None:
+    """Who may set a trait may not thereby open everything."""
+    assert not opens(role({"env": (value,)}), labels={"env": "prod"}, traits={"env": (trait,)})
+    assert opens(role({"env": (value,)}), labels={"env": trait}, traits={"env": (trait,)})
+
+
+def test_a_trait_does_not_turn_a_literal_into_a_regular_expression() -> None:
+    begun = role({"env": ("^p{{external.rest}}",)})
+
+    assert not opens(begun, labels={"env": "prod"}, traits={"rest": (".*$",)})
+    assert opens(begun, labels={"env": "^p.*$"}, traits={"rest": (".*$",)})
+
+
+def test_globs_and_expressions_work_around_a_trait() -> None:
+    assert opens(
+        role({"app": ("{{external.team}}-*",)}), labels={"app": "x-1"}, traits={"team": ("x",)}
+    )
+    assert opens(
+        role({"app": ("^{{external.team}}-[0-9]$",)}),
+        labels={"app": "a.b-1"},
+        traits={"team": ("a.b",)},
+    )
+
+
+def test_a_label_whose_command_failed_opens_nothing_and_lifts_no_denial() -> None:
+    """AG-14: `error` says nothing of the application."""
+    labels = {"env": "error", "team": "a"}
+
+    assert not opens(role({"env": ("*",)}), labels=labels)
+    assert not opens(role({"env": ("^.*$",)}), labels=labels)
+    assert opens(role({"team": ("a",)}), labels=labels)
+    assert opens(role({"*": ("*",)}), labels=labels)
+    assert not opens(role({"*": ("*",)}, deny={"env": ("prod",)}), labels=labels)
+
+
+def test_a_denial_says_the_same_to_everyone_and_more_to_the_log() -> None:
+    roles = {"open": role({"*": ("*",)}), "shut": role(deny={"env": ("prod",)})}
+
+    with pytest.raises(AccessDenied) as denied:
+        check_app_access(roles, ["open", "shut"], {}, {"env": "prod"})
+    with pytest.raises(AccessDenied) as unlisted:
+        check_app_access(roles, ["shut"], {}, {"env": "dev"})
+
+    assert str(denied.value) == str(unlisted.value) == DENIED
+    assert "'shut'" in denied.value.reason
+    assert denied.value.reason != unlisted.value.reason
+
+
+def test_a_changed_role_counts_at_once() -> None:
+    roles = {"r": role({"env": ("dev",)})}
+    assert not is_app_allowed(roles, ["r"], {}, {"env": "prod"})
+
+    roles["r"] = role({"env": ("prod",)})
+
+    assert is_app_allowed(roles, ["r"], {}, {"env": "prod"})
+
+
+def test_the_shortest_session_counts() -> None:
+    roles = {
+        "long": role(ttl=timedelta(hours=8)),
+        "short": role(ttl=timedelta(hours=1)),
+        "unset": role(ttl=timedelta(0)),
+    }
+
+    assert session_ttl(roles, ["long", "short", "gone"]) == timedelta(hours=1)
+    assert session_ttl(roles, ["unset"]) == MAX_SESSION_TTL
+    assert session_ttl(roles, []) == MAX_SESSION_TTL
+
+
+@pytest.mark.parametrize(
+    ("labels", "why"),
+    [
+        ({"*": ("staging",)}, "key '*'"),
+        ({"*": ("*", "x")}, "key '*'"),
+        ({"env": ("^(a$",)}, "not closed"),
+        ({"env": ("{{external.x",)}, "without"),
+        ({"env": ("{{internal.jwt}}",)}, "no internal.jwt"),
+        ({"env": ("^{{external.x}}($",)}, "not closed"),
+        ({"env": ("error",)}, "never matches"),
+        ({"env": ()}, "no value"),
+        ({"a b": ("x",)}, "key of a label"),
+        ({"env": ("x" * 300,)}, "longer"),
+    ],
+)
+def test_a_selector_that_cannot_be_meant_is_refused_when_the_role_is_written(
+    labels: Labels, why: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=why) as refused:
+        check_role(role(allow=labels))
+    assert str(refused.value).startswith("allow.app_labels: ")
+    with pytest.raises(InvalidRequest, match=r"^deny\.app_labels: "):
+        check_role(role(deny=labels))
