@@ -1,0 +1,313 @@
+"""What an application is sent, and what it may say back: headers, targets, Location. Pure.
+
+Host is the host of the application's own URI, as in Teleport; the public name is in
+X-Forwarded-Host, and `rewrite.headers` may set another. Origin is left as the browser sent it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
+
+from tport.engine.access.templates import Template, internal_values, parse_template
+from tport.engine.errors import InvalidRequest
+from tport.engine.proto.cookies import allowed_set_cookie
+from tport.engine.proto.fields import HOP_BY_HOP, Headers, fold, is_reserved
+from tport.engine.types.app import App, Header
+from tport.engine.types.session import SessionCredential
+
+Field = tuple[bytes, bytes]
+
+ASSERTION: Final = b"teleport-jwt-assertion"  # the JWT that says who is calling
+
+MAX_REMEMBERED: Final = 1024  # header names, and sessions, whose verdict is kept
+
+_TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
+_BREAKS = re.compile(rb"[\r\n\0]")
+_HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
+# An absolute or scheme-relative URL without user name: what a browser follows elsewhere.
+_ABSOLUTE = re.compile(
+    rb"(?:(https?):)?//([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?((?:[/?#].*)?)",
+    re.IGNORECASE,
+)
+_DEFAULT_PORT: Final[Mapping[bytes, int]] = {b"http": 80, b"https": 443}
+
+# An app may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
+_NOT_FROM_APPS: Final = frozenset({b"clear-site-data", b"alt-svc"})
+
+
+class Rewritten(NamedTuple):
+    """The headers for the application.
+
+    Attributes:
+        skipped: why configured headers are missing or cut short, "<name>: <reason>" each;
+            told with the first request of a credential and not again.
+    """
+
+    headers: list[Field]
+    skipped: tuple[str, ...]
+
+
+class Redirect(NamedTuple):
+    """Answer 302 with this Location; the application isn't asked."""
+
+    location: bytes
+
+
+class Rewriter:
+    """The rules of one application, made ready."""
+
+    def __init__(self, app: App, *, hostname: str) -> None:
+        """Read the definition; `hostname` is what the agent's machine calls itself.
+
+        Raises:
+            InvalidRequest: the URI or a header is none that can be served.
+        """
+        uri = _split_uri(app.uri)
+        self._scheme = uri.scheme.encode()
+        self._host = uri.netloc.lower()
+        self._server = _ascii(hostname)
+        self._templates = tuple((header, _template(header)) for header in app.rewrite.headers)
+        for header, template in self._templates:
+            if header.name.lower() == "host":
+                self._host = "".join(map(str, template.parts))
+        self._own = frozenset(fold(h.name.encode()) for h, _ in self._templates)
+        self._carries_jwt = frozenset(
+            fold(header.name.encode())
+            for header, template in self._templates
+            if template.uses("internal", "jwt")
+        )
+        self._passes: dict[bytes, bool] = {}  # verdicts on names of requests, and of responses
+        self._hidden: dict[bytes, bool] = {}
+        self._sessions: dict[str, tuple[SessionCredential, Sequence[Field]]] = {}
+        self._redirect_hosts = frozenset(h.lower().encode() for h in app.rewrite.redirect)
+        self._upstreams = {
+            _authority(uri.netloc, uri.scheme),
+            # An app told another name redirects to that, by the scheme it was called with.
+            *(_authority(self._host, scheme) for scheme in ("http", uri.scheme)),
+        }
+        self._subdirectory = uri if uri.path.strip("/") else None
+
+    def target_for(self, target: bytes) -> bytes | Redirect:
+        """Return the request target for the application, the bytes as they came.
+
+        When its URI has a path, `/` is redirected there; nothing else is put in front.
+
+        Raises:
+            InvalidRequest: a path that climbs (`..` in any coat) though the URI has a path:
+                which resource that is, two servers see differently (HTTP-15).
+        """
+        if self._subdirectory is None:
+            return target
+        path, question, query = target.partition(b"?")
+        if path in (b"/", b""):
+            uri = self._subdirectory
+            query = query if question else uri.query.encode()
+            location = uri.path.encode() + (b"?" + query if query else b"")
+            return Redirect(location + (b"#" + uri.fragment.encode() if uri.fragment else b""))
+        if _climbs(path):
+            raise InvalidRequest("the path has '..' in it")
+        return target
+
+    def request(
+        self, headers: Headers, session: SessionCredential, *, remote: str, public: str
+    ) -> Rewritten:
+        """Return the headers for the application; framing and Connection are not among them.
+
+        Args:
+            headers: the client's, hop-by-hop ones gone; names lower case.
+            remote: the client's IP address, from its socket and never from a header.
+            public: host[:port] as the browser sees it.
+
+        Raises:
+            InvalidRequest: a CR, LF or NUL where none can be.
+        """
+        of_session, skipped = self._of_session(session)
+        address = _ascii(remote.partition("%")[0])  # an IPv6 zone means nothing elsewhere
+        seen_as = _ascii(public)
+        fields = [(b"host", self._host.encode())]
+        fields += [field for field in headers if self._is_passed(field[0])]
+        fields += (
+            (b"x-forwarded-for", address),
+            (b"x-real-ip", address),
+            (b"x-forwarded-host", seen_as),
+            (b"x-forwarded-port", _port(seen_as)),
+        )
+        fields += of_session
+        if _BREAKS.search(b"".join([value for _, value in fields])):
+            raise InvalidRequest("a header holds a line break or a NUL")
+        return Rewritten(fields, skipped)
+
+    def _of_session(self, session: SessionCredential) -> tuple[Sequence[Field], tuple[str, ...]]:
+        """Return what is the same for all requests of a credential, and what was left out of it."""
+        credential, fields = self._sessions.get(session.sid, (None, ()))
+        if credential is session:
+            return fields, ()
+        if len(self._sessions) >= MAX_REMEMBERED:
+            self._sessions.clear()
+        fields, skipped = self._render(session)
+        self._sessions[session.sid] = (session, fields)
+        return fields, skipped
+
+    def _render(self, session: SessionCredential) -> tuple[Sequence[Field], tuple[str, ...]]:
+        """Render `rewrite.headers`, and add the assertion.
+
+        Each entry replaces what an earlier one of its name set; one without a value removes
+        it. Several values become several lines.
+        """
+        internal = internal_values(session.traits, username=session.user, jwt=session.jwt)
+        lines: dict[bytes, list[Field]] = {}
+        skipped: dict[bytes, str] = {}
+        for header, template in self._templates:
+            name = header.name.lower().encode()
+            if name == b"host":
+                continue
+            values, why = template.render_header(internal, session.traits)
+            key = fold(name)
+            lines[key] = [(name, value.encode("ascii")) for value in values]
+            skipped[key] = f"{header.name}: {why}" if why else ""
+        fields = [(b"x-forwarded-proto", b"https"), (b"x-forwarded-ssl", b"on")]
+        fields.append((b"x-forwarded-server", self._server))
+        if session.jwt:
+            fields.append((ASSERTION, _ascii(session.jwt)))
+        for some in lines.values():
+            fields += some
+        return fields, tuple(filter(None, skipped.values()))
+
+    def response(self, status: int, headers: Headers, *, public: str) -> list[Field]:
+        """Return the application's headers as the browser may see them, hop-by-hop ones gone."""
+        fields: list[Field] = []
+        for name, value in headers:
+            if name == b"set-cookie":
+                if not allowed_set_cookie(value):
+                    continue
+            elif name == b"location":
+                if 300 <= status < 400 or status == 201:
+                    value = self._public_location(value, public)  # noqa: PLW2901  the same header
+            elif self._is_hidden(name):
+                continue
+            fields.append((name, value))
+        return fields
+
+    def _is_passed(self, name: bytes) -> bool:
+        """Tell whether a client's header of this name may reach the application (HTTP-12, -13)."""
+        verdict = self._passes.get(name)
+        if verdict is None:
+            folded = fold(name)
+            verdict = not (
+                folded == b"host"
+                or folded in self._own
+                or is_reserved(folded)
+                or b"_" in name
+                or b"." in name
+            )
+            _remember(self._passes, name, verdict)
+        return verdict
+
+    def _is_hidden(self, name: bytes) -> bool:
+        """Tell whether no answer may carry this header.
+
+        An app that echoes its request would give the assertion away (AZ-09).
+        """
+        verdict = self._hidden.get(name)
+        if verdict is None:
+            folded = fold(name)
+            verdict = name in _NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt
+            _remember(self._hidden, name, verdict)
+        return verdict
+
+    def _public_location(self, value: bytes, public: str) -> bytes:
+        """Return `value` at the public address when it names the application itself.
+
+        That is: a host listed in `rewrite.redirect` at any port, the URI's own host and port,
+        or the Host we send. Relative references and all other hosts stay as they are (AG-08).
+        """
+        match = _ABSOLUTE.fullmatch(value)
+        if match is None:
+            return value
+        scheme, host, port, rest = match.groups()
+        host = host.lower()
+        number = int(port) if port else _DEFAULT_PORT[(scheme or self._scheme).lower()]
+        is_listed = not self._redirect_hosts.isdisjoint((host, host.strip(b"[]")))
+        if is_listed or (host, number) in self._upstreams:
+            return b"https://%b%b" % (_ascii(public), rest)
+        return value
+
+
+def _split_uri(uri: str) -> SplitResult:
+    try:
+        parts = urlsplit(uri)
+        port = parts.port
+    except ValueError:
+        raise InvalidRequest(f"{uri!r} is no URI") from None
+    if not (uri.isascii() and uri.isprintable()) or " " in uri:
+        raise InvalidRequest("the URI of an application is printable ASCII without spaces")
+    if parts.scheme not in ("http", "https") or "@" in parts.netloc or port == 0:
+        raise InvalidRequest("the URI of an application is http://host:port or https://host:port")
+    if not _HOST_VALUE.fullmatch(parts.netloc):
+        raise InvalidRequest("the URI of an application has no proper host")
+    if parts.path.startswith("//"):
+        # As a Location this would name another host.
+        raise InvalidRequest("the path of an application's URI begins with one '/'")
+    return parts
+
+
+def _template(header: Header) -> Template:
+    """Read one entry of `rewrite.headers`.
+
+    Raises:
+        InvalidRequest: a name that is ours or belongs to one hop, or a bad value.
+    """
+    if not _TOKEN.fullmatch(header.name):
+        raise InvalidRequest(f"{header.name[:80]!r} is no header name")
+    folded = fold(header.name.encode())
+    if is_reserved(folded) or folded in HOP_BY_HOP:
+        raise InvalidRequest(f"the header {header.name} is set by tport alone")
+    template = parse_template(header.value)
+    if folded == b"host":
+        # Who chose the Host by a trait would choose the virtual host.
+        if not template.is_static or not _HOST_VALUE.fullmatch(header.value):
+            raise InvalidRequest("the header Host takes a fixed host[:port], no template")
+    elif any(isinstance(p, str) and not (p.isascii() and p.isprintable()) for p in template.parts):
+        raise InvalidRequest(f"the header {header.name} takes printable ASCII")
+    return template
+
+
+def _authority(netloc: str, scheme: str) -> tuple[bytes, int]:
+    host, _, port = netloc.lower().encode().rpartition(b":")
+    if host and port.isdigit():
+        return host, int(port)
+    return netloc.lower().encode(), _DEFAULT_PORT[scheme.encode()]
+
+
+def _climbs(path: bytes) -> bool:
+    """Tell whether a segment is `..` raw, decoded or decoded twice, with or without parameters."""
+    for _ in range(3):
+        if any(part.partition(b";")[0] == b".." for part in re.split(rb"[/\\]", path)):
+            return True
+        path = unquote_to_bytes(path)
+    return False
+
+
+def _remember(verdicts: dict[bytes, bool], name: bytes, verdict: bool) -> None:
+    if len(verdicts) >= MAX_REMEMBERED:
+        verdicts.clear()
+    verdicts[name] = verdict
+
+
+def _port(public: bytes) -> bytes:
+    _, colon, port = public.rpartition(b":")
+    return port if colon and port.isdigit() else b"443"
+
+
+def _ascii(text: str) -> bytes:
+    """Return what goes into a header line of ours.
+
+    Raises:
+        InvalidRequest: it can't: not printable ASCII.
+    """
+    if not (text.isascii() and text.isprintable()):
+        raise InvalidRequest("a value for a header is not printable ASCII")
+    return text.encode("ascii")
