@@ -86,9 +86,9 @@ def test_no_pattern_takes_long_on_any_value(pattern: str) -> None:
     """AZ-02: each of these takes a backtracking engine longer than the universe has."""
     matches = compile_pattern(pattern)
 
-    started = time.perf_counter()
+    started = time.process_time()
     matches("a" * 1023 + "!")
-    assert time.perf_counter() - started < 0.5  # a few ms; the rest is for a busy machine
+    assert time.process_time() - started < 0.5  # s of CPU; it takes a few ms
 
 
 def test_each_alternative_may_carry_its_own_anchors() -> None:
