@@ -232,8 +232,8 @@ async def test_cancelling_kills_the_command(tmp_path: Path) -> None:
 
 async def _until(condition: Callable[[], bool]) -> None:
     with trio.fail_after(5):
-        while not condition():
-            await trio.sleep(0.01)  # noqa: ASYNC110  other processes set no trio.Event
+        while not condition():  # noqa: ASYNC110  other processes set no trio.Event
+            await trio.sleep(0.01)
 
 
 def _is_running(pid: int) -> bool:
