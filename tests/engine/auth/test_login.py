@@ -67,15 +67,13 @@ async def test_one_address_may_try_forty_times_and_then_twenty_a_minute(
     world: World, autojump_clock: MockClock
 ) -> None:
     """AUTH-13 (auth part). Another address, even of the same network, is not affected."""
-    got = 0
+    for number in range(40):
+        with pytest.raises(AccessDenied):
+            await world.proxy.sign_in(
+                username=f"user{number}", password="x", remote="2001:db8::1", user_agent=""
+            )
     with pytest.raises(LimitExceeded) as limited:
-        for _ in range(60):
-            with pytest.raises(AccessDenied):
-                await world.proxy.sign_in(
-                    username=f"user{got}", password="x", remote="2001:db8::1", user_agent=""
-                )
-            got += 1
-    assert got == 40
+        await world.proxy.sign_in(username="a", password="x", remote="2001:db8::1", user_agent="")
     assert 0 < limited.value.retry_after <= 4
     with pytest.raises(LimitExceeded):
         await world.proxy.sign_in(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from trio.testing import MockClock
 
 from tests.engine.auth.world import PASSWORD, PROXY, World
 from tport.engine.errors import (
@@ -93,7 +94,9 @@ async def test_a_reset_takes_the_password_and_all_sessions_away(world: World) ->
     await world.sign_in(password="another handful of words here")
 
 
-async def test_lists_say_who_has_a_password_an_invite_or_a_lock(world: World) -> None:
+async def test_lists_say_who_has_a_password_an_invite_or_a_lock(
+    world: World, autojump_clock: MockClock
+) -> None:
     await world.alice()
     await world.admin.create_user(name="bob", roles=("access",), traits={})
     for _ in range(5):

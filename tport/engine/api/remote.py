@@ -19,12 +19,12 @@ from tport.engine.net.tls import tls_problem
 from tport.engine.pki.identity import identity_of
 from tport.engine.pki.keys import load_certificate
 from tport.engine.proto.framing import of_length
-from tport.engine.types.identity import IdentityKind
 
 CALL_DEADLINE: Final = 10.0  # s for one call, dialling included
 SILENCE: Final = 10.0  # s without a line after which a watch is lost; there is one each second
 MAX_CONNECTIONS: Final = 16  # calls at a time; further ones wait, within their deadline
 MAX_IDLE: Final = 30.0  # s a connection is kept; auth closes those that idle for 60
+CLOSE_DEADLINE: Final = 1.0  # s to say goodbye
 MAX_LINE: Final = wire.MAX_ANSWER  # bytes of one change
 _HEADERS = ((b"host", b"auth"), (b"content-type", b"application/json"))
 
@@ -44,7 +44,8 @@ async def open_remote_auth(dial: Dial) -> AsyncIterator[AuthAPI]:
     try:
         yield cast("AuthAPI", remote)  # its calls are made below, from the same signatures
     finally:
-        await remote.aclose()
+        with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+            await remote.aclose()
 
 
 def check_is_auth(
@@ -63,8 +64,7 @@ def check_is_auth(
     names = load_certificate(host_authorities[0]).subject
     cluster = names.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)[0].value
     trusted = _Trusted(cluster=str(cluster), host=tuple(host_authorities), user=())
-    only: tuple[IdentityKind, ...] = ("auth",)
-    identity_of(certificate, authorities=trusted, expected_kinds=only, now=now)
+    identity_of(certificate, authorities=trusted, expected_kinds=["auth"], now=now)
 
 
 class _Trusted(Struct, frozen=True, kw_only=True):
@@ -95,7 +95,7 @@ class RemoteAuth:
     async def aclose(self) -> None:
         self._closed = True
         while self._kept:
-            await _close(self._kept.pop()[0])
+            await self._kept.pop()[0].aclose()
 
     async def ask(self, call: str, arguments: Mapping[str, object]) -> Any:
         """Make one call.
@@ -156,7 +156,8 @@ class RemoteAuth:
             if keep and not self._closed:
                 self._kept.append((connection, trio.current_time()))
             else:
-                await _close(connection)
+                with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+                    await connection.aclose()
         return head.status, bytes(answer)
 
     async def _take_kept(self) -> ClientConnection | None:
@@ -165,7 +166,7 @@ class RemoteAuth:
             connection, since = self._kept.pop()
             if trio.current_time() - since < MAX_IDLE and not connection.has_stirred():
                 return connection
-            await _close(connection)
+            await connection.aclose()
         return None
 
     async def _connect(self) -> ClientConnection:
@@ -187,7 +188,8 @@ class RemoteAuth:
             async with aclosing(_changes(connection)) as changes:
                 yield changes
         finally:
-            await _close(connection)
+            with trio.move_on_after(CLOSE_DEADLINE, shield=True):
+                await connection.aclose()
 
 
 async def _changes(connection: ClientConnection) -> AsyncGenerator[Change, None]:
@@ -230,13 +232,6 @@ async def _ask_to_watch(connection: ClientConnection) -> None:
 async def _send(connection: ClientConnection, call: str, body: bytes) -> None:
     target = f"{wire.PREFIX}{call}".encode()
     await connection.send_head(b"POST", target, _HEADERS, of_length(len(body)), body=body)
-
-
-async def _close(connection: ClientConnection) -> None:
-    """Close at once: what matters has been said, and a goodbye may hang."""
-    with trio.CancelScope() as scope:
-        scope.cancel()
-        await connection.aclose()
 
 
 def _why(gone: BaseException) -> str:

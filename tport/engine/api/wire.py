@@ -77,7 +77,7 @@ def _kinds() -> Mapping[str, type[TportError]]:
     found = {
         name: value
         for name, value in vars(errors).items()
-        if isinstance(value, type) and issubclass(value, TportError)
+        if isinstance(value, type) and issubclass(value, TportError) and value is not TportError
     }
     return types.MappingProxyType(found)
 

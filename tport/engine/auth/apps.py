@@ -295,12 +295,13 @@ class Apps:
     async def tick(self) -> None:
         """Note which applications lost their last agent; call it each second."""
         now = self._cluster.clock()
+        were_live = self._were_live | set(self._offered)
         for name, hosts in list(self._offered.items()):
             self._offered[name] = {host: at for host, at in hosts.items() if now - at < _TTL}
             if not self._offered[name]:
                 del self._offered[name]
         live = {s.app.name for s in self._presence.servers if not s.refused} | set(self._offered)
-        left = self._were_live - live
+        left = were_live - live
         if not self._swept and self._presence.is_complete:
             # Those of an earlier run that never came back to this one.
             left |= {d.app.name for d in await self._store.all() if d.gone is None} - live

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
@@ -35,10 +36,10 @@ class AddressLimiter:
         """Raise LimitExceeded when this address has no try left; takes none."""
         left, _ = self._level(address_key(address))
         if left < 1:
-            wait = (1 - left) / self._rate
+            wait = math.ceil((1 - left) / self._rate)
             raise LimitExceeded(
-                f"too many attempts from this address; try again in {wait:.0f} s",
-                retry_after=max(1.0, wait),
+                f"too many attempts from this address; try again in {wait} s",
+                retry_after=float(wait),
             )
 
     def take(self, address: str) -> None:

@@ -97,10 +97,9 @@ class AuthService:
         """Make a host certificate and key for a service in this process (HOST_CERTIFICATE_TTL)."""
         return self.joining.host_identity(kind, host_id)
 
-    def issue_admin_identity(self, name: str) -> str:
-        """Return what admin.pem holds: the certificate, its key, and the host authorities. Secret."""
-        pair = self.joining.admin_identity(name)
-        return "".join((pair.chain, pair.key, *self.authorities.host))
+    def issue_admin_identity(self, name: str) -> KeyPair:
+        """Make a certificate and key that administer the cluster: what admin.pem holds."""
+        return self.joining.admin_identity(name)
 
     def degraded(self) -> tuple[str, ...]:
         """Return what is wrong though auth answers, in words; what `/readyz` and status show."""

@@ -95,8 +95,9 @@ class Tokens:
             wanted = token_id(split_join_token(token)[0])
         except InvalidRequest:
             wanted = ""
+        beginning = token.strip().removesuffix("…")
         found = [t for t in tokens if t.id == wanted] or [
-            t for t in tokens if token and t.hint.startswith(token.strip().removesuffix("…"))
+            t for t in tokens if beginning and t.hint.startswith(beginning)
         ]
         if not found:
             raise NotFound("there is no such join token", hint="list them with: tport tokens ls")

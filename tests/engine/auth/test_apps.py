@@ -1,0 +1,121 @@
+"""Offers of agents: which count, who owns a name, who is there."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World
+from tport.engine.errors import InvalidRequest, NotFound
+from tport.engine.pki.keys import make_csr, make_key
+from tport.engine.types.app import App, DynamicLabel
+
+OTHER = replace(GRAFANA, uri="http://localhost:3001")
+
+
+async def refusal(
+    world: World, app: App, *, host: str = "agent-2", pinned: tuple[str, ...] | None = None
+) -> str:
+    [server] = await world.offer(app, host=host, pinned=pinned)
+    return server.refused
+
+
+async def test_an_offer_counts_and_shows_its_labels(world: World) -> None:
+    command = DynamicLabel(name="os", command=("/usr/bin/uname",), period=5)
+    [server] = await world.offer(replace(GRAFANA, commands=(command,)))
+    assert (server.refused, server.labels, server.app.commands) == ("", {"env": "dev"}, ())
+
+
+async def test_agents_that_agree_share_a_name_and_those_that_do_not_are_refused(
+    world: World,
+) -> None:
+    await world.serve(GRAFANA)
+    same = replace(GRAFANA, labels={"env": "prod"}, description="the other one")
+    assert await refusal(world, same) == ""
+    assert "another definition (uri differ)" in await refusal(world, OTHER, host="agent-3")
+
+
+async def test_an_agent_alone_may_change_its_definition(world: World) -> None:
+    await world.serve(GRAFANA)
+    assert await refusal(world, OTHER, host="agent-1") == ""
+
+
+async def test_a_name_whose_agents_are_gone_waits_a_day_for_them(world: World) -> None:
+    """The same host, or one whose token names the app, needn't wait."""
+    await world.serve(GRAFANA)
+    await world.tunnel()
+    world.pass_time(seconds=15)
+    world.service.presence.tick()
+    await world.service.apps.tick()
+    assert "is away" in await refusal(world, OTHER)
+    assert await refusal(world, OTHER, host="agent-1") == ""
+
+    world.pass_time(seconds=15)
+    await world.service.apps.tick()
+    assert await refusal(world, GRAFANA, pinned=("grafana", "dumper")) == ""
+
+    world.pass_time(seconds=15)
+    await world.service.apps.tick()
+    world.pass_time(hours=24)
+    assert await refusal(world, OTHER, host="agent-9") == ""
+
+
+async def test_a_definition_is_written_only_when_it_changes(world: World) -> None:
+    await world.serve(GRAFANA)
+    [before] = await world.backend.range("/apps/")
+    await world.serve(replace(GRAFANA, labels={"env": "prod"}))
+    assert await world.backend.range("/apps/") == [before]
+
+
+async def test_a_refusal_is_written_down_once(world: World) -> None:
+    await world.serve(GRAFANA)
+    for _ in range(3):
+        await refusal(world, OTHER)
+    assert world.audit.codes().count("TPA01W") == 1
+
+
+async def test_one_bad_app_leaves_the_others_alone(world: World) -> None:
+    bad = replace(JENKINS, public_addr=PROXY)
+    grafana, jenkins, twice = await world.offer(GRAFANA, bad, GRAFANA)
+    assert (grafana.refused, bool(jenkins.refused), "twice" in twice.refused) == ("", True, True)
+
+
+async def test_a_name_or_label_that_can_not_be_is_refused(world: World) -> None:
+    assert "sub-domain" in await refusal(world, replace(GRAFANA, name="gra fana"))
+    assert "label" in await refusal(world, replace(GRAFANA, labels={"a b": "c"}))
+    assert "labels" in await refusal(
+        world, replace(GRAFANA, labels={f"l{n}": "x" for n in range(101)})
+    )
+    with pytest.raises(InvalidRequest):
+        await world.offer(*(replace(GRAFANA, name=f"a{n}") for n in range(1001)))
+
+
+async def test_a_proxy_that_falls_silent_is_forgotten_with_its_agents(world: World) -> None:
+    await world.serve(GRAFANA)
+    status = await world.admin.status()
+    assert [agent.host_id for agent in status.agents] == ["agent-1"]
+    assert status.proxy_addrs == (f"{PROXY}:3080",)
+    world.pass_time(seconds=15)
+    world.service.presence.tick()
+    status = await world.admin.status()
+    assert (status.agents, status.app_servers) == ((), ())
+
+
+async def test_what_two_proxies_report_is_one_list(world: World) -> None:
+    [server] = await world.serve(GRAFANA)
+    await world.tunnel(server, proxy="proxy-2")
+    [agent] = (await world.admin.status()).agents
+    assert agent.proxies == ("proxy-1", "proxy-2")
+    assert await world.admin.list_app_servers() == (server,)
+    await world.tunnel(proxy="proxy-1")
+    assert await world.admin.list_app_servers() == (server,)
+
+
+async def test_web_certificates_are_for_hosts_that_are_served(world: World) -> None:
+    await world.offer(GRAFANA)
+    csr = make_csr(make_key())
+    for host in (PROXY, f"grafana.{PROXY}"):
+        assert "BEGIN CERTIFICATE" in await world.proxy.web_certificate(csr=csr, host=host)
+    for host in (f"nothing.{PROXY}", "bank.example.net"):
+        with pytest.raises(NotFound):
+            await world.proxy.web_certificate(csr=csr, host=host)

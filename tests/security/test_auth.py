@@ -1,0 +1,514 @@
+"""Security items of the auth service: each test holds the ID of its item."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
+from statistics import median
+from typing import Any, get_args
+
+import pytest
+import trio
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.serialization import Encoding
+from cryptography.x509.oid import NameOID
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from tests.engine.auth.world import (
+    CLUSTER,
+    GRAFANA,
+    JENKINS,
+    PASSWORD,
+    PROXY,
+    STATE,
+    MemoryAudit,
+    World,
+    open_world,
+)
+from tests.fakes import START, WallClock
+from tport.engine.api import wire
+from tport.engine.api.protocol import CALLERS, AuthAPI, ProxyReport
+from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
+from tport.engine.auth.service import AuthService
+from tport.engine.errors import (
+    AccessDenied,
+    ConfigError,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    NotSignedIn,
+    TportError,
+)
+from tport.engine.pki.identity import identity_extension
+from tport.engine.pki.keys import load_private_key, make_csr, make_key
+from tport.engine.storage.memory import MemoryBackend
+from tport.engine.types.event import event
+from tport.engine.types.identity import Identity, IdentityKind
+from tport.engine.types.role import Role
+
+HOST = f"grafana.{PROXY}"
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with open_world() as world:
+        yield world
+
+
+# One plausible request for every call, so that a denial is for who asks and not for what.
+ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
+    "join": {"token": "0" * 32, "csr": "", "role": "app", "hostname": ""},
+    "renew": {"certificate": "", "csr": "", "proof": ""},
+    "report": {"report": ProxyReport(proxy_id="proxy-1", public_addrs=(), tunnels=())},
+    "offer": {"host_id": "a", "hostname": "", "version": "", "apps": (), "pinned": None},
+    "web_certificate": {"csr": "", "host": "nothing.example.net"},
+    "emit": {"events": ()},
+    "sign_in": {"username": "x", "password": "x", "remote": "192.0.2.1", "user_agent": ""},
+    "web_session": {"id": "0"},
+    "sign_out": {"id": "0"},
+    "invite": {"token": "x"},
+    "accept_invite": {"token": "x", "password": "x", "remote": "", "user_agent": ""},
+    "launch": {"web_session": "0", "host": HOST, "state": STATE},
+    "redeem": {"code": "x", "state": STATE, "host": HOST, "remote": ""},
+    "app_session": {"id": "0"},
+    "end_app_session": {"id": "0"},
+    "sign_session": {"id": "0"},
+    "create_token": {"roles": ("app",), "ttl": 60.0, "app_name": "", "app_uri": "", "max_uses": 0},
+    "delete_token": {"token": "0" * 32},
+    "create_user": {"name": "mallory", "roles": ("access",), "traits": {}},
+    "update_user": {"name": "mallory", "roles": ("editor",), "traits": None},
+    "reset_user": {"name": "mallory"},
+    "delete_user": {"name": "mallory"},
+    "put_role": {"role": Role(name="mine")},
+    "search_events": {
+        "since": START,
+        "until": START + timedelta(days=1),
+        "types": (),
+        "limit": 1,
+    },
+}
+KINDS: tuple[IdentityKind | None, ...] = (None, *get_args(IdentityKind))
+
+
+async def make(api: AuthAPI, call: str) -> str:
+    """Make a call; return "denied" when the caller was refused before the call began."""
+    try:
+        if call == wire.WATCH:
+            async with api.watch() as changes:
+                await anext(changes)
+        else:
+            await getattr(api, call)(**ARGUMENTS.get(call, {}))
+    except AccessDenied as denied:
+        return "denied" if "may not call" in denied.reason else "made"
+    except TportError:
+        return "made"
+    return "made"
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("call", [*CALLERS])
+async def test_az05_each_caller_makes_exactly_the_calls_of_the_table(
+    world: World, autojump_clock: MockClock, call: str, kind: IdentityKind | None
+) -> None:
+    expected = "made" if (kind or "anyone") in CALLERS[call] else "denied"
+    assert await make(world.caller(kind), call) == expected
+    assert ("T3007W" in world.audit.codes()) == (expected == "denied" or (call == "renew")), (
+        "a refused caller is written down"
+    )
+
+
+async def test_az05_a_certificate_of_another_cluster_makes_no_call_at_all(world: World) -> None:
+    identity = Identity(kind="admin", name="admin", cluster="another")
+    api = world.service.as_caller(identity, "192.0.2.7")
+    for call in CALLERS:
+        assert await make(api, call) == "denied"
+
+
+async def test_az05_a_proxy_reports_for_itself_only(world: World) -> None:
+    report = ProxyReport(proxy_id="proxy-2", public_addrs=(), tunnels=())
+    with pytest.raises(AccessDenied):
+        await world.proxy.report(report=report)
+
+
+async def test_az05_an_agent_writes_no_events_of_others(world: World) -> None:
+    with pytest.raises(AccessDenied):
+        await world.agent.emit(events=(event("user.login", user="alice"),))
+    await world.agent.emit(events=(event("app.access.denied", server_id="somebody else"),))
+    [written] = [e for e in world.audit.events if e.type == "app.access.denied"]
+    assert written.fields["server_id"] == "agent-1"
+
+
+# --- AZ-04: what changes, ends ---------------------------------------------------------------------
+
+
+async def change_roles(world: World) -> None:
+    await world.admin.update_user(name="alice", roles=("auditor",), traits=None)
+
+
+async def change_traits(world: World) -> None:
+    await world.admin.update_user(name="alice", roles=None, traits={"team": ("ops",)})
+
+
+async def reset(world: World) -> None:
+    await world.admin.reset_user(name="alice")
+
+
+async def delete(world: World) -> None:
+    await world.admin.delete_user(name="alice")
+
+
+async def make_again(world: World) -> None:
+    await world.admin.delete_user(name="alice")
+    await world.alice()
+
+
+@pytest.mark.parametrize(
+    "change", [change_roles, change_traits, reset, delete, make_again], ids=lambda f: f.__name__
+)
+async def test_az04_a_change_to_a_person_ends_every_session_they_had(
+    world: World, change: Callable[[World], Awaitable[None]]
+) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    opened = await world.open(alice)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+
+    await change(world)
+
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=alice.session.id)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.app_session(id=opened.session.id)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.sign_session(id=opened.session.id)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    with pytest.raises(AccessDenied):
+        await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+
+
+# --- AG: agents ------------------------------------------------------------------------------------
+
+
+async def test_ag01_guessed_tokens_are_limited_and_none_joins(world: World) -> None:
+    refused = limited = 0
+    csr = make_csr(make_key())
+    for _ in range(1000):
+        try:
+            await world.anyone.join(token=secrets.token_hex(16), csr=csr, role="app", hostname="")
+        except LimitExceeded:
+            limited += 1
+        except AccessDenied:
+            refused += 1
+    assert (refused, limited) == (10, 990)
+    assert "TJ002I" not in world.audit.codes()
+    assert await world.backend.range("/joins/") == []
+
+
+async def test_ag01_a_static_token_that_could_be_guessed_stops_the_start() -> None:
+    clock = WallClock()
+    settings = AuthSettings(cluster=CLUSTER, static_tokens=(StaticToken(secret="a" * 31),))
+    cluster = await open_cluster(settings, MemoryBackend(clock), MemoryAudit(), clock)
+    with pytest.raises(ConfigError, match="fewer than 32"):
+        AuthService(cluster)
+
+
+async def test_ag03_an_app_token_makes_agents_limited_to_its_app_and_nothing_else(
+    world: World,
+) -> None:
+    token = await world.admin.create_token(
+        roles=("app",), ttl=60, app_name="grafana", app_uri="", max_uses=0
+    )
+    for role in ("proxy", "auth", "admin", "user"):
+        with pytest.raises(AccessDenied, match=f"not for {role}"):
+            await world.anyone.join(
+                token=token.token,
+                csr=make_csr(make_key()),
+                role=role,  # type: ignore[arg-type]  # what a liar sends
+                hostname="",
+            )
+        with pytest.raises(InvalidRequest):
+            wire.decode_request("join", wire.encode_answer({**ARGUMENTS["join"], "role": role}))
+    joined = await world.anyone.join(
+        token=token.token, csr=make_csr(make_key()), role="app", hostname=""
+    )
+    certificate = x509.load_pem_x509_certificate(joined.certificate.encode())
+    assert b'"apps":["grafana","dumper"]' in b"".join(
+        e.value.value
+        for e in certificate.extensions
+        if isinstance(e.value, x509.UnrecognizedExtension)
+    )
+    grafana, jenkins = await world.offer(GRAFANA, JENKINS, pinned=("grafana", "dumper"))
+    assert grafana.refused == ""
+    assert "only grafana, dumper" in jenkins.refused
+    assert "TPA01W" in world.audit.codes()
+
+
+async def test_ag03_only_the_key_of_a_request_is_used(world: World) -> None:
+    """A CSR that asks to be somebody gets what the token says."""
+    token = await world.admin.create_token(
+        roles=("app",), ttl=60, app_name="grafana", app_uri="", max_uses=0
+    )
+    wish = Identity(kind="admin", name="root", cluster=CLUSTER)
+    csr = (
+        x509.CertificateSigningRequestBuilder()
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "root")]))
+        .add_extension(identity_extension(wish), critical=True)
+        .sign(load_private_key(make_key()), hashes.SHA256())
+    )
+    joined = await world.anyone.join(
+        token=token.token, csr=csr.public_bytes(Encoding.PEM).decode(), role="app", hostname=""
+    )
+    text = joined.certificate
+    certificate = x509.load_pem_x509_certificate(text.encode())
+    assert b"root" not in certificate.tbs_certificate_bytes
+    assert b'"admin"' not in certificate.tbs_certificate_bytes
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        PROXY,
+        "TPORT.example.com",
+        f"{PROXY}.",
+        "example.com",
+        "com",
+        f"a.grafana.{PROXY}",
+        f"*.{PROXY}",
+        "*",
+        "10.0.0.1",
+        "[::1]",
+        "127.1",
+        "2130706433",
+        "localhost",
+        f"{PROXY}:443",
+        f"jenkins.{PROXY}",
+        "jira.example.net",
+        "Jira2.example.net",
+        "jira2.example.net\n",
+        "jira2.example.net/..",
+        "täst.example.net",
+        "",
+    ],
+)
+async def test_ag04_a_rogue_agent_takes_no_address_of_others(world: World, address: str) -> None:
+    """With "" the rogue claims the name grafana itself, by another definition."""
+    jira = replace(JENKINS, name="jira", public_addr="jira.example.net")
+    servers = await world.serve(GRAFANA, JENKINS, jira)
+    rogue = replace(GRAFANA, uri="http://evil:1", public_addr=address)
+    if address:
+        rogue = replace(rogue, name="rogue")
+    [judged] = await world.offer(rogue, host="agent-666")
+    assert judged.refused
+    assert "TPA01W" in world.audit.codes()
+    assert await world.admin.list_app_servers() == tuple(
+        sorted(servers, key=lambda server: server.app.name)
+    )
+    alice = await world.alice()
+    assert (await world.open(alice)).session.app == "grafana"
+
+
+async def test_ag04_a_name_whose_address_is_taken_is_refused_too(world: World) -> None:
+    taking = replace(JENKINS, public_addr=f"metrics.{PROXY}")
+    await world.serve(taking)
+    [judged] = await world.offer(replace(GRAFANA, name="metrics"), host="agent-2")
+    assert "belongs to application 'jenkins'" in judged.refused
+
+
+async def test_ag04_a_pinned_agent_takes_no_other_name_below_the_proxy(world: World) -> None:
+    wish = replace(GRAFANA, public_addr=f"login.{PROXY}")
+    [judged] = await world.offer(wish, pinned=("grafana", "dumper"))
+    assert "join token" in judged.refused
+
+
+# --- AUTH: people ------------------------------------------------------------------------------------
+
+
+async def test_auth04_every_failure_has_the_same_words_at_the_same_time(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Unknown, wrong, without a password yet, locked, no name at all: nobody can tell them apart.
+
+    In trio's time here; `test_auth04_the_clock_tells_nothing` looks at the wall's.
+    """
+    await world.alice()
+    await world.alice("carol")
+    await world.admin.create_user(name="bob", roles=("access",), traits={})
+    for _ in range(5):
+        with pytest.raises(AccessDenied):
+            await world.sign_in("carol", "wrong")
+    seen = set()
+    for name, password in (
+        ("nobody", PASSWORD),
+        ("alice", "wrong"),
+        ("bob", PASSWORD),
+        ("carol", PASSWORD),
+        ("carol", "wrong"),
+        ("/", PASSWORD),
+        ("alice", "x" * 100_000),
+    ):
+        with pytest.raises(AccessDenied) as denied:
+            await world.sign_in(name, password)
+        seen.add(wire.encode_error(denied.value))
+    assert len(seen) == 1
+
+
+async def test_auth04_the_clock_tells_nothing(world: World) -> None:
+    """A failure is answered at a fixed time after it was asked, whatever was looked up for it."""
+    await world.alice()
+    times: dict[str, list[float]] = {"alice": [], "nobody": []}
+    for number in range(4):
+        for name, taken in times.items():
+            started = trio.current_time()
+            with pytest.raises(AccessDenied):
+                await world.proxy.sign_in(
+                    username=name, password="wrong", remote=f"192.0.2.{number}", user_agent=""
+                )
+            taken.append(trio.current_time() - started)
+    assert abs(median(times["alice"]) - median(times["nobody"])) < 0.005
+
+
+async def test_auth07_an_invite_is_spent_once_however_it_is_tried(world: World) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    outcomes: list[str] = []
+
+    async def accept() -> None:
+        try:
+            await world.accept(invite.url)
+            outcomes.append("in")
+        except NotFound:
+            outcomes.append("gone")
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(accept)
+    assert sorted(outcomes) == ["gone"] * 4 + ["in"]
+    with pytest.raises(NotFound):
+        await world.accept(invite.url)
+    with pytest.raises(NotFound):
+        await world.proxy.invite(token=invite.url.rpartition("/")[2])
+
+
+async def test_auth07_a_newer_invite_a_deletion_and_a_namesake_kill_the_older_link(
+    world: World,
+) -> None:
+    first = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    second = await world.admin.reset_user(name="alice")
+    with pytest.raises(NotFound):
+        await world.accept(first.url)
+    await world.admin.delete_user(name="alice")
+    with pytest.raises(NotFound):
+        await world.accept(second.url)
+    await world.admin.create_user(name="alice", roles=("editor",), traits={})
+    with pytest.raises(NotFound):
+        await world.accept(second.url)
+    assert not any(info.has_password for info in await world.admin.list_users())
+
+
+async def test_auth07_az11_each_kind_of_secret_works_at_its_own_door_only(world: World) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    held = {
+        "invite": (
+            await world.admin.create_user(name="bob", roles=("access",), traits={})
+        ).url.rpartition("/")[2],
+        "join": (
+            await world.admin.create_token(
+                roles=("app",), ttl=60, app_name="", app_uri="", max_uses=0
+            )
+        ).token.partition(".")[0],
+        "code": (
+            await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+        ).code,
+        "cookie": alice.secret,
+    }
+    csr = make_csr(make_key())
+    for number, (kind, secret) in enumerate(held.items()):
+        anyone = world.caller(None, remote=f"192.0.2.{number}")
+        doors: dict[str, Callable[[], Awaitable[object]]] = {
+            "invite": lambda s=secret: world.proxy.invite(token=s),  # type: ignore[misc]
+            "join": lambda s=secret, a=anyone: a.join(  # type: ignore[misc]
+                token=s, csr=csr, role="app", hostname=""
+            ),
+            "code": lambda s=secret: world.proxy.redeem(  # type: ignore[misc]
+                code=s, state=STATE, host=HOST, remote=""
+            ),
+        }
+        for door, knock in doors.items():
+            if door == kind:
+                await knock()
+            else:
+                with pytest.raises((AccessDenied, NotFound, InvalidRequest)):
+                    await knock()
+
+
+# --- WEB: browsers ---------------------------------------------------------------------------------
+
+
+async def test_web06_a_code_is_for_the_browser_that_began(world: World) -> None:
+    """State of another browser, or none, is refused, and burns the code; parallel tabs both work."""
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    for state in ("f" * 64, "", STATE.upper(), "é"):
+        code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+        for tried in (state, STATE):
+            with pytest.raises(AccessDenied):
+                await world.proxy.redeem(code=code.code, state=tried, host=HOST, remote="")
+    tabs = [
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=state)
+        for state in ("1" * 64, "2" * 64)
+    ]
+    for tab, state in zip(tabs, ("1" * 64, "2" * 64), strict=True):
+        await world.proxy.redeem(code=tab.code, state=state, host=HOST, remote="")
+
+
+async def test_web07_a_session_is_for_one_app_at_one_host(world: World) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA, JENKINS)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    with pytest.raises(AccessDenied):
+        await world.proxy.redeem(code=code.code, state=STATE, host=f"jenkins.{PROXY}", remote="")
+    opened = await world.open(alice)
+    session = await world.proxy.app_session(id=opened.session.id)
+    assert (session.app, session.host) == ("grafana", HOST)
+
+
+async def test_web08_a_code_that_comes_twice_ends_the_session_it_became(world: World) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    opened = await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+    with pytest.raises(AccessDenied):
+        await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+    with pytest.raises(NotSignedIn):
+        await world.proxy.app_session(id=opened.session.id)
+
+
+async def test_web08_no_secret_of_the_exchange_is_stored_or_written_down(world: World) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    opened = await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+    kept = repr(world.audit.events).encode() + b"".join(
+        item.key.encode() + item.value for item in await world.backend.range("/")
+    )
+    for secret in (alice.secret, code.code, opened.secret):
+        assert secret.encode() not in kept
+
+
+async def test_tls08_knowing_a_session_id_grants_nothing(world: World) -> None:
+    """Ids are hashes of secrets: they are in logs and signed sessions, and open no door."""
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    opened = await world.open(alice)
+    for knock in (opened.session.id, alice.session.id):
+        with pytest.raises(AccessDenied):
+            await world.proxy.redeem(code=knock, state=STATE, host=HOST, remote="")
+    for caller in (world.anyone, world.agent, world.caller("user", name="mallory")):
+        for call in ("app_session", "sign_session", "end_app_session", "web_session"):
+            with pytest.raises(AccessDenied):
+                await getattr(caller, call)(id=opened.session.id)
+    assert "T3007W" in world.audit.codes()
