@@ -1,0 +1,1 @@
+"""The application service: dials out, keeps the tunnel, asks the applications."""

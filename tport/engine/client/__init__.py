@@ -1,0 +1,1 @@
+"""How a command finds its cluster and opens an AuthAPI."""

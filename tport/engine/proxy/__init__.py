@@ -1,0 +1,1 @@
+"""The proxy service: the one public port, certificates, tunnels, and requests on their way to agents."""
