@@ -61,7 +61,7 @@ class Cable:
         if kind is None:
             return None
         if kind == "admin":
-            return self.world.service.issue_admin_identity(name)
+            return self.world.service.joining.admin_identity(name)
         return self.world.service.issue_own_identity(kind, name)
 
     async def dial(self, pair: KeyPair | None) -> TlsStream:
@@ -300,6 +300,17 @@ async def test_an_expired_certificate_may_only_do_what_anyone_may(world: World) 
         world.pass_time(days=31)
         with pytest.raises(AccessDenied):
             await proxy.ping()
+
+
+async def test_a_watch_ends_with_its_certificate(
+    world: World, autojump_clock: trio.testing.MockClock
+) -> None:
+    async with open_cable(world) as cable, open_remote_auth(cable.dialler("agent")) as agent:
+        async with agent.watch() as changes:
+            await anext(changes)
+            world.pass_time(hours=25)
+            with pytest.raises(ConnectionProblem):
+                await read_on(changes)
 
 
 async def test_a_proxy_is_not_taken_for_auth(world: World) -> None:

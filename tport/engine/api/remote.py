@@ -120,7 +120,7 @@ class RemoteAuth:
 
     async def _answered(self, call: str, body: bytes) -> tuple[int, bytes]:
         """Ask on a kept connection, or a new one; once more if a kept one turns out to be dead."""
-        while (connection := await self._take_kept()) is not None:
+        if (connection := await self._take_kept()) is not None:
             try:
                 return await self._exchange(connection, call, body)
             except _Lost as lost:
@@ -130,7 +130,6 @@ class RemoteAuth:
                         " been done",
                         hint="look before trying again",
                     ) from None
-            break
         connection = await self._connect()
         try:
             return await self._exchange(connection, call, body)

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 
 from tport.engine.api import wire
+from tport.engine.api.protocol import AuthAPI, Current
 from tport.engine.auth.service import AuthService
 from tport.engine.defaults import ALPN_AUTH, HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
 from tport.engine.errors import (
@@ -134,7 +135,7 @@ class _Connection:
             )
         arguments = wire.decode_request(name, await _body(exchange))
         if name == wire.WATCH:
-            await self._stream(exchange, identity)
+            await self._stream(exchange, calls, identity)
             return
         answer: object = None
         with trio.move_on_after(CALL_DEADLINE) as scope:
@@ -143,18 +144,17 @@ class _Connection:
             raise Unavailable(f"{name} took longer than {CALL_DEADLINE:.0f} s")
         await exchange.respond(200, [_JSON, _NO_STORE], wire.encode_answer(answer))
 
-    async def _stream(self, exchange: Exchange, identity: Identity | None) -> None:
-        """Send changes, a line each, until the watch or the client goes.
+    async def _stream(self, exchange: Exchange, calls: AuthAPI, identity: Identity | None) -> None:
+        """Send changes, a line each, until the watch, the certificate or the client goes.
 
         A watch that ends early cuts the connection: its reader can't take that for all there is.
         """
-        api = self._service.as_caller(identity, self._remote)
-        async with api.watch() as changes:
+        async with calls.watch() as changes:
             await exchange.send_head(200, [_LINES, _NO_STORE])
             async for change in changes:
                 await exchange.send_body(wire.encode_answer(change) + b"\n")
-                # A certificate that has expired since ends it: at most 1 s later, by `Current`.
-                await self._identity()
+                if isinstance(change, Current) and await self._identity() != identity:
+                    raise AccessDenied("the certificate has expired")
         await exchange.finish()
 
     async def _identity(self) -> Identity | None:

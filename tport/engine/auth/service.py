@@ -97,9 +97,10 @@ class AuthService:
         """Make a host certificate and key for a service in this process (HOST_CERTIFICATE_TTL)."""
         return self.joining.host_identity(kind, host_id)
 
-    def issue_admin_identity(self, name: str) -> KeyPair:
-        """Make a certificate and key that administer the cluster: what admin.pem holds."""
-        return self.joining.admin_identity(name)
+    def issue_admin_identity(self, name: str) -> str:
+        """Return what admin.pem holds: a certificate, its key, the host authorities. A secret."""
+        pair = self.joining.admin_identity(name)
+        return "".join((pair.chain, pair.key, *self.authorities.host))
 
     def degraded(self) -> tuple[str, ...]:
         """Return what is wrong though auth answers, in words; what `/readyz` and status show."""
