@@ -45,7 +45,7 @@ from tport.engine.errors import (
 from tport.engine.pki.identity import identity_extension
 from tport.engine.pki.keys import load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
-from tport.engine.types.event import event
+from tport.engine.types.event import Event, event
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.role import Role
 
@@ -136,6 +136,9 @@ async def test_az05_a_proxy_reports_for_itself_only(world: World) -> None:
 async def test_az05_an_agent_writes_no_events_of_others(world: World) -> None:
     with pytest.raises(AccessDenied):
         await world.agent.emit(events=(event("user.login", user="alice"),))
+    for lie in (Event(type="app.access.denied", code="T1000I"), Event(type="x", code="y")):
+        with pytest.raises(AccessDenied):
+            await world.agent.emit(events=(lie,))
     await world.agent.emit(events=(event("app.access.denied", server_id="somebody else"),))
     [written] = [e for e in world.audit.events if e.type == "app.access.denied"]
     assert written.fields["server_id"] == "agent-1"

@@ -49,7 +49,9 @@ T = TypeVar("T")
 MAX_EVENTS: Final = 500  # of one `emit`
 MAX_FOUND: Final = 10_000  # events of one search. Source: Teleport
 # What an agent may say happened; anything else of it is no event of this machine's.
-AGENT_EVENTS: Final = frozenset({"app.access.denied", "header.rewrite.skipped"})
+AGENT_EVENTS: Final = frozenset(
+    {"app.access.denied", "header.rewrite.skipped", "auth.failed", "audit.lost"}
+)
 
 
 def _call(
@@ -165,7 +167,8 @@ class Calls:
         assert self._identity is not None
         kind = self._identity.kind
         for one in events:
-            if one.type not in CODES or (kind == "agent" and one.type not in AGENT_EVENTS):
+            is_theirs = kind == "proxy" or one.type in AGENT_EVENTS
+            if not is_theirs or one.code not in _codes(one.type):
                 raise AccessDenied(f"{kind}s write no event {one.type[:40]!r}")
         origin = {"server_id": self._name, "server_kind": kind}
         for one in events:
@@ -297,3 +300,8 @@ class Calls:
             app_servers=presence.servers,
             degraded=self._service.degraded(),
         )
+
+
+def _codes(type_: str) -> set[str | None]:
+    """Return the codes that an event of this type may have: its own, and its failure's."""
+    return {CODES.get(type_), CODES.get(f"{type_}.failed")}
