@@ -139,6 +139,18 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...] = ()
 
 
+class ProxyKeys(msgspec.Struct, frozen=True, kw_only=True):
+    """Secrets that all proxies of a cluster share, so that any of them reads what another made.
+
+    Attributes:
+        seal: 32 bytes, base64; seals the state that travels through the launcher.
+        forms: 32 bytes, base64; signs form tokens.
+    """
+
+    seal: str
+    forms: str
+
+
 # --- Reports -----------------------------------------------------------------------------------
 
 
@@ -256,7 +268,7 @@ class AuthAPI(Protocol):
             certificate: the one that ends, PEM.
             csr: for the next key, PEM.
             proof: base64 of a signature by the key in `certificate` over the CSR
-                (`pki.authority.prove_renewal`).
+                (`pki.renewal.prove_renewal`).
 
         Raises:
             AccessDenied: not ours, too old, a wrong proof.
@@ -296,6 +308,8 @@ class AuthAPI(Protocol):
         apps are the current ones.
         """
         ...
+
+    async def proxy_keys(self) -> ProxyKeys: ...
 
     async def web_certificate(self, *, csr: str, host: str) -> str:
         """Issue a leaf of the web CA for one host that the proxy serves: PEM, leaf first.
@@ -452,6 +466,7 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "watch": frozenset({"agent", "proxy"}),
     "report": _PROXY,
     "offer": _PROXY,
+    "proxy_keys": _PROXY,
     "web_certificate": _PROXY,
     "emit": frozenset({"agent", "proxy"}),
     "sign_in": _PROXY,

@@ -50,27 +50,27 @@ class PrefixedStream(trio.abc.HalfCloseableStream):
         await self.transport.aclose()
 
 
-async def relay(
-    a: trio.abc.HalfCloseableStream, b: trio.abc.HalfCloseableStream
-) -> tuple[int, int]:
+async def relay(a: trio.abc.Stream, b: trio.abc.Stream) -> tuple[int, int]:
     """Carry bytes both ways until both have ended or either broke, and close both.
 
-    An end on one side is passed on as an end; the other way then has HALF_CLOSED seconds. At
-    most READ_SIZE bytes are held a way: who sends waits for who receives.
+    An end on one side is passed on as an end, and the other way then has HALF_CLOSED seconds;
+    where the other side knows no half-close (TLS), it ends both. At most READ_SIZE bytes are
+    held a way: who sends waits for who receives.
 
     Returns:
         The bytes carried from `a` to `b`, and from `b` to `a`.
     """
     counts = [0, 0]
 
-    async def carry(
-        way: int, source: trio.abc.HalfCloseableStream, sink: trio.abc.HalfCloseableStream
-    ) -> None:
+    async def carry(way: int, source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
         try:
             while data := await source.receive_some(READ_SIZE):
                 await sink.send_all(data)
                 counts[way] += len(data)
-            await sink.send_eof()
+            if isinstance(sink, trio.abc.HalfCloseableStream):
+                await sink.send_eof()
+            else:
+                nursery.cancel_scope.cancel()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             nursery.cancel_scope.cancel()
         else:

@@ -1,0 +1,31 @@
+"""What every command takes: where the cluster is, how to print. Imports nothing heavy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+@dataclass(frozen=True)
+class Settings:
+    """The root command's options."""
+
+    config: Path | None = None
+    data_dir: Path | None = None
+    quiet: bool = False
+    yes: bool = False
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    text = "text"
+    json = "json"
+    yaml = "yaml"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="How to print the result.")]

@@ -1,0 +1,101 @@
+"""`tport status`: what runs in the cluster, and whether it is well."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tport.commands.printing import print_out, print_value, time_text
+from tport.commands.run import settings_of, with_cluster
+from tport.commands.settings import Format, FormatOption
+from tport.engine.errors import ConnectionProblem, NotFound
+
+if TYPE_CHECKING:
+    from tport.engine.api.protocol import ClusterStatus
+
+app = typer.Typer()
+
+
+@app.command()
+def status(
+    ctx: typer.Context,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait until the cluster answers and is well.")
+    ] = False,
+    timeout: Annotated[float, typer.Option("--timeout", help="Seconds to wait at most.")] = 60,
+    format: FormatOption = Format.text,
+) -> None:
+    """Print what runs in the cluster. Exit status 0: it is well; 1: something is degraded."""
+    found = _wait(ctx, timeout) if wait else with_cluster(ctx, lambda auth: auth.status())
+    if format is not Format.text:
+        print_value(
+            {
+                "cluster": found.cluster,
+                "version": found.version,
+                "proxies": list(found.proxy_addrs),
+                "users": found.users,
+                "agents": [
+                    {
+                        "id": agent.host_id,
+                        "hostname": agent.hostname,
+                        "version": agent.version,
+                        "remote": agent.remote,
+                        "since": time_text(agent.since),
+                    }
+                    for agent in found.agents
+                ],
+                "apps": sorted({s.app.name for s in found.app_servers if not s.refused}),
+                "degraded": list(found.degraded),
+            },
+            format,
+        )
+    else:
+        apps = sorted({server.app.name for server in found.app_servers if not server.refused})
+        print_out(
+            "\n".join(
+                [
+                    f"cluster  {found.cluster}",
+                    f"version  {found.version}",
+                    f"proxy    {', '.join(f'https://{a}' for a in found.proxy_addrs) or 'none'}",
+                    f"users    {found.users}",
+                    f"agents   {len(found.agents)}",
+                    f"apps     {', '.join(apps) or 'none'}",
+                    f"state    {'; '.join(found.degraded) or 'well'}",
+                ]
+            )
+        )
+    if found.degraded:
+        raise typer.Exit(1)
+
+
+def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:
+    """Ask until there is an answer with a proxy in it.
+
+    Raises:
+        ConnectionProblem: not within `timeout`; says what was in the way last.
+    """
+    import time
+
+    deadline = time.monotonic() + timeout
+    problem = "no proxy has reported yet"
+    while True:
+        try:
+            found = with_cluster(ctx, lambda auth: auth.status())
+            if found.proxy_addrs and not found.degraded:
+                return found
+            problem = "; ".join(found.degraded) or problem
+        except (ConnectionProblem, NotFound) as error:
+            problem = str(error)
+        if time.monotonic() >= deadline:
+            raise ConnectionProblem(
+                f"not well within {timeout:g} s: {problem}",
+                hint="" if settings_of(ctx).quiet else "is it running? try: tport up",
+            )
+        _pause(0.2)
+
+
+def _pause(seconds: float) -> None:
+    import threading
+
+    threading.Event().wait(seconds)

@@ -1,0 +1,219 @@
+"""A request that came through a tunnel: who it is for, may they, now; then to the application.
+
+The agent believes no proxy: it verifies auth's signature on the session itself, checks the roles
+as they are now, and knows the application's address from its own configuration alone.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final
+
+import trio
+
+from tport.engine.access.rbac import check_app_access
+from tport.engine.agent.passage import Offered, Passage
+from tport.engine.api.cache import AuthCache
+from tport.engine.api.events import EventQueue
+from tport.engine.api.live import LiveStreams
+from tport.engine.defaults import AUTH_GRACE, READ_SIZE
+from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.pki.jwt import verify_session_credential
+from tport.engine.proto.tunnel import (
+    Inbox,
+    NoAnswer,
+    NoAnswerKind,
+    RequestHead,
+    pack,
+    request_decoder,
+)
+from tport.engine.types.session import SessionCredential
+
+logger = logging.getLogger(__name__)
+
+
+HEAD_DEADLINE: Final = 10.0  # s for a request's head to arrive; the proxy sends it in one piece
+MAX_SESSIONS: Final = 10_000  # sessions remembered; the oldest goes first and is sent again
+
+Clock = Callable[[], datetime]
+
+
+class AgentApps:
+    """Answers the streams of every tunnel."""
+
+    def __init__(
+        self,
+        *,
+        offered: Mapping[str, Offered],
+        cache: AuthCache,
+        events: EventQueue,
+        cluster: str,
+        clock: Clock,
+    ) -> None:
+        self._offered = offered
+        self._cache = cache
+        self._events = events
+        self._cluster = cluster
+        self._clock = clock
+        self._sessions: dict[str, SessionCredential] = {}
+        self._idle = trio.Event()  # set, and replaced, when the last request that runs ends
+        self._running = 0
+        self._live: LiveStreams[str] = LiveStreams()
+
+    async def wait_idle(self) -> None:
+        """Wait until no request runs."""
+        while self._running:
+            await self._idle.wait()
+
+    async def serve(self, stream: MuxStream) -> None:
+        """Answer one stream. What goes wrong in it stays in it; a bug is logged, never silent."""
+        self._running += 1
+        try:
+            await self._serve(stream)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the proxy cut it: there is nobody to answer
+        except* RemoteProtocolError as errors:
+            logger.warning("a proxy sent nonsense: %s", errors.exceptions[0])
+        except* Exception:
+            logger.exception("a request failed in the agent")
+        finally:
+            stream.reset()  # does nothing after a clean end
+            self._running -= 1
+            if not self._running:
+                self._idle.set()
+                self._idle = trio.Event()
+
+    async def _serve(self, stream: MuxStream) -> None:
+        inbox = Inbox()
+        with trio.move_on_after(HEAD_DEADLINE) as waiting:
+            while (head := inbox.take(request_decoder)) is None:
+                data = await stream.receive_some(READ_SIZE)
+                if not data:
+                    return
+                inbox.feed(data)
+        if waiting.cancelled_caught:
+            raise RemoteProtocolError(f"no head within {HEAD_DEADLINE:.0f} s")
+        assert head is not None  # the loop ends with one
+        try:
+            credential = await self._credential(head)
+            offered = self._check(head, credential)
+        except _Unanswerable as why:
+            await refuse(stream, why.answer)
+            return
+        with trio.CancelScope() as scope, self._live.hold(head.session, _Cut(scope)):
+            stream.on_cut = scope.cancel  # it may wait for the application when the client goes
+            rest = inbox.rest()
+            await Passage(stream, offered, credential, head, rest, self._events).carry()
+
+    # --- Who, and may they -----------------------------------------------------------------------
+
+    async def _credential(self, head: RequestHead) -> SessionCredential:
+        """Return who the session is, as auth signed it.
+
+        Raises:
+            _Unanswerable: it must be sent (again), or can't be judged.
+        """
+        if self._cache.age > AUTH_GRACE:
+            raise _Unanswerable(
+                "stale", "the agent has not heard from the auth service for a minute"
+            )
+        if head.credential:
+            self._remember(head)
+        credential = self._sessions.get(head.session)
+        if credential is None or credential.expires <= self._clock():
+            raise _Unanswerable("unknown-session", "the agent does not know the session")
+        if self._cache.epoch(credential.user_key) < credential.epoch:
+            await self._cache.wait_for_epoch(credential.user_key, credential.epoch)
+        if self._cache.epoch(credential.user_key) != credential.epoch:
+            self._sessions.pop(head.session, None)
+            raise _Unanswerable("unknown-session", "what the session was granted has changed")
+        return credential
+
+    def _remember(self, head: RequestHead) -> None:
+        """Verify a credential that came along, and keep it for the requests that name it."""
+        try:
+            credential = verify_session_credential(
+                head.credential,
+                jwks=self._cache.authorities.jwks,
+                cluster=self._cluster,
+                now=self._clock(),
+            )
+            if credential.sid != head.session:
+                raise AccessDenied("not this session's credential")
+        except NotSignedIn:
+            raise _Unanswerable("unknown-session", "the session's credential is over") from None
+        except AccessDenied as denied:
+            self._events.put("auth.failed", error=denied.reason, sid=head.session)
+            raise _Unanswerable("denied", "the session's credential is not valid") from None
+        if len(self._sessions) >= MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[head.session] = credential
+
+    def _check(self, head: RequestHead, credential: SessionCredential) -> Offered:
+        """Return the application that the request is for, if the session may open it now.
+
+        Raises:
+            _Unanswerable: it may not, or there is no such application.
+        """
+        offered = self._offered.get(head.app)
+        if offered is None:
+            raise _Unanswerable("unknown-app", f"this agent does not offer {head.app[:63]!r}")
+        reason = self._refusal(credential, offered)
+        if reason is not None:
+            self._events.put(
+                "app.access.denied",
+                user=credential.user,
+                app_name=head.app,
+                sid=credential.sid,
+                error=reason,
+            )
+            raise _Unanswerable("denied", "access denied")
+        return offered
+
+    def _refusal(self, credential: SessionCredential, offered: Offered) -> str | None:
+        """Return why a session may not open an application now; None: it may."""
+        if credential.app != offered.app.name:
+            return f"the session is for {credential.app!r}"
+        if self._cache.is_ended(credential.sid) or credential.session_expires <= self._clock():
+            return "the session has ended"
+        try:
+            check_app_access(self._cache.roles, credential.roles, credential.traits, offered.labels)
+        except AccessDenied as denied:
+            return denied.reason
+        return None
+
+    def judge_again(self) -> None:
+        """Cut what runs and may run no longer; to be called on every change, and for the clock."""
+        self._live.judge(self._verdict)
+
+    def _verdict(self, session: str) -> str | None:
+        credential = self._sessions.get(session)
+        offered = self._offered.get(credential.app) if credential else None
+        if credential is None or offered is None:
+            return "no longer known"
+        if self._cache.epoch(credential.user_key) > credential.epoch:
+            return "what was granted has changed"
+        return self._refusal(credential, offered)
+
+
+class _Unanswerable(Exception):
+    def __init__(self, kind: NoAnswerKind, cause: str) -> None:
+        super().__init__(cause)
+        self.answer = NoAnswer(kind=kind, hop="agent", cause=cause)
+
+
+class _Cut:
+    def __init__(self, scope: trio.CancelScope) -> None:
+        self._scope = scope
+
+    def __call__(self, reason: str) -> None:
+        self._scope.cancel()
+
+
+async def refuse(stream: MuxStream, answer: NoAnswer) -> None:
+    """Say why there is no answer, and want no more of the request."""
+    await stream.send_all(pack(answer))
+    await stream.aclose()

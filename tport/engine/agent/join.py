@@ -1,0 +1,176 @@
+"""Entering a cluster through its proxy, and staying in it.
+
+    GET /webapi/cas      the cluster's authorities, over a connection that proves nothing by itself:
+                         the pin in the token, or the web's PKI, or an operator's pin, must vouch
+    join                 over a second connection, now verified against these authorities
+
+Nothing is trusted at first use; only `--insecure` says so, and says it loudly.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime
+
+import msgspec
+import trio
+
+from tport.engine.agent.state import AgentState, joined_state
+from tport.engine.api.remote import check_is_auth, open_remote_auth
+from tport.engine.defaults import ALPN_AUTH
+from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
+from tport.engine.net.dial import Address, dial_through_proxy
+from tport.engine.net.http1_client import ClientConnection, UpstreamGone
+from tport.engine.net.tls import connect_tls
+from tport.engine.pki.authority import check_bundle
+from tport.engine.pki.contexts import auth_client_context, https_context
+from tport.engine.pki.keys import KeyPair, make_key_and_csr
+from tport.engine.pki.renewal import prove_renewal
+from tport.engine.proto.framing import NO_BODY
+from tport.engine.types.token import split_join_token
+
+logger = logging.getLogger(__name__)
+
+FETCH_DEADLINE = 15.0  # s to fetch the authorities, dialling included
+MAX_BUNDLE = 256 * 1024  # bytes; two certificates are 2 KiB
+
+Clock = Callable[[], datetime]
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+class _Bundle(msgspec.Struct):
+    cluster: str
+    host: tuple[str, ...]
+    web: tuple[str, ...]
+
+
+async def join_cluster(
+    proxy: Address,
+    token: str,
+    *,
+    hostname: str,
+    pins: Sequence[str],
+    insecure: bool,
+    clock: Clock,
+) -> AgentState:
+    """Enter the cluster behind `proxy` with a token.
+
+    Args:
+        pins: 64 hex digits each; what `--ca-pin` gave, beside the one in the token.
+        insecure: believe whoever answers, when there is no pin.
+
+    Raises:
+        ConnectionProblem: the proxy can't be reached, or what answers is none.
+        AccessDenied: its authorities aren't the pinned ones, or auth refuses the token.
+        InvalidRequest: the token is none.
+    """
+    secret, pin = split_join_token(token)
+    pins = (*pins, pin) if pin else tuple(pins)
+    bundle = await _authorities(proxy, pins, insecure=insecure)
+    key, csr = make_key_and_csr()
+    async with open_remote_auth(auth_dial(proxy, None, bundle.host, clock)) as auth:
+        joined = await auth.join(token=secret, csr=csr, role="app", hostname=hostname)
+    return joined_state(joined, key, str(proxy))
+
+
+async def renew_identity(state: AgentState, proxy: Address, clock: Clock) -> AgentState:
+    """Get the next certificate, with a fresh key, by proving that we hold the last one's.
+
+    Raises:
+        ConnectionProblem, Unavailable: not now; try again.
+        AccessDenied: never again: locked, removed, or off for too long.
+    """
+    key, csr = make_key_and_csr()
+    proof = prove_renewal(state.key, csr)
+    dial = auth_dial(proxy, None, state.authorities.host, clock)
+    async with open_remote_auth(dial) as auth:
+        joined = await auth.renew(certificate=state.certificate, csr=csr, proof=proof)
+    return joined_state(joined, key, state.proxy)
+
+
+def auth_dial(
+    proxy: Address, pair: KeyPair | None, host_authorities: Sequence[str], clock: Clock
+) -> Dial:
+    """Return how to reach auth through a proxy: its port relays, TLS ends at auth.
+
+    Args:
+        pair: our certificate; None: we have none that counts.
+    """
+    context = auth_client_context(pair, host_authorities)
+
+    async def dial() -> trio.abc.Stream:
+        stream = await dial_through_proxy(proxy.host, proxy.port)
+        tls = await connect_tls(stream, context, server_name=proxy.host, alpn=ALPN_AUTH)
+        try:
+            check_is_auth(tls.peer_certificate, host_authorities, clock())
+        except AccessDenied as denied:
+            await trio.aclose_forcefully(tls)
+            raise ConnectionProblem(
+                f"what answers at {proxy} is not auth: {denied.reason}"
+            ) from None
+        return tls
+
+    return dial
+
+
+async def _authorities(proxy: Address, pins: Sequence[str], *, insecure: bool) -> _Bundle:
+    """Fetch the cluster's authorities, and see that somebody vouches for them."""
+    unverified = bool(pins) or insecure
+    bundle = await _fetch(proxy, https_context(insecure=unverified), verified=not unverified)
+    if pins:
+        _check_pins(pins, bundle)
+    elif insecure:
+        logger.warning(
+            "INSECURE: %s was believed without proof; whoever sits between can take over"
+            " every application of this agent",
+            proxy,
+        )
+    return bundle
+
+
+def _check_pins(pins: Sequence[str], bundle: _Bundle) -> None:
+    """Raise AccessDenied unless every pin is the bundle's: a wrong one is never outvoted."""
+    for pin in pins:
+        check_bundle(pin, bundle.host, bundle.web)
+
+
+async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> _Bundle:
+    with trio.move_on_after(FETCH_DEADLINE):
+        stream = await dial_through_proxy(proxy.host, proxy.port)
+        try:
+            tls = await connect_tls(stream, context, server_name=proxy.host, ragged_end=True)
+        except ConnectionProblem as problem:
+            if verified:
+                raise ConnectionProblem(
+                    f"{proxy}: {problem}",
+                    hint="a join token with its pin (<secret>.<pin>) or --ca-pin vouches for a"
+                    " proxy whose certificate no public authority signed",
+                ) from problem
+            raise
+        try:
+            return await _get_bundle(ClientConnection(tls), proxy)
+        finally:
+            await trio.aclose_forcefully(tls)
+    raise ConnectionProblem(f"{proxy} did not answer within {FETCH_DEADLINE:.0f} s")
+
+
+async def _get_bundle(connection: ClientConnection, proxy: Address) -> _Bundle:
+    body = bytearray()
+    try:
+        await connection.send_head(
+            b"GET", b"/webapi/cas", [(b"host", proxy.host.encode("ascii"))], NO_BODY
+        )
+        head = await connection.receive_head()
+        while (piece := await connection.receive_body()) and len(body) < MAX_BUNDLE:
+            body += piece
+        if head.status == 200:
+            return msgspec.json.decode(bytes(body), type=_Bundle)
+        what = f"it answers {head.status}"
+    except (UpstreamGone, RemoteProtocolError, msgspec.DecodeError) as problem:
+        what = str(problem)
+    raise ConnectionProblem(
+        f"what answers at {proxy} is no tport proxy: {what}",
+        hint="--auth-server is the proxy's address, host:port as in its public_addr",
+    )

@@ -1,0 +1,200 @@
+"""One request from its tunnel stream to the application, and the answer back; nothing buffered."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import trio
+
+from tport.engine.agent.rewrite import Redirect, Rewriter
+from tport.engine.agent.upstream import Upstream, close
+from tport.engine.api.events import EventQueue
+from tport.engine.defaults import READ_SIZE
+from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtocolError
+from tport.engine.net.http1_client import ClientConnection, UpstreamGone
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.net.streams import relay
+from tport.engine.proto.fields import forwardable
+from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
+from tport.engine.proto.head import ResponseHead as HttpHead
+from tport.engine.proto.tunnel import (
+    SPARE,
+    Accepted,
+    NoAnswer,
+    NoAnswerKind,
+    RequestHead,
+    ResponseHead,
+    pack,
+)
+from tport.engine.types.app import App
+from tport.engine.types.session import SessionCredential
+
+logger = logging.getLogger(__name__)
+
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
+
+
+class Offered:
+    """One application that this agent offers: its definition and what serves it."""
+
+    def __init__(self, app: App, upstream: Upstream, rewriter: Rewriter) -> None:
+        self.app = app
+        self.upstream = upstream
+        self.rewriter = rewriter
+        self.labels = dict(app.labels)  # with the dynamic ones, as they are now
+
+
+class Passage:
+    """One request. Whoever runs `carry` cuts it by cancelling, and resets the stream after it."""
+
+    def __init__(
+        self,
+        stream: MuxStream,
+        offered: Offered,
+        credential: SessionCredential,
+        head: RequestHead,
+        rest: bytes,
+        events: EventQueue,
+    ) -> None:
+        """`rest`: what of the body came with the head."""
+        self._stream = stream
+        self._offered = offered
+        self._credential = credential
+        self._head = head
+        self._rest = rest
+        self._events = events
+        self._answering = False  # a head has been sent: too late for NoAnswer
+
+    async def carry(self) -> None:
+        """Carry the request and its answer; say on the stream why there is none, if so."""
+        try:
+            problem = await self._carry()
+        except* UpstreamGone as gone:
+            problem = self._no_answer("broken", str(gone.exceptions[0]))
+        except* InvalidRequest as bad:
+            problem = NoAnswer(kind="refused", hop="agent", cause=str(bad.exceptions[0]))
+        except* RemoteProtocolError as nonsense:
+            cause = f"the application's answer makes no sense: {nonsense.exceptions[0]}"
+            problem = self._no_answer("broken", cause)
+        if problem is not None and not self._answering:
+            await self._stream.send_all(pack(problem))
+            await self._stream.aclose()
+
+    def _no_answer(self, kind: NoAnswerKind, cause: str) -> NoAnswer:
+        since = self._offered.upstream.down_since
+        return NoAnswer(kind=kind, hop="app", cause=cause, since=since.isoformat() if since else "")
+
+    # --- Up -----------------------------------------------------------------------------------
+
+    async def _carry(self) -> NoAnswer | None:
+        head, rewriter = self._head, self._offered.rewriter
+        try:
+            target = rewriter.target_for(head.target)
+        except InvalidRequest as bad:
+            return NoAnswer(kind="refused", hop="agent", cause=str(bad))
+        if isinstance(target, Redirect):
+            await self._redirect(target)
+            return None
+        connection = await self._offered.upstream.take()
+        kept = connection is not None
+        try:
+            connection = connection or await self._offered.upstream.connect()
+            try:
+                await self._ask(connection, target)
+            except UpstreamGone:
+                repeatable = head.method in SAFE and head.length == 0 and not self._answering
+                if not kept or connection.answer_begun or not repeatable:
+                    raise
+                # It had been dying while it was kept: the application never saw the request.
+                await close(connection)
+                connection = await self._offered.upstream.connect()
+                await self._ask(connection, target)
+        except ConnectionProblem as problem:
+            where = self._offered.app.uri
+            return self._no_answer("unreachable", f"{where} can't be reached: {problem}")
+        finally:
+            if connection is not None:
+                await self._offered.upstream.put(connection)
+        return None
+
+    async def _ask(self, connection: ClientConnection, target: bytes) -> None:
+        """Send the request; receive the answer, at the same time where there is a body."""
+        head = self._head
+        headers, skipped = self._offered.rewriter.request(
+            head.headers, self._credential, remote=head.remote, public=head.public
+        )
+        for reason in skipped:
+            self._events.put(
+                "header.rewrite.skipped",
+                app_name=head.app,
+                user=self._credential.user,
+                error=reason,
+            )
+        framing = (
+            NO_BODY
+            if head.length == 0
+            else CHUNKED
+            if head.length is None
+            else of_length(head.length)
+        )
+        await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
+        if head.length is None or head.length > SPARE:
+            await self._stream.send_all(pack(Accepted()))
+        if head.length == 0:
+            await self._answer(connection)
+            return
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._upload, connection)
+            await self._answer(connection)
+            nursery.cancel_scope.cancel()
+
+    async def _upload(self, connection: ClientConnection) -> None:
+        try:
+            data = self._rest or await self._stream.receive_some(READ_SIZE)
+            while data:
+                await connection.send_body(data)
+                data = await self._stream.receive_some(READ_SIZE)
+            await connection.end_body()
+        except UpstreamGone:
+            pass  # it may have answered early nevertheless; who receives finds out
+
+    # --- Down ----------------------------------------------------------------------------------
+
+    async def _redirect(self, target: Redirect) -> None:
+        await self._send_head(302, b"Found", [(b"location", target.location)], 0)
+        await self._stream.aclose()
+
+    async def _send_head(
+        self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
+    ) -> None:
+        final = status >= 200 or status == 101
+        self._answering = self._answering or final
+        await self._stream.send_all(
+            pack(ResponseHead(status=status, reason=reason, headers=tuple(headers), length=length))
+        )
+
+    async def _answer(self, connection: ClientConnection) -> None:
+        while (head := await connection.receive_head()).status < 200 and head.status != 101:
+            await self._send_head(head.status, head.reason, self._headers(head), 0)
+        if head.status == 101:
+            await self._send_head(101, head.reason, self._headers(head), 0)
+            await self._switch(connection)
+            return
+        await self._send_head(head.status, head.reason, self._headers(head), head.length)
+        while data := await connection.receive_body():
+            await self._stream.send_all(data)
+        await self._stream.send_eof()
+
+    def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
+        passed = forwardable(head.headers, head.connection_tokens, odd_names=True)
+        return self._offered.rewriter.response(head.status, passed, public=self._head.public)
+
+    async def _switch(self, connection: ClientConnection) -> None:
+        """Relay bytes both ways: the application has left HTTP."""
+        application, leftover = connection.detach()
+        if leftover:
+            await self._stream.send_all(leftover)
+        if self._rest:
+            await application.send_all(self._rest)
+        await relay(self._stream, application)

@@ -1,0 +1,338 @@
+"""The agent, put together: who it is, what it offers, its tunnels, and its end."""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+import trio
+
+from tport.engine.access.labels import merge_labels
+from tport.engine.agent import debug_app
+from tport.engine.agent.apps import AgentApps
+from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
+from tport.engine.agent.labels import keep_labels
+from tport.engine.agent.passage import Offered
+from tport.engine.agent.rewrite import Rewriter
+from tport.engine.agent.state import AgentState, load_state, save_state
+from tport.engine.agent.tunnel import TunnelKeeper
+from tport.engine.agent.upstream import Upstream
+from tport.engine.api.cache import AuthCache
+from tport.engine.api.events import EventQueue
+from tport.engine.api.remote import open_remote_auth
+from tport.engine.defaults import ALPN_TUNNEL, DRAIN
+from tport.engine.errors import (
+    AccessDenied,
+    ConfigError,
+    ConnectionProblem,
+    InvalidRequest,
+    RemoteProtocolError,
+    Unavailable,
+)
+from tport.engine.net.asgi import run_asgi
+from tport.engine.net.dial import Address, dial_through_proxy, parse_address
+from tport.engine.net.http1 import Exchange, serve_http1
+from tport.engine.net.tls import connect_tls
+from tport.engine.pki.contexts import tunnel_client_context
+from tport.engine.pki.identity import identity_of
+from tport.engine.proto.tunnel import Verdicts
+from tport.engine.types.app import App
+from tport.engine.types.identity import IdentityKind
+
+logger = logging.getLogger(__name__)
+
+TICK: Final = 5.0  # s between looks at the clock: for expiry, renewal, idle connections
+_PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
+RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
+COMMANDS: Final = 4  # dynamic labels' commands that run at a time
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AgentSettings:
+    """What the operator decides.
+
+    Attributes:
+        folder: where the agent's state is kept; exists, and is this agent's alone.
+        proxy: None: where it joined.
+        token: reads the join token when one is needed; None: there is none.
+        pins: of the cluster's authorities, 64 hex digits each.
+    """
+
+    folder: Path
+    proxy: Address | None
+    hostname: str
+    apps: Sequence[App]
+    debug_app: bool
+    token: Callable[[], Awaitable[str]] | None
+    pins: Sequence[str] = ()
+    insecure: bool = False
+
+
+async def run_agent(
+    settings: AgentSettings,
+    clock: Clock,
+    stop: trio.Event,
+    *,
+    drain: float = DRAIN,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the applications until `stop`, drain, and return. Started: the first tunnel is up.
+
+    Raises:
+        ConfigError: nothing to offer, no proxy to dial, or no token to join with.
+        AccessDenied: the cluster refuses this agent.
+    """
+    state = await trio.to_thread.run_sync(load_state, settings.folder)
+    proxy = settings.proxy or (parse_address(state.proxy, 0) if state else None)
+    if proxy is None:
+        raise ConfigError(
+            "the agent knows no proxy to dial",
+            hint="name it: --auth-server=HOST:PORT, proxy_server in the file, or $TPORT_PROXY",
+        )
+    agent = _Agent(settings, proxy, clock)
+    agent.state = await agent.enter(state)
+    await agent.run(stop, drain, task_status)
+
+
+class _Agent:
+    def __init__(self, settings: AgentSettings, proxy: Address, clock: Clock) -> None:
+        self._settings = settings
+        self._proxy = proxy
+        self._clock = clock
+        self.state: AgentState
+
+    # --- Who it is -------------------------------------------------------------------------------
+
+    async def enter(self, state: AgentState | None) -> AgentState:
+        """Return an identity that is good now: the kept one, renewed if need be, or a new one."""
+        if state is not None:
+            if self._clock() < state.renew_at:
+                return state
+            try:
+                return await self._renewed(state)
+            except AccessDenied as denied:
+                if self._settings.token is None:
+                    raise
+                logger.warning("this agent's identity is over (%s); it joins anew", denied)
+        return await self._joined()
+
+    async def _joined(self) -> AgentState:
+        if self._settings.token is None:
+            raise ConfigError(
+                "this agent has not joined a cluster, and has no token to join with",
+                hint="make one on the auth service: tport tokens add --type=app; then give it"
+                " with --token=FILE, auth_token in the file, or $TPORT_TOKEN_FILE",
+            )
+        token = await self._settings.token()
+        state = await join_cluster(
+            self._proxy,
+            token,
+            hostname=self._settings.hostname,
+            pins=self._settings.pins,
+            insecure=self._settings.insecure,
+            clock=self._clock,
+        )
+        await trio.to_thread.run_sync(save_state, self._settings.folder, state)
+        logger.info("joined cluster %s as %s", state.authorities.cluster, state.host_id)
+        return state
+
+    async def _renewed(self, state: AgentState) -> AgentState:
+        """Renew; when that can't be now, go on with what is there while it is good."""
+        while True:
+            try:
+                fresh = await renew_identity(state, self._proxy, self._clock)
+            except (ConnectionProblem, Unavailable, RemoteProtocolError) as problem:
+                if self._clock() < state.expires:
+                    return state
+                logger.warning("can't renew the expired certificate yet: %s", problem)
+                await trio.sleep(TICK)
+            else:
+                await trio.to_thread.run_sync(save_state, self._settings.folder, fresh)
+                return fresh
+
+    async def _keep_identity(self, keeper: TunnelKeeper) -> NoReturn:
+        """Renew the certificate at half its life, and have the tunnels replaced."""
+        while True:
+            if self._clock() < self.state.renew_at:
+                await trio.sleep(TICK)
+                continue
+            try:
+                self.state = await renew_identity(self.state, self._proxy, self._clock)
+            except (ConnectionProblem, Unavailable, RemoteProtocolError) as problem:
+                logger.warning("certificate not renewed yet: %s", problem)
+                await trio.sleep(RENEWAL_RETRY)
+            else:
+                await trio.to_thread.run_sync(save_state, self._settings.folder, self.state)
+                logger.info("certificate renewed until %s", self.state.expires.isoformat())
+                keeper.renewed()
+
+    # --- Running ---------------------------------------------------------------------------------
+
+    async def run(self, stop: trio.Event, drain: float, task_status: trio.TaskStatus[None]) -> None:
+        authorities = self.state.authorities
+        async with open_remote_auth(self._dial_auth) as auth, trio.open_nursery() as nursery:
+            events = EventQueue(auth)
+            offered = await self._offered(nursery)
+            cache = AuthCache(auth, self._clock)
+            apps = AgentApps(
+                offered=offered,
+                cache=cache,
+                events=events,
+                cluster=authorities.cluster,
+                clock=self._clock,
+            )
+            cache.on_change = apps.judge_again
+            keeper = TunnelKeeper(
+                agent_id=self.state.host_id,
+                hostname=self._settings.hostname,
+                cluster=authorities.cluster,
+                dial=self._dial_tunnel,
+                serve=apps.serve,
+                offers=partial(_offers, offered),
+                on_verdicts=_tell_verdicts,
+            )
+            nursery.start_soon(events.keep)
+            nursery.start_soon(self._keep_identity, keeper)
+            nursery.start_soon(self._tick, apps, offered)
+            await nursery.start(cache.keep)
+            await self._start_labels(nursery, offered, keeper, apps)
+            await nursery.start(keeper.keep)
+            task_status.started()
+            await stop.wait()
+            keeper.retire()
+            with trio.move_on_after(drain):
+                await apps.wait_idle()
+            nursery.cancel_scope.cancel()
+
+    async def _dial_auth(self) -> trio.abc.Stream:
+        # The certificate of now, not the one at the start: it is renewed while we run.
+        hosts = self.state.authorities.host
+        return await auth_dial(self._proxy, self.state.pair, hosts, self._clock)()
+
+    async def _dial_tunnel(self) -> trio.abc.Stream:
+        state = self.state
+        context = tunnel_client_context(state.pair, state.authorities.host)
+        stream = await dial_through_proxy(self._proxy.host, self._proxy.port)
+        tls = await connect_tls(stream, context, server_name=self._proxy.host, alpn=ALPN_TUNNEL)
+        certificate = tls.peer_certificate
+        if certificate is None:
+            await trio.aclose_forcefully(tls)
+            raise ConnectionProblem("the proxy showed no certificate")
+        try:
+            identity_of(
+                certificate,
+                authorities=state.authorities,
+                expected_kinds=_PROXY,
+                now=self._clock(),
+            )
+        except AccessDenied as denied:
+            await trio.aclose_forcefully(tls)
+            raise ConnectionProblem(
+                f"what answers at {self._proxy} is not the cluster's proxy: {denied.reason}"
+            ) from None
+        return tls
+
+    async def _offered(self, nursery: trio.Nursery) -> dict[str, Offered]:
+        """Make ready what can be offered; one bad definition costs itself alone."""
+        offered: dict[str, Offered] = {}
+        for app in self._settings.apps:
+            try:
+                rewriter = Rewriter(app, hostname=self._settings.hostname)
+            except InvalidRequest as bad:
+                logger.error("application %s is not offered: %s", app.name, bad)  # noqa: TRY400 - no bug
+                continue
+            upstream = await trio.to_thread.run_sync(Upstream, app, self._clock)
+            if app.insecure_skip_verify:
+                logger.warning("application %s: its certificate is not verified", app.name)
+            offered[app.name] = Offered(app, upstream, rewriter)
+        if self._settings.debug_app:
+            app = debug_app.DEFINITION
+            offered[app.name] = Offered(
+                app,
+                Upstream(app, self._clock, dial=partial(_dial_debug_app, nursery)),
+                Rewriter(app, hostname=self._settings.hostname),
+            )
+        if not offered:
+            raise ConfigError(
+                "the agent has no application to offer",
+                hint="name one: --app-name=NAME --app-uri=URI, or app_service.apps in the file",
+            )
+        return offered
+
+    async def _start_labels(
+        self,
+        nursery: trio.Nursery,
+        offered: dict[str, Offered],
+        keeper: TunnelKeeper,
+        apps: AgentApps,
+    ) -> None:
+        """Start the dynamic labels; each has its first value before anything is offered."""
+        limiter = trio.CapacityLimiter(COMMANDS)
+
+        def publish(name: str, labels: dict[str, str]) -> None:
+            offer = offered[name]
+            offer.labels = dict(merge_labels(offer.app.labels, labels))
+            keeper.offer_again()
+            apps.judge_again()
+
+        async with trio.open_nursery() as first_values:
+            for name, offer in offered.items():
+                if offer.app.commands:
+                    keep = partial(
+                        keep_labels,
+                        offer.app.commands,
+                        partial(publish, name),
+                        limiter=limiter,
+                    )
+                    first_values.start_soon(nursery.start, keep)
+
+    async def _tick(self, apps: AgentApps, offered: dict[str, Offered]) -> NoReturn:
+        while True:
+            await trio.sleep(TICK)
+            apps.judge_again()
+            for offer in offered.values():
+                await offer.upstream.close_idle()
+
+
+def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:
+    """Return what is offered now, labels as they are now, without what never leaves the agent."""
+    return tuple(
+        msgspec.structs.replace(offer.app, labels=offer.labels, commands=())
+        for offer in offered.values()
+    )
+
+
+def _tell_verdicts(verdicts: Verdicts) -> None:
+    for name, address in verdicts.hosts.items():
+        logger.info("application %s is at https://%s", name, address)
+    for name, reason in verdicts.refused.items():
+        logger.error("application %s was refused by the cluster: %s", name, reason)
+
+
+async def _dial_debug_app(nursery: trio.Nursery) -> trio.abc.Stream:
+    """Connect to the debug app, which runs right here, over a pair of sockets."""
+    ours, its = (trio.SocketStream(trio.socket.from_stdlib_socket(s)) for s in socket.socketpair())
+    nursery.start_soon(_serve_debug_app, its)
+    return ours
+
+
+async def _serve_debug_app(stream: trio.SocketStream) -> None:
+    async def answer(exchange: Exchange) -> None:
+        await run_asgi(debug_app.debug_app, exchange, scheme="http")
+
+    await serve_http1(stream, answer)
+
+
+def hostname_of(nodename: str) -> str:
+    """Return what this machine calls itself, fit for a header."""
+    name = nodename or socket.gethostname()
+    return name if name.isascii() and name.isprintable() else "agent"

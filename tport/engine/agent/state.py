@@ -1,0 +1,94 @@
+"""What an agent keeps on disk: its key and certificate, and the authorities it trusts.
+
+One file, replaced whole, that only its owner can read: a key without its certificate, or the
+authorities of another cluster beside it, can't come about.
+"""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tport.engine.api.protocol import Authorities, Joined
+from tport.engine.errors import ConfigError
+from tport.engine.pki.keys import KeyPair
+
+FILE: Final = "agent.json"
+
+
+class AgentState(msgspec.Struct, frozen=True, kw_only=True):
+    """Who this agent is.
+
+    Attributes:
+        key: PEM, of the certificate (PEM).
+        proxy: host:port at which it joined; where it dials when nobody says otherwise.
+    """
+
+    host_id: str
+    key: str
+    certificate: str
+    authorities: Authorities
+    proxy: str
+    renew_at: datetime
+    expires: datetime
+
+    def __repr__(self) -> str:
+        return f"AgentState({self.host_id})"
+
+    @property
+    def pair(self) -> KeyPair:
+        return KeyPair(key=self.key, chain=self.certificate)
+
+
+def joined_state(joined: Joined, key: str, proxy: str) -> AgentState:
+    return AgentState(
+        host_id=joined.host_id,
+        key=key,
+        certificate=joined.certificate,
+        authorities=joined.authorities,
+        proxy=proxy,
+        renew_at=joined.renew_at,
+        expires=joined.expires,
+    )
+
+
+def load_state(folder: Path) -> AgentState | None:
+    """Read the state; None: this agent has never joined. Blocks.
+
+    Raises:
+        ConfigError: there is a file that can't be read.
+    """
+    path = folder / FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=AgentState)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as problem:
+        raise ConfigError(
+            f"can't be read: {problem}",
+            where=path,
+            hint="delete it, and join again with a new token",
+        ) from None
+
+
+def save_state(folder: Path, state: AgentState) -> None:
+    """Replace the state, whole or not at all. Blocks.
+
+    Raises:
+        ConfigError: it can't be written.
+    """
+    path = folder / FILE
+    fresh = path.with_suffix(".new")
+    try:
+        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(msgspec.json.encode(state))
+            file.flush()
+            os.fsync(file.fileno())
+        fresh.replace(path)
+    except OSError as problem:
+        raise ConfigError(f"can't be written: {problem.strerror}", where=path) from None

@@ -1,0 +1,305 @@
+"""The agent's side of the reverse tunnels: one to each proxy process, kept up, replaced, dialled again.
+
+All proxies may stand behind one address, so a dial can't choose: it is repeated, spread over
+time, until a tunnel to each live proxy (by its id) is held. A tunnel lives no longer than the
+certificate it was opened with; after a renewal a new one takes the new streams, and the old one
+ends with its last.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Final, NoReturn
+
+import trio
+
+import tport
+from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
+from tport.engine.net.control import next_control
+from tport.engine.net.mux import Mux
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.receive_window import WindowBudget
+from tport.engine.proto.tunnel import (
+    PROTOCOL,
+    AgentHello,
+    Inbox,
+    Offers,
+    Proxies,
+    ProxyHello,
+    Verdicts,
+    pack,
+)
+from tport.engine.types.app import App
+
+logger = logging.getLogger(__name__)
+
+SOON: Final = 300.0  # s after a loss in which tries come at most QUICK apart
+QUICK: Final = 10.0  # s between two tries in that time: a restarted proxy has its agents back
+SLOW: Final = 60.0  # s between two tries after it
+SPREAD: Final = 1.0  # s between dials that look for further proxies behind one address
+HELLO_DEADLINE: Final = 10.0  # s for the proxy to say hello
+
+
+def redial_delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
+    """Yield the wait before each further try, in seconds: doubling, capped, spread from 0 to the whole."""
+    delay, waited = 1.0, 0.0
+    while True:
+        wait = delay * jitter()
+        waited += wait
+        yield wait
+        delay = min(delay * 2, QUICK if waited < SOON else SLOW)
+
+
+class _Held:
+    """One tunnel that is up."""
+
+    def __init__(self, proxy_id: str, mux: Mux, control: MuxStream, generation: int) -> None:
+        self.proxy_id = proxy_id
+        self.mux = mux
+        self.control = control
+        self.generation = generation  # of the certificate it was opened with
+        self.retired = False
+        self.news = trio.Event()  # the offers changed, or it was retired
+
+
+class TunnelKeeper:
+    """Keeps the agent's tunnels; `renewed` and `offer_again` tell it what changed."""
+
+    def __init__(
+        self,
+        *,
+        agent_id: str,
+        hostname: str,
+        cluster: str,
+        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        serve: Callable[[MuxStream], Awaitable[None]],
+        offers: Callable[[], tuple[App, ...]],
+        on_verdicts: Callable[[Verdicts], None],
+        delays: Callable[[], Iterator[float]] = redial_delays,
+    ) -> None:
+        """
+        Args:
+            dial: opens a transport: TCP and mutual TLS with the newest certificate.
+            serve: answers one stream; what goes wrong in it stays in it.
+            offers: what is offered now, with current labels.
+            on_verdicts: told which offers a proxy refused, and the others' addresses.
+            delays: makes the waits between tries, in seconds; made afresh after a success.
+        """
+        self._agent_id = agent_id
+        self._hostname = hostname
+        self._cluster = cluster
+        self._dial = dial
+        self._serve = serve
+        self._offers = offers
+        self._on_verdicts = on_verdicts
+        self._delays = delays
+        self._held: dict[str, _Held] = {}
+        self._wanted: frozenset[str] = frozenset()
+        self._generation = 0
+        self._news = trio.Event()  # a tunnel came or went, a proxy was named, a certificate came
+        self._stopping = False
+        self._budget = WindowBudget()  # of all tunnels together
+        self.problem = ""  # why there is no tunnel; "" while there is one
+
+    @property
+    def connected(self) -> bool:
+        return bool(self._held)
+
+    def renewed(self) -> None:
+        """Replace every tunnel: a newer certificate is there."""
+        self._generation += 1
+        self._tell()
+
+    def retire(self) -> None:
+        """Take no new streams: those in flight go on, and no tunnel is opened any more."""
+        self._stopping = True
+        for held in self._held.values():
+            _retire(held)
+        self._tell()
+
+    def offer_again(self) -> None:
+        """Tell every proxy what is offered now."""
+        for held in self._held.values():
+            held.news.set()
+
+    def _tell(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    def _want(self, proxies: tuple[str, ...]) -> None:
+        if frozenset(proxies) != self._wanted:
+            self._wanted = frozenset(proxies)
+            self._tell()
+
+    def _complete(self) -> bool:
+        current = {
+            held.proxy_id for held in self._held.values() if held.generation == self._generation
+        }
+        return bool(current) and self._wanted <= current
+
+    # --- Dialling ------------------------------------------------------------------------------
+
+    async def keep(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Keep the tunnels until cancelled. Started means: the first one is up.
+
+        Raises:
+            AccessDenied: the proxy refuses this agent, or isn't of its cluster.
+        """
+        started = False
+        delays = self._delays()
+        async with trio.open_nursery() as tunnels:
+            while True:
+                if self._stopping or self._complete():
+                    await self._news.wait()
+                    continue
+                problem = ""
+                try:
+                    fresh = await tunnels.start(self._open)
+                except* (ConnectionProblem, RemoteProtocolError, OSError) as group:
+                    problem = str(_first(group))
+                except* trio.BrokenResourceError:
+                    problem = "the connection broke while it was set up"
+                else:
+                    if fresh:
+                        delays = self._delays()
+                        if not started:
+                            started = True
+                            task_status.started()
+                        continue
+                wait = next(delays)
+                if not self._held:
+                    self.problem = problem
+                    logger.warning("no tunnel: %s; next try in %.1f s", problem, wait)
+                await trio.sleep(SPREAD + wait if self._held else wait)
+
+    async def _open(self, *, task_status: trio.TaskStatus[bool]) -> None:
+        """Open one tunnel and serve it to its end. Started with: whether it was missing."""
+        generation = self._generation
+        mux = Mux(await self._dial(), client=False, peer_may_open=True, budget=self._budget)
+        held: _Held | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._run, mux, nursery.cancel_scope)
+                inbox = Inbox()
+                held = await self._greet(mux, inbox, generation)
+                task_status.started(held is not None)
+                if held is None:
+                    nursery.cancel_scope.cancel()
+                    return
+                self._take_over(held)
+                nursery.start_soon(self._answer, mux, nursery)
+                nursery.start_soon(self._push_offers, held)
+                await self._listen(held, inbox)
+        except* (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError) as group:
+            if held is None:
+                raise
+            if not held.retired:
+                logger.warning("tunnel to the proxy lost: %s", _first(group))
+        finally:
+            if held is not None and self._held.get(held.proxy_id) is held:
+                del self._held[held.proxy_id]
+                self._tell()
+
+    async def _run(self, mux: Mux, scope: trio.CancelScope) -> None:
+        await mux.run()
+        scope.cancel()
+
+    async def _greet(self, mux: Mux, inbox: Inbox, generation: int) -> _Held | None:
+        """Exchange hellos; None: this proxy's tunnel is held already.
+
+        Raises:
+            AccessDenied: not our cluster.
+            RemoteProtocolError: another protocol than ours.
+        """
+        with trio.move_on_after(HELLO_DEADLINE):
+            control = await mux.accept()
+            hello = await next_control(control, inbox)
+            if not isinstance(hello, ProxyHello):
+                raise RemoteProtocolError("the proxy's first message is no hello")
+            if hello.protocol != PROTOCOL:
+                raise RemoteProtocolError(
+                    f"the proxy (tport {hello.version}) speaks tunnel protocol {hello.protocol},"
+                    f" this agent (tport {tport.__version__}) {PROTOCOL}"
+                )
+            if hello.cluster != self._cluster:
+                raise AccessDenied(
+                    f"the proxy is of cluster {hello.cluster!r}, this agent of {self._cluster!r}"
+                )
+            self._want(hello.proxies)
+            known = self._held.get(hello.proxy_id)
+            if known is not None and known.generation >= generation:
+                return None
+            await control.send_all(pack(self._hello()))
+            verdicts = await next_control(control, inbox)
+            if not isinstance(verdicts, Verdicts):
+                raise RemoteProtocolError("the proxy gave no verdict on the offers")
+            self._on_verdicts(verdicts)
+            return _Held(hello.proxy_id, mux, control, generation)
+        raise ConnectionProblem(f"the proxy did not finish its hello within {HELLO_DEADLINE:.0f} s")
+
+    def _hello(self) -> AgentHello:
+        return AgentHello(
+            protocol=PROTOCOL,
+            version=tport.__version__,
+            agent_id=self._agent_id,
+            hostname=self._hostname,
+            apps=self._offers(),
+        )
+
+    # --- A tunnel that is up -------------------------------------------------------------------
+
+    def _take_over(self, held: _Held) -> None:
+        """Let `held` have the new streams; the tunnel it replaces ends with its last."""
+        old = self._held.get(held.proxy_id)
+        self._held[held.proxy_id] = held
+        self.problem = ""
+        logger.info("tunnel to the proxy is up")
+        self._tell()
+        if old is not None:
+            _retire(old)
+
+    async def _answer(self, mux: Mux, nursery: trio.Nursery) -> NoReturn:
+        while True:
+            nursery.start_soon(self._serve, await mux.accept())
+
+    async def _push_offers(self, held: _Held) -> None:
+        """Send each change of the offers; once retired, end the control stream."""
+        while not held.retired:
+            await held.news.wait()
+            held.news = trio.Event()
+            if not held.retired:
+                await held.control.send_all(pack(Offers(apps=self._offers())))
+        await held.control.send_eof()
+
+    async def _listen(self, held: _Held, inbox: Inbox) -> None:
+        """Hear the proxy until it ends the control stream of a tunnel that we retired."""
+        while True:
+            match await next_control(held.control, inbox):
+                case None if held.retired:
+                    return  # the streams in flight go on; the proxy closes behind the last
+                case None:
+                    raise ConnectionProblem("the proxy ended the tunnel")
+                case Verdicts() as verdicts:
+                    self._on_verdicts(verdicts)
+                case Proxies(proxies=proxies):
+                    self._want(proxies)
+                case _:
+                    raise RemoteProtocolError("the proxy said hello twice")
+
+
+def _retire(held: _Held) -> None:
+    """Take no more streams on a tunnel; its control stream ends, and the proxy closes behind the last."""
+    held.retired = True
+    held.mux.go_away()
+    held.news.set()
+
+
+def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

@@ -1,0 +1,106 @@
+"""Connections to one application: dialled when needed, kept for the next request, never trusted long.
+
+A kept connection may have died, or be about to: applications close idle ones when they like. One
+that has become readable while idle is over or confused, and one idle for longer than KEEP is more
+likely to be than not; neither is used again.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections import deque
+from collections.abc import Awaitable, Callable
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlsplit
+
+import trio
+
+from tport.engine.errors import ConnectionProblem
+from tport.engine.net.dial import dial_tcp
+from tport.engine.net.http1_client import ClientConnection
+from tport.engine.net.tls import connect_tls
+from tport.engine.pki.contexts import https_context
+from tport.engine.types.app import App
+
+KEEP: Final = 2.0  # s idle; common servers close after 2 (uvicorn, Puma: 5; gunicorn: 2)
+MAX_KEPT: Final = 64  # idle connections of one application; a further one is closed
+DIAL_DEADLINE: Final = 10.0  # s to connect, and as much for TLS
+
+Clock = Callable[[], datetime]
+Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+class Upstream:
+    """One application's connections."""
+
+    def __init__(self, app: App, clock: Clock, *, dial: Dial | None = None) -> None:
+        """Make ready to dial; reads the system's root certificates for `https`. Blocks for ms.
+
+        Args:
+            dial: connects where the application isn't at its URI; for the debug app.
+        """
+        parts = urlsplit(app.uri)
+        self._clock = clock
+        self._dial = dial or self._dial_tcp
+        self._tls: ssl.SSLContext | None = None
+        if parts.scheme == "https":
+            self._tls = https_context(insecure=app.insecure_skip_verify)
+        self._host = parts.hostname or ""
+        self._port = parts.port or (443 if self._tls else 80)
+        self._kept: deque[tuple[float, ClientConnection]] = deque()
+        self.down_since: datetime | None = None  # when dialling began to fail
+
+    async def connect(self) -> ClientConnection:
+        """Dial the application.
+
+        Raises:
+            ConnectionProblem: why not, in words; nothing has reached the application.
+        """
+        try:
+            stream = await self._dial()
+            if self._tls is not None:
+                stream = await connect_tls(
+                    stream,
+                    self._tls,
+                    server_name=self._host,
+                    deadline=DIAL_DEADLINE,
+                    ragged_end=True,  # many applications leave without a TLS goodbye
+                )
+        except ConnectionProblem:
+            self.down_since = self.down_since or self._clock()
+            raise
+        self.down_since = None
+        return ClientConnection(stream)
+
+    async def _dial_tcp(self) -> trio.abc.Stream:
+        return await dial_tcp(self._host, self._port, deadline=DIAL_DEADLINE)
+
+    async def take(self) -> ClientConnection | None:
+        """Return a kept connection that looks alive, the one used last; None: dial."""
+        while self._kept:
+            since, connection = self._kept.pop()
+            if trio.current_time() - since <= KEEP and not connection.has_stirred():
+                return connection
+            await close(connection)
+        return None
+
+    async def put(self, connection: ClientConnection) -> None:
+        """Keep a connection for the next request, if it can take one."""
+        if connection.reusable and len(self._kept) < MAX_KEPT:
+            self._kept.append((trio.current_time(), connection))
+        else:
+            await close(connection)
+
+    async def close_idle(self, idle: float = KEEP) -> None:
+        """Close connections that have waited for `idle` seconds."""
+        latest = trio.current_time() - idle
+        while self._kept and self._kept[0][0] <= latest:
+            await close(self._kept.popleft()[1])
+
+
+async def close(connection: ClientConnection) -> None:
+    """Close at once: an application is owed no goodbye."""
+    with trio.CancelScope() as scope:
+        scope.cancel()
+        await connection.aclose()

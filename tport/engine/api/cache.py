@@ -1,0 +1,253 @@
+"""The short memory of auth that proxies and agents decide by, fed by watch.
+
+"Now" means at most FRESH seconds old while auth can be reached. When it can't, what was live
+goes on for AUTH_GRACE seconds; after that every question is answered with Unavailable (deny).
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.api.protocol import (
+    AppServersChanged,
+    AuthAPI,
+    Authorities,
+    AuthoritiesChanged,
+    Change,
+    Current,
+    EpochChanged,
+    ProxiesChanged,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+    UserChanged,
+    UserDeleted,
+)
+from tport.engine.defaults import AUTH_GRACE, FRESH
+from tport.engine.errors import ConnectionProblem, NotSignedIn, RemoteProtocolError, Unavailable
+from tport.engine.types.app import AppServer
+from tport.engine.types.role import Role
+from tport.engine.types.session import AppSession
+from tport.engine.types.user import User
+
+logger = logging.getLogger(__name__)
+
+MAX_SESSIONS: Final = 100_000  # remembered at a time; the oldest goes first, to be asked for again
+MAX_ENDED: Final = 10_000  # ids of ended sessions remembered against an answer still on its way
+RETRY: Final = 1.0  # s, the most between two tries to watch; auth is on the same machine or near
+
+Clock = Callable[[], datetime]
+
+
+class _Known:
+    """What the watch has told, whole after its first `Current`."""
+
+    def __init__(self) -> None:
+        self.roles: dict[str, Role] = {}
+        self.users: dict[str, User] = {}
+        self.epochs: dict[str, int] = {}
+        self.servers: tuple[AppServer, ...] = ()
+        self.proxies: tuple[str, ...] = ()
+        self.authorities: Authorities | None = None
+
+
+class AuthCache:
+    """Roles, users, epochs, offers and sessions as they are now. One per process and caller.
+
+    Attributes:
+        on_change: called after each change that may end a stream.
+    """
+
+    def __init__(self, auth: AuthAPI, clock: Clock) -> None:
+        self._auth = auth
+        self._clock = clock
+        self.on_change: Callable[[], None] = _nothing
+        self._known = _Known()
+        self._sessions: dict[str, AppSession] = {}
+        self._ended: dict[str, None] = {}
+        self._last_current = -float("inf")
+        self._moved = trio.Event()
+
+    # --- What is known -----------------------------------------------------------------------
+
+    @property
+    def roles(self) -> Mapping[str, Role]:
+        return self._known.roles
+
+    @property
+    def users(self) -> Mapping[str, User]:
+        return self._known.users
+
+    @property
+    def servers(self) -> tuple[AppServer, ...]:
+        return self._known.servers
+
+    @property
+    def proxies(self) -> tuple[str, ...]:
+        return self._known.proxies
+
+    @property
+    def authorities(self) -> Authorities:
+        """The authorities; there once `keep` has started."""
+        if self._known.authorities is None:
+            raise Unavailable("the authorities are not known yet")
+        return self._known.authorities
+
+    @property
+    def age(self) -> float:
+        """Seconds since auth last said that all is told."""
+        return trio.current_time() - self._last_current
+
+    def epoch(self, user_key: str) -> int:
+        """Return the epoch before which grants to a user are void; -1: the user is gone."""
+        return self._known.epochs.get(user_key, -1)
+
+    async def wait_for_epoch(self, user_key: str, epoch: int) -> None:
+        """Wait, FRESH seconds at most, until the watch has told of an epoch that others know of."""
+        with trio.move_on_after(FRESH):
+            while self.epoch(user_key) < epoch:
+                await self._moved.wait()
+
+    def is_ended(self, session: str) -> bool:
+        return session in self._ended
+
+    def check_fresh(self) -> None:
+        """Raise Unavailable when auth has been silent for longer than AUTH_GRACE."""
+        if self.age > AUTH_GRACE:
+            raise Unavailable(
+                "the auth service can't be reached, so nobody's access can be checked"
+            )
+
+    # --- Sessions ----------------------------------------------------------------------------
+
+    def remember(self, session: AppSession) -> None:
+        """Keep a session that auth just made or returned."""
+        if len(self._sessions) >= MAX_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]
+        self._sessions[session.id] = session
+
+    def live_session(self, session_id: str) -> AppSession | None:
+        """Return a remembered session that is live by all that is known here, without asking."""
+        session = self._sessions.get(session_id)
+        if session is None or session.expires <= self._clock():
+            return None
+        user = self._known.users.get(session.user)
+        if user is None or user.id != session.user_id or user.epoch != session.epoch:
+            return None
+        return session
+
+    async def app_session(self, session_id: str) -> AppSession:
+        """Return a live app session, asking auth for one not seen before.
+
+        Raises:
+            NotSignedIn: none, or over.
+            Unavailable: auth can't be asked.
+        """
+        self.check_fresh()
+        if (session := self.live_session(session_id)) is not None:
+            return session
+        if session_id in self._ended:
+            raise NotSignedIn("signed out", reason="the session has ended")
+        try:
+            session = await self._auth.app_session(id=session_id)
+        except (ConnectionProblem, RemoteProtocolError) as problem:
+            raise Unavailable(f"the auth service can't be reached ({problem})") from problem
+        if session_id in self._ended:
+            raise NotSignedIn("signed out", reason="the session ended while it was looked up")
+        self.remember(session)
+        await self._catch_up(session)
+        if (live := self.live_session(session_id)) is None:
+            self._sessions.pop(session_id, None)
+            raise NotSignedIn("signed out", reason="the session is over or its user has changed")
+        return live
+
+    async def _catch_up(self, session: AppSession) -> None:
+        """Wait, FRESH seconds at most, until the watch has told of the session's user."""
+        with trio.move_on_after(FRESH):
+            while True:
+                user = self._known.users.get(session.user)
+                if user is not None and user.epoch >= session.epoch:
+                    return
+                await self._moved.wait()
+
+    def forget(self, session_id: str) -> None:
+        """Drop a session that is over, for good."""
+        self._sessions.pop(session_id, None)
+        if len(self._ended) >= MAX_ENDED:
+            del self._ended[next(iter(self._ended))]
+        self._ended[session_id] = None
+
+    # --- Following -----------------------------------------------------------------------------
+
+    async def keep(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Follow auth until cancelled. Started means: all there is has been told once."""
+        started = False
+        while True:
+            try:
+                async with self._auth.watch() as changes:
+                    fresh: _Known | None = _Known()
+                    async for change in changes:
+                        if fresh is None:
+                            self._apply(self._known, change)
+                        elif isinstance(change, Current):
+                            self._replace(fresh)
+                            fresh = None
+                            if not started:
+                                started = True
+                                task_status.started()
+                        else:
+                            self._apply(fresh, change)
+                logger.debug("auth ended the watch")
+            except* (ConnectionProblem, Unavailable, RemoteProtocolError) as problems:
+                logger.warning("lost touch with the auth service: %s", problems.exceptions[0])
+            await trio.sleep(RETRY * random.random())  # noqa: S311 - spreads retries, no secret
+
+    def _replace(self, fresh: _Known) -> None:
+        """Take over what a new watch told; what ended unseen meanwhile must be asked for again."""
+        self._known = fresh
+        self._sessions.clear()
+        self._tell()
+
+    def _apply(self, known: _Known, change: Change) -> None:
+        match change:
+            case Current():
+                self._last_current = trio.current_time()
+                return
+            case RoleChanged(role=role):
+                known.roles[role.name] = role
+            case RoleDeleted(name=name):
+                known.roles.pop(name, None)
+            case UserChanged(user=user):
+                known.users[user.name] = user
+            case UserDeleted(name=name):
+                known.users.pop(name, None)
+            case EpochChanged(user_key=key, epoch=epoch):
+                known.epochs[key] = epoch
+            case SessionEnded(id=session):
+                self.forget(session)
+            case AppServersChanged(servers=servers):
+                known.servers = servers
+            case AuthoritiesChanged(authorities=authorities):
+                known.authorities = authorities
+            case ProxiesChanged(proxy_ids=proxies):
+                known.proxies = proxies
+        if known is self._known:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._last_current = trio.current_time()
+        self._moved.set()
+        self._moved = trio.Event()
+        self.on_change()
+
+
+def _nothing() -> None:
+    """The hook of a cache that nobody listens to."""

@@ -1,0 +1,164 @@
+"""How a command finds its cluster, and opens an AuthAPI to it.
+
+Auth leaves two files in `<data_dir>/auth/`: `admin.pem`, an administrator's certificate and key
+that only its own OS user can read, and `admin.addr`, where it listens. A command that can read
+them administers the cluster: by mutual TLS, never by opening the database.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.api.remote import check_is_auth, open_remote_auth
+from tport.engine.config.load import DEFAULT_FILE, load_config
+from tport.engine.config.resolve import Machine, default_data_dir
+from tport.engine.defaults import ALPN_AUTH, AUTH_PORT
+from tport.engine.errors import AccessDenied, ConnectionProblem, NotFound
+from tport.engine.net.dial import dial_tcp, parse_address
+from tport.engine.net.tls import connect_tls
+from tport.engine.pki.contexts import auth_client_context
+from tport.engine.pki.keys import KeyPair
+
+AUTH_DIR: Final = "auth"  # in a data directory
+ADMIN_FILE: Final = "admin.pem"  # in AUTH_DIR: certificate, key, then the host authorities
+ADDRESS_FILE: Final = "admin.addr"  # in AUTH_DIR: host:port
+UP_DIR: Final = "up"  # in the user's state directory: what `tport up` keeps
+
+
+@dataclass(frozen=True)
+class Place:
+    """A cluster on this machine: the folder with its admin files, and how it was found."""
+
+    folder: Path
+    how: str
+
+
+def up_data_dir(machine: Machine) -> Path:
+    """Return where `tport up` keeps its cluster for this OS user."""
+    if given := machine.env.get("TPORT_DATA_DIR"):
+        return Path(given)
+    state = machine.env.get("XDG_STATE_HOME", "")
+    base = Path(state) if state.startswith("/") else machine.home / ".local" / "state"
+    return base / "tport" / UP_DIR
+
+
+def find_cluster(
+    *, config: Path | None, data_dir: Path | None, machine: Machine | None = None
+) -> Place:
+    """Find the cluster that a command is about.
+
+    By `--config`, `--data-dir`, `$TPORT_CONFIG_FILE`, `$TPORT_DATA_DIR`, a `tport up` of this
+    user, /etc/tport.yaml, and last the default data directory. What is named must be there;
+    the others are tried in turn.
+
+    Raises:
+        ConfigError: the file that names the data directory is faulty.
+        NotFound: no cluster; the message names what was tried.
+        AccessDenied: there is one, and it's another OS user's.
+    """
+    machine = machine or Machine.here()
+    tried: list[str] = []
+    for place in _places(config, data_dir, machine):
+        tried.append(f"{place.folder} ({place.how})")
+        try:
+            if (place.folder / ADMIN_FILE).exists():
+                return place
+        except PermissionError:
+            raise AccessDenied(
+                f"the cluster in {place.folder} belongs to another user",
+                hint="run this as the user that runs tport, or with sudo",
+            ) from None
+    raise NotFound(
+        "no cluster found on this machine; looked in " + ", ".join(tried),
+        hint="start one: tport up; or name yours: tport --config FILE … or --data-dir DIR",
+    )
+
+
+def _places(config: Path | None, data_dir: Path | None, machine: Machine) -> Iterator[Place]:
+    """Yield where to look, in order; something named is the only one."""
+    env: Mapping[str, str] = machine.env
+    if config is not None:
+        yield _of_file(config, "--config", machine)
+    elif data_dir is not None:
+        yield Place(data_dir.absolute() / AUTH_DIR, "--data-dir")
+    elif file := env.get("TPORT_CONFIG_FILE"):
+        yield _of_file(Path(file), "$TPORT_CONFIG_FILE", machine)
+    elif folder := env.get("TPORT_DATA_DIR"):
+        yield Place(Path(folder).absolute() / AUTH_DIR, "$TPORT_DATA_DIR")
+    else:
+        yield Place(up_data_dir(machine) / AUTH_DIR, "tport up")
+        if DEFAULT_FILE.exists():
+            yield _of_file(DEFAULT_FILE, str(DEFAULT_FILE), machine)
+        yield Place(default_data_dir(machine) / AUTH_DIR, "the default")
+
+
+def _of_file(path: Path, how: str, machine: Machine) -> Place:
+    return Place(load_config(path, machine=machine).data_dir / AUTH_DIR, how)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, whole or not at all. Blocks."""
+    fresh = path.with_name(path.name + ".new")
+    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
+    with open(descriptor, "w", encoding="ascii") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    fresh.replace(path)
+
+
+@asynccontextmanager
+async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
+    """Open an administrator's AuthAPI to the cluster at `place`.
+
+    Raises:
+        AccessDenied: the admin files are another OS user's.
+        ConnectionProblem: nothing listens there: the cluster isn't running.
+    """
+    try:
+        text = await trio.Path(place.folder / ADMIN_FILE).read_text("ascii")
+        address = (await trio.Path(place.folder / ADDRESS_FILE).read_text("ascii")).strip()
+    except PermissionError as problem:
+        raise AccessDenied(
+            f"{problem.filename} can't be read by you",
+            hint="run this as the user that runs tport, or with sudo",
+        ) from None
+    except FileNotFoundError as problem:
+        raise _not_running(place, f"{problem.filename} is missing") from None
+    pair, authorities = _split_pem(text)
+    context = auth_client_context(pair, authorities)
+    where = parse_address(address, AUTH_PORT)
+
+    async def dial() -> trio.abc.Stream:
+        try:
+            stream = await dial_tcp(where.host, where.port)
+            tls = await connect_tls(stream, context, server_name=None, alpn=ALPN_AUTH)
+        except ConnectionProblem as problem:
+            raise _not_running(place, str(problem)) from problem
+        check_is_auth(tls.peer_certificate, authorities, datetime.now(UTC))
+        return tls
+
+    async with open_remote_auth(dial) as auth:
+        yield auth
+
+
+def _not_running(place: Place, why: str) -> ConnectionProblem:
+    return ConnectionProblem(
+        f"the cluster of {place.folder.parent} ({place.how}) does not answer: {why}",
+        hint="is it running? start it with: tport up, or: tport start --config FILE",
+    )
+
+
+def _split_pem(text: str) -> tuple[KeyPair, tuple[str, ...]]:
+    """Split an admin file into its leaf and key, and the authorities."""
+    blocks = [f"-----BEGIN {part}" for part in text.split("-----BEGIN ")[1:]]
+    return KeyPair(chain=blocks[0], key=blocks[1]), tuple(blocks[2:])

@@ -1,0 +1,43 @@
+"""Reading the file that a secret lies in, with the suspicion it deserves (AG-02)."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import Final
+
+from tport.engine.errors import ConfigError
+
+MAX_SECRET: Final = 64 * 1024  # bytes; a file of pins or tokens, a line each
+
+
+def read_secret_file(path: Path) -> tuple[str, str]:
+    """Return what the file holds, without the white space around it, and a warning or "". Blocks.
+
+    Raises:
+        ConfigError: it isn't there, isn't a regular file (a link is none), isn't ours, or holds
+            no text.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as problem:
+        is_link = path.is_symlink()
+        why = "it is a link, and could lead anywhere" if is_link else str(problem.strerror).lower()
+        raise ConfigError(f"can't be read: {why}", where=path) from None
+    with open(descriptor, "rb") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            raise ConfigError("is no regular file", where=path)
+        if found.st_uid not in (os.geteuid(), 0):
+            raise ConfigError("belongs to another user, who could change it", where=path)
+        data = file.read(MAX_SECRET + 1)
+    try:
+        text = data.decode("ascii").strip()
+    except UnicodeDecodeError:
+        text = ""
+    if not text or len(data) > MAX_SECRET:
+        raise ConfigError("holds no secret: it is empty, too long, or no text", where=path)
+    open_to_others = found.st_mode & (stat.S_IRGRP | stat.S_IROTH)
+    warning = f"{path} can be read by others; mend it: chmod 600 {path}" if open_to_others else ""
+    return text, warning

@@ -1,0 +1,426 @@
+"""The composition root: from a configuration to running services, in the order that they need.
+
+What stands further out starts earlier and ends later: a request that drains still finds auth,
+and auth its storage. When any service fails, all are cancelled and its error comes out.
+
+    backend, audit log ── auth ── its listener ── proxy ── agent ── ready
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import sys
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Final, NoReturn
+
+import msgspec
+import trio
+
+from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.audit.emitter import open_audit_log
+from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.server import AuthServer
+from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
+from tport.engine.config.address import Address as ConfiguredAddress
+from tport.engine.config.model import Config, Secret
+from tport.engine.config.secret_file import read_secret_file
+from tport.engine.diag import serve_diagnostics
+from tport.engine.errors import ConfigError
+from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.dial import Address, open_listener
+from tport.engine.net.http1 import Drain
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proxy.certificates import read_key_pair
+from tport.engine.proxy.service import ProxySettings, Surroundings, WebParts, run_proxy
+from tport.engine.storage.sqlite import open_sqlite_backend
+from tport.engine.types.identity import Identity
+
+logger = logging.getLogger(__name__)
+
+ADMIN_RENEWAL: Final = 6 * 3600.0  # s after which admin.pem is written anew
+OWN_TOKEN_TTL: Final = 600.0  # s; with which an agent in this process joins
+PROXY_DIR: Final = "proxy"
+AGENT_DIR: Final = "agent"
+
+Ready = Callable[[AuthAPI | None, Config], Awaitable[None]]
+
+
+def wall_clock() -> datetime:
+    return datetime.now(UTC)
+
+
+async def run_process(config: Config, ready: Ready) -> None:
+    """Run what `config` enables until SIGTERM or SIGINT, drain, and return.
+
+    Args:
+        ready: called once all serve, with an administrator's AuthAPI where auth runs here, and
+            the configuration with the ports that the listeners got.
+
+    Raises:
+        TportError: what keeps a service from starting, or ends it.
+    """
+    _check(config)
+    stop = trio.Event()
+    async with trio.open_nursery() as foundation:
+        await foundation.start(_stop_on_signal, stop, foundation.cancel_scope)
+        async with _Process(config, stop).running() as (admin, actual):
+            await ready(admin, actual)
+            await stop.wait()
+        foundation.cancel_scope.cancel()
+
+
+def _check(config: Config) -> None:
+    """Raise ConfigError for what this version can't do, before anything is opened."""
+    if config.proxy_service.acme.enabled and config.proxy_service.enabled:
+        raise ConfigError(
+            "proxy_service.acme: certificates by ACME come in a later version",
+            hint="until then use https_keypairs with a certificate from certbot, or none: tport's"
+            " own authority makes them (tport ca trust)",
+        )
+    if config.proxy_service.enabled and not config.auth_service.enabled:
+        raise ConfigError(
+            "proxy_service without auth_service: both run in one process in this version",
+            hint="enable auth_service in the same file",
+        )
+
+
+class _Process:
+    """What runs in this process, and what its parts hand one another."""
+
+    def __init__(self, config: Config, stop: trio.Event) -> None:
+        self._config = config
+        self._stop = stop
+        self._service: AuthService | None = None
+        self._server: AuthServer | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[tuple[AuthAPI | None, Config]]:
+        """Start everything; on leaving, all has drained and ended."""
+        config = self._config
+        admin: AuthAPI | None = None
+        async with AsyncExitStack() as stack:
+            proxy_listener: trio.SocketListener | None = None
+            if config.proxy_service.enabled:  # first: a port in use is said before anything is made
+                proxy_listener = await open_listener(_address(config.proxy_service.web_listen_addr))
+                config = self._config = _with_port(config, _port(proxy_listener))
+            if config.auth_service.enabled:
+                await stack.enter_async_context(self._auth())
+                admin = self._api("admin", "process")
+            services = await stack.enter_async_context(trio.open_nursery())
+            if proxy_listener is not None:
+                await services.start(self._run_proxy, proxy_listener)
+            if config.app_service.enabled:
+                await services.start(self._run_agent, proxy_listener)
+            if config.diag_addr is not None:
+                diag = await stack.enter_async_context(trio.open_nursery())
+                listener = await open_listener(_address(config.diag_addr))
+                await diag.start(serve_diagnostics, listener, self._degraded)
+                stack.callback(diag.cancel_scope.cancel)
+            yield admin, config
+            # Leaving the nursery waits for the services to drain: `stop` is set.
+
+    def _degraded(self) -> Sequence[str]:
+        return self._service.degraded() if self._service is not None else ()
+
+    # --- Auth --------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def _auth(self) -> AsyncIterator[None]:
+        config = self._config
+        folder = config.data_dir / AUTH_DIR
+        with locked_folder(folder):
+            listener = await open_listener(_address(config.auth_service.listen_addr))
+            cluster = config.auth_service.cluster_name
+            async with (
+                open_sqlite_backend(folder / "tport.db", wall_clock) as backend,
+                open_audit_log(folder / "audit", cluster, wall_clock) as audit,
+                open_auth_service(
+                    backend=backend,
+                    audit=audit,
+                    clock=wall_clock,
+                    settings=AuthSettings(
+                        cluster=cluster,
+                        proxy_addrs=_proxy_addrs(config),
+                        static_tokens=await _static_tokens(config),
+                    ),
+                ) as service,
+                trio.open_nursery() as nursery,
+            ):
+                self._service = service
+                drain = Drain()
+                server = AuthServer(service, str(uuid.uuid4()), drain=drain)
+                await nursery.start(server.serve_listener, listener)
+                await nursery.start(_keep_admin_files, service, folder, _port_address(listener))
+                self._server = server
+                yield
+                drain.begin()
+                nursery.cancel_scope.cancel()
+
+    def _api(self, kind: str, name: str) -> AuthAPI:
+        """Return auth's API as a service of this process may use it."""
+        assert self._service is not None
+        cluster = self._config.auth_service.cluster_name
+        identity = msgspec.convert({"kind": kind, "name": name, "cluster": cluster}, Identity)
+        return self._service.as_caller(identity, "local")
+
+    # --- Proxy -------------------------------------------------------------------------------------
+
+    async def _run_proxy(
+        self,
+        listener: trio.SocketListener,
+        *,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        from tport.engine.web.app import web_app  # 0.2 s of imports that an agent doesn't need
+        from tport.engine.web.errors import ErrorPages
+
+        config = self._config
+        proxy_id = str(uuid.uuid4())
+        auth = self._api("proxy", proxy_id)
+        public_addr = config.proxy_service.public_addrs[0]
+        cluster = config.auth_service.cluster_name
+        service, server = self._service, self._server
+        assert service is not None
+        assert server is not None
+
+        def make_web(parts: WebParts) -> AsgiApp:
+            return web_app(
+                auth=auth,
+                cluster=parts.cluster,
+                cluster_id8=parts.cluster_id8,
+                public_addr=str(public_addr),
+                clock=wall_clock,
+                directory=parts.directory,
+                secret=parts.forms_key,
+                open_launch=parts.open_launch,
+            )
+
+        async def to_auth(stream: PrefixedStream, remote: str) -> None:
+            await server.serve_connection(stream, remote=remote)
+
+        with locked_folder(config.data_dir / PROXY_DIR):
+            await run_proxy(
+                ProxySettings(
+                    proxy_id=proxy_id,
+                    public_addrs=[
+                        Address(a.host, a.port) for a in config.proxy_service.public_addrs
+                    ],
+                    files=await trio.to_thread.run_sync(_read_key_pairs, config),
+                ),
+                Surroundings(
+                    auth=auth,
+                    own_pair=lambda: service.issue_own_identity("proxy", proxy_id),
+                    to_auth=to_auth,
+                    pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
+                    make_web=make_web,
+                ),
+                [listener],
+                wall_clock,
+                self._stop,
+                task_status=task_status,
+            )
+
+    # --- Agent ---------------------------------------------------------------------------------------
+
+    async def _run_agent(
+        self, proxy: trio.SocketListener | None, *, task_status: trio.TaskStatus[None]
+    ) -> None:
+        config = self._config
+        for faulty in config.app_service.faulty:
+            for complaint in faulty.complaints:
+                logger.error("%s; this application is not served", complaint)
+        address = _address(config.proxy_addr) if config.proxy_addr else None
+        token = self._token_reader(config.auth_token)
+        if address is None and proxy is not None:
+            host = config.proxy_service.web_listen_addr.host
+            address = Address("127.0.0.1" if host in EVERYWHERE else host, _port(proxy))
+            token = token or self._own_token
+        folder = config.data_dir / AGENT_DIR
+        with locked_folder(folder):
+            await run_agent(
+                AgentSettings(
+                    folder=folder,
+                    proxy=address,
+                    hostname=hostname_of(config.nodename),
+                    apps=config.app_service.apps,
+                    debug_app=config.app_service.debug_app,
+                    token=token,
+                    pins=await _pins(config),
+                    insecure=config.insecure,
+                ),
+                wall_clock,
+                self._stop,
+                task_status=task_status,
+            )
+
+    def _token_reader(self, secret: Secret | None) -> Callable[[], Awaitable[str]] | None:
+        if secret is None:
+            return None
+
+        async def read() -> str:
+            return await _read_secret(secret)
+
+        return read
+
+    async def _own_token(self) -> str:
+        """Make the token with which an agent joins the cluster of its own process."""
+        made = await self._api("admin", "process").create_token(
+            roles=("app",), ttl=OWN_TOKEN_TTL, app_name="", app_uri="", max_uses=1
+        )
+        return made.token
+
+
+# --- Files and secrets -----------------------------------------------------------------------------
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a role's folder, for its owner alone, and hold it for this process.
+
+    Raises:
+        ConfigError: it can't be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise ConfigError(
+            f"can't be used: {str(problem.strerror).lower()}",
+            where=folder,
+            hint="name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR",
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ConfigError(
+                "is in use by another tport process",
+                where=folder,
+                hint="stop that one, or give this one a data directory of its own: --data-dir",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+async def _keep_admin_files(
+    service: AuthService,
+    folder: Path,
+    address: Address,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> NoReturn:
+    """Leave what commands need to find and administer this cluster; renew it while we run."""
+    while True:
+        text = service.issue_admin_identity("admin")
+        await trio.to_thread.run_sync(write_private, folder / ADMIN_FILE, text)
+        await trio.to_thread.run_sync(write_private, folder / ADDRESS_FILE, f"{address}\n")
+        task_status.started()
+        await trio.sleep(ADMIN_RENEWAL)
+        task_status = trio.TASK_STATUS_IGNORED
+
+
+async def _read_secret(secret: Secret) -> str:
+    if secret.is_stdin:
+        line: str = await trio.to_thread.run_sync(sys.stdin.readline)
+        return line.strip()
+    if secret.file is None:
+        return secret.text
+    text, warning = await trio.to_thread.run_sync(read_secret_file, secret.file)
+    if warning:
+        logger.warning("%s", warning)
+    return text
+
+
+async def _static_tokens(config: Config) -> tuple[StaticToken, ...]:
+    tokens: list[StaticToken] = []
+    for secret in config.auth_service.tokens:
+        if secret.file is None:
+            tokens.append(StaticToken(secret=secret.text))
+        else:
+            tokens += [StaticToken(secret=line) for line in (await _read_secret(secret)).split()]
+    return tuple(tokens)
+
+
+async def _pins(config: Config) -> tuple[str, ...]:
+    pins: list[str] = []
+    for pin in config.ca_pin:
+        if pin.startswith("/"):
+            pins += (await trio.to_thread.run_sync(read_secret_file, Path(pin)))[0].split()
+        else:
+            pins.append(pin)
+    return tuple(pins)
+
+
+def _read_key_pairs(config: Config) -> list[KeyPair]:
+    return [
+        read_key_pair(pair.cert_file, pair.key_file) for pair in config.proxy_service.https_keypairs
+    ]
+
+
+# --- Addresses ---------------------------------------------------------------------------------------
+
+
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
+
+
+def _address(address: ConfiguredAddress) -> Address:
+    return Address(address.host, address.port)
+
+
+def _port(listener: trio.SocketListener) -> int:
+    return int(listener.socket.getsockname()[1])
+
+
+def _port_address(listener: trio.SocketListener) -> Address:
+    """Return where this machine reaches a listener."""
+    host, port = listener.socket.getsockname()[:2]
+    return Address("127.0.0.1" if host in EVERYWHERE else host, port)
+
+
+def _with_port(config: Config, port: int) -> Config:
+    """Return the configuration with the listener's port in the public addresses that left it open."""
+    replace = msgspec.structs.replace
+    proxy = config.proxy_service
+    addresses = tuple(
+        replace(address, port=port) if address.port == 0 else address
+        for address in proxy.public_addrs
+    )
+    return replace(config, proxy_service=replace(proxy, public_addrs=addresses))
+
+
+def _proxy_addrs(config: Config) -> tuple[str, ...]:
+    if not config.proxy_service.enabled:
+        return ()
+    return tuple(str(address) for address in config.proxy_service.public_addrs)
+
+
+# --- Signals ---------------------------------------------------------------------------------------
+
+
+async def _stop_on_signal(
+    stop: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
+) -> None:
+    """Drain on the first SIGTERM or SIGINT, cut on the second."""
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+        task_status.started()
+        async for _ in signals:
+            if stop.is_set():
+                logger.warning("stopping at once")
+                scope.cancel()
+                return
+            logger.info("stopping: open requests may end; once more to stop at once")
+            stop.set()

@@ -1,0 +1,198 @@
+"""What proxy and agent say inside a tunnel: length-prefixed msgpack messages. Sans-IO.
+
+The proxy opens every stream. The first is for control and stays open; each further one is one
+request. On a request's stream:
+
+    proxy → agent   RequestHead, the body as it is, FIN
+    agent → proxy   Accepted when the body is long (see SPARE), ResponseHead (1xx, any number),
+                    then a last ResponseHead, the body, FIN; or NoAnswer, FIN
+
+A reset instead of FIN means: cut short. No message carries an address to dial: an agent maps
+the application's name to its own URI (AG-06).
+"""
+
+from __future__ import annotations
+
+from struct import Struct
+from typing import Final, Literal, TypeVar
+
+import msgspec
+
+from tport.engine.errors import RemoteProtocolError
+from tport.engine.types.app import App
+
+PROTOCOL: Final = 1  # raised when a message changes its meaning; new fields don't need it
+MAX_MESSAGE: Final = 1 << 20  # bytes; a head is ≤ 64 KiB, an agent's 1,000 offers ≤ 1 MiB
+
+T = TypeVar("T")
+
+_LENGTH = Struct("!I")
+
+# Bytes of a body that may be sent before the agent says Accepted. Whoever sent no more than this
+# still has it, and can send the whole request again, elsewhere, when the application could not
+# be dialled; a longer body waits for that word, one round trip.
+SPARE: Final = 32 * 1024
+
+Hop = Literal["proxy", "agent", "app"]
+NoAnswerKind = Literal[
+    "unknown-session",  # send it again with the credential; nothing was read or done
+    "unknown-app",
+    "denied",
+    "stale",  # the agent lost auth and can't judge
+    "unreachable",  # the application could not be dialled: nothing reached it
+    "broken",  # the application answered nonsense or hung up before a whole head
+    "timeout",
+    "refused",  # the request can't be sent to this application (bad path, too large)
+]
+
+
+# --- Control stream ------------------------------------------------------------------------
+
+
+class ProxyHello(msgspec.Struct, frozen=True, kw_only=True, tag="proxy-hello"):
+    """The proxy's first words. `proxies`: the ids of all live proxies, this one among them."""
+
+    protocol: int
+    version: str
+    proxy_id: str
+    cluster: str
+    proxies: tuple[str, ...]
+    features: tuple[str, ...] = ()
+
+
+class AgentHello(msgspec.Struct, frozen=True, kw_only=True, tag="agent-hello"):
+    """The agent's answer, with what it offers. `labels` of the apps are the current ones."""
+
+    protocol: int
+    version: str
+    agent_id: str
+    hostname: str
+    apps: tuple[App, ...]
+    features: tuple[str, ...] = ()
+
+
+class Offers(msgspec.Struct, frozen=True, kw_only=True, tag="offers"):
+    """Agent: this is what I offer from now on."""
+
+    apps: tuple[App, ...]
+
+
+class Verdicts(msgspec.Struct, frozen=True, kw_only=True, tag="verdicts"):
+    """Proxy: what became of the offers; app name → why it was refused."""
+
+    refused: dict[str, str]
+    hosts: dict[str, str]  # app name → host:port at which people reach it
+
+
+class Proxies(msgspec.Struct, frozen=True, kw_only=True, tag="proxies"):
+    """Proxy: these processes are alive; hold a tunnel to each."""
+
+    proxies: tuple[str, ...]
+
+
+Control = ProxyHello | AgentHello | Offers | Verdicts | Proxies
+
+
+# --- Request streams -------------------------------------------------------------------------
+
+Headers = tuple[tuple[bytes, bytes], ...]
+
+
+class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+    """One request.
+
+    Attributes:
+        session: id of the app session; `credential` is its JWS, or "" when the agent has it.
+        headers: names lower case; hop-by-hop and reserved ones and our cookies are gone already.
+        length: of the body in bytes; None: unknown until its end.
+        upgrade: b"websocket" when the client asks to leave HTTP.
+        remote: the client's IP address.
+        public: host[:port] as the browser sees it, the port only when it isn't 443.
+    """
+
+    app: str
+    session: str
+    credential: str
+    method: bytes
+    target: bytes
+    headers: Headers
+    length: int | None
+    upgrade: bytes
+    remote: str
+    public: str
+    request_id: str
+
+
+class Accepted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="accepted"):
+    """The application's connection stands: send the rest of the body."""
+
+
+class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="response"):
+    """The head of an answer; 1xx ones come before the last. `length` as in RequestHead."""
+
+    status: int
+    reason: bytes
+    headers: Headers
+    length: int | None
+
+
+class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="no-answer"):
+    """Why there is no answer. `cause` is for people; `since`: RFC 3339, when this began, or ""."""
+
+    kind: NoAnswerKind
+    hop: Hop
+    cause: str
+    since: str = ""
+
+
+Answer = Accepted | ResponseHead | NoAnswer
+
+_encoder = msgspec.msgpack.Encoder()
+control_decoder: Final[msgspec.msgpack.Decoder[Control]] = msgspec.msgpack.Decoder(Control)
+request_decoder: Final[msgspec.msgpack.Decoder[RequestHead]] = msgspec.msgpack.Decoder(RequestHead)
+answer_decoder: Final[msgspec.msgpack.Decoder[Answer]] = msgspec.msgpack.Decoder(Answer)
+
+
+def pack(message: Control | RequestHead | Answer) -> bytes:
+    """Return the message's bytes, length first."""
+    body = _encoder.encode(message)
+    return _LENGTH.pack(len(body)) + body
+
+
+class Inbox:
+    """Cuts messages from the front of a stream's bytes, wherever the network cut those."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray()
+
+    def feed(self, data: bytes | bytearray) -> None:
+        self._buffer += data
+
+    def take(self, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
+        """Return the next message, None while some of it is missing.
+
+        Raises:
+            RemoteProtocolError: too long, or not what `decoder` reads.
+        """
+        if len(self._buffer) < _LENGTH.size:
+            return None
+        (length,) = _LENGTH.unpack_from(self._buffer)
+        if length > MAX_MESSAGE:
+            raise RemoteProtocolError(
+                f"a message of {length} bytes, at most {MAX_MESSAGE} are allowed"
+            )
+        end = _LENGTH.size + length
+        if len(self._buffer) < end:
+            return None
+        body = bytes(self._buffer[_LENGTH.size : end])
+        del self._buffer[:end]
+        try:
+            return decoder.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RemoteProtocolError(f"a message in the tunnel is malformed: {error}") from None
+
+    def rest(self) -> bytes:
+        """Return what follows the messages taken: the start of a body. Empties the box."""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        return data

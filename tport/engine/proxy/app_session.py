@@ -1,0 +1,150 @@
+"""The way into an application: the sealed state, the cookies, and what agents are told of a session.
+
+    GET https://app/path        no session: 302 to the launcher with the sealed state, which the
+                                browser also keeps in a cookie of the app's own host
+    GET https://proxy/web/launch?state=…     signs in, makes a one-time code
+    GET https://app/.tport/auth?code=…&state=<id>   demands that cookie, spends the code, sets the
+                                session cookie, 302 to /path
+
+A code is worth nothing without the cookie of the browser that began, so nobody can finish in
+another's browser (WEB-06), and a code in a log or a Referer opens nothing (WEB-08).
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import secrets
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+import trio
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from tport.engine.api.protocol import AuthAPI, SignedSession
+from tport.engine.defaults import CLOCK_SKEW, LAUNCH_STATE_TTL
+from tport.engine.errors import ConnectionProblem, Unavailable
+from tport.engine.types.launch import LaunchRequest, RoundCause, own_path
+
+MAX_CREDENTIALS: Final = 100_000  # signed sessions kept at a time; the oldest goes first
+
+_NONCE = 12  # bytes, AES-GCM's
+_PURPOSE = b"tport launch state"
+
+Clock = Callable[[], datetime]
+
+
+class _State(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    id: str
+    host: str
+    path: str
+    cause: RoundCause
+    made: int  # seconds since the epoch
+
+
+class StateSeal:
+    """Seals and opens launch states with a key that all proxies of the cluster share."""
+
+    def __init__(self, key: bytes, clock: Clock) -> None:
+        self._cipher = AESGCM(key)
+        self._clock = clock
+
+    def make(self, host: str, target: bytes, *, cause: RoundCause = "") -> tuple[str, str]:
+        """Begin a launch: return a new state's id, and its sealed form (URL and cookie safe).
+
+        `cause`: why the round before came to nothing, for the page that explains a loop.
+        """
+        state = _State(
+            id=secrets.token_urlsafe(16),
+            host=host,
+            path=own_path(target.decode("latin-1")),
+            cause=cause,
+            made=int(self._clock().timestamp()),
+        )
+        nonce = os.urandom(_NONCE)
+        sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(state), _PURPOSE)
+        return state.id, base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+
+    def open(self, sealed: str) -> LaunchRequest | None:
+        """Return what was sealed, marked when it is too old; None when it wasn't sealed here."""
+        try:
+            data = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            plain = self._cipher.decrypt(data[:_NONCE], data[_NONCE:], _PURPOSE)
+            state = msgspec.msgpack.decode(plain, type=_State)
+        except (ValueError, InvalidTag, msgspec.DecodeError):
+            return None
+        age = timedelta(seconds=self._clock().timestamp() - state.made)
+        return LaunchRequest(
+            state_id=state.id,
+            app_host=state.host,
+            raw_path=state.path,
+            expired=not -CLOCK_SKEW <= age <= LAUNCH_STATE_TTL,
+            cause=state.cause,
+        )
+
+
+class CookieNames:
+    """Our cookies' names; the cluster's id keeps two clusters on one host apart."""
+
+    def __init__(self, cluster_id: str) -> None:
+        """`cluster_id`: 8 hex digits."""
+        self.app = f"__Host-tport_app_{cluster_id}".encode()
+        self.web = f"__Host-tport_web_{cluster_id}".encode()
+
+    def state(self, state_id: str) -> bytes:
+        """One cookie per attempt: tabs opened side by side don't collide."""
+        return f"__Host-tport_state_{state_id}".encode()
+
+
+class Credentials:
+    """The signed sessions that agents get, made by auth once and renewed before they end."""
+
+    def __init__(self, auth: AuthAPI, clock: Clock) -> None:
+        self._auth = auth
+        self._clock = clock
+        self._signed: dict[str, SignedSession] = {}
+        self._asking: dict[str, trio.Event] = {}
+
+    def forget(self, session: str) -> None:
+        """Drop a session's credential: it ended, or what it says is no longer so."""
+        self._signed.pop(session, None)
+
+    def forget_all(self) -> None:
+        self._signed.clear()
+
+    async def of(self, session: str) -> str:
+        """Return a session's credential, asking auth when there is none or it nears its end.
+
+        Several requests at once ask once. When auth can't be reached, the old one serves to
+        its own end.
+
+        Raises:
+            NotSignedIn: the session is over.
+            AccessDenied: no role allows the app now.
+            Unavailable: auth can't be asked.
+        """
+        while True:
+            signed = self._signed.get(session)
+            now = self._clock()
+            if signed is not None and now < signed.renew_at:
+                return signed.credential
+            if (asking := self._asking.get(session)) is not None:
+                await asking.wait()
+                continue
+            self._asking[session] = done = trio.Event()
+            try:
+                signed = await self._auth.sign_session(id=session)
+            except (ConnectionProblem, Unavailable) as problem:
+                if signed is not None and now < signed.expires:
+                    return signed.credential
+                raise Unavailable(f"the auth service can't be reached ({problem})") from problem
+            finally:
+                del self._asking[session]
+                done.set()
+            if len(self._signed) >= MAX_CREDENTIALS:
+                del self._signed[next(iter(self._signed))]
+            self._signed[session] = signed
+            return signed.credential

@@ -1,0 +1,423 @@
+"""The proxy, put together: its one public port, what comes in there, and its end.
+
+accept ── ClientHello ── by ALPN ─┬─ browser ── TLS ── HTTP ── by Host ─┬─ our own pages
+                                  ├─ agent ── mutual TLS ── tunnel      └─ an application
+                                  └─ auth ── relayed as it is: TLS ends there
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import logging
+import ssl
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, NoReturn
+
+import trio
+from cryptography import x509
+
+from tport.engine.api.cache import AuthCache
+from tport.engine.api.events import EventQueue
+from tport.engine.api.live import LiveStreams
+from tport.engine.api.protocol import AuthAPI, ProxyReport
+from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL, PRESENCE_INTERVAL
+from tport.engine.errors import (
+    AccessDenied,
+    ConnectionProblem,
+    RemoteProtocolError,
+    TportError,
+    Unavailable,
+)
+from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.asgi import run_asgi
+from tport.engine.net.dial import Address
+from tport.engine.net.http1 import Drain, Exchange, Page, plain_page, serve_http1
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tls import (
+    accept_tls,
+    peek_client_hello,
+    refuse_plain_http,
+    refuse_protocols,
+)
+from tport.engine.net.tls_stream import TlsStream
+from tport.engine.pki.contexts import tunnel_server_context
+from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
+from tport.engine.proto.fetch import wants_html
+from tport.engine.proto.head import BadHead
+from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.apps import Apps, Pages, send_page
+from tport.engine.proxy.certificates import Certificates
+from tport.engine.proxy.directory import Directory
+from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.router import Door, Room, door, room
+from tport.engine.proxy.tunnels import Tunnels, TunnelService
+from tport.engine.types.app import App, public_host
+from tport.engine.types.identity import IdentityKind
+from tport.engine.types.launch import LaunchRequest
+
+logger = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 10_000  # at a time; each costs 17 KiB idle
+ACCEPT_BURST: Final = (
+    16  # new connections taken before others get their turn: a handshake is 0.35 ms
+)
+JUDGE_INTERVAL: Final = 5.0  # s between looks at the clock on behalf of what runs
+_AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxySettings:
+    """What the operator decides.
+
+    Attributes:
+        proxy_id: this process's, made anew at each start.
+        public_addrs: at which people and agents reach it; the first is the main one.
+        files: certificates; where there is none for a name, the own web CA makes one.
+    """
+
+    proxy_id: str
+    public_addrs: Sequence[Address]
+    files: Sequence[KeyPair] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the composition root hands in: everything that is another service's.
+
+    Attributes:
+        own_pair: makes this proxy's host certificate, good for HOST_CERTIFICATE_TTL.
+        to_auth: carries an agent's connection to auth, from its ClientHello on.
+        pages: what people are told.
+        make_web: makes our own pages.
+    """
+
+    auth: AuthAPI
+    own_pair: Callable[[], KeyPair]
+    to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
+    pages: Pages
+    make_web: Callable[[WebParts], AsgiApp]
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebParts:
+    """What our own pages need of the proxy."""
+
+    directory: Directory
+    open_launch: Callable[[str], LaunchRequest | None]
+    forms_key: bytes
+    cluster: str
+    cluster_id8: str
+
+
+async def run_proxy(
+    settings: ProxySettings,
+    around: Surroundings,
+    listeners: Sequence[trio.SocketListener],
+    clock: Clock,
+    stop: trio.Event,
+    *,
+    drain: float = DRAIN,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve the listeners until `stop`, drain, and return. Started: it serves.
+
+    Open connections may go on for `drain` seconds; what then still runs is cancelled.
+    """
+    proxy = await _Proxy.open(settings, around, clock)
+    await proxy.run(listeners, stop, drain, task_status)
+
+
+class _Proxy:
+    @classmethod
+    async def open(cls, settings: ProxySettings, around: Surroundings, clock: Clock) -> _Proxy:
+        keys = await around.auth.proxy_keys()
+        authorities = await around.auth.authorities()
+        return cls(
+            settings,
+            around,
+            clock,
+            seal_key=base64.b64decode(keys.seal),
+            forms_key=base64.b64decode(keys.forms),
+            cluster=authorities.cluster,
+            cluster_id8=hashlib.sha256(authorities.host[0].encode()).hexdigest()[:8],
+        )
+
+    def __init__(
+        self,
+        settings: ProxySettings,
+        around: Surroundings,
+        clock: Clock,
+        *,
+        seal_key: bytes,
+        forms_key: bytes,
+        cluster: str,
+        cluster_id8: str,
+    ) -> None:
+        self._settings = settings
+        self._around = around
+        self._clock = clock
+        main = settings.public_addrs[0]
+        self._own_hosts = frozenset(address.host for address in settings.public_addrs)
+        self._main_host = main.host
+        self._port_suffix = "" if main.port == 443 else f":{main.port}"
+        self._drain = Drain()
+        self._open = 0
+        self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
+
+        auth = around.auth
+        self._cache = AuthCache(auth, clock)
+        self._events = EventQueue(auth)
+        self._tunnels = Tunnels()
+        self._live: LiveStreams[str] = LiveStreams()
+        seal = StateSeal(seal_key, clock)
+        credentials = Credentials(auth, clock)
+        self._credentials = credentials
+        self._apps = Apps(
+            auth=auth,
+            cache=self._cache,
+            tunnels=self._tunnels,
+            forwarder=Forwarder(credentials=credentials, live=self._live),
+            credentials=credentials,
+            seal=seal,
+            names=CookieNames(cluster_id8),
+            pages=around.pages,
+            events=self._events,
+            proxy_origin=f"https://{main.host}{self._port_suffix}",
+            port_suffix=self._port_suffix,
+            clock=clock,
+        )
+        self._tunnel_service = TunnelService(
+            auth=auth,
+            events=self._events,
+            tunnels=self._tunnels,
+            proxy_id=settings.proxy_id,
+            cluster=cluster,
+            public_address=self._public_address,
+            live_proxies=self._live_proxies,
+            clock=clock,
+        )
+        self._certificates = Certificates(
+            auth=auth,
+            clock=clock,
+            default_host=main.host,
+            is_known=self._is_known,
+            files=settings.files,
+        )
+        self._web = around.make_web(
+            WebParts(
+                directory=Directory(self._cache, self._public_address),
+                open_launch=seal.open,
+                forms_key=forms_key,
+                cluster=cluster,
+                cluster_id8=cluster_id8,
+            )
+        )
+        self._cache.on_change = self._changed
+
+    def _public_address(self, app: App) -> str:
+        return public_host(app, self._main_host) + self._port_suffix
+
+    def _live_proxies(self) -> tuple[str, ...]:
+        others = (proxy for proxy in self._cache.proxies if proxy != self._settings.proxy_id)
+        return (self._settings.proxy_id, *others)
+
+    def _is_known(self, host: str) -> bool:
+        """Tell whether a host is ours or an application's now."""
+        return host in self._own_hosts or any(
+            not server.refused and public_host(server.app, self._main_host) == host
+            for server in self._cache.servers
+        )
+
+    def _changed(self) -> None:
+        """Judge anew what runs: somebody's roles, session or existence has changed."""
+        self._credentials.forget_all()
+        self._live.judge(self._apps.verdict)
+
+    # --- Running -----------------------------------------------------------------------------------
+
+    async def run(
+        self,
+        listeners: Sequence[trio.SocketListener],
+        stop: trio.Event,
+        drain: float,
+        task_status: trio.TaskStatus[None],
+    ) -> None:
+        async with trio.open_nursery() as background:
+            background.start_soon(self._events.keep)
+            await background.start(self._cache.keep)
+            background.start_soon(self._judge_by_clock)
+            background.start_soon(self._keep_presence)
+            async with trio.open_nursery() as connections:
+                async with trio.open_nursery() as accepting:
+                    for listener in listeners:
+                        accepting.start_soon(self._accept, listener, connections)
+                    task_status.started()
+                    await stop.wait()
+                    accepting.cancel_scope.cancel()
+                self._drain.begin()
+                self._tunnels.go_away()
+                connections.cancel_scope.deadline = trio.current_time() + drain
+                await self._until_quiet(connections)
+                connections.cancel_scope.cancel()
+            background.cancel_scope.cancel()
+
+    async def _until_quiet(self, connections: trio.Nursery) -> None:
+        """Wait until only tunnels are left: they serve requests, and there are none any more."""
+        while self._open > len(self._tunnels):  # noqa: ASYNC110 - many things end a connection
+            await trio.sleep(0.1)
+
+    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> NoReturn:
+        async with listener:
+            burst = 0
+            while True:
+                try:
+                    stream = await listener.accept()
+                except OSError as problem:
+                    logger.warning("a connection could not be accepted: %s", problem)
+                    await trio.sleep(0.1)  # out of file descriptors, most likely: let some go
+                    continue
+                if self._open >= MAX_CONNECTIONS:
+                    await trio.aclose_forcefully(stream)
+                    continue
+                connections.start_soon(self._serve, stream)
+                burst += 1
+                if burst >= ACCEPT_BURST:
+                    burst = 0
+                    await trio.lowlevel.checkpoint()
+
+    async def _judge_by_clock(self) -> NoReturn:
+        while True:
+            await trio.sleep(JUDGE_INTERVAL)
+            self._live.judge(self._apps.verdict)
+
+    async def _keep_presence(self) -> NoReturn:
+        """Tell auth what tunnels there are, at once when that changes and each few seconds."""
+        while True:
+            changed = self._tunnels.changed
+            report = ProxyReport(
+                proxy_id=self._settings.proxy_id,
+                public_addrs=tuple(str(address) for address in self._settings.public_addrs),
+                tunnels=self._tunnels.reports(),
+            )
+            try:
+                await self._around.auth.report(report=report)
+            except TportError as problem:
+                logger.warning("presence not reported: %s", problem)
+            with trio.move_on_after(PRESENCE_INTERVAL):
+                await changed.wait()
+
+    # --- One connection ------------------------------------------------------------------------------
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
+        self._open += 1
+        try:
+            remote = str(stream.socket.getpeername()[0]).removeprefix("::ffff:")
+            await self._by_hello(stream, remote)
+        except* (ConnectionProblem, RemoteProtocolError, AccessDenied) as errors:
+            logger.debug("a connection ended: %s", errors.exceptions[0])
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            pass  # the client has gone; there is nobody to tell
+        except* Unavailable as errors:
+            logger.warning("a connection could not be served: %s", errors.exceptions[0])
+        except* Exception:
+            logger.exception("a connection failed")
+        finally:
+            self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def _by_hello(self, stream: trio.SocketStream, remote: str) -> None:
+        try:
+            hello, peeked = await peek_client_hello(stream)
+        except NotTls as other:
+            if other.http:
+                await refuse_plain_http(stream, HTTPS_ONLY)
+            return
+        match door(hello.alpn):
+            case Door.BROWSER:
+                context = await self._certificates.context_for(hello.server_name)
+                tls = await accept_tls(peeked, context, ragged_end=True)
+                await self._serve_browser(tls, hello.server_name, remote)
+            case Door.TUNNEL:
+                await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
+            case Door.AUTH:
+                await self._around.to_auth(peeked, remote)
+            case Door.NONE:
+                await refuse_protocols(stream)
+
+    def _for_tunnels(self) -> ssl.SSLContext:
+        """Return the context for tunnels; its certificate is made anew at half its life."""
+        now = self._clock()
+        if self._tunnel_context is None or now >= self._tunnel_context[1]:
+            pair = self._around.own_pair()
+            context = tunnel_server_context(pair, self._cache.authorities.host)
+            self._tunnel_context = context, now + HOST_CERTIFICATE_TTL / 2
+        return self._tunnel_context[0]
+
+    async def _serve_agent(self, tls: TlsStream, remote: str) -> None:
+        certificate = tls.peer_certificate
+        if certificate is None:  # the handshake demands one; TLS-01 wants it asked again here
+            raise AccessDenied("a tunnel without a client certificate")
+        try:
+            identity = identity_of(
+                certificate,
+                authorities=self._cache.authorities,
+                expected_kinds=_AGENT,
+                now=self._clock(),
+            )
+        except AccessDenied as denied:
+            self._events.put("auth.failed", error=denied.reason, **{"addr.remote": remote})
+            raise
+        await self._tunnel_service.serve(
+            tls,
+            identity,
+            remote=remote,
+            not_after=x509.load_der_x509_certificate(certificate).not_valid_after_utc,
+        )
+
+    async def _serve_browser(self, tls: TlsStream, server_name: str | None, remote: str) -> None:
+        async def answer(exchange: Exchange) -> None:
+            await self._answer(exchange, server_name, remote)
+
+        def refusal(bad: BadHead) -> Page:
+            if bad.status != 431:
+                return plain_page(bad)
+            page = self._around.pages.head_too_large(html=True, host=server_name or "")
+            return [(n.encode(), v.encode()) for n, v in page.headers], page.body
+
+        await serve_http1(tls, answer, on_error=self._on_error, refusal=refusal, drain=self._drain)
+
+    async def _answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
+        request = exchange.request
+        where = room(
+            server_name=server_name,
+            host=request.host,
+            own_hosts=self._own_hosts,
+            path=request.target.partition(b"?")[0],
+        )
+        if where is Room.APP:
+            await self._apps.answer(exchange, remote=remote)
+        elif where is Room.MISDIRECTED:
+            exchange.keep_alive = False
+            html = wants_html(request.headers)
+            page = self._around.pages.misdirected(html=html, host=request.host)
+            await send_page(exchange, page)
+        else:
+            await run_asgi(self._web, exchange, client=(remote, 0))
+
+    async def _on_error(self, exchange: Exchange, error: TportError) -> None:
+        pages, html = self._around.pages, wants_html(exchange.request.headers)
+        if isinstance(error, Unavailable | ConnectionProblem):
+            await send_page(exchange, pages.unavailable(html=html))
+        elif error.status >= 500:
+            await send_page(exchange, pages.broken(html=html))
+        else:
+            headers, body = plain_page(error)
+            await exchange.respond(error.status, headers, body)
