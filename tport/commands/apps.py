@@ -11,6 +11,11 @@ from tport.commands.settings import Format, FormatOption
 app = typer.Typer(help="The applications that agents offer.", no_args_is_help=True)
 
 
+@app.callback()
+def apps() -> None:
+    """The applications that agents offer."""
+
+
 @app.command("ls")
 def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     """List the applications that agents offer now, one line for each agent of each."""
