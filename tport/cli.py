@@ -154,6 +154,10 @@ def run(args: list[str]) -> int:
         status = 1
     except* KeyboardInterrupt:
         status = 130
+    except* SystemExit as group:  # a plug-in's own, or typer's when nobody reads stdout any more
+        for end in leaves(group):
+            if not isinstance(end.__context__, BrokenPipeError):
+                status = max(status, end.code if isinstance(end.code, int) else 1)
     except* typer.TyperException as group:  # usage: an unknown option, a missing argument
         for problem in leaves(group):
             say_misuse(problem.format_message(), getattr(problem, "ctx", None))

@@ -1,0 +1,72 @@
+# tport. `make` alone tells what there is; all of it works on a fresh machine with Python, make and git.
+
+PYTHON ?= python3
+WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+BIN := $(VENV)/bin
+CODE := tport tests examples
+
+# Rules of flake8-async that don't hold here. 106, 900 and 91x are off in flake8 too: matters of style.
+# 114, 128: a task_status may be passed on to the function that starts. 124: a Protocol or a callback
+# says which functions are async. 120: a Cancelled may replace an error that is being handled.
+ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
+
+.PHONY: help demo test test-deps lint fmt torture clean
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo       a cluster with a demo application, on this machine, in your browser"
+	@echo "make test       every test; gets what they need first"
+	@echo "make test-deps  what tests need beyond Python packages: a browser, Go, JupyterLab, ..."
+	@echo "make lint       ruff, mypy --strict, flake8-async"
+	@echo "make fmt        format the code"
+	@echo "make torture    the long and heavy tests"
+	@echo "make clean      remove what the others made"
+	@echo "PYTHON=...      the Python to use, 3.11 or later; PYTEST_ARGS='-k name' chooses tests"
+
+demo: $(VENV)/installed
+	@echo "tport: the program is $(CURDIR)/$(BIN)/tport"
+	@$(BIN)/tport up
+
+# Bytecode first: the tests that measure the command line measure what a wheel installs.
+test: $(VENV)/tools test-deps
+	@$(BIN)/python -m compileall -q tport
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not torture" $(PYTEST_ARGS)
+
+torture: $(VENV)/tools test-deps
+	@$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+
+test-deps: $(VENV)/tools
+	@./tests/deps.sh
+
+lint: $(VENV)/tools
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/mypy
+	@find $(CODE) -name '*.py' -print0 | xargs -0 -n 50 -P 2 $(BIN)/flake8-async --disable $(ASYNC_OFF)
+
+fmt: $(VENV)/tools
+	@$(BIN)/ruff check --fix $(CODE)
+	@$(BIN)/ruff format $(CODE)
+
+clean:
+	@rm -rf $(VENV) .test .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# Each is a file that says when it was done last.
+$(VENV)/made: .ci/make-venv
+	@PYTHON="$(PYTHON)" VENV="$(VENV)" ./.ci/make-venv
+	@touch $@
+
+$(VENV)/installed: $(VENV)/made pyproject.toml
+	@echo "tport: installing into $(VENV)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/tools: $(VENV)/installed pyproject.toml
+	@echo "tport: installing the tools for tests into $(VENV)" >&2
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group test --group lint
+	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
+	@touch $@

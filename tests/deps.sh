@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Get what the tests use beyond Python packages, from Debian and PyPI. Quick when it is all there.
+#
+# What can't be had (no root, another system) is told with its reason, and the tests that want it
+# are skipped. With CI=true it is a failure. Nothing here asks for a password.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+lacking=()
+
+lack() {
+    lacking+=("$1")
+    echo "tport: test-deps: $1; the tests that need it are skipped" >&2
+}
+
+# The Debian package, and the program or file by which one knows that it is there.
+debian_parts() {
+    cat <<PARTS
+chromium chromium
+golang-go go
+golang-github-hashicorp-yamux-dev /usr/share/gocode/src/github.com/hashicorp/yamux
+prometheus prometheus
+shellcheck shellcheck
+libnss3-tools certutil
+curl curl
+procps ps
+lsof lsof
+PARTS
+}
+
+has() {
+    case $1 in
+    /*) [ -e "$1" ] ;;
+    *) command -v "$1" >/dev/null 2>&1 ;;
+    esac
+}
+
+get_debian_parts() {
+    local package sign missing=()
+    while read -r package sign; do
+        has "$sign" || missing+=("$package")
+    done < <(debian_parts)
+    [ ${#missing[@]} -gt 0 ] || return 0
+    if ! command -v apt-get >/dev/null 2>&1; then
+        lack "not here, and no apt-get to install it: ${missing[*]}"
+        return 0
+    fi
+    if [ "$(id -u)" -ne 0 ]; then
+        lack "not here, and only root may install it (apt-get install ${missing[*]})"
+        return 0
+    fi
+    echo "tport: test-deps: installing ${missing[*]}" >&2
+    export DEBIAN_FRONTEND=noninteractive
+    if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >&2; then
+        lack "apt-get could not install ${missing[*]}"
+    fi
+}
+
+# A real application for the tests to open, in an environment of its own.
+get_jupyter() {
+    local folder=.test/jupyter
+    [ ! -e "$folder/installed" ] || return 0
+    echo "tport: test-deps: installing JupyterLab into $folder" >&2
+    if .venv/bin/python -m venv --clear "$folder" &&
+        "$folder/bin/python" -m pip install -q --disable-pip-version-check jupyterlab; then
+        touch "$folder/installed"
+    else
+        lack "JupyterLab could not be installed from PyPI"
+    fi
+}
+
+get_debian_parts
+get_jupyter
+
+if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
+    echo "tport: error: test-deps: in CI every part is needed" >&2
+    exit 1
+fi
