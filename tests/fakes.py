@@ -54,7 +54,7 @@ class FakeAuth:
             id=session_id(secret),
             user=user,
             user_id=f"id-{user}",
-            epoch=1,
+            proofs=1,
             cluster=self.cluster,
             created=self.clock(),
             expires=self.clock() + timedelta(hours=12),

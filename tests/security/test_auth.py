@@ -30,7 +30,7 @@ from tests.engine.auth.world import (
 )
 from tests.fakes import START, WallClock
 from tport.engine.api import wire
-from tport.engine.api.protocol import CALLERS, AuthAPI, ProxyReport
+from tport.engine.api.protocol import CALLERS, AuthAPI, ProxyReport, SignedIn
 from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
 from tport.engine.auth.service import AuthService
 from tport.engine.errors import (
@@ -168,12 +168,9 @@ async def make_again(world: World) -> None:
     await world.alice()
 
 
-@pytest.mark.parametrize(
-    "change", [change_roles, change_traits, reset, delete, make_again], ids=lambda f: f.__name__
-)
-async def test_az04_a_change_to_a_person_ends_every_session_they_had(
+async def check_nothing_granted_before_counts(
     world: World, change: Callable[[World], Awaitable[None]]
-) -> None:
+) -> SignedIn:
     alice = await world.alice()
     await world.serve(GRAFANA)
     opened = await world.open(alice)
@@ -182,15 +179,33 @@ async def test_az04_a_change_to_a_person_ends_every_session_they_had(
     await change(world)
 
     with pytest.raises(NotSignedIn):
-        await world.proxy.web_session(id=alice.session.id)
-    with pytest.raises(NotSignedIn):
         await world.proxy.app_session(id=opened.session.id)
     with pytest.raises(NotSignedIn):
         await world.proxy.sign_session(id=opened.session.id)
-    with pytest.raises(NotSignedIn):
-        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
     with pytest.raises(AccessDenied):
         await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+    return alice
+
+
+@pytest.mark.parametrize("change", [reset, delete, make_again], ids=lambda f: f.__name__)
+async def test_az04_a_reset_or_deletion_ends_every_session(
+    world: World, change: Callable[[World], Awaitable[None]]
+) -> None:
+    alice = await check_nothing_granted_before_counts(world, change)
+
+    with pytest.raises(NotSignedIn):
+        await world.proxy.web_session(id=alice.session.id)
+    with pytest.raises(NotSignedIn):
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+
+
+@pytest.mark.parametrize("change", [change_roles, change_traits], ids=lambda f: f.__name__)
+async def test_az04_a_change_of_what_is_granted_ends_app_sessions_but_not_the_sign_in(
+    world: World, change: Callable[[World], Awaitable[None]]
+) -> None:
+    alice = await check_nothing_granted_before_counts(world, change)
+
+    assert (await world.proxy.web_session(id=alice.session.id)).user == "alice"
 
 
 # --- AG: agents ------------------------------------------------------------------------------------

@@ -17,6 +17,7 @@ import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NoReturn
@@ -74,10 +75,37 @@ async def run_process(config: Config, ready: Ready) -> None:
     stop = trio.Event()
     async with trio.open_nursery() as foundation:
         await foundation.start(_stop_on_signal, stop, foundation.cancel_scope)
-        async with _Process(config, stop).running() as (admin, actual):
-            await ready(admin, actual)
+        async with open_process(config, stop) as running:
+            await ready(running.admin, running.config)
             await stop.wait()
         foundation.cancel_scope.cancel()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """What runs.
+
+    Attributes:
+        admin: an administrator's AuthAPI, where auth runs in this process.
+        config: with the ports that the listeners got.
+        auth: the service itself, where it runs here.
+    """
+
+    admin: AuthAPI | None
+    config: Config
+    auth: AuthService | None
+
+
+@asynccontextmanager
+async def open_process(config: Config, stop: trio.Event) -> AsyncIterator[Running]:
+    """Start what `config` enables; `stop` drains it, and leaving waits for that.
+
+    Raises:
+        TportError: what keeps a service from starting, or ends it.
+    """
+    process = _Process(config, stop)
+    async with process.running() as (admin, actual):
+        yield Running(admin=admin, config=actual, auth=process.service)
 
 
 def _check(config: Config) -> None:
@@ -101,7 +129,7 @@ class _Process:
     def __init__(self, config: Config, stop: trio.Event) -> None:
         self._config = config
         self._stop = stop
-        self._service: AuthService | None = None
+        self.service: AuthService | None = None
         self._server: AuthServer | None = None
 
     @asynccontextmanager
@@ -131,7 +159,7 @@ class _Process:
             # Leaving the nursery waits for the services to drain: `stop` is set.
 
     def _degraded(self) -> Sequence[str]:
-        return self._service.degraded() if self._service is not None else ()
+        return self.service.degraded() if self.service is not None else ()
 
     # --- Auth --------------------------------------------------------------------------------------
 
@@ -157,7 +185,7 @@ class _Process:
                 ) as service,
                 trio.open_nursery() as nursery,
             ):
-                self._service = service
+                self.service = service
                 drain = Drain()
                 server = AuthServer(service, str(uuid.uuid4()), drain=drain)
                 await nursery.start(server.serve_listener, listener)
@@ -169,10 +197,10 @@ class _Process:
 
     def _api(self, kind: str, name: str) -> AuthAPI:
         """Return auth's API as a service of this process may use it."""
-        assert self._service is not None
+        assert self.service is not None
         cluster = self._config.auth_service.cluster_name
         identity = msgspec.convert({"kind": kind, "name": name, "cluster": cluster}, Identity)
-        return self._service.as_caller(identity, "local")
+        return self.service.as_caller(identity, "local")
 
     # --- Proxy -------------------------------------------------------------------------------------
 
@@ -190,7 +218,7 @@ class _Process:
         auth = self._api("proxy", proxy_id)
         public_addr = config.proxy_service.public_addrs[0]
         cluster = config.auth_service.cluster_name
-        service, server = self._service, self._server
+        service, server = self.service, self._server
         assert service is not None
         assert server is not None
 

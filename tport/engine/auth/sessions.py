@@ -41,7 +41,7 @@ class Sessions:
             id=session_id(secret),
             user=user.name,
             user_id=user.id,
-            epoch=user.epoch,
+            proofs=user.proofs,
             cluster=self._cluster.name,
             created=now,
             expires=now + min(WEB_SESSION_TTL, await self._roles.ttl(user)),
@@ -144,8 +144,8 @@ class Sessions:
         user = await self._stores.users.find(session.user)
         if user is None or user.id != session.user_id:
             raise NotSignedIn(_OVER, reason=f"user {session.user} was deleted")
-        if user.epoch != session.epoch:
-            raise NotSignedIn(_OVER, reason=f"{session.user} has changed since")
+        if user.proofs != session.proofs:
+            raise NotSignedIn(_OVER, reason=f"{session.user}'s password was reset since")
         return user
 
     async def _delete(self, *keys: str) -> None:

@@ -79,7 +79,7 @@ class Users:
         traits: Mapping[str, tuple[str, ...]] | None,
         by: str,
     ) -> User:
-        checked_roles = None if roles is None else await self._existing_roles(roles)
+        checked_roles = None if roles is None else await self._existing_roles(roles, some=False)
         checked_traits = None if traits is None else check_traits(traits)
         before = (await self._read(name)).value
         await self._cluster.record(
@@ -114,7 +114,7 @@ class Users:
         )
         for _ in range(SWAP_TRIES):
             read = await self._read(name)
-            user = replace(read.value, epoch=read.value.epoch + 1)
+            user = replace(read.value, epoch=read.value.epoch + 1, proofs=read.value.proofs + 1)
             invite, token = self._new_invite(user)
             try:
                 await self._stores.batch(
@@ -220,8 +220,10 @@ class Users:
                 f"no user is called {name[:128]!r}", hint="list them with: tport users ls"
             ) from None
 
-    async def _existing_roles(self, roles: tuple[str, ...]) -> tuple[str, ...]:
-        if not roles:
+    async def _existing_roles(
+        self, roles: tuple[str, ...], *, some: bool = True
+    ) -> tuple[str, ...]:
+        if some and not roles:
             raise InvalidRequest("a user needs at least one role", hint="try: --roles=access")
         known = {role.name for role in await self._stores.roles.all()}
         for role in roles:

@@ -14,13 +14,14 @@ class WebSession(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         id: SHA-256 hex of the cookie's value (`session_id`).
-        user_id, epoch: of the user when it was made; either changing ends it.
+        user_id, proofs: of the user when it was made; either changing ends it. A change of
+            roles does not: who is signed in stays, and may open less.
     """
 
     id: str
     user: str
     user_id: str
-    epoch: int
+    proofs: int
     cluster: str
     created: datetime
     expires: datetime

@@ -24,7 +24,9 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         roles: names; a name without a role behind it gives nothing.
         traits: lists of values; `logins` is `{{internal.logins}}`, all are `{{external.…}}`.
         origin: what proves this person: "local" (a password here).
-        epoch: grows with each change that must end what was granted before.
+        epoch: grows with each change of what is granted; grants made before are void.
+        proofs: grows when what proved this person is void, a reset password: signed in
+            before that is signed in no more.
         id: random, made with the user: deleted and made again is somebody else.
     """
 
@@ -33,6 +35,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     traits: Mapping[str, tuple[str, ...]] = {}
     origin: str = "local"
     epoch: int = 1
+    proofs: int = 1
     id: str = ""
     created: datetime | None = None
     created_by: str = ""

@@ -1,0 +1,301 @@
+"""A whole cluster in the test's own trio run: auth, proxy and agent over real sockets, and apps.
+
+    async with open_stack() as stack:
+        alice = await stack.user("alice", roles=("access",))
+        answer = await alice.get("echo", "/path")
+
+Requests are written byte by byte by the test's own client, so that it may also write wrong ones.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.config.address import Address
+from tport.engine.config.model import AppService, AuthService, Config, Log, ProxyService
+from tport.engine.net.http1 import Exchange, serve_http1
+from tport.engine.net.tls_stream import TlsStream
+from tport.engine.process import Running, open_process
+from tport.engine.types.app import App, Rewrite
+from tport.engine.types.identity import Identity
+from tport.engine.types.session import session_id
+
+DOMAIN = "tport.localhost"
+PASSWORD = "a walrus paints nine doors"
+
+
+@dataclass
+class Seen:
+    """A request as an application saw it."""
+
+    method: bytes
+    target: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+    body: bytes
+
+    def values(self, name: bytes) -> list[bytes]:
+        return [value for key, value in self.headers if key == name]
+
+
+class EchoApp:
+    """An application that remembers what it was asked and answers 200 with the request's body."""
+
+    def __init__(self) -> None:
+        self.seen: list[Seen] = []
+        self.port = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listener.socket.getsockname()[1]
+        task_status.started(self.port)
+        await trio.serve_listeners(self._serve, [listener])
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        await serve_http1(stream, self.answer)
+
+    async def answer(self, exchange: Exchange) -> None:
+        body = bytearray()
+        while piece := await exchange.receive_body():
+            body += piece
+        request = exchange.request
+        self.seen.append(Seen(request.method, request.target, request.headers, bytes(body)))
+        await exchange.respond(200, [(b"content-type", b"text/plain")], bytes(body) or b"hello")
+
+
+@dataclass
+class Answer:
+    """An answer as the client read it; header names are lower case."""
+
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+    closed: bool = False  # the server closed the connection after it
+
+    def header(self, name: str) -> str:
+        return next((value for key, value in self.headers if key == name), "")
+
+    def all(self, name: str) -> list[str]:
+        return [value for key, value in self.headers if key == name]
+
+
+@dataclass
+class Person:
+    """A user with their cookies."""
+
+    stack: Stack
+    name: str
+    web: str = ""  # the web session's secret
+    apps: dict[str, str] = field(default_factory=dict)  # host → the app session's secret
+
+    async def open(self, app: str) -> None:
+        """Get a session for an application by launch and redeem, as a browser would."""
+        host = self.stack.host(app)
+        state = hashlib.sha256(b"a state").hexdigest()
+        code = await self.stack.api.launch(web_session=session_id(self.web), host=host, state=state)
+        opened = await self.stack.api.redeem(
+            code=code.code, state=state, host=host, remote="127.0.0.1"
+        )
+        self.apps[host] = opened.secret
+
+    def cookie(self, app: str) -> str:
+        return f"{self.stack.app_cookie}={self.apps[self.stack.host(app)]}"
+
+    async def get(self, app: str, target: str = "/", **headers: str) -> Answer:
+        """GET with this person's session for the application, opened when there is none."""
+        host = self.stack.host(app)
+        if host not in self.apps:
+            await self.open(app)
+        return await self.stack.request(host, target, {"Cookie": self.cookie(app), **headers})
+
+
+class Stack:
+    """See the module."""
+
+    def __init__(self, running: Running, echo: EchoApp, stop: trio.Event) -> None:
+        assert running.admin is not None
+        assert running.auth is not None
+        self.running = running
+        self.admin = running.admin
+        self.auth = running.auth
+        self.echo = echo
+        self.stop = stop
+        self.port = running.config.proxy_service.public_addrs[0].port
+        cluster = running.config.auth_service.cluster_name
+        identity = Identity(kind="proxy", name="test", cluster=cluster)
+        self.api: AuthAPI = running.auth.as_caller(identity, "127.0.0.1")
+        id8 = hashlib.sha256(self.auth.authorities.host[0].encode()).hexdigest()[:8]
+        self.app_cookie = f"__Host-tport_app_{id8}"
+        self.web_cookie = f"__Host-tport_web_{id8}"
+        self.ca = "".join(self.auth.authorities.web)
+
+    def host(self, app: str) -> str:
+        return f"{app}.{DOMAIN}"
+
+    async def user(
+        self,
+        name: str,
+        *,
+        roles: tuple[str, ...] = ("access",),
+        traits: Mapping[str, tuple[str, ...]] | None = None,
+    ) -> Person:
+        """Make a user who has chosen a password and is signed in to tport."""
+        made = await self.admin.create_user(name=name, roles=roles, traits=traits or {})
+        signed = await self.api.accept_invite(
+            token=made.url.rpartition("/")[2],
+            password=PASSWORD,
+            remote="127.0.0.1",
+            user_agent="test",
+        )
+        return Person(self, name, web=signed.secret)
+
+    # --- The client ----------------------------------------------------------------------------
+
+    def context(self, *, alpn: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
+        """A browser's context that trusts the cluster's web authority and nothing else."""
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.load_verify_locations(cadata=self.ca)
+        if alpn:
+            context.set_alpn_protocols(list(alpn))
+        return context
+
+    async def connect(
+        self, server_name: str | None, *, context: ssl.SSLContext | None = None
+    ) -> TlsStream:
+        """Open a TLS connection to the proxy with this SNI."""
+        stream = await trio.open_tcp_stream("127.0.0.1", self.port)
+        if context is None:
+            context = self.context()
+            if server_name is None:
+                context.check_hostname = False
+        tls = TlsStream(
+            stream, context, server_side=False, server_name=server_name, ragged_end=True
+        )
+        await tls.do_handshake()
+        return tls
+
+    async def request(
+        self,
+        host: str,
+        target: str = "/",
+        headers: Mapping[str, str] | None = None,
+        *,
+        method: str = "GET",
+        body: bytes = b"",
+        server_name: str | None = None,
+    ) -> Answer:
+        """Send one well-formed request on a connection of its own."""
+        lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{self.port}"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body:
+            lines.append(f"Content-Length: {len(body)}")
+        raw = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
+        return await self.raw(server_name or host, raw, method=method)
+
+    async def raw(self, server_name: str | None, data: bytes, *, method: str = "GET") -> Answer:
+        """Send bytes and read one answer."""
+        with trio.fail_after(10):
+            tls = await self.connect(server_name)
+            await tls.send_all(data)
+            answer = await read_answer(tls, method=method)
+            await trio.aclose_forcefully(tls)
+        return answer
+
+
+async def read_answer(stream: trio.abc.ReceiveStream, *, method: str = "GET") -> Answer:
+    """Read one answer with plain means, not the product's own reader."""
+    data = b""
+    while b"\r\n\r\n" not in data:
+        more = await stream.receive_some(65536)
+        if not more:
+            raise EOFError(f"the connection ended after {data!r}")
+        data += more
+    head, _, rest = data.partition(b"\r\n\r\n")
+    status_line, *lines = head.decode("latin-1").split("\r\n")
+    headers = []
+    for line in lines:
+        name, _, value = line.partition(":")
+        headers.append((name.lower(), value.strip()))
+    answer = Answer(int(status_line.split()[1]), headers, b"")
+    if 100 <= answer.status < 200 and answer.status != 101:
+        return answer
+    if method == "HEAD" or answer.status in (101, 204, 304):
+        answer.body = rest
+        return answer
+    if (length := answer.header("content-length")) != "":
+        while len(rest) < int(length):
+            more = await stream.receive_some(65536)
+            if not more:
+                raise EOFError("the answer was cut short")
+            rest += more
+        answer.body = rest
+    elif answer.header("transfer-encoding") == "chunked":
+        while not rest.endswith(b"0\r\n\r\n"):
+            more = await stream.receive_some(65536)
+            if not more:
+                raise EOFError("the answer was cut short")
+            rest += more
+        while rest:
+            size, _, rest = rest.partition(b"\r\n")
+            answer.body += rest[: int(size, 16)]
+            rest = rest[int(size, 16) + 2 :]
+    else:
+        while more := await stream.receive_some(65536):
+            rest += more
+        answer.body = rest
+    answer.closed = answer.header("connection") == "close"
+    return answer
+
+
+@asynccontextmanager
+async def open_stack(
+    *,
+    apps: Sequence[App] = (),
+    rewrite: Rewrite = Rewrite(),
+    labels: Mapping[str, str] | None = None,
+    debug_app: bool = True,
+) -> AsyncIterator[Stack]:
+    """Run a cluster with an `echo` application, the debug app, and `apps`."""
+    echo = EchoApp()
+    with tempfile.TemporaryDirectory(prefix="tport-") as folder:
+        async with trio.open_nursery() as nursery:
+            port = await nursery.start(echo.run)
+            stop = trio.Event()
+            app = App(
+                name="echo",
+                uri=f"http://127.0.0.1:{port}",
+                rewrite=rewrite,
+                labels=labels or {},
+            )
+            config = Config(
+                data_dir=Path(folder),
+                nodename="testhost",
+                log=Log(),
+                auth_service=AuthService(
+                    enabled=True,
+                    listen_addr=Address("127.0.0.1", 0),
+                    listen_is_given=True,
+                    cluster_name=DOMAIN,
+                ),
+                proxy_service=ProxyService(
+                    enabled=True,
+                    web_listen_addr=Address("127.0.0.1", 0),
+                    public_addrs=(Address(DOMAIN, 0),),
+                    public_is_given=False,
+                ),
+                app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, *apps)),
+            )
+            async with open_process(config, stop) as running:
+                try:
+                    yield Stack(running, echo, stop)
+                finally:
+                    stop.set()
+            nursery.cancel_scope.cancel()
