@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -179,9 +180,13 @@ class _Agent:
 
     async def run(self, stop: trio.Event, drain: float, task_status: trio.TaskStatus[None]) -> None:
         authorities = self.state.authorities
-        async with open_remote_auth(self._dial_auth) as auth, trio.open_nursery() as nursery:
+        async with (
+            open_remote_auth(self._dial_auth) as auth,
+            _closing() as offered,
+            trio.open_nursery() as nursery,
+        ):
             events = EventQueue(auth)
-            offered = await self._offered(nursery)
+            await self._make_offers(offered, nursery)
             cache = AuthCache(auth, self._clock)
             apps = AgentApps(
                 offered=offered,
@@ -241,9 +246,8 @@ class _Agent:
             ) from None
         return tls
 
-    async def _offered(self, nursery: trio.Nursery) -> dict[str, Offered]:
+    async def _make_offers(self, offered: dict[str, Offered], nursery: trio.Nursery) -> None:
         """Make ready what can be offered; one bad definition costs itself alone."""
-        offered: dict[str, Offered] = {}
         for app in self._settings.apps:
             try:
                 rewriter = Rewriter(app, hostname=self._settings.hostname)
@@ -266,7 +270,6 @@ class _Agent:
                 "the agent has no application to offer",
                 hint="name one: --app-name=NAME --app-uri=URI, or app_service.apps in the file",
             )
-        return offered
 
     async def _start_labels(
         self,
@@ -301,6 +304,18 @@ class _Agent:
             apps.judge_again()
             for offer in offered.values():
                 await offer.upstream.close_idle()
+
+
+@asynccontextmanager
+async def _closing() -> AsyncIterator[dict[str, Offered]]:
+    """Hold the offers, and close their kept connections in the end."""
+    offered: dict[str, Offered] = {}
+    try:
+        yield offered
+    finally:
+        with trio.CancelScope(shield=True):  # each close is immediate
+            for offer in offered.values():
+                await offer.upstream.close_idle(0)
 
 
 def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:

@@ -168,7 +168,9 @@ class _Proxy:
         self._main_host = main.host
         self._port_suffix = "" if main.port == 443 else f":{main.port}"
         self._drain = Drain()
-        self._open = 0
+        self._open = 0  # connections of every kind
+        self._browsers = 0
+        self._browser_left = trio.Event()
         self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
 
         auth = around.auth
@@ -263,15 +265,15 @@ class _Proxy:
                     accepting.cancel_scope.cancel()
                 self._drain.begin()
                 self._tunnels.go_away()
-                connections.cancel_scope.deadline = trio.current_time() + drain
-                await self._until_quiet(connections)
+                with trio.move_on_after(drain):
+                    await self._until_quiet()
                 connections.cancel_scope.cancel()
             background.cancel_scope.cancel()
 
-    async def _until_quiet(self, connections: trio.Nursery) -> None:
-        """Wait until only tunnels are left: they serve requests, and there are none any more."""
-        while self._open > len(self._tunnels):  # noqa: ASYNC110 - many things end a connection
-            await trio.sleep(0.1)
+    async def _until_quiet(self) -> None:
+        """Wait until no browser is connected: all else exists to serve those."""
+        while self._browsers:
+            await self._browser_left.wait()
 
     async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> NoReturn:
         async with listener:
@@ -392,7 +394,15 @@ class _Proxy:
             page = self._around.pages.head_too_large(html=True, host=server_name or "")
             return [(n.encode(), v.encode()) for n, v in page.headers], page.body
 
-        await serve_http1(tls, answer, on_error=self._on_error, refusal=refusal, drain=self._drain)
+        self._browsers += 1
+        try:
+            await serve_http1(
+                tls, answer, on_error=self._on_error, refusal=refusal, drain=self._drain
+            )
+        finally:
+            self._browsers -= 1
+            self._browser_left.set()
+            self._browser_left = trio.Event()
 
     async def _answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
         request = exchange.request
