@@ -12,6 +12,7 @@ from enum import Enum, auto
 Headers = Iterable[tuple[bytes, bytes]]
 
 _FRAMES = frozenset({b"iframe", b"frame", b"embed", b"object"})
+_DOCUMENTS = _FRAMES | {b"document"}
 
 
 class Intent(Enum):
@@ -43,8 +44,18 @@ def intent(method: bytes, headers: Headers) -> Intent:
 
 
 def wants_html(headers: Headers) -> bool:
-    """Tell whether the sender would show a page to a person."""
-    return intent(b"GET", headers) is not Intent.OTHER
+    """Tell whether the sender would show a page to a person.
+
+    Browsers say what they will do with the answer; of others those that name `text/html` in
+    Accept: curl and libraries send `*/*`.
+    """
+    accept = b""
+    for name, value in headers:
+        if name == b"sec-fetch-dest":
+            return value.strip().lower() in _DOCUMENTS
+        if name == b"accept":
+            accept += value.lower() + b","
+    return _accepts_html(accept)
 
 
 _TELLING = frozenset({b"sec-fetch-mode", b"sec-fetch-dest", b"sec-purpose", b"accept"})

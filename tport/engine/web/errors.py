@@ -8,7 +8,6 @@ get the same in JSON: `error` is a stable word, `message` is for people.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -19,7 +18,6 @@ from tport.engine.types.failure import Failure, Page, Place
 from tport.engine.web.assets import INLINE_ICON, INLINE_STYLE, INLINE_STYLE_HASH, TEMPLATES
 
 _PLACES: Final[tuple[Place, ...]] = ("you", "proxy", "agent", "app")
-_DOCUMENTS: Final = frozenset({"document", "iframe", "frame", "embed", "object"})
 RETRY_AFTER: Final = 5.0  # seconds; how soon a proxy that lost auth has usually found it again
 
 _CSP: Final = (
@@ -52,29 +50,6 @@ class Hop(NamedTuple):
 class Since(NamedTuple):
     moment: str  # RFC 3339
     text: str
-
-
-def wants_html(headers: Iterable[tuple[bytes, bytes]]) -> bool:
-    """Tell whether the sender would show a page to a person.
-
-    Browsers that send Fetch Metadata say what they will do with the answer; of others those
-    that name `text/html` in Accept: curl and libraries send `*/*`. Names are lower case.
-    """
-    accept = b""
-    for name, value in headers:
-        if name == b"sec-fetch-dest":
-            return value.decode("latin-1").strip().lower() in _DOCUMENTS
-        if name == b"accept":
-            accept += value + b","
-    return any(
-        part.partition(b";")[0].strip() == b"text/html" and not _is_zero(part)
-        for part in accept.lower().split(b",")
-    )
-
-
-def _is_zero(part: bytes) -> bool:
-    quality = part.replace(b" ", b"").partition(b";q=")[2].partition(b";")[0]
-    return quality != b"" and quality.strip(b"0.") == b""
 
 
 class ErrorPages:

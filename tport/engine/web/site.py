@@ -12,8 +12,9 @@ from starlette.responses import Response
 from tport.engine.api.protocol import AuthAPI, SignedIn
 from tport.engine.errors import NotSignedIn
 from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
+from tport.engine.proto.fetch import wants_html
 from tport.engine.types.session import WebSession, session_id
-from tport.engine.web.errors import ErrorPages, Since, wants_html
+from tport.engine.web.errors import ErrorPages, Since
 from tport.engine.web.forms import comes_from, form_token, new_pre_session, token_fits
 from tport.engine.web.respond import redirect
 
