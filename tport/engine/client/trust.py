@@ -36,8 +36,10 @@ class Step:
     @property
     def commands(self) -> tuple[str, ...]:
         sudo = "sudo " if self.needs_root and not _is_root() else ""
-        copy = f"tport ca export | {sudo}tee {shlex.quote(str(self.file))} > /dev/null"
-        return (copy, *(sudo + shlex.join(argv) for argv in self.argvs))
+        folder, file = shlex.quote(str(self.file.parent)), shlex.quote(str(self.file))
+        made = () if self.file.parent.is_dir() else (f"{sudo}mkdir -p {folder}",)
+        copy = f"tport ca export | {sudo}tee {file} > /dev/null"
+        return (*made, copy, *(sudo + shlex.join(argv) for argv in self.argvs))
 
     def do(self) -> None:
         """Do it. Blocks.

@@ -1,0 +1,1 @@
+"""Tests with real processes, real applications and a real browser."""
