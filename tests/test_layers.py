@@ -20,7 +20,7 @@ FLOORS = (
     ("proto", "access", "pki", "config"),
     ("net", "storage", "audit", "logs"),
     ("api",),
-    ("auth", "proxy", "agent", "web", "client"),
+    ("auth", "proxy", "agent", "web", "client", "diag"),
     ("process",),
     ("commands",),
     ("cli",),
