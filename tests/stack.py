@@ -12,9 +12,10 @@ from __future__ import annotations
 import hashlib
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import trio
@@ -27,6 +28,7 @@ from tport.engine.net.tls_stream import TlsStream
 from tport.engine.process import Running, open_process
 from tport.engine.types.app import App, Rewrite
 from tport.engine.types.identity import Identity
+from tport.engine.types.role import Role
 from tport.engine.types.session import session_id
 
 DOMAIN = "tport.localhost"
@@ -69,6 +71,59 @@ class EchoApp:
         request = exchange.request
         self.seen.append(Seen(request.method, request.target, request.headers, bytes(body)))
         await exchange.respond(200, [(b"content-type", b"text/plain")], bytes(body) or b"hello")
+
+
+Script = Callable[[trio.SocketStream], Awaitable[None]]
+
+
+class RawApp:
+    """An application that answers byte by byte: `script` runs for each connection to it.
+
+    `connections` counts them; a script that reads with `take_head` leaves the heads in `heads`.
+    """
+
+    def __init__(self) -> None:
+        self.script: Script = self.hang_up
+        self.heads: list[bytes] = []
+        self.connections = 0
+        self.port = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        self.port = listener.socket.getsockname()[1]
+        task_status.started(self.port)
+        await trio.serve_listeners(self._serve, [listener])
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        self.connections += 1
+        async with stream:
+            try:
+                await self.script(stream)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass  # cut, as some tests want it
+
+    async def hang_up(self, stream: trio.SocketStream) -> None:
+        """The script of an application that has none."""
+
+    async def take_head(self, stream: trio.SocketStream) -> bytes:
+        """Read a head and return it, with what of a body came along."""
+        data = b""
+        while b"\r\n\r\n" not in data:
+            more = await stream.receive_some(65536)
+            if not more:
+                return data
+            data += more
+        self.heads.append(data)
+        return data
+
+    def answers(self, answer: bytes) -> None:
+        """Answer one request of each connection with these bytes, and hang up."""
+
+        async def script(stream: trio.SocketStream) -> None:
+            if await self.take_head(stream):
+                await stream.send_all(answer)
+
+        self.script = script
 
 
 @dataclass
@@ -120,13 +175,14 @@ class Person:
 class Stack:
     """See the module."""
 
-    def __init__(self, running: Running, echo: EchoApp, stop: trio.Event) -> None:
+    def __init__(self, running: Running, echo: EchoApp, raw_app: RawApp, stop: trio.Event) -> None:
         assert running.admin is not None
         assert running.auth is not None
         self.running = running
         self.admin = running.admin
         self.auth = running.auth
         self.echo = echo
+        self.raw_app = raw_app
         self.stop = stop
         self.port = running.config.proxy_service.public_addrs[0].port
         cluster = running.config.auth_service.cluster_name
@@ -137,8 +193,15 @@ class Stack:
         self.web_cookie = f"__Host-tport_web_{id8}"
         self.ca = "".join(self.auth.authorities.web)
 
+    @property
+    def proxy_url(self) -> str:
+        return f"https://{DOMAIN}:{self.port}"
+
     def host(self, app: str) -> str:
         return f"{app}.{DOMAIN}"
+
+    def url(self, app: str, target: str = "/") -> str:
+        return f"https://{self.host(app)}:{self.port}{target}"
 
     async def user(
         self,
@@ -157,12 +220,41 @@ class Stack:
         )
         return Person(self, name, web=signed.secret)
 
+    async def outsider(self, name: str) -> Person:
+        """Make a user whose role opens nothing."""
+        await self.admin.put_role(role=Role(name="nothing"))
+        return await self.user(name, roles=("nothing",))
+
+    async def event(self, type_: str, **fields: object) -> Mapping[str, object]:
+        """Wait for an audit event of this type with these fields, and return it."""
+        since = datetime.now(UTC) - timedelta(days=1)
+        until = datetime.now(UTC) + timedelta(days=1)
+        found: Sequence[Mapping[str, object]] = ()
+        with trio.move_on_after(5):
+            while True:
+                found = await self.admin.search_events(
+                    since=since, until=until, types=(type_,), limit=1000
+                )
+                for each in found:
+                    if fields.items() <= each.items():
+                        return each
+                await trio.sleep(0.01)  # it is on its way from a proxy or an agent, in real time
+        raise AssertionError(f"no {type_} with {fields}, only {found}")
+
     # --- The client ----------------------------------------------------------------------------
 
-    def context(self, *, alpn: Sequence[str] = ("http/1.1",)) -> ssl.SSLContext:
-        """A browser's context that trusts the cluster's web authority and nothing else."""
+    def context(
+        self, *, alpn: Sequence[str] = ("http/1.1",), verify: bool = True
+    ) -> ssl.SSLContext:
+        """A browser's context that trusts the cluster's web authority and nothing else.
+
+        `verify=False`: an attacker's, who doesn't mind what the proxy shows.
+        """
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.load_verify_locations(cadata=self.ca)
+        if not verify:
+            context.check_hostname = False
+            context.verify_mode = ssl.CERT_NONE
         if alpn:
             context.set_alpn_protocols(list(alpn))
         return context
@@ -179,7 +271,11 @@ class Stack:
         tls = TlsStream(
             stream, context, server_side=False, server_name=server_name, ragged_end=True
         )
-        await tls.do_handshake()
+        try:
+            await tls.do_handshake()
+        except BaseException:
+            await trio.aclose_forcefully(stream)
+            raise
         return tls
 
     async def request(
@@ -191,6 +287,7 @@ class Stack:
         method: str = "GET",
         body: bytes = b"",
         server_name: str | None = None,
+        context: ssl.SSLContext | None = None,
     ) -> Answer:
         """Send one well-formed request on a connection of its own."""
         lines = [f"{method} {target} HTTP/1.1", f"Host: {host}:{self.port}"]
@@ -198,16 +295,32 @@ class Stack:
         if body:
             lines.append(f"Content-Length: {len(body)}")
         raw = "\r\n".join([*lines, "", ""]).encode("latin-1") + body
-        return await self.raw(server_name or host, raw, method=method)
+        return await self.raw(server_name or host, raw, method=method, context=context)
 
-    async def raw(self, server_name: str | None, data: bytes, *, method: str = "GET") -> Answer:
+    async def raw(
+        self,
+        server_name: str | None,
+        data: bytes,
+        *,
+        method: str = "GET",
+        context: ssl.SSLContext | None = None,
+    ) -> Answer:
         """Send bytes and read one answer."""
         with trio.fail_after(10):
-            tls = await self.connect(server_name)
-            await tls.send_all(data)
-            answer = await read_answer(tls, method=method)
-            await trio.aclose_forcefully(tls)
-        return answer
+            tls = await self.connect(server_name, context=context)
+            try:
+                await tls.send_all(data)
+                return await read_answer(tls, method=method)
+            finally:
+                await trio.aclose_forcefully(tls)
+
+
+async def read_all(stream: trio.abc.ReceiveStream) -> bytes:
+    """Read until the other side closes."""
+    data = b""
+    while more := await stream.receive_some(65536):
+        data += more
+    return data
 
 
 async def read_answer(stream: trio.abc.ReceiveStream, *, method: str = "GET") -> Answer:
@@ -226,6 +339,7 @@ async def read_answer(stream: trio.abc.ReceiveStream, *, method: str = "GET") ->
         headers.append((name.lower(), value.strip()))
     answer = Answer(int(status_line.split()[1]), headers, b"")
     if 100 <= answer.status < 200 and answer.status != 101:
+        answer.body = rest
         return answer
     if method == "HEAD" or answer.status in (101, 204, 304):
         answer.body = rest
@@ -262,19 +376,23 @@ async def open_stack(
     rewrite: Rewrite = Rewrite(),
     labels: Mapping[str, str] | None = None,
     debug_app: bool = True,
+    drain: bool = True,
 ) -> AsyncIterator[Stack]:
-    """Run a cluster with an `echo` application, the debug app, and `apps`."""
-    echo = EchoApp()
+    """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
+
+    `drain`: stop as SIGTERM does; else cancel everything, which is quicker.
+    """
+    echo, raw_app = EchoApp(), RawApp()
     with tempfile.TemporaryDirectory(prefix="tport-") as folder:
         async with trio.open_nursery() as nursery:
-            port = await nursery.start(echo.run)
             stop = trio.Event()
             app = App(
                 name="echo",
-                uri=f"http://127.0.0.1:{port}",
+                uri=f"http://127.0.0.1:{await nursery.start(echo.run)}",
                 rewrite=rewrite,
                 labels=labels or {},
             )
+            raw = App(name="raw", uri=f"http://127.0.0.1:{await nursery.start(raw_app.run)}")
             config = Config(
                 data_dir=Path(folder),
                 nodename="testhost",
@@ -291,11 +409,13 @@ async def open_stack(
                     public_addrs=(Address(DOMAIN, 0),),
                     public_is_given=False,
                 ),
-                app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, *apps)),
+                app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, raw, *apps)),
             )
             async with open_process(config, stop) as running:
                 try:
-                    yield Stack(running, echo, stop)
+                    yield Stack(running, echo, raw_app, stop)
                 finally:
                     stop.set()
+                    if not drain:
+                        nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
