@@ -50,10 +50,11 @@ from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
-from tport.engine.proxy.apps import Apps, Pages, send_page
+from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.pages import Pages, send_page
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.types.app import App, public_host

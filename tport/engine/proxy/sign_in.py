@@ -1,0 +1,219 @@
+"""Whose request for an application this is; and how a browser gets a session there, and ends it.
+
+`proxy.app_session` tells the way of a launch. Here are its two ends on the application's own
+host: where it begins, and where the one-time code becomes a session.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import Final
+from urllib.parse import parse_qs
+
+from tport.engine.api.cache import AuthCache
+from tport.engine.api.events import EventQueue
+from tport.engine.api.protocol import AuthAPI, OpenedApp
+from tport.engine.defaults import LAUNCH_STATE_TTL
+from tport.engine.errors import AccessDenied, NotSignedIn
+from tport.engine.net.http1 import Exchange
+from tport.engine.proto.cookies import clear_cookie, find_cookie, is_ambiguous, set_cookie
+from tport.engine.proto.fetch import Intent, intent, wants_html
+from tport.engine.proto.head import RequestHead as HttpHead
+from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
+from tport.engine.types.launch import RoundCause
+from tport.engine.types.session import AppSession, session_id
+
+MAX_STATE_ID: Final = 64  # characters; ours have 22
+
+
+class SignIn:
+    """Finds the session of a request; begins, finishes and ends sessions."""
+
+    def __init__(
+        self,
+        *,
+        auth: AuthAPI,
+        cache: AuthCache,
+        credentials: Credentials,
+        seal: StateSeal,
+        names: CookieNames,
+        pages: Pages,
+        events: EventQueue,
+        proxy_origin: str,
+        port_suffix: str,
+    ) -> None:
+        """Args as in `proxy.apps.Apps`."""
+        self._auth = auth
+        self._cache = cache
+        self._credentials = credentials
+        self._seal = seal
+        self._names = names
+        self._pages = pages
+        self._events = events
+        self._proxy_origin = proxy_origin
+        self._port_suffix = port_suffix
+
+    async def session(self, request: HttpHead, remote: str) -> AppSession:
+        """Return the live session that the request's cookie names, for this host.
+
+        Raises:
+            NotSignedIn: `reason` is one word.
+            Unavailable: auth can't be asked.
+        """
+        cookies = [value for name, value in request.headers if name == b"cookie"]
+        secret = find_cookie(cookies, self._names.app)
+        if secret is None:
+            if is_ambiguous(cookies, self._names.app):
+                self._events.put(
+                    "auth.failed",
+                    error="two session cookies of one name",
+                    **_where(request, remote),
+                )
+            raise NotSignedIn("not signed in", reason="no-session")
+        try:
+            session = await self._cache.app_session(session_id(secret.decode("ascii")))
+        except NotSignedIn:
+            raise NotSignedIn("not signed in", reason="session-over") from None
+        if session.host != request.host:
+            # Not deleted: whoever guesses at hosts must not end another's session (WEB-07).
+            self._events.put(
+                "auth.failed",
+                error="the session is for another host",
+                user=session.user,
+                sid=session.id,
+                **_where(request, remote),
+            )
+            raise NotSignedIn("not signed in", reason="no-session")
+        return session
+
+    async def send_on(self, exchange: Exchange, reason: str) -> None:
+        """Send a person on to sign in; tell everything else what is missing."""
+        request = exchange.request
+        url = f"https://{request.host}{self._port_suffix}/"
+        match intent(request.method, request.headers):
+            case Intent.NAVIGATE:
+                await self._launch(exchange, request.target, "")
+                return
+            case Intent.SUBMIT:
+                page = self._pages.not_sent(host=request.host, login_url=url)
+            case Intent.FRAME:
+                page = self._pages.framed(host=request.host, url=url)
+            case _:
+                page = self._pages.not_signed_in(html=False, login_url=url, reason=reason)
+        await send_page(exchange, page)
+
+    async def _launch(
+        self, exchange: Exchange, target: bytes, cause: RoundCause, *extra: tuple[bytes, bytes]
+    ) -> None:
+        """Begin a launch: to the launcher, with the state in the URL and in a cookie of this host."""
+        state_id, sealed = self._seal.make(exchange.request.host, target, cause=cause)
+        cookie = set_cookie(self._names.state(state_id), sealed.encode(), max_age=LAUNCH_STATE_TTL)
+        location = f"{self._proxy_origin}/web/launch?state={sealed}"
+        await redirect(exchange, location, (b"set-cookie", cookie), *extra)
+
+    async def answer_reserved(self, exchange: Exchange, path: bytes, remote: str) -> None:
+        """Answer what is ours under `/.tport/` on every application's host."""
+        if path == b"/.tport/auth" and exchange.request.method == b"GET":
+            await self._finish(exchange, remote)
+        elif path == b"/.tport/session" and exchange.request.method == b"GET":
+            await self._show_session(exchange, remote)
+        else:
+            page = self._pages.not_found(html=wants_html(exchange.request.headers))
+            await send_page(exchange, page)
+
+    async def _finish(self, exchange: Exchange, remote: str) -> None:
+        """Spend the code that the launcher made, for the browser that began."""
+        request = exchange.request
+        query = parse_qs(request.target.partition(b"?")[2].decode("ascii"), max_num_fields=8)
+        code, state_id = query.get("code", [""])[0], query.get("state", [""])[0]
+        if not code or not state_id.isascii() or len(state_id) > MAX_STATE_ID:
+            await self._launch(exchange, b"/", "")
+            return
+        cookies = [value for name, value in request.headers if name == b"cookie"]
+        sealed = find_cookie(cookies, self._names.state(state_id))
+        began = self._seal.open(sealed.decode("ascii")) if sealed else None
+        ours = (
+            began is not None
+            and not began.expired
+            and secrets.compare_digest(began.state_id, state_id)
+            and began.app_host == request.host
+        )
+        try:
+            # Without the cookie the code is spent all the same: it was seen by another browser.
+            opened = await self._auth.redeem(
+                code=code,
+                state=hashlib.sha256(state_id.encode()).hexdigest() if ours else "",
+                host=request.host,
+                remote=remote,
+            )
+        except AccessDenied:
+            target = began.raw_path.encode("ascii") if began else b"/"
+            await self._launch(exchange, target, "code-refused" if ours else "no-state-cookie")
+            return
+        assert began is not None  # an empty state is never accepted
+        await self._enter(exchange, opened, began.raw_path, state_id)
+
+    async def _enter(self, exchange: Exchange, opened: OpenedApp, path: str, state_id: str) -> None:
+        self._cache.remember(opened.session)  # it must be known before the browser comes back
+        await redirect(
+            exchange,
+            f"https://{opened.session.host}{self._port_suffix}{path}",
+            (b"set-cookie", set_cookie(self._names.app, opened.secret.encode())),
+            (b"set-cookie", clear_cookie(self._names.state(state_id))),
+        )
+
+    async def _show_session(self, exchange: Exchange, remote: str) -> None:
+        """Tell a page of the application about its own session."""
+        try:
+            session = await self.session(exchange.request, remote)
+        except NotSignedIn as over:
+            url = f"https://{exchange.request.host}{self._port_suffix}/"
+            page = self._pages.not_signed_in(html=False, login_url=url, reason=over.reason)
+            await send_page(exchange, page)
+            return
+        body = {"user": session.user, "app": session.app, "expires": session.expires.isoformat()}
+        await exchange.respond(
+            200,
+            [(b"content-type", b"application/json"), (b"cache-control", b"no-store")],
+            json.dumps(body).encode(),
+        )
+
+    async def sign_out(self, exchange: Exchange, remote: str) -> None:
+        """End this application's session. Only where a person goes there (WEB-14)."""
+        request = exchange.request
+        if not _is_own_choice(request):
+            await send_page(exchange, cross_site(self._pages, request))
+            return
+        try:
+            session = await self.session(request, remote)
+        except NotSignedIn:
+            pass  # gone already: as it should be
+        else:
+            await self._auth.end_app_session(id=session.id)
+            self._cache.forget(session.id)
+            self._credentials.forget(session.id)
+        page = self._pages.plain(
+            html=wants_html(request.headers),
+            status=200,
+            error="signed-out",
+            title="You have left this application",
+            message=f"Your session at {request.host} is over. You are still signed in to tport.",
+            action=("All applications", f"{self._proxy_origin}/"),
+        )
+        await send_page(exchange, page, (b"set-cookie", clear_cookie(self._names.app)))
+
+
+def _is_own_choice(request: HttpHead) -> bool:
+    """Tell whether a person, not another site's image, asks for this (WEB-14)."""
+    found = {name: value for name, value in request.headers if name.startswith(b"sec-fetch-")}
+    site, mode = found.get(b"sec-fetch-site"), found.get(b"sec-fetch-mode")
+    if site is None:
+        return True
+    return site in (b"none", b"same-origin") or (site == b"same-site" and mode == b"navigate")
+
+
+def _where(request: HttpHead, remote: str) -> dict[str, object]:
+    return {"addr.remote": remote, "app_public_addr": request.host}
