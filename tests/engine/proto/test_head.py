@@ -2,7 +2,7 @@
 
 import h11
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, of_length
@@ -160,13 +160,15 @@ def test_what_we_believe_h11_reads_likewise(head: bytes) -> None:
 
 
 @given(st.binary(max_size=100) | _heads.map(lambda rest: b"HTTP/1.1 200 OK\r\n" + rest))
+@example(b"HTTP/1.0 100\r\n\r\n")
 def test_a_response_is_believed_or_refused(head: bytes) -> None:
     try:
         ours = parse_response_head(head, request_method=b"GET")
     except BadHead:
         return
     judge = h11.Connection(h11.CLIENT)
+    judge.send(h11.Request(method="GET", target="/", headers=[("host", "x")]))
     judge.receive_data(head)
     event = judge.next_event()
-    assert isinstance(event, h11.Response)
+    assert isinstance(event, h11.Response | h11.InformationalResponse)
     assert event.status_code == ours.status
