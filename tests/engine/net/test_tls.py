@@ -76,7 +76,7 @@ async def test_a_hello_may_come_in_pieces_but_not_for_ever(autojump_clock: MockC
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("sent", [b"", HELLO[:100]])
+@pytest.mark.parametrize("sent", [b"", HELLO[:100]], ids=["nothing", "some"])
 async def test_a_client_that_leaves_is_no_error_of_protocol(sent: bytes) -> None:
     client, server = memory_stream_pair()
     await client.send_all(sent)
