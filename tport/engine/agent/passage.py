@@ -115,7 +115,7 @@ class Passage:
             return self._no_answer("unreachable", f"{where} can't be reached: {problem}")
         finally:
             if connection is not None:
-                await self._offered.upstream.put(connection)
+                await self._offered.upstream.put(connection)  # noqa: ASYNC102 - closes at once, or keeps
         return None
 
     async def _ask(self, connection: ClientConnection, target: bytes) -> None:

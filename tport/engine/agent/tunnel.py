@@ -189,7 +189,7 @@ class TunnelKeeper:
                 task_status.started(held is not None)
                 if held is None:
                     nursery.cancel_scope.cancel()
-                    return
+                    return  # noqa: ASYNC121 - all that runs in the nursery is cancelled: it ends at once
                 self._take_over(held)
                 nursery.start_soon(self._answer, mux, nursery)
                 nursery.start_soon(self._push_offers, held)
