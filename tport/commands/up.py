@@ -45,7 +45,33 @@ def up(
     """
     given = data_dir or settings_of(ctx).data_dir
     config = _config(uri, name, public_addr, port, given, debug=debug)
+    _check_not_up(config)
     run(config, _greet)
+
+
+def _check_not_up(config: Config) -> None:
+    """Raise AlreadyExists when this very cluster runs: a second one could only say "in use"."""
+    import trio
+
+    from tport.engine.client.connect import ADMIN_FILE, AUTH_DIR, Place, open_cluster
+    from tport.engine.errors import AlreadyExists, TportError
+
+    place = Place(config.data_dir / AUTH_DIR, "tport up")
+    if not (place.folder / ADMIN_FILE).exists():
+        return
+
+    async def ask() -> str:
+        async with open_cluster(place) as auth:
+            return (await auth.status()).proxy_addrs[0]
+
+    try:
+        address = trio.run(ask)
+    except TportError:
+        return
+    raise AlreadyExists(
+        f"it is up already: https://{address}",
+        hint="to add an application: tport start --roles=app --app-name=NAME --app-uri=URI",
+    )
 
 
 def _config(
