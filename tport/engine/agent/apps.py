@@ -18,6 +18,13 @@ from tport.engine.agent.passage import Offered, Passage
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
+from tport.engine.api.protocol import (
+    Change,
+    EpochChanged,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+)
 from tport.engine.defaults import AUTH_GRACE, READ_SIZE
 from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
 from tport.engine.net.mux_stream import MuxStream
@@ -148,9 +155,19 @@ class AgentApps:
         except AccessDenied as denied:
             self._events.put("auth.failed", error=denied.reason, sid=head.session)
             raise _Unanswerable("denied", "the session's credential is not valid") from None
-        if len(self._sessions) >= MAX_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]
+        self._sessions.pop(head.session, None)
+        self._make_room()
         self._sessions[head.session] = credential
+
+    def _make_room(self) -> None:
+        """Forget the oldest sessions that run nothing; what runs is judged by what is kept here."""
+        for _ in range(len(self._sessions)):
+            if len(self._sessions) < MAX_SESSIONS:
+                return
+            oldest = next(iter(self._sessions))
+            credential = self._sessions.pop(oldest)
+            if oldest in self._live:
+                self._sessions[oldest] = credential
 
     def _check(self, head: RequestHead, credential: SessionCredential) -> Offered:
         """Return the application that the request is for, if the session may open it now.
@@ -185,8 +202,18 @@ class AgentApps:
             return denied.reason
         return None
 
+    def changed(self, change: Change | None) -> None:
+        """Cut what a change ends. To be called with every change that the cache tells."""
+        match change:
+            case SessionEnded(id=session):
+                self._live.cut(session, "the session has ended")
+            case RoleChanged() | RoleDeleted() | EpochChanged() | None:
+                self.judge_again()
+            case _:
+                pass
+
     def judge_again(self) -> None:
-        """Cut what runs and may run no longer; to be called on every change, and for the clock."""
+        """Cut what runs and may run no longer; for changes of labels, and for the clock."""
         self._live.judge(self._verdict)
 
     def _verdict(self, session: str) -> str | None:
@@ -194,8 +221,8 @@ class AgentApps:
         offered = self._offered.get(credential.app) if credential else None
         if credential is None or offered is None:
             return "no longer known"
-        if self._cache.epoch(credential.user_key) > credential.epoch:
-            return "what was granted has changed"
+        if self._cache.epoch(credential.user_key) != credential.epoch:
+            return "what was granted has changed"  # or, when it is -1: the user was deleted
         return self._refusal(credential, offered)
 
 

@@ -195,7 +195,7 @@ class _Agent:
                 cluster=authorities.cluster,
                 clock=self._clock,
             )
-            cache.on_change = apps.judge_again
+            cache.on_change = apps.changed
             keeper = TunnelKeeper(
                 agent_id=self.state.host_id,
                 hostname=self._settings.hostname,

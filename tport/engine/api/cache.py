@@ -30,7 +30,13 @@ from tport.engine.api.protocol import (
     UserDeleted,
 )
 from tport.engine.defaults import AUTH_GRACE, FRESH
-from tport.engine.errors import ConnectionProblem, NotSignedIn, RemoteProtocolError, Unavailable
+from tport.engine.errors import (
+    ConnectionProblem,
+    LimitExceeded,
+    NotSignedIn,
+    RemoteProtocolError,
+    Unavailable,
+)
 from tport.engine.types.app import AppServer
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession
@@ -40,7 +46,10 @@ logger = logging.getLogger(__name__)
 
 MAX_SESSIONS: Final = 100_000  # remembered at a time; the oldest goes first, to be asked for again
 MAX_ENDED: Final = 10_000  # ids of ended sessions remembered against an answer still on its way
-RETRY: Final = 1.0  # s, the most between two tries to watch; auth is on the same machine or near
+RETRY: Final = 1.0  # s, the most before the first further try to watch; doubled up to FRESH
+
+# What goes by: the watch is tried again. AccessDenied does not: auth refuses this machine.
+_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError)
 
 Clock = Callable[[], datetime]
 
@@ -61,17 +70,19 @@ class AuthCache:
     """Roles, users, epochs, offers and sessions as they are now. One per process and caller.
 
     Attributes:
-        on_change: called after each change that may end a stream.
+        on_change: called after each change with what changed; None: the watch was begun anew, so
+            that anything may have. It must not block or raise.
     """
 
     def __init__(self, auth: AuthAPI, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
-        self.on_change: Callable[[], None] = _nothing
+        self.on_change: Callable[[Change | None], None] = _nothing
         self._known = _Known()
         self._sessions: dict[str, AppSession] = {}
         self._ended: dict[str, None] = {}
         self._last_current = -float("inf")
+        self._watches = 0  # begun, and told whole
         self._moved = trio.Event()
 
     # --- What is known -----------------------------------------------------------------------
@@ -127,7 +138,10 @@ class AuthCache:
     # --- Sessions ----------------------------------------------------------------------------
 
     def remember(self, session: AppSession) -> None:
-        """Keep a session that auth just made or returned."""
+        """Keep a session that auth just made or returned, unless its end was told meanwhile."""
+        if session.id in self._ended:
+            return
+        self._sessions.pop(session.id, None)
         if len(self._sessions) >= MAX_SESSIONS:
             del self._sessions[next(iter(self._sessions))]
         self._sessions[session.id] = session
@@ -135,12 +149,20 @@ class AuthCache:
     def live_session(self, session_id: str) -> AppSession | None:
         """Return a remembered session that is live by all that is known here, without asking."""
         session = self._sessions.get(session_id)
-        if session is None or session.expires <= self._clock():
-            return None
+        return session if session is not None and self._is_live(session) else None
+
+    def is_over(self, session_id: str) -> bool:
+        """Tell whether a session is known to be over. One that isn't remembered may be live."""
+        session = self._sessions.get(session_id)
+        if session is None:
+            return session_id in self._ended
+        return not self._is_live(session)
+
+    def _is_live(self, session: AppSession) -> bool:
+        if session.expires <= self._clock():
+            return False
         user = self._known.users.get(session.user)
-        if user is None or user.id != session.user_id or user.epoch != session.epoch:
-            return None
-        return session
+        return user is not None and user.id == session.user_id and user.epoch == session.epoch
 
     async def app_session(self, session_id: str) -> AppSession:
         """Return a live app session, asking auth for one not seen before.
@@ -154,10 +176,14 @@ class AuthCache:
             return session
         if session_id in self._ended:
             raise NotSignedIn("signed out", reason="the session has ended")
-        try:
-            session = await self._auth.app_session(id=session_id)
-        except (ConnectionProblem, RemoteProtocolError) as problem:
-            raise Unavailable(f"the auth service can't be reached ({problem})") from problem
+        watches = -1
+        while watches != self._watches:  # else its end may have been missed between two watches
+            watches = self._watches
+            try:
+                session = await self._auth.app_session(id=session_id)
+            except (ConnectionProblem, RemoteProtocolError) as problem:
+                raise Unavailable(f"the auth service can't be reached ({problem})") from problem
+        assert session is not None
         if session_id in self._ended:
             raise NotSignedIn("signed out", reason="the session ended while it was looked up")
         self.remember(session)
@@ -190,7 +216,9 @@ class AuthCache:
     ) -> NoReturn:
         """Follow auth until cancelled. Started means: all there is has been told once."""
         started = False
+        most = RETRY  # s to wait at most before the next try
         while True:
+            watches = self._watches
             try:
                 async with self._auth.watch() as changes:
                     fresh: _Known | None = _Known()
@@ -205,16 +233,25 @@ class AuthCache:
                                 task_status.started()
                         else:
                             self._apply(fresh, change)
-                logger.debug("auth ended the watch")
-            except* (ConnectionProblem, Unavailable, RemoteProtocolError) as problems:
-                logger.warning("lost touch with the auth service: %s", problems.exceptions[0])
-            await trio.sleep(RETRY * random.random())  # noqa: S311 - spreads retries, no secret
+                problem = "auth ended the watch"
+            except* _PASSING as problems:
+                problem = str(_first(problems))
+            if self._watches > watches:
+                most = RETRY
+            # Who waits for a restart of auth needs to read it once; then each try is a detail.
+            level = logging.WARNING if most == RETRY else logging.DEBUG
+            logger.log(level, "lost touch with the auth service: %s", problem)
+            await trio.sleep(most * random.random())  # noqa: S311 - spreads retries, no secret
+            most = min(2 * most, FRESH)
 
     def _replace(self, fresh: _Known) -> None:
         """Take over what a new watch told; what ended unseen meanwhile must be asked for again."""
+        if self._watches:
+            logger.info("in touch with the auth service again")
+        self._watches += 1
         self._known = fresh
         self._sessions.clear()
-        self._tell()
+        self._tell(None)
 
     def _apply(self, known: _Known, change: Change) -> None:
         match change:
@@ -240,14 +277,22 @@ class AuthCache:
             case ProxiesChanged(proxy_ids=proxies):
                 known.proxies = proxies
         if known is self._known:
-            self._tell()
+            self._tell(change)
 
-    def _tell(self) -> None:
+    def _tell(self, change: Change | None) -> None:
         self._last_current = trio.current_time()
         self._moved.set()
         self._moved = trio.Event()
-        self.on_change()
+        self.on_change(change)
 
 
-def _nothing() -> None:
+def _nothing(_: Change | None) -> None:
     """The hook of a cache that nobody listens to."""
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Return the first error in a group, however deep."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

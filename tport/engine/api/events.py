@@ -8,7 +8,7 @@ from typing import Final, NoReturn
 import trio
 
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import TportError
+from tport.engine.errors import AccessDenied, InvalidRequest, TportError
 from tport.engine.types.event import Event, event
 
 logger = logging.getLogger(__name__)
@@ -25,6 +25,8 @@ class EventQueue:
         self._auth = auth
         self._events, self._waiting = trio.open_memory_channel[Event](QUEUE)
         self._lost = 0
+        self._unsent = 0  # handed over and neither sent nor refused yet
+        self._all_sent = trio.Event()
 
     def put(self, type_: str, **fields: object) -> None:
         """Hand over an event of a type of `types.event.CODES`. Never waits.
@@ -35,9 +37,20 @@ class EventQueue:
             self._events.send_nowait(event(type_, **fields))
         except trio.WouldBlock:
             self._lost += 1
+        else:
+            self._unsent += 1
+
+    async def wait_sent(self) -> None:
+        """Wait until all that was handed over has gone to auth. `keep` must be running."""
+        while self._unsent:
+            await self._all_sent.wait()
 
     async def keep(self) -> NoReturn:
-        """Send what was handed over, in order, until cancelled."""
+        """Send what was handed over, in order, until cancelled.
+
+        What auth refuses is logged and dropped: sent again it would be refused again, and hold
+        up all that follows.
+        """
         while True:
             batch = [await self._waiting.receive()]
             try:
@@ -45,17 +58,29 @@ class EventQueue:
                     batch.append(self._waiting.receive_nowait())
             except trio.WouldBlock:
                 pass
+            taken = len(batch)
             if self._lost:
                 batch.append(event("audit.lost", count=self._lost))
                 self._lost = 0
-            await self._send(tuple(batch))
+            if not await self._send(tuple(batch)):
+                for one in batch:  # only the one that auth can't take is dropped
+                    if not await self._send((one,)):
+                        logger.error("auth refused the audit event %s; it is dropped", one.type)
+            self._unsent -= taken
+            if not self._unsent:
+                self._all_sent.set()
+                self._all_sent = trio.Event()
 
-    async def _send(self, batch: tuple[Event, ...]) -> None:
+    async def _send(self, batch: tuple[Event, ...]) -> bool:
+        """Send, as often as it takes; tell whether auth took it."""
         while True:
             try:
                 await self._auth.emit(events=batch)
+            except (AccessDenied, InvalidRequest) as refusal:
+                logger.warning("auth refused %d audit events: %s", len(batch), refusal)
+                return False
             except TportError as problem:
                 logger.warning("%d audit events wait: %s", len(batch), problem)
                 await trio.sleep(RETRY)
             else:
-                return
+                return True

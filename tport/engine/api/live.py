@@ -1,8 +1,8 @@
 """Streams that end when what allowed them ends.
 
 A request is judged when it begins; a download or a WebSocket may go on for hours after. Whoever
-runs one holds it here under its session's id, and on every change of roles, users or sessions,
-and each few seconds for the clock's sake, all held ones are judged again.
+runs one holds it here under its session's id, and on every change of roles or users, and each few
+seconds for the clock's sake, all held ones are judged again.
 """
 
 from __future__ import annotations
@@ -25,6 +25,13 @@ class LiveStreams(Generic[K]):
     def __len__(self) -> int:
         return sum(len(cuts) for cuts in self._cuts.values())
 
+    def __contains__(self, key: object) -> bool:
+        return key in self._cuts
+
+    def held(self) -> list[K]:
+        """Return what something runs for now."""
+        return list(self._cuts)
+
     @contextmanager
     def hold(self, key: K, cut: Cut) -> Iterator[None]:
         """Keep a stream under `key` while the block runs; `cut` ends it early."""
@@ -39,11 +46,13 @@ class LiveStreams(Generic[K]):
 
     def judge(self, verdict: Callable[[K], str | None]) -> int:
         """Cut every stream whose key `verdict` gives a reason for; return how many."""
-        cut_count = 0
-        for key in list(self._cuts):
-            reason = verdict(key)
-            if reason is not None:
-                for cut in self._cuts.pop(key, set()).copy():
-                    cut(reason)
-                    cut_count += 1
-        return cut_count
+        return sum(
+            self.cut(key, reason) for key in self.held() if (reason := verdict(key)) is not None
+        )
+
+    def cut(self, key: K, reason: str) -> int:
+        """Cut every stream held under `key`; return how many."""
+        cuts = self._cuts.pop(key, set())
+        for cut in cuts.copy():
+            cut(reason)
+        return len(cuts)

@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from tport.engine.api.protocol import AuthAPI, SignedSession
 from tport.engine.defaults import CLOCK_SKEW, LAUNCH_STATE_TTL
-from tport.engine.errors import ConnectionProblem, Unavailable
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
 from tport.engine.types.launch import LaunchRequest, RoundCause, own_path
 
 MAX_CREDENTIALS: Final = 100_000  # signed sessions kept at a time; the oldest goes first
@@ -100,19 +100,29 @@ class CookieNames:
 
 
 class Credentials:
-    """The signed sessions that agents get, made by auth once and renewed before they end."""
+    """The signed sessions that agents get, made by auth once and renewed before they end.
+
+    A change of a user's roles or traits needs nothing here: it ends their sessions, by the epoch.
+    """
 
     def __init__(self, auth: AuthAPI, clock: Clock) -> None:
         self._auth = auth
         self._clock = clock
-        self._signed: dict[str, SignedSession] = {}
-        self._asking: dict[str, trio.Event] = {}
+        self._signed: dict[str, SignedSession] = {}  # the oldest first
+        self._asking: dict[str, _Asking] = {}
+        self._forgotten = 0  # times that something was: an answer on its way may be of before
+
+    def __len__(self) -> int:
+        return len(self._signed)
 
     def forget(self, session: str) -> None:
-        """Drop a session's credential: it ended, or what it says is no longer so."""
+        """Drop a session's credential: it ended."""
+        self._forgotten += 1
         self._signed.pop(session, None)
 
     def forget_all(self) -> None:
+        """Drop all: what they say of applications, or who signed it, is no longer so."""
+        self._forgotten += 1
         self._signed.clear()
 
     async def of(self, session: str) -> str:
@@ -128,23 +138,49 @@ class Credentials:
         """
         while True:
             signed = self._signed.get(session)
-            now = self._clock()
-            if signed is not None and now < signed.renew_at:
+            if signed is not None and self._clock() < signed.renew_at:
                 return signed.credential
-            if (asking := self._asking.get(session)) is not None:
-                await asking.wait()
-                continue
-            self._asking[session] = done = trio.Event()
-            try:
-                signed = await self._auth.sign_session(id=session)
-            except (ConnectionProblem, Unavailable) as problem:
-                if signed is not None and now < signed.expires:
-                    return signed.credential
-                raise Unavailable(f"the auth service can't be reached ({problem})") from problem
-            finally:
-                del self._asking[session]
-                done.set()
-            if len(self._signed) >= MAX_CREDENTIALS:
-                del self._signed[next(iter(self._signed))]
-            self._signed[session] = signed
+            asking = self._asking.get(session)
+            if asking is None:
+                return await self._ask(session, signed)
+            await asking.done.wait()
+            if asking.problem is not None:
+                return self._old(signed, asking.problem)
+
+    async def _ask(self, session: str, old: SignedSession | None) -> str:
+        self._asking[session] = asking = _Asking()
+        forgotten = self._forgotten
+        try:
+            signed = await self._auth.sign_session(id=session)
+        except (ConnectionProblem, RemoteProtocolError, Unavailable) as problem:
+            asking.problem = problem
+            return self._old(old, problem)
+        finally:
+            del self._asking[session]
+            asking.done.set()
+        if forgotten == self._forgotten:
+            self._keep(session, signed)
+        return signed.credential
+
+    def _old(self, signed: SignedSession | None, problem: TportError) -> str:
+        if signed is not None and self._clock() < signed.expires:
             return signed.credential
+        raise Unavailable(f"the auth service can't be reached ({problem})") from problem
+
+    def _keep(self, session: str, signed: SignedSession) -> None:
+        self._signed.pop(session, None)
+        self._signed[session] = signed
+        now = self._clock()
+        while self._signed:  # all live about as long: the first ended first
+            first = next(iter(self._signed))
+            if now < self._signed[first].expires and len(self._signed) <= MAX_CREDENTIALS:
+                return
+            del self._signed[first]
+
+
+class _Asking:
+    """A question to auth that others wait for too."""
+
+    def __init__(self) -> None:
+        self.done = trio.Event()
+        self.problem: TportError | None = None

@@ -165,10 +165,12 @@ class Apps:
         return allowed
 
     def verdict(self, session: str) -> str | None:
-        """Return why what a session runs must end now; None: it may go on."""
+        """Return why what a session runs must end now; None: it may, by all that is known here."""
+        if self._cache.is_over(session):
+            return "session ended"
         live = self._cache.live_session(session)
         if live is None:
-            return "session ended"
+            return None  # not remembered, hence to be asked for: see the service
         try:
             self._allowed(live, self._cache.users[live.user])
         except AccessDenied:

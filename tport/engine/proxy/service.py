@@ -22,11 +22,23 @@ from cryptography import x509
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.api.protocol import AuthAPI, ProxyReport
+from tport.engine.api.protocol import (
+    AppServersChanged,
+    AuthAPI,
+    AuthoritiesChanged,
+    Change,
+    ProxyReport,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+    UserChanged,
+    UserDeleted,
+)
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL, PRESENCE_INTERVAL
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
+    NotSignedIn,
     RemoteProtocolError,
     TportError,
     Unavailable,
@@ -57,7 +69,7 @@ from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.pages import Pages, send_page
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
-from tport.engine.types.app import App, public_host
+from tport.engine.types.app import App, AppServer, public_host
 from tport.engine.types.identity import IdentityKind
 from tport.engine.types.launch import LaunchRequest
 
@@ -67,6 +79,8 @@ MAX_CONNECTIONS: Final = 10_000  # at a time; each costs 17 KiB idle
 ACCEPT_BURST: Final = (
     16  # new connections taken before others get their turn: a handshake is 0.35 ms
 )
+LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
+PRESENCE_PAUSE: Final = 0.1  # s between two reports at least: agents often come in crowds
 JUDGE_INTERVAL: Final = 5.0  # s between looks at the clock on behalf of what runs
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 
@@ -173,6 +187,8 @@ class _Proxy:
         self._browsers = 0
         self._browser_left = trio.Event()
         self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
+        self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
+        self._said: dict[str, tuple[str, str]] = {}  # of each application: what its JWTs say
 
         auth = around.auth
         self._cache = AuthCache(auth, clock)
@@ -238,10 +254,32 @@ class _Proxy:
             for server in self._cache.servers
         )
 
-    def _changed(self) -> None:
-        """Judge anew what runs: somebody's roles, session or existence has changed."""
-        self._credentials.forget_all()
-        self._live.judge(self._apps.verdict)
+    def _changed(self, change: Change | None) -> None:
+        """Judge anew what a change may end, and drop the credentials that it makes untrue."""
+        match change:
+            case SessionEnded(id=session):
+                self._credentials.forget(session)
+                self._live.cut(session, "session ended")
+            case RoleChanged() | RoleDeleted() | UserChanged() | UserDeleted():
+                self._live.judge(self._apps.verdict)
+            case AuthoritiesChanged():
+                self._credentials.forget_all()
+            case AppServersChanged(servers=servers):
+                self._redefined(servers)
+            case None:
+                self._credentials.forget_all()
+                self._live.judge(self._apps.verdict)
+                self._anew.set()
+                self._anew = trio.Event()
+            case _:
+                pass  # who else is a proxy is nobody's access
+
+    def _redefined(self, servers: Sequence[AppServer]) -> None:
+        """Forget credentials when an application's URI or claims changed: its JWTs name them."""
+        told = {s.app.name: (s.app.uri, s.app.rewrite.jwt_claims) for s in servers if not s.refused}
+        if any(told.get(name, said) != said for name, said in self._said.items()):
+            self._credentials.forget_all()
+        self._said |= told
 
     # --- Running -----------------------------------------------------------------------------------
 
@@ -269,6 +307,8 @@ class _Proxy:
                 with trio.move_on_after(drain):
                     await self._until_quiet()
                 connections.cancel_scope.cancel()
+            with trio.move_on_after(LAST_EVENTS):
+                await self._events.wait_sent()
             background.cancel_scope.cancel()
 
     async def _until_quiet(self) -> None:
@@ -297,8 +337,24 @@ class _Proxy:
 
     async def _judge_by_clock(self) -> NoReturn:
         while True:
-            await trio.sleep(JUDGE_INTERVAL)
+            with trio.move_on_after(JUDGE_INTERVAL):
+                await self._anew.wait()
             self._live.judge(self._apps.verdict)
+            for session in self._live.held():
+                if self._cache.live_session(session) is None:
+                    await self._ask_again(session)
+
+    async def _ask_again(self, session: str) -> None:
+        """Ask auth about a session that runs something and isn't remembered any more.
+
+        That it isn't is no verdict: a new watch forgets all of them, and ends none.
+        """
+        try:
+            await self._cache.app_session(session)
+        except NotSignedIn:
+            self._live.cut(session, "session ended")
+        except TportError as problem:
+            logger.debug("a session can't be asked for now: %s", problem)
 
     async def _keep_presence(self) -> NoReturn:
         """Tell auth what tunnels there are, at once when that changes and each few seconds."""
@@ -315,6 +371,7 @@ class _Proxy:
                 logger.warning("presence not reported: %s", problem)
             with trio.move_on_after(PRESENCE_INTERVAL):
                 await changed.wait()
+                await trio.sleep(PRESENCE_PAUSE)
 
     # --- One connection ------------------------------------------------------------------------------
 
@@ -328,7 +385,7 @@ class _Proxy:
             logger.debug("a connection ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the client has gone; there is nobody to tell
-        except* Unavailable as errors:
+        except* TportError as errors:
             logger.warning("a connection could not be served: %s", errors.exceptions[0])
         except* Exception:
             logger.exception("a connection failed")
