@@ -80,7 +80,6 @@ ACCEPT_BURST: Final = (
     16  # new connections taken before others get their turn: a handshake is 0.35 ms
 )
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
-PRESENCE_PAUSE: Final = 0.1  # s between two reports at least: agents often come in crowds
 JUDGE_INTERVAL: Final = 5.0  # s between looks at the clock on behalf of what runs
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 
@@ -371,7 +370,6 @@ class _Proxy:
                 logger.warning("presence not reported: %s", problem)
             with trio.move_on_after(PRESENCE_INTERVAL):
                 await changed.wait()
-                await trio.sleep(PRESENCE_PAUSE)
 
     # --- One connection ------------------------------------------------------------------------------
 
