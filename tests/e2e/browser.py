@@ -8,7 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.e2e.harness import Tport, need, program
 
@@ -23,6 +24,8 @@ FLAGS = [
 ]
 PATIENCE = 20_000  # ms that a page may take to show what is looked for
 
+_running: list[Playwright] = []
+
 
 @contextmanager
 def open_browser(home: Path) -> Iterator[Browser]:
@@ -32,7 +35,7 @@ def open_browser(home: Path) -> Iterator[Browser]:
     """
     chromium = program("chromium", "chromium-browser", "google-chrome")
     need("Chromium", chromium, "apt-get install chromium")
-    with sync_playwright() as playwright:
+    with _playwright() as playwright:
         browser = playwright.chromium.launch(
             executable_path=chromium,
             args=FLAGS,
@@ -40,6 +43,20 @@ def open_browser(home: Path) -> Iterator[Browser]:
         )
         yield browser
         browser.close()
+
+
+@contextmanager
+def _playwright() -> Iterator[Playwright]:
+    """Start Playwright, or take the one that runs: a thread can have one at a time."""
+    if _running:
+        yield _running[0]
+        return
+    with sync_playwright() as playwright:
+        _running.append(playwright)
+        try:
+            yield playwright
+        finally:
+            _running.clear()
 
 
 class Watch:
@@ -100,7 +117,7 @@ def sign_up(page: Page, link: str, password: str) -> None:
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_label("The same password again").fill(password)
     page.get_by_role("button", name="Set password and sign in").click()
-    page.get_by_role("heading", name="Applications", exact=True).wait_for()
+    see(page, "Applications")
 
 
 def sign_in(page: Page, name: str, password: str) -> None:
@@ -108,3 +125,12 @@ def sign_in(page: Page, name: str, password: str) -> None:
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Sign in").click()
+
+
+def see(page: Page, text: str) -> None:
+    """Wait for a heading that begins with `text`; a failure tells what is there instead."""
+    try:
+        page.get_by_role("heading", name=text).wait_for()
+    except PlaywrightError:
+        shown = page.inner_text("body")
+        raise AssertionError(f"no heading {text!r} at {page.url}, but:\n{shown[:2000]}") from None

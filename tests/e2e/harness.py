@@ -175,7 +175,15 @@ class Tport:
         self.folder = folder
         self.home = folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
-        keep = ("PATH", "LANG", "LC_ALL", "TMPDIR", "COVERAGE_PROCESS_START", "SYSTEMROOT")
+        keep = (
+            "PATH",
+            "PYTHONPATH",
+            "LANG",
+            "LC_ALL",
+            "TMPDIR",
+            "COVERAGE_PROCESS_START",
+            "SYSTEMROOT",
+        )
         self.env = {name: os.environ[name] for name in keep if name in os.environ}
         self.env |= {
             "HOME": str(self.home),

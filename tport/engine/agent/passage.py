@@ -46,7 +46,10 @@ class Offered:
 
 
 class Passage:
-    """One request. Whoever runs `carry` cuts it by cancelling, and resets the stream after it."""
+    """One request. Whoever runs `carry` cuts it by cancelling, and resets the stream after it.
+
+    The stream has then ended cleanly if the answer is whole.
+    """
 
     def __init__(
         self,
@@ -77,9 +80,13 @@ class Passage:
         except* RemoteProtocolError as nonsense:
             cause = f"the application's answer makes no sense: {nonsense.exceptions[0]}"
             problem = self._no_answer("broken", cause)
-        if problem is not None and not self._answering:
+        if problem is not None:
+            if self._answering:
+                return  # cut, so that nobody takes what was sent for the whole
             await self._stream.send_all(pack(problem))
-            await self._stream.aclose()
+        # Clean even where the request's end, or more of its body, is still on its way: a reset
+        # would drop what is queued of the answer.
+        await self._stream.aclose()
 
     def _no_answer(self, kind: NoAnswerKind, cause: str) -> NoAnswer:
         since = self._offered.upstream.down_since
@@ -163,7 +170,6 @@ class Passage:
 
     async def _redirect(self, target: Redirect) -> None:
         await self._send_head(302, b"Found", [(b"location", target.location)], 0)
-        await self._stream.aclose()
 
     async def _send_head(
         self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
