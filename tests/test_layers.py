@@ -20,7 +20,7 @@ FLOORS = (
     ("proto", "access", "pki", "config"),
     ("net", "storage", "audit", "logs"),
     ("api",),
-    ("auth", "proxy", "agent", "web", "client", "diag"),
+    ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
     ("process",),
     ("commands",),
     ("cli",),

@@ -199,14 +199,19 @@ async def _greet(_admin: AuthAPI | None, config: Config) -> None:
 
 
 def run(config: Config, ready: Ready) -> None:
-    """Run a configuration until it is told to stop."""
+    """Run a configuration until it is told to stop.
+
+    Raises:
+        typer.Exit: a signal stopped it, after draining; 128 and its number.
+    """
     import trio
 
     from tport.engine.logs import set_up_logging
     from tport.engine.process import run_process
 
     set_up_logging(config.log)
-    trio.run(run_process, config, ready)
+    if status := trio.run(run_process, config, ready):
+        raise typer.Exit(status)
 
 
 def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> Literal[""]:

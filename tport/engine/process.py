@@ -12,7 +12,6 @@ import errno
 import fcntl
 import logging
 import os
-import signal
 import sys
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -44,12 +43,14 @@ from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.certificates import read_key_pair
 from tport.engine.proxy.service import ProxySettings, Surroundings, WebParts, run_proxy
+from tport.engine.signals import Signals
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.identity import Identity
 
 logger = logging.getLogger(__name__)
 
 ADMIN_RENEWAL: Final = 6 * 3600.0  # s after which admin.pem is written anew
+FILES_INTERVAL: Final = 10.0  # s between looks at the certificates' files
 OWN_TOKEN_TTL: Final = 600.0  # s; with which an agent in this process joins
 PROXY_DIR: Final = "proxy"
 AGENT_DIR: Final = "agent"
@@ -61,8 +62,8 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-async def run_process(config: Config, ready: Ready) -> None:
-    """Run what `config` enables until SIGTERM or SIGINT, drain, and return.
+async def run_process(config: Config, ready: Ready) -> int:
+    """Run what `config` enables until SIGTERM or SIGINT, drain, and return the exit status.
 
     Args:
         ready: called once all serve, with an administrator's AuthAPI where auth runs here, and
@@ -72,13 +73,15 @@ async def run_process(config: Config, ready: Ready) -> None:
         TportError: what keeps a service from starting, or ends it.
     """
     _check(config)
-    stop = trio.Event()
+    signals = Signals()
     async with trio.open_nursery() as foundation:
-        await foundation.start(_stop_on_signal, stop, foundation.cancel_scope)
-        async with open_process(config, stop) as running:
+        await foundation.start(signals.obey, foundation.cancel_scope)
+        async with open_process(config, signals.stop, signals) as running:
+            signals.serving.set()
             await ready(running.admin, running.config)
-            await stop.wait()
+            await signals.stop.wait()
         foundation.cancel_scope.cancel()
+    return signals.exit_status
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,13 +100,18 @@ class Running:
 
 
 @asynccontextmanager
-async def open_process(config: Config, stop: trio.Event) -> AsyncIterator[Running]:
+async def open_process(
+    config: Config, stop: trio.Event, signals: Signals | None = None
+) -> AsyncIterator[Running]:
     """Start what `config` enables; `stop` drains it, and leaving waits for that.
+
+    Args:
+        signals: tells when to read files anew; None: only a change of theirs does.
 
     Raises:
         TportError: what keeps a service from starting, or ends it.
     """
-    process = _Process(config, stop)
+    process = _Process(config, stop, signals or Signals())
     async with process.running() as (admin, actual):
         yield Running(admin=admin, config=actual, auth=process.service)
 
@@ -126,9 +134,10 @@ def _check(config: Config) -> None:
 class _Process:
     """What runs in this process, and what its parts hand one another."""
 
-    def __init__(self, config: Config, stop: trio.Event) -> None:
+    def __init__(self, config: Config, stop: trio.Event, signals: Signals) -> None:
         self._config = config
         self._stop = stop
+        self._signals = signals
         self.service: AuthService | None = None
         self._server: AuthServer | None = None
 
@@ -252,12 +261,29 @@ class _Process:
                     to_auth=to_auth,
                     pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
                     make_web=make_web,
+                    next_files=self._next_files,
                 ),
                 [listener],
                 wall_clock,
                 self._stop,
                 task_status=task_status,
             )
+
+    async def _next_files(self) -> Sequence[KeyPair]:
+        """Wait until the operator's certificates have changed or SIGHUP came; return them all."""
+        before = await trio.to_thread.run_sync(_changed_at, self._config)
+        while True:
+            reload = self._signals.reload
+            with trio.move_on_after(FILES_INTERVAL) as unasked:
+                await reload.wait()
+            now = await trio.to_thread.run_sync(_changed_at, self._config)
+            if now == before and unasked.cancelled_caught:
+                continue
+            before = now
+            try:
+                return await trio.to_thread.run_sync(_read_key_pairs, self._config)
+            except ConfigError as problem:
+                logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
 
     # --- Agent ---------------------------------------------------------------------------------------
 
@@ -393,6 +419,16 @@ async def _pins(config: Config) -> tuple[str, ...]:
     return tuple(pins)
 
 
+def _changed_at(config: Config) -> list[int]:
+    """Return when each file of the operator's certificates changed last, in ns; 0: it is away."""
+    files = [
+        file
+        for pair in config.proxy_service.https_keypairs
+        for file in (pair.cert_file, pair.key_file)
+    ]
+    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
+
+
 def _read_key_pairs(config: Config) -> list[KeyPair]:
     return [
         read_key_pair(pair.cert_file, pair.key_file) for pair in config.proxy_service.https_keypairs
@@ -434,21 +470,3 @@ def _proxy_addrs(config: Config) -> tuple[str, ...]:
     if not config.proxy_service.enabled:
         return ()
     return tuple(str(address) for address in config.proxy_service.public_addrs)
-
-
-# --- Signals ---------------------------------------------------------------------------------------
-
-
-async def _stop_on_signal(
-    stop: trio.Event, scope: trio.CancelScope, *, task_status: trio.TaskStatus[None]
-) -> None:
-    """Drain on the first SIGTERM or SIGINT, cut on the second."""
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
-        task_status.started()
-        async for _ in signals:
-            if stop.is_set():
-                logger.warning("stopping at once")
-                scope.cancel()
-                return
-            logger.info("stopping: open requests may end; once more to stop at once")
-            stop.set()

@@ -62,11 +62,18 @@ class Certificates:
         self._wildcards: dict[str, ssl.SSLContext] = {}
         self._leaves: dict[str, _Leaf] = {}
         self._making = trio.Lock()
+        self.use(files)
+
+    def use(self, files: Sequence[KeyPair]) -> None:
+        """Take these as the operator's certificates, instead of those before."""
+        exact: dict[str, ssl.SSLContext] = {}
+        wildcards: dict[str, ssl.SSLContext] = {}
         for pair in files:
             context = browser_context(pair)
             for name in names_of(pair):
-                where = self._wildcards if name.startswith("*.") else self._exact
+                where = wildcards if name.startswith("*.") else exact
                 where.setdefault(name.removeprefix("*."), context)
+        self._exact, self._wildcards = exact, wildcards
 
     def from_files(self, host: str) -> ssl.SSLContext | None:
         """Return the context of the operator's certificate for `host`, if there is one."""

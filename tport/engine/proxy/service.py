@@ -110,6 +110,7 @@ class Surroundings:
         to_auth: carries an agent's connection to auth, from its ClientHello on.
         pages: what people are told.
         make_web: makes our own pages.
+        next_files: waits until the operator's certificates have changed, and returns them all.
     """
 
     auth: AuthAPI
@@ -117,6 +118,7 @@ class Surroundings:
     to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
     pages: Pages
     make_web: Callable[[WebParts], AsgiApp]
+    next_files: Callable[[], Awaitable[Sequence[KeyPair]]] = trio.sleep_forever
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -294,6 +296,7 @@ class _Proxy:
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
             background.start_soon(self._keep_presence)
+            background.start_soon(self._keep_files)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
@@ -354,6 +357,12 @@ class _Proxy:
             self._live.cut(session, "session ended")
         except TportError as problem:
             logger.debug("a session can't be asked for now: %s", problem)
+
+    async def _keep_files(self) -> NoReturn:
+        """Show new connections the operator's certificates as they are now."""
+        while True:
+            self._certificates.use(await self._around.next_files())
+            logger.info("certificates from files are taken anew")
 
     async def _keep_presence(self) -> NoReturn:
         """Tell auth what tunnels there are, at once when that changes and each few seconds."""
