@@ -132,6 +132,10 @@ def root(
     `tport up` of yours that runs on this machine, or /etc/tport.yaml, in this order.
     """
     ctx.obj = Settings(config=config, data_dir=data_dir, quiet=quiet, yes=yes)
+    if quiet:
+        from tport.commands.printing import be_quiet
+
+        be_quiet()
 
 
 def main() -> None:

@@ -15,6 +15,9 @@ from io import StringIO
 import typer
 
 from tport.commands.settings import Format
+from tport.engine.errors import TportError
+
+_quiet = False
 
 
 def print_out(text: str) -> None:
@@ -22,13 +25,22 @@ def print_out(text: str) -> None:
 
     Raises:
         typer.Exit: the reader has gone; with status 0.
+        TportError: the disk is full.
     """
     try:
         sys.stdout.write(text if text.endswith("\n") else text + "\n")
         sys.stdout.flush()
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_stdout()
         raise typer.Exit(0) from None
+    except OSError as problem:  # a full disk
+        _drop_stdout()
+        raise TportError(f"the result can't be written: {problem.strerror}") from None
+
+
+def _drop_stdout() -> None:
+    """Let what is still buffered go nowhere: Python would try to write it once more, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def print_value(value: object, format: Format) -> None:
@@ -76,14 +88,24 @@ def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: 
     )
 
 
+def be_quiet() -> None:
+    """Print results and errors only, from now on: `--quiet`."""
+    global _quiet  # noqa: PLW0603 - one process, one command, one wish
+    _quiet = True
+
+
 def say(text: str) -> None:
     """Tell the person something that is no result."""
+    if _quiet:
+        return
     for line in text.splitlines():
         typer.echo(f"tport: {line}" if line else "tport:", err=True)
 
 
 def hint(text: str) -> None:
     """Tell what to do next."""
+    if _quiet:
+        return
     for line in text.splitlines():
         typer.echo(f"tport: hint: {line}", err=True)
 

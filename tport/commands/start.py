@@ -68,10 +68,14 @@ def start(
 
     An agent, in one line:
 
-    tport start --roles=app --token=/tmp/token --auth-server=tport.example.com:3080
-    --app-name=grafana --app-uri=http://localhost:3000
+    \b
+    tport start --roles=app --token=/tmp/token --auth-server=tport.example.com:3080 \\
+        --app-name=grafana --app-uri=http://localhost:3000
     """
     from tport.engine.config.flags import StartFlags
+
+    if token not in ("", "-") and Path(token).is_file():
+        token = str(Path(token).absolute())
 
     flags = StartFlags(
         roles=tuple(roles or ()),
@@ -89,7 +93,7 @@ def start(
         log_level=_one_of("--log-level", log_level, ("", "debug", "info", "warning", "error")),
         debug=debug,
     )
-    if token and not (token.startswith("/") or token == "-" or Path(token).exists()):  # noqa: S105
+    if token and not (token.startswith("/") or token == "-"):  # noqa: S105 - it asks what it is
         say("warning: a token on the command line can be read by others (ps, history)")
         hint("put it into a file and give that: --token=FILE, or --token=- for stdin")
     run(_configured(ctx, config, flags), _greet)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tport.commands.printing import print_out, print_value, time_text
-from tport.commands.run import settings_of, with_cluster
+from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import ConnectionProblem, NotFound
 
@@ -90,7 +90,7 @@ def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:
         if time.monotonic() >= deadline:
             raise ConnectionProblem(
                 f"not well within {timeout:g} s: {problem}",
-                hint="" if settings_of(ctx).quiet else "is it running? try: tport up",
+                hint="is it running? start it with: tport up",
             )
         _pause(0.2)
 

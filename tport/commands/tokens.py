@@ -39,8 +39,10 @@ def add(
 ) -> None:
     """Make a join token, shown this once.
 
-    In a pipe, or with --format=text given, the token alone is printed, ready for a file:
-    tport tokens add --type=app --format=text > /tmp/token
+    It is printed with what to do with it. For a file, --format=text prints the token alone:
+
+    \b
+    (umask 077; tport tokens add --type=app --format=text > /tmp/token)
     """
     seconds = _seconds(ttl)
     made = with_cluster(
