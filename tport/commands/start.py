@@ -71,7 +71,7 @@ def start(
     \b
     tport start --roles=app --token=/tmp/token --auth-server=tport.example.com:3080 \\
         --app-name=grafana --app-uri=http://localhost:3000
-    """
+    """  # noqa: D301 - \b keeps the lines below it as they are
     from tport.engine.config.flags import StartFlags
 
     if token not in ("", "-") and Path(token).is_file():
@@ -207,7 +207,7 @@ def run(config: Config, ready: Ready) -> None:
 
     Raises:
         typer.Exit: a signal stopped it, after draining; 128 and its number.
-    """
+    """  # noqa: D301 - \b is a character: it keeps these lines as they are
     import trio
 
     from tport.engine.logs import set_up_logging

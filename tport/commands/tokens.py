@@ -43,7 +43,7 @@ def add(
 
     \b
     (umask 077; tport tokens add --type=app --format=text > /tmp/token)
-    """
+    """  # noqa: D301 - \b keeps the lines below it as they are
     seconds = _seconds(ttl)
     made = with_cluster(
         ctx,
