@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from tport.engine.proto.cookies import (
     clear_cookie,
     find_cookie,
+    host_only,
     is_ours,
     set_cookie,
     strip_cookies,
@@ -68,3 +69,38 @@ def test_a_cookie_is_set_as_its_prefix_demands() -> None:
 def test_what_would_not_stay_one_cookie_is_never_set(name: bytes, value: bytes) -> None:
     with pytest.raises(ValueError, match=r"__Host|no name"):
         set_cookie(name, value)
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (b"a=1; Domain=proxy.test; Path=/", b"a=1; Path=/"),
+        (b"a=1; Path=/; Domain=.proxy.test", b"a=1; Path=/"),
+        (b"a=1;DOMAIN = x;Secure", b"a=1;Secure"),
+        (b"a=1; domain", b"a=1"),
+        (b"a=1; domain=", b"a=1"),
+        (b"a=1; Domain=a; Domain=b; HttpOnly", b"a=1; HttpOnly"),
+        (b"a=1;\x0b\x00Domain=a", b"a=1"),
+        (b"Domain=a; Path=/", b"Domain=a; Path=/"),
+        (b"a=Domain=b; Path=/domain; Domains=x", b"a=Domain=b; Path=/domain; Domains=x"),
+        (b"a=1;  Path=/ ;;  SameSite=None ", b"a=1;  Path=/ ;;  SameSite=None "),
+        (
+            b"a=\xff; Expires=Wed, 21 Oct 2026 07:28:00 GMT; domain=x",
+            b"a=\xff; Expires=Wed, 21 Oct 2026 07:28:00 GMT",
+        ),
+        (b"", b""),
+    ],
+)
+def test_a_cookie_loses_its_domain_and_not_a_byte_more(value: bytes, expected: bytes) -> None:
+    """WEB-03: whom it would reach beyond its own host is none of an application's business."""
+    assert host_only(value) == expected
+
+
+@given(parts=st.lists(st.binary(max_size=12).filter(lambda part: b";" not in part), min_size=1))
+def test_no_domain_is_left_and_what_is_left_is_in_order(parts: list[bytes]) -> None:
+    left = host_only(b";".join(parts)).split(b";")
+
+    assert left[0] == parts[0]
+    rest = iter(parts[1:])
+    assert all(part in rest for part in left[1:])
+    assert host_only(b";".join(left)) == b";".join(left)

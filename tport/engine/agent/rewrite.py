@@ -7,13 +7,14 @@ X-Forwarded-Host, and `rewrite.headers` may set another. Origin is left as the b
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from tport.engine.access.templates import Template, internal_values, parse_template
+from tport.engine.agent.locations import Locations, authority, is_address_header
 from tport.engine.errors import InvalidRequest
-from tport.engine.proto.cookies import allowed_set_cookie
+from tport.engine.proto.cookies import allowed_set_cookie, host_only
 from tport.engine.proto.fields import HOP_BY_HOP, Headers, fold, is_reserved
 from tport.engine.types.app import App, Header
 from tport.engine.types.session import SessionCredential
@@ -27,12 +28,6 @@ MAX_REMEMBERED: Final = 1024  # header names, and sessions, whose verdict is kep
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _BREAKS = re.compile(rb"[\r\n\0]")
 _HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-# An absolute or scheme-relative URL without user name: what a browser follows elsewhere.
-_ABSOLUTE = re.compile(
-    rb"(?:(https?):)?//([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{0,5}))?((?:[/?#].*)?)",
-    re.IGNORECASE,
-)
-_DEFAULT_PORT: Final[Mapping[bytes, int]] = {b"http": 80, b"https": 443}
 
 # An app may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
 _NOT_FROM_APPS: Final = frozenset({b"clear-site-data", b"alt-svc"})
@@ -66,7 +61,6 @@ class Rewriter:
             InvalidRequest: the URI or a header is none that can be served.
         """
         uri = _split_uri(app.uri)
-        self._scheme = uri.scheme.encode()
         self._host = uri.netloc.lower()
         self._server = _ascii(hostname)
         self._templates = tuple((header, _template(header)) for header in app.rewrite.headers)
@@ -82,12 +76,15 @@ class Rewriter:
         self._passes: dict[bytes, bool] = {}  # verdicts on names of requests, and of responses
         self._hidden: dict[bytes, bool] = {}
         self._sessions: dict[str, tuple[SessionCredential, Sequence[Field]]] = {}
-        self._redirect_hosts = frozenset(h.lower().encode() for h in app.rewrite.redirect)
-        self._upstreams = {
-            _authority(uri.netloc, uri.scheme),
-            # An app told another name redirects to that, by the scheme it was called with.
-            *(_authority(self._host, scheme) for scheme in ("http", uri.scheme)),
-        }
+        self._locations = Locations(
+            scheme=uri.scheme,
+            hosts=app.rewrite.redirect,
+            authorities={
+                authority(uri.netloc, uri.scheme),
+                # An app told another name redirects to that, by the scheme it was called with.
+                *(authority(self._host, scheme) for scheme in ("http", uri.scheme)),
+            },
+        )
         self._subdirectory = uri if uri.path.strip("/") else None
 
     def target_for(self, target: bytes) -> bytes | Redirect:
@@ -177,18 +174,20 @@ class Rewriter:
         return fields, tuple(filter(None, skipped.values()))
 
     def response(self, status: int, headers: Headers, *, public: str) -> list[Field]:
-        """Return the application's headers as the browser may see them, hop-by-hop ones gone."""
+        """Return the application's headers as the browser may see them, hop-by-hop ones gone.
+
+        A cookie is for the application's own host and no other, whatever Domain it asks for:
+        one for the whole domain would reach the other applications and the proxy (WEB-03).
+        """
         fields: list[Field] = []
         for name, value in headers:
             if name == b"set-cookie":
-                if not allowed_set_cookie(value):
-                    continue
-            elif name == b"location":
-                if 300 <= status < 400 or status == 201:
-                    value = self._public_location(value, public)  # noqa: PLW2901  the same header
-            elif self._is_hidden(name):
-                continue
-            fields.append((name, value))
+                if allowed_set_cookie(value):
+                    fields.append((name, host_only(value)))
+            elif is_address_header(name):
+                fields.append((name, self._locations.header(status, name, value, _ascii(public))))
+            elif not self._is_hidden(name):
+                fields.append((name, value))
         return fields
 
     def _is_passed(self, name: bytes) -> bool:
@@ -217,23 +216,6 @@ class Rewriter:
             verdict = name in _NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt
             _remember(self._hidden, name, verdict)
         return verdict
-
-    def _public_location(self, value: bytes, public: str) -> bytes:
-        """Return `value` at the public address when it names the application itself.
-
-        That is: a host listed in `rewrite.redirect` at any port, the URI's own host and port,
-        or the Host we send. Relative references and all other hosts stay as they are (AG-08).
-        """
-        match = _ABSOLUTE.fullmatch(value)
-        if match is None:
-            return value
-        scheme, host, port, rest = match.groups()
-        host = host.lower()
-        number = int(port) if port else _DEFAULT_PORT[(scheme or self._scheme).lower()]
-        is_listed = not self._redirect_hosts.isdisjoint((host, host.strip(b"[]")))
-        if is_listed or (host, number) in self._upstreams:
-            return b"https://%b%b" % (_ascii(public), rest)
-        return value
 
 
 def _split_uri(uri: str) -> SplitResult:
@@ -273,13 +255,6 @@ def _template(header: Header) -> Template:
     elif any(isinstance(p, str) and not (p.isascii() and p.isprintable()) for p in template.parts):
         raise InvalidRequest(f"the header {header.name} takes printable ASCII")
     return template
-
-
-def _authority(netloc: str, scheme: str) -> tuple[bytes, int]:
-    host, _, port = netloc.lower().encode().rpartition(b":")
-    if host and port.isdigit():
-        return host, int(port)
-    return netloc.lower().encode(), _DEFAULT_PORT[scheme.encode()]
 
 
 def _climbs(path: bytes) -> bool:

@@ -18,6 +18,7 @@ SameSite = Literal["Lax", "None", "Strict"]
 
 _SPACE = b" \t"  # all that may stand around a pair; U+2000 and its kin may not
 _PLAIN = re.compile(rb"[A-Za-z0-9_-]+")
+_CONTROLS = bytes(range(0x21)) + b"\x7f"
 _UNSEEN = bytes(range(0x21)) + bytes(range(0x7F, 0x100)) + b"="
 
 
@@ -62,6 +63,22 @@ def is_ours(name: bytes) -> bool:
 def allowed_set_cookie(value: bytes) -> bool:
     """Tell whether an application may set this cookie: whether it isn't one of ours."""
     return not is_ours(value.partition(b";")[0])
+
+
+def host_only(value: bytes) -> bytes:
+    """Return a Set-Cookie value without its Domain attributes, all else byte for byte.
+
+    The cookie then is for the host that sets it, and no other (RFC 6265 §5.3 step 6).
+    """
+    parts = value.split(b";")
+    kept = [part for part in parts[1:] if not _is_domain(part)]
+    if len(kept) == len(parts) - 1:
+        return value
+    return b";".join((parts[0], *kept))
+
+
+def _is_domain(attribute: bytes) -> bool:
+    return attribute.partition(b"=")[0].strip(_CONTROLS).lower() == b"domain"
 
 
 def set_cookie(
