@@ -435,18 +435,25 @@ def tport_home(folder: Path) -> Iterator[Tport]:
 # --- Upstreams of the tests' own -------------------------------------------------------------------
 
 
-@contextmanager
-def serve_upstream(tport: Tport, script: Path, *args: str) -> Iterator[int]:
-    """Run an upstream, a Python program that prints its port; yield that port."""
-    process = tport.spawn([sys.executable, str(script), *args], cwd=Path(__file__).parents[2])
-    wait_until(
-        lambda: process.stdout.strip() or process.status is not None, f"a port from {script.name}"
-    )
-    assert process.status is None, process.tell()
-    try:
-        yield int(process.stdout.split()[0])
-    finally:
-        process.stop()
+class Upstream:
+    """An application of `upstream.py`, in a process of its own."""
+
+    def __init__(self, process: Background) -> None:
+        self.process = process
+        self.port = int(process.stdout.split()[0])
+        self.url = f"http://127.0.0.1:{self.port}"
+
+    @property
+    def requests(self) -> list[str]:
+        """The request lines that reached it."""
+        return self.process.stdout.splitlines()[1:]
+
+
+def start_upstream(tport: Tport) -> Upstream:
+    """Start an application; it ends with the cluster or home that it was started in."""
+    process = tport.spawn([sys.executable, str(Path(__file__).with_name("upstream.py"))])
+    process.wait_for("\n")
+    return Upstream(process)
 
 
 class Sampler:
