@@ -181,7 +181,7 @@ def test_what_is_missing_of_an_app_comes_with_the_whole_line() -> None:
         merged(app_name="grafana")
 
     assert caught.value.hint == (
-        "write: tport start --roles=app --app-name=grafana --app-uri=http://localhost:PORT"
+        "write: tport start --roles=app --token=FILE --auth-server=HOST:PORT --app-name=grafana --app-uri=http://localhost:PORT"
     )
 
 

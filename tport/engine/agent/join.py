@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 
 FETCH_DEADLINE = 15.0  # s to fetch the authorities, dialling included
 MAX_BUNDLE = 256 * 1024  # bytes; two certificates are 2 KiB
+_IS_IT_THE_PROXY = "--auth-server is the proxy's address, host:port as in its public_addr"
 
 Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
@@ -142,13 +143,13 @@ async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> 
         try:
             tls = await connect_tls(stream, context, server_name=proxy.host, ragged_end=True)
         except ConnectionProblem as problem:
+            hint = _IS_IT_THE_PROXY
             if verified:
-                raise ConnectionProblem(
-                    f"{proxy}: {problem}",
-                    hint="a join token with its pin (<secret>.<pin>) or --ca-pin vouches for a"
-                    " proxy whose certificate no public authority signed",
-                ) from problem
-            raise
+                hint = (
+                    "a join token with its pin (<secret>.<pin>) or --ca-pin vouches for a"
+                    " proxy whose certificate no public authority signed"
+                )
+            raise ConnectionProblem(f"{proxy}: {problem}", hint=hint) from problem
         try:
             return await _get_bundle(ClientConnection(tls), proxy)
         finally:
@@ -172,5 +173,5 @@ async def _get_bundle(connection: ClientConnection, proxy: Address) -> _Bundle:
         what = str(problem)
     raise ConnectionProblem(
         f"what answers at {proxy} is no tport proxy: {what}",
-        hint="--auth-server is the proxy's address, host:port as in its public_addr",
+        hint=_IS_IT_THE_PROXY,
     )

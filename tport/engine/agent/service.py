@@ -14,6 +14,7 @@ from typing import Final, NoReturn
 
 import msgspec
 import trio
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tport.engine.access.labels import merge_labels
 from tport.engine.agent import debug_app
@@ -43,6 +44,7 @@ from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import load_certificate
 from tport.engine.proto.tunnel import Verdicts
 from tport.engine.types.app import App
 from tport.engine.types.identity import IdentityKind
@@ -51,6 +53,7 @@ logger = logging.getLogger(__name__)
 
 TICK: Final = 5.0  # s between looks at the clock: for expiry, renewal, idle connections
 _PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
+_AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
 COMMANDS: Final = 4  # dynamic labels' commands that run at a time
 
@@ -97,7 +100,8 @@ async def run_agent(
     if proxy is None:
         raise ConfigError(
             "the agent knows no proxy to dial",
-            hint="name it: --auth-server=HOST:PORT, proxy_server in the file, or $TPORT_PROXY",
+            hint=_whole_line(settings, "HOST:PORT")
+            + "\nor: proxy_server in the file, or $TPORT_PROXY",
         )
     agent = _Agent(settings, proxy, clock)
     agent.state = await agent.enter(state)
@@ -116,22 +120,49 @@ class _Agent:
     async def enter(self, state: AgentState | None) -> AgentState:
         """Return an identity that is good now: the kept one, renewed if need be, or a new one."""
         if state is not None:
-            if self._clock() < state.renew_at:
-                return state
             try:
-                return await self._renewed(state)
+                if self._clock() >= state.renew_at:
+                    state = await self._renewed(state)
+                self._check_may_offer(state)
             except AccessDenied as denied:
                 if self._settings.token is None:
                     raise
-                logger.warning("this agent's identity is over (%s); it joins anew", denied)
+                logger.warning("this agent's identity does not do (%s); it joins anew", denied)
+            else:
+                return state
         return await self._joined()
+
+    def _check_may_offer(self, state: AgentState) -> None:
+        """Raise AccessDenied when the identity lets this agent offer none of its applications.
+
+        When it lets it offer some, the cluster refuses the others one by one.
+        """
+        certificate = load_certificate(state.certificate).public_bytes(Encoding.DER)
+        allowed = identity_of(
+            certificate,
+            authorities=state.authorities,
+            expected_kinds=_AGENT,
+            now=self._clock(),
+        ).apps
+        wanted = [app.name for app in self._settings.apps]
+        if self._settings.debug_app:
+            wanted.append(debug_app.DEFINITION.name)
+        if allowed is None or not wanted or not set(wanted).isdisjoint(allowed):
+            return
+        raise AccessDenied(
+            f"this agent's join token lets it offer only {', '.join(allowed)};"
+            f" it was told to offer {', '.join(wanted)}",
+            hint=f"make a token for it: tport tokens add --type=app --app-name={wanted[0]};"
+            " and start the agent again with that one",
+        )
 
     async def _joined(self) -> AgentState:
         if self._settings.token is None:
             raise ConfigError(
                 "this agent has not joined a cluster, and has no token to join with",
-                hint="make one on the auth service: tport tokens add --type=app; then give it"
-                " with --token=FILE, auth_token in the file, or $TPORT_TOKEN_FILE",
+                hint="make one on the auth service: tport tokens add --type=app --format=text\n"
+                + _whole_line(self._settings, str(self._proxy))
+                + "\nor: auth_token in the file, or $TPORT_TOKEN_FILE",
             )
         token = await self._settings.token()
         state = await join_cluster(
@@ -142,6 +173,7 @@ class _Agent:
             insecure=self._settings.insecure,
             clock=self._clock,
         )
+        self._check_may_offer(state)
         await trio.to_thread.run_sync(save_state, self._settings.folder, state)
         logger.info("joined cluster %s as %s", state.authorities.cluster, state.host_id)
         return state
@@ -323,6 +355,17 @@ def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:
     return tuple(
         msgspec.structs.replace(offer.app, labels=offer.labels, commands=())
         for offer in offered.values()
+    )
+
+
+def _whole_line(settings: AgentSettings, proxy: str) -> str:
+    """Return the command that starts this agent, with what it was told and places for the rest."""
+    name, uri = "NAME", "http://localhost:PORT"
+    if settings.apps:
+        name, uri = settings.apps[0].name, settings.apps[0].uri
+    return (
+        f"tport start --roles=app --token=FILE --auth-server={proxy}"
+        f" --app-name={name} --app-uri={uri}"
     )
 
 

@@ -240,7 +240,8 @@ class AuthCache:
                 most = RETRY
             # Who waits for a restart of auth needs to read it once; then each try is a detail.
             level = logging.WARNING if most == RETRY else logging.DEBUG
-            logger.log(level, "lost touch with the auth service: %s", problem)
+            what = "lost touch with" if started else "can't reach"
+            logger.log(level, "%s the auth service, trying on: %s", what, problem)
             await trio.sleep(most * random.random())  # noqa: S311 - spreads retries, no secret
             most = min(2 * most, FRESH)
 

@@ -167,7 +167,7 @@ class Apps:
                 return ""
             stored = read.value
             live = self._live_hosts(app.name)
-            if stored.app.same_definition(wanted):
+            if self._agree(stored.app, wanted):
                 if host_id in stored.hosts and stored.gone is None:
                     return ""
                 hosts = tuple(sorted((set(stored.hosts) & live) | {host_id}))[:MAX_HOSTS]
@@ -175,7 +175,7 @@ class Apps:
                 if live - {host_id}:
                     return (
                         "another agent offers this name with another definition"
-                        f" ({', '.join(_differences(stored.app, wanted))} differ)"
+                        f" ({', '.join(self._differences(stored.app, wanted))} differ)"
                     )
                 if not self._may_replace(stored, app.name, host_id, pinned):
                     return (
@@ -190,6 +190,19 @@ class Apps:
                 continue
             return ""
         raise Unavailable(f"application {app.name!r} is being changed by many at once")
+
+    def _agree(self, one: App, other: App) -> bool:
+        """Tell whether two definitions are one, however its address is written: it may be left out."""
+        if self._hosts(one) == self._hosts(other):
+            other = replace(other, public_addr=one.public_addr)
+        return one.same_definition(other)
+
+    def _differences(self, one: App, other: App) -> list[str]:
+        """Name the fields that differ; their values are not everybody's to know."""
+        if self._hosts(one) == self._hosts(other):
+            other = replace(other, public_addr=one.public_addr)
+        fields = ("uri", "public_addr", "insecure_skip_verify", "rewrite")
+        return [f for f in fields if getattr(one, f) != getattr(other, f)] or ["fields"]
 
     def _may_replace(
         self, stored: Definition, name: str, host_id: str, pinned: tuple[str, ...] | None
@@ -317,8 +330,3 @@ class Apps:
                 await self._store.swap(name, read, replace(read.value, gone=now))
         except (NotFound, CompareFailed):
             pass  # offered again meanwhile
-
-
-def _differences(one: App, other: App) -> list[str]:
-    fields = ("uri", "public_addr", "insecure_skip_verify", "rewrite")
-    return [field for field in fields if getattr(one, field) != getattr(other, field)] or ["fields"]

@@ -207,7 +207,10 @@ def _app(flags: StartFlags, proxy_hosts: frozenset[str]) -> App | None:
 
 def _example(name: str, uri: str) -> str:
     uri = uri or "http://localhost:PORT"
-    return f"write: tport start --roles=app --app-name={name} --app-uri={uri}"
+    return (
+        "write: tport start --roles=app --token=FILE --auth-server=HOST:PORT"
+        f" --app-name={name} --app-uri={uri}"
+    )
 
 
 def _proxy_hosts(config: Config, flags: StartFlags) -> frozenset[str]:

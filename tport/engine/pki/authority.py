@@ -265,7 +265,7 @@ def check_bundle(pin: str, host_certs: Iterable[str], web_certs: Iterable[str]) 
             "the proxy's authorities are not those of the join token: either it is another "
             "cluster's proxy, or somebody sits between",
             reason=f"pin {match[1]}, proxy shows {actual}",
-            hint="compare with `tport status` on the auth service, and make a new token there",
+            hint="make a new token on the auth service of the cluster you mean: tport tokens add",
         )
 
 
