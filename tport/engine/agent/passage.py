@@ -33,6 +33,12 @@ from tport.engine.types.session import SessionCredential
 logger = logging.getLogger(__name__)
 
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
+# s from the last of the request to the head of the answer; nginx's and most balancers' limit.
+HEAD_DEADLINE: Final = 60.0
+
+
+class _Slow(Exception):
+    """The application has not answered for HEAD_DEADLINE."""
 
 
 class Offered:
@@ -68,6 +74,7 @@ class Passage:
         self._rest = rest
         self._events = events
         self._answering = False  # a head has been sent: too late for NoAnswer
+        self._patience = trio.CancelScope()  # around the wait for a head
 
     async def carry(self) -> None:
         """Carry the request and its answer; say on the stream why there is none, if so."""
@@ -80,6 +87,9 @@ class Passage:
         except* RemoteProtocolError as nonsense:
             cause = f"the application's answer makes no sense: {nonsense.exceptions[0]}"
             problem = self._no_answer("broken", cause)
+        except* _Slow:
+            cause = f"the application did not answer within {HEAD_DEADLINE:.0f} s"
+            problem = self._no_answer("timeout", cause)
         if problem is not None:
             if self._answering:
                 return  # cut, so that nobody takes what was sent for the whole
@@ -145,6 +155,7 @@ class Passage:
             if head.length is None
             else of_length(head.length)
         )
+        self._patience = trio.CancelScope(deadline=trio.current_time() + HEAD_DEADLINE)
         await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
         if head.length is None or head.length > SPARE:
             await self._stream.send_all(pack(Accepted()))
@@ -161,10 +172,15 @@ class Passage:
             data = self._rest or await self._stream.receive_some(READ_SIZE)
             while data:
                 await connection.send_body(data)
+                self._progress()
                 data = await self._stream.receive_some(READ_SIZE)
             await connection.end_body()
+            self._progress()
         except UpstreamGone:
             pass  # it may have answered early nevertheless; who receives finds out
+
+    def _progress(self) -> None:
+        self._patience.deadline = trio.current_time() + HEAD_DEADLINE
 
     # --- Down ----------------------------------------------------------------------------------
 
@@ -181,8 +197,7 @@ class Passage:
         )
 
     async def _answer(self, connection: ClientConnection) -> None:
-        while (head := await connection.receive_head()).status < 200 and head.status != 101:
-            await self._send_head(head.status, head.reason, self._headers(head), 0)
+        head = await self._final_head(connection)
         if head.status == 101:
             await self._send_head(101, head.reason, self._headers(head), 0)
             await self._switch(connection)
@@ -191,6 +206,19 @@ class Passage:
         while data := await connection.receive_body():
             await self._stream.send_all(data)
         await self._stream.send_eof()
+
+    async def _final_head(self, connection: ClientConnection) -> HttpHead:
+        """Return the last head, passing on those before it.
+
+        Raises:
+            _Slow: none came in time.
+        """
+        with self._patience:
+            while (head := await connection.receive_head()).status < 200 and head.status != 101:
+                await self._send_head(head.status, head.reason, self._headers(head), 0)
+                self._progress()
+            return head
+        raise _Slow
 
     def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
         passed = forwardable(head.headers, head.connection_tokens, odd_names=True)

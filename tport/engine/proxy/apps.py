@@ -25,10 +25,10 @@ from tport.engine.proto.cookies import (
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
-from tport.engine.proto.tunnel import NoAnswer, RequestHead
+from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.failures import failure_of
-from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.forward import Forwarder, Unanswered
 from tport.engine.proxy.pages import Pages, cross_site, send_page
 from tport.engine.proxy.sign_in import SignIn
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
@@ -121,31 +121,37 @@ class Apps:
             self._denied(session, remote, "a WebSocket from another origin")
             await send_page(exchange, cross_site(self._pages, request))
             return
+        head = self._head(request, session, remote)
+
+        def candidates() -> list[Tunnel]:
+            return self._allowed(session, self._cache.users.get(session.user))
+
         try:
-            tunnels = self._allowed(session, self._cache.users[session.user])
-            outcome = await self._forward(exchange, session, tunnels, remote)
+            outcome = await self._forwarder.forward(exchange, head, candidates)
         except NotSignedIn:
-            raise
+            raise NotSignedIn("signed out", reason="session-over") from None
         except AccessDenied as denied:
             self._denied(session, remote, denied.reason)
             await self._tell_denied(exchange, session)
             return
         if outcome is not None:
-            await self._failed(exchange, session, outcome)
+            await self._failed(exchange, session, head, outcome)
 
     async def _tell_denied(self, exchange: Exchange, session: AppSession) -> None:
         html, host = wants_html(exchange.request.headers), exchange.request.host
         page = self._pages.denied(html=html, user=session.user, host=host)
         await send_page(exchange, page)
 
-    def _allowed(self, session: AppSession, user: User) -> list[Tunnel]:
+    def _allowed(self, session: AppSession, user: User | None) -> list[Tunnel]:
         """Return the tunnels whose agents' offers this user may open now, the preferred one first.
 
         Labels belong to each agent's offer, so that one may be allowed and another not.
 
         Raises:
-            AccessDenied: there are offers, and none is allowed.
+            AccessDenied: there are offers, and none is allowed; or there is no such user any more.
         """
+        if user is None:
+            raise AccessDenied("access denied", reason="the user was deleted")
         allowed: list[Tunnel] = []
         refusal: AccessDenied | None = None
         for tunnel in self._tunnels.candidates(session.app, session.id):
@@ -172,18 +178,15 @@ class Apps:
         if live is None:
             return None  # not remembered, hence to be asked for: see the service
         try:
-            self._allowed(live, self._cache.users[live.user])
+            self._allowed(live, self._cache.users.get(live.user))
         except AccessDenied:
             return "access removed"
         return None
 
     # --- Through the tunnel ----------------------------------------------------------------------
 
-    async def _forward(
-        self, exchange: Exchange, session: AppSession, tunnels: list[Tunnel], remote: str
-    ) -> tuple[NoAnswer, RequestHead] | None:
-        request = exchange.request
-        head = RequestHead(
+    def _head(self, request: HttpHead, session: AppSession, remote: str) -> RequestHead:
+        return RequestHead(
             app=session.app,
             session=session.id,
             credential="",
@@ -196,27 +199,19 @@ class Apps:
             public=request.host + self._port_suffix,
             request_id=secrets.token_hex(8),
         )
-        if not tunnels:
-            cause = f"no agent that offers {session.app} is connected"
-            return NoAnswer(kind="unreachable", hop="agent", cause=cause), head
-        problem = await self._forwarder.forward(exchange, head, tunnels)
-        return None if problem is None else (problem, head)
 
     async def _failed(
-        self, exchange: Exchange, session: AppSession, outcome: tuple[NoAnswer, RequestHead]
+        self, exchange: Exchange, session: AppSession, head: RequestHead, outcome: Unanswered
     ) -> None:
         """Tell why there is no answer, on which hop, and what to do."""
-        problem, head = outcome
-        request = exchange.request
+        problem, request = outcome.problem, exchange.request
         if problem.kind == "denied":
             self._denied(session, head.remote, problem.cause)
             await self._tell_denied(exchange, session)
             return
-        tunnel = next(iter(self._tunnels.candidates(session.app, session.id)), None)
-        agent = "" if tunnel is None else tunnel.hostname
-        failure = failure_of(problem, head, host=request.host, agent=agent)
+        failure = failure_of(problem, head, host=request.host, agent=outcome.agent)
         logger.info(
-            "%s %s: %s (request %s)", session.app, failure.error, problem.cause, head.request_id
+            "%s %s: %s (request %s)", session.app, failure.error, failure.cause, head.request_id
         )
         page = self._pages.failure(failure, html=wants_html(request.headers), now=self._clock())
         await send_page(exchange, page)

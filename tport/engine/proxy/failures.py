@@ -5,54 +5,80 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final
 
-from tport.engine.proto.tunnel import NoAnswer, RequestHead
+from tport.engine.proto.tunnel import NoAnswer, NoAnswerKind, RequestHead
 from tport.engine.types.failure import Failure, Place
 
 _NO_AGENT: Final = (
     "Start the agent on the application's machine, or look at its log if it runs:"
     " it says why it has no tunnel."
 )
+_AGENT_LOST: Final = (
+    "Try again: an agent that lost its tunnel dials anew within seconds. If it stays so, its log"
+    " says why."
+)
+_MAX_CAUSE: Final = 500  # characters of an agent's words that are shown
 
-# kind → status, the word for programs, the station that failed, what to do.
-_FAILURES: Final[dict[str, tuple[int, str, Place, str]]] = {
+# kind → status, the word for programs, what to do when the application is to blame.
+_KINDS: Final[dict[NoAnswerKind, tuple[int, str, str]]] = {
     "unreachable": (
         502,
         "unreachable",
-        "app",
         "Check that the application runs, and that its URI in the agent's configuration is right.",
     ),
-    "broken": (502, "broken-answer", "app", "Look at the application's log."),
-    "timeout": (504, "timeout", "app", "Look at whether the application hangs or is overloaded."),
-    "refused": (400, "refused", "proxy", "Change the address; it can't be sent as it is."),
+    "broken": (502, "broken-answer", "Look at the application's log."),
+    "timeout": (504, "timeout", "Look at whether the application hangs or is overloaded."),
+    "refused": (400, "refused", "Change the address; it can't be sent as it is."),
     "stale": (
         503,
         "agent-stale",
-        "agent",
         "The agent lost touch with the auth service; its log says why. It mends by itself.",
     ),
-    "unknown-app": (502, "unknown-app", "agent", "The agent's configuration has just changed."),
-    "unknown-session": (502, "unknown-session", "agent", "Try again."),
+    "unknown-app": (502, "unknown-app", "The agent's configuration has just changed."),
+    "unknown-session": (502, "unknown-session", "Try again."),
+}
+# Where these failed, whatever hop the agent names.
+_PLACES: Final[dict[NoAnswerKind, Place]] = {
+    "refused": "proxy",
+    "stale": "agent",
+    "unknown-app": "agent",
+    "unknown-session": "agent",
 }
 
 
 def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -> Failure:
     """Return what to tell about a request that ended with `problem`, which is not "denied".
 
+    What an agent wrote is shown, so it is made one printable line first.
+
     Args:
         host: the application's public host.
-        agent: what the agent's machine calls itself; "": no agent offers the application now.
+        agent: what the asked agent's machine calls itself; "": there was none to ask.
     """
-    status, error, place, advice = _FAILURES[problem.kind]
+    status, error, advice = _KINDS[problem.kind]
+    hop = _PLACES.get(problem.kind, problem.hop)
+    if not agent:
+        advice = _NO_AGENT
+    elif hop == "agent" and problem.kind in ("unreachable", "broken", "timeout"):
+        advice = _AGENT_LOST
     return Failure(
         status=status,
-        hop=problem.hop if problem.kind == "unreachable" else place,
+        hop=hop,
         error=error,
-        cause=problem.cause,
-        advice=advice if agent else _NO_AGENT,
+        cause="".join(c if c.isprintable() else " " for c in problem.cause[:_MAX_CAUSE]),
+        advice=advice,
         app=head.app,
         host=host,
         agent=agent,
-        since=datetime.fromisoformat(problem.since) if problem.since else None,
+        since=_since(problem.since),
         request_id=head.request_id,
         repeatable=head.method in (b"GET", b"HEAD"),
     )
+
+
+def _since(text: str) -> datetime | None:
+    """Return when it began; None where the agent didn't say so, or said nonsense."""
+    try:
+        since = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    return since if since.tzinfo is not None else None

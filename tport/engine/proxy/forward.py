@@ -2,13 +2,15 @@
 
 A request is sent again, to the next agent, only while nothing of it has reached the
 application: the first SPARE bytes of a body are kept for that, and what follows waits until an
-agent says that the application's connection stands.
+agent says that the application's connection stands. Nobody knows how far a request came whose
+tunnel died before a byte of an answer: it is sent again, once, if it changes nothing.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -38,8 +40,29 @@ from tport.engine.proxy.tunnels import Tunnel
 logger = logging.getLogger(__name__)
 
 CLOSE_DEADLINE: Final = 5.0  # s in which an ended session's WebSocket reaches a frame boundary
+CLOSE_LINGER: Final = 1.0  # s for the browser to read our close frame: unread input resets it
+# s without progress until the head of an answer. The agent gives the application 20 to connect
+# and 60 to answer, and says so; past that the agent itself is stuck.
+ANSWER_DEADLINE: Final = 90.0
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
+# Why an agent has no answer, without that anything of the request reached the application.
+UNTOUCHED: Final = frozenset({"unreachable", "stale", "unknown-app", "unknown-session"})
 
-_LOST = NoAnswer(kind="broken", hop="agent", cause="the agent's tunnel was lost in the middle")
+_LOST = "the agent's tunnel was lost in the middle"
+_LOST_UNHEARD = NoAnswer(kind="broken", hop="agent", cause=_LOST)  # before a byte of the answer
+_LOST_LATER = NoAnswer(kind="broken", hop="agent", cause=f"{_LOST} of the answer")
+
+
+@dataclass(frozen=True)
+class Unanswered:
+    """Why a request got no answer.
+
+    Attributes:
+        agent: the hostname of the agent that was asked last; "": there was none to ask.
+    """
+
+    problem: NoAnswer
+    agent: str
 
 
 class Forwarder:
@@ -54,27 +77,41 @@ class Forwarder:
         self._live = live
 
     async def forward(
-        self, exchange: Exchange, head: RequestHead, tunnels: Sequence[Tunnel]
-    ) -> NoAnswer | None:
-        """Send the request through the first of `tunnels` that can; return why none could.
+        self, exchange: Exchange, head: RequestHead, candidates: Callable[[], Sequence[Tunnel]]
+    ) -> Unanswered | None:
+        """Send the request through the first tunnel that can; return why none could.
 
         None: the answer was sent, or was cut short in a way the client can't take for whole.
 
         Args:
             head: without a credential.
-            tunnels: not empty, the preferred one first.
+            candidates: the tunnels that may take it now, the preferred one first. Asked again
+                before each further try: while one is lost, its replacement may have come.
 
         Raises:
             NotSignedIn, AccessDenied: auth, asked for the credential, says no.
             Unavailable: auth can't be asked.
         """
         body = _Body(exchange)
-        problem: NoAnswer | None = None
-        for tunnel in tunnels:
+        tried: list[Tunnel] = []
+        repeated = False
+        cause = f"no agent that offers {head.app} is connected"
+        outcome = Unanswered(NoAnswer(kind="unreachable", hop="agent", cause=cause), "")
+        while (tunnel := _untried(candidates(), tried)) is not None:
+            tried.append(tunnel)
             problem = await self._try(exchange, head, body, tunnel)
-            if problem is None or body.committed or problem.kind != "unreachable":
+            if problem is None:
+                return None
+            outcome = Unanswered(problem, tunnel.hostname or tunnel.agent_id)
+            if body.committed:
                 break
-        return problem
+            if problem.kind in UNTOUCHED:
+                continue
+            harmless = head.method in SAFE and head.length == 0
+            if problem is not _LOST_UNHEARD or not harmless or repeated:
+                break
+            repeated = True
+        return outcome
 
     async def _try(
         self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel
@@ -131,27 +168,28 @@ class _Body:
         self._exchange = exchange
         self._kept: list[bytes] = []
         self._size = 0
-        self._ended = False
         self.committed = False  # more was sent than is kept: it can't be repeated
 
-    async def send(self, stream: MuxStream, accepted: trio.Event) -> None:
+    async def send(
+        self, stream: MuxStream, accepted: trio.Event, progress: Callable[[], None]
+    ) -> None:
         """Send all of it and its end; what exceeds SPARE waits for `accepted`."""
+        exchange = self._exchange
         for data in self._kept:
             await stream.send_all(data)
-        while not self._ended and self._size < SPARE:
-            if data := await self._exchange.receive_body():
-                self._kept.append(data)
-                self._size += len(data)
-                await stream.send_all(data)
-            else:
-                self._ended = True
-        if not self._ended:
+        while self._size < SPARE and (data := await exchange.receive_body()):
+            self._kept.append(data)
+            self._size += len(data)
+            await stream.send_all(data)
+            progress()
+        if not exchange.body_done:
             await accepted.wait()
             self.committed = True
             self._kept.clear()
-            while data := await self._exchange.receive_body():
+            while data := await exchange.receive_body():
                 await stream.send_all(data)
-            self._ended = True
+                progress()
+        progress()
         await stream.send_eof()
 
 
@@ -165,31 +203,31 @@ class _Passage:
         self._cut = cut
         self._accepted = trio.Event()
         self._inbox = Inbox()
+        self._heard = False  # something of an answer has come
+        self._patience = trio.CancelScope(deadline=trio.current_time() + ANSWER_DEADLINE)
 
     async def carry(self, head: RequestHead) -> NoAnswer | None:
         """Send `head` and the body, pass the answer on; return why there is none."""
         try:
             await self._stream.send_all(pack(head))
-            return await self._while_sending(head)
-        except RemoteProtocolError as error:
-            return NoAnswer(kind="broken", hop="agent", cause=str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return self._broken()
-
-    async def _while_sending(self, head: RequestHead) -> NoAnswer | None:
-        """Receive the answer while the body goes up and the client is watched for leaving."""
+            return _LOST_UNHEARD
         problem: NoAnswer | None = None
         async with trio.open_nursery() as nursery:
             if not head.upgrade:
                 nursery.start_soon(self._upload, nursery.cancel_scope)
-            problem = await self._answer()
+            problem = await self._answer(head)
             nursery.cancel_scope.cancel()
         return problem
 
     async def _upload(self, scope: trio.CancelScope) -> None:
-        """Send the body; then see to it that nobody works for a client that has gone."""
+        """Send the body; then see to it that nobody works for a client that has gone.
+
+        A client that closes its side alone is taken for gone: HTTP clients that want an answer
+        keep the connection open.
+        """
         try:
-            await self._body.send(self._stream, self._accepted)
+            await self._body.send(self._stream, self._accepted, self._progress)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the agent wants no more of it; what it answered can still be read
         if self._exchange.body_done:
@@ -197,26 +235,37 @@ class _Passage:
             self._exchange.abort()
             scope.cancel()
 
-    def _broken(self) -> NoAnswer | None:
-        if self._exchange.head_sent:
-            self._exchange.abort()
-            return None
-        return _LOST
+    def _progress(self) -> None:
+        self._patience.deadline = trio.current_time() + ANSWER_DEADLINE
 
-    async def _answer(self) -> NoAnswer | None:
+    async def _answer(self, head: RequestHead) -> NoAnswer | None:
         try:
-            answer = await self._final()
-            if isinstance(answer, NoAnswer):
-                return answer
+            with self._patience:
+                answer = await self._final(head)
+            if self._patience.cancelled_caught:
+                cause = f"the agent gave no answer for {ANSWER_DEADLINE:.0f} s"
+                return NoAnswer(kind="timeout", hop="agent", cause=cause)
+        except RemoteProtocolError as error:
+            return NoAnswer(kind="broken", hop="agent", cause=str(error))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return _LOST_LATER if self._heard else _LOST_UNHEARD
+        if isinstance(answer, NoAnswer):
+            return answer
+        try:
             if answer.status == 101:
                 await self._websocket(answer)
             else:
                 await self._download(answer)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return self._broken()
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._exchange.abort()  # the head is out: only a cut tells that the rest is missing
         return None
 
-    async def _final(self) -> ResponseHead | NoAnswer:
+    async def _final(self, head: RequestHead) -> ResponseHead | NoAnswer:
+        """Return the last head, passing on those before it.
+
+        Raises:
+            RemoteProtocolError: the agent makes no sense.
+        """
         while True:
             answer = self._inbox.take(answer_decoder)
             match answer:
@@ -224,17 +273,22 @@ class _Passage:
                     data = await self._stream.receive_some(READ_SIZE)
                     if not data:
                         raise RemoteProtocolError("the agent ended the stream without an answer")
+                    self._heard = True
                     self._inbox.feed(data)
                 case Accepted():
                     self._accepted.set()
                 case NoAnswer():
                     return answer
-                case ResponseHead() if 100 <= answer.status < 200 and answer.status != 101:
-                    await self._exchange.send_head(
-                        answer.status, _for_client(answer), reason=answer.reason
-                    )
-                case ResponseHead():
+                case ResponseHead(status=101) if head.upgrade:
                     return answer
+                case ResponseHead(status=status) if 100 <= status < 200 and status != 101:
+                    await self._exchange.send_head(
+                        status, _for_client(answer), reason=answer.reason
+                    )
+                case ResponseHead(status=status) if 200 <= status < 1000:
+                    return answer
+                case ResponseHead():
+                    raise RemoteProtocolError(f"the agent answered with status {answer.status}")
 
     async def _download(self, answer: ResponseHead) -> None:
         await self._exchange.send_head(
@@ -251,18 +305,32 @@ class _Passage:
     async def _websocket(self, answer: ResponseHead) -> None:
         browser = await self._exchange.upgrade(_for_client(answer))
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._from_browser, browser)
+            nursery.start_soon(self._from_browser, browser, nursery.cancel_scope)
             await self._to_browser(browser)
             nursery.cancel_scope.cancel()
+        if self._cut.reason:
+            await _linger(browser)
         await browser.aclose()
 
-    async def _from_browser(self, browser: trio.abc.Stream) -> None:
-        try:
-            while data := await browser.receive_some(READ_SIZE):
-                await self._stream.send_all(data)
-            await self._stream.send_eof()
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._stream.reset()  # the other direction ends by that
+    async def _from_browser(self, browser: trio.abc.Stream, scope: trio.CancelScope) -> None:
+        """Relay what the browser sends; when it breaks the connection, end all."""
+        wanted = True
+        while True:
+            try:
+                data = await browser.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._exchange.abort()
+                scope.cancel()
+                return
+            try:
+                if wanted and data:
+                    await self._stream.send_all(data)
+                elif wanted:
+                    await self._stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                wanted = False  # the application has left; its last words may still be coming
+            if not data:
+                return
 
     async def _to_browser(self, browser: trio.abc.Stream) -> None:
         """Relay frames; once cut, end at the next boundary between two, saying why."""
@@ -302,3 +370,17 @@ def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
 
 def _framing(answer: ResponseHead) -> Framing:
     return CHUNKED if answer.length is None else of_length(answer.length)
+
+
+def _untried(candidates: Sequence[Tunnel], tried: Sequence[Tunnel]) -> Tunnel | None:
+    return next((tunnel for tunnel in candidates if tunnel not in tried), None)
+
+
+async def _linger(browser: trio.abc.ReceiveStream) -> None:
+    """Drop what the browser still sends, until it closes or a moment has passed."""
+    with trio.move_on_after(CLOSE_LINGER):
+        try:
+            while await browser.receive_some(READ_SIZE):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass

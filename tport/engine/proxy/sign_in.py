@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import secrets
 from typing import Final
 from urllib.parse import parse_qs
@@ -26,7 +27,7 @@ from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
 from tport.engine.types.launch import RoundCause
 from tport.engine.types.session import AppSession, session_id
 
-MAX_STATE_ID: Final = 64  # characters; ours have 22
+_STATE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # ours have 22 characters
 
 
 class SignIn:
@@ -127,9 +128,8 @@ class SignIn:
     async def _finish(self, exchange: Exchange, remote: str) -> None:
         """Spend the code that the launcher made, for the browser that began."""
         request = exchange.request
-        query = parse_qs(request.target.partition(b"?")[2].decode("ascii"), max_num_fields=8)
-        code, state_id = query.get("code", [""])[0], query.get("state", [""])[0]
-        if not code or not state_id.isascii() or len(state_id) > MAX_STATE_ID:
+        code, state_id = _code_and_state(request.target)
+        if not code or not _STATE_ID.fullmatch(state_id):
             await self._launch(exchange, b"/", "")
             return
         cookies = [value for name, value in request.headers if name == b"cookie"]
@@ -217,3 +217,13 @@ def _is_own_choice(request: HttpHead) -> bool:
 
 def _where(request: HttpHead, remote: str) -> dict[str, object]:
     return {"addr.remote": remote, "app_public_addr": request.host}
+
+
+def _code_and_state(target: bytes) -> tuple[str, str]:
+    """Return what the launcher put into the query; "" for what isn't there, once."""
+    try:
+        query = parse_qs(target.partition(b"?")[2].decode("ascii"), max_num_fields=8)
+    except ValueError:  # more fields, or other characters, than the launcher sends
+        return "", ""
+    code, state = query.get("code", []), query.get("state", [])
+    return (code[0] if len(code) == 1 else ""), (state[0] if len(state) == 1 else "")
