@@ -225,21 +225,31 @@ class Stack:
         await self.admin.put_role(role=Role(name="nothing"))
         return await self.user(name, roles=("nothing",))
 
+    async def events(self, *types: str) -> Sequence[Mapping[str, object]]:
+        """Return the audit events of these types so far; none named: all."""
+        now = datetime.now(UTC)
+        return await self.admin.search_events(
+            since=now - timedelta(days=1), until=now + timedelta(days=1), types=types, limit=1000
+        )
+
     async def event(self, type_: str, **fields: object) -> Mapping[str, object]:
         """Wait for an audit event of this type with these fields, and return it."""
-        since = datetime.now(UTC) - timedelta(days=1)
-        until = datetime.now(UTC) + timedelta(days=1)
         found: Sequence[Mapping[str, object]] = ()
         with trio.move_on_after(5):
             while True:
-                found = await self.admin.search_events(
-                    since=since, until=until, types=(type_,), limit=1000
-                )
+                found = await self.events(type_)
                 for each in found:
                     if fields.items() <= each.items():
                         return each
                 await trio.sleep(0.01)  # it is on its way from a proxy or an agent, in real time
         raise AssertionError(f"no {type_} with {fields}, only {found}")
+
+    def files(self) -> str:
+        """Return all that auth, proxy and agent have on disk, the audit log too, as one text."""
+        folder = self.running.config.data_dir
+        return "\n".join(
+            path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file()
+        )
 
     # --- The client ----------------------------------------------------------------------------
 

@@ -120,9 +120,12 @@ class AuthCache:
         return self._known.epochs.get(user_key, -1)
 
     async def wait_for_epoch(self, user_key: str, epoch: int) -> None:
-        """Wait, FRESH seconds at most, until the watch has told of an epoch that others know of."""
+        """Wait, FRESH seconds at most, until the watch has told of an epoch that others know of.
+
+        Of a user who was deleted there is nothing more to be told.
+        """
         with trio.move_on_after(FRESH):
-            while self.epoch(user_key) < epoch:
+            while self.epoch(user_key) < epoch and self._known.epochs.get(user_key) != -1:
                 await self._moved.wait()
 
     def is_ended(self, session: str) -> bool:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 import trio
@@ -131,6 +132,16 @@ def _weight(session: str, agent: str) -> bytes:
     return hashlib.blake2b(f"{session}\0{agent}".encode(), digest_size=8).digest()
 
 
+async def _as_long_as(mux: Mux, talk: Callable[[], Awaitable[None]]) -> None:
+    """Run a part of the conversation; where it breaks with the tunnel, `mux.run` tells why."""
+    try:
+        await talk()
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        if not mux.closed:
+            raise
+        await mux.wait_closed()
+
+
 class TunnelService:
     """Serves the proxy's end of each tunnel: hello, offers, verdicts, and its end."""
 
@@ -175,7 +186,7 @@ class TunnelService:
         reason = "closed by the agent"
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(self._converse, tunnel, nursery)
+                nursery.start_soon(_as_long_as, mux, partial(self._converse, tunnel, nursery))
                 nursery.start_soon(self._until, not_after, mux)
                 await mux.run()
                 nursery.cancel_scope.cancel()
@@ -196,8 +207,8 @@ class TunnelService:
     def _emit(self, what: str, tunnel: Tunnel, **fields: object) -> None:
         self._events.put(
             what,
-            server_id=tunnel.agent_id,
-            server_hostname=tunnel.hostname,
+            host_id=tunnel.agent_id,  # `server_id` is who wrote the event: this proxy
+            hostname=tunnel.hostname,
             **{"addr.remote": tunnel.remote},
             **fields,
         )
@@ -237,7 +248,8 @@ class TunnelService:
             ", ".join(tunnel.servers) or "no application",
         )
         self._emit("tunnel.up", tunnel, apps=sorted(tunnel.servers))
-        nursery.start_soon(self._tell_proxies, control, told)
+        tell = partial(self._tell_proxies, control, told)
+        nursery.start_soon(_as_long_as, tunnel.mux, tell)
         while (message := await next_control(control, inbox)) is not None:
             if not isinstance(message, Offers):
                 raise RemoteProtocolError("the agent sent what only a proxy says")
