@@ -207,7 +207,7 @@ def run(config: Config, ready: Ready) -> None:
 
     Raises:
         typer.Exit: a signal stopped it, after draining; 128 and its number.
-    """  # noqa: D301 - \b is a character: it keeps these lines as they are
+    """
     import trio
 
     from tport.engine.logs import set_up_logging
