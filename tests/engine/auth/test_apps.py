@@ -8,7 +8,7 @@ from msgspec.structs import replace
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
-from tport.engine.types.app import App, DynamicLabel
+from tport.engine.types.app import App, Cors, DynamicLabel
 
 OTHER = replace(GRAFANA, uri="http://localhost:3001")
 
@@ -33,6 +33,20 @@ async def test_agents_that_agree_share_a_name_and_those_that_do_not_are_refused(
     same = replace(GRAFANA, labels={"env": "prod"}, description="the other one")
     assert await refusal(world, same) == ""
     assert "another definition (uri differ)" in await refusal(world, OTHER, host="agent-3")
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"cors": Cors(allowed_origins=("https://a\r\nX: y",))}, "no origin"),
+        ({"required_apps": ("grafana",)}, "this app itself"),
+        ({"group": "<b>"}, "no group"),
+    ],
+)
+async def test_an_agent_is_not_believed_that_its_settings_can_be_meant(
+    world: World, change: dict[str, object], why: str
+) -> None:
+    assert why in await refusal(world, replace(GRAFANA, **change))
 
 
 async def test_an_agent_alone_may_change_its_definition(world: World) -> None:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
-import msgspec
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
@@ -352,10 +351,7 @@ async def _closing() -> AsyncIterator[dict[str, Offered]]:
 
 def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:
     """Return what is offered now, labels as they are now, without what never leaves the agent."""
-    return tuple(
-        msgspec.structs.replace(offer.app, labels=offer.labels, commands=())
-        for offer in offered.values()
-    )
+    return tuple(offer.app.as_offered(offer.labels) for offer in offered.values())
 
 
 def _whole_line(settings: AgentSettings, proxy: str) -> str:

@@ -15,6 +15,7 @@ from typing import Final
 import trio
 from msgspec.structs import replace
 
+from tport.engine.access.cors import check_cors
 from tport.engine.access.rbac import DENIED
 from tport.engine.auth.cluster import Cluster, host_of
 from tport.engine.auth.presence import Presence
@@ -29,7 +30,14 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.proto.host import is_address, normalise_host
-from tport.engine.types.app import App, AppServer, check_app_name, is_label
+from tport.engine.types.app import (
+    App,
+    AppServer,
+    check_app_name,
+    check_group,
+    check_required_apps,
+    is_label,
+)
 
 MAX_APPS: Final = 1000  # of one agent
 MAX_LABELS: Final = 100  # of one application
@@ -118,6 +126,10 @@ class Apps:
         for key, value in app.labels.items():
             if not is_label(key, value):
                 return f"label {key[:80]!r}: the key or the value can't be a label"
+        try:
+            _check_settings(app)
+        except InvalidRequest as problem:
+            return str(problem)
         if app.public_addr and (fault := self._address_fault(app, pinned)):
             return fault
         for other in definitions.values():
@@ -201,8 +213,8 @@ class Apps:
         """Name the fields that differ; their values are not everybody's to know."""
         if self._hosts(one) == self._hosts(other):
             other = replace(other, public_addr=one.public_addr)
-        fields = ("uri", "public_addr", "insecure_skip_verify", "rewrite")
-        return [f for f in fields if getattr(one, f) != getattr(other, f)] or ["fields"]
+        fields = set(App.__struct_fields__) - {"labels", "commands", "description"}
+        return sorted(f for f in fields if getattr(one, f) != getattr(other, f))
 
     def _may_replace(
         self, stored: Definition, name: str, host_id: str, pinned: tuple[str, ...] | None
@@ -330,3 +342,16 @@ class Apps:
                 await self._store.swap(name, read, replace(read.value, gone=now))
         except (NotFound, CompareFailed):
             pass  # offered again meanwhile
+
+
+def _check_settings(app: App) -> None:
+    """Judge again what the agent's file was judged for: an agent is not believed.
+
+    Raises:
+        InvalidRequest: with the rule in words.
+    """
+    if app.cors is not None:
+        check_cors(app.cors)
+    if app.group:
+        check_group(app.group)
+    check_required_apps(app.required_apps, of=app.name)

@@ -7,12 +7,13 @@ from collections.abc import Collection
 from typing import Final
 from urllib.parse import urlsplit
 
+from tport.engine.access.cors import ANY
 from tport.engine.access.templates import parse_template
 from tport.engine.config.address import parse_public_address, split_port
 from tport.engine.config.words import shown
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.fields import HOP_BY_HOP, fold
-from tport.engine.proto.host import normalise_host
+from tport.engine.proto.host import normalise_host, split_host
 from tport.engine.types.app import MAX_LABEL_VALUE, Header, is_label
 
 MAX_URI: Final = 2048  # characters; far beyond any base of an application
@@ -107,6 +108,33 @@ def check_redirect(text: str) -> str:
     if port is not None:
         raise InvalidRequest(f"{shown(text)} has a port; give the host alone, any port matches")
     return normalise_host(host)
+
+
+def check_server_name(text: str) -> str:
+    """Return the name that an application's certificate must hold: a host, IPv6 without brackets."""
+    host = f"[{text}]" if ":" in text else text
+    return normalise_host(host).strip("[]")
+
+
+def check_origin(text: str) -> str:
+    """Return the form in which browsers send an origin of `cors`; or `*`, which is all of them.
+
+    Raises:
+        InvalidRequest: anything else, `null` among it: that is anybody (WEB-13).
+    """
+    if text == ANY:
+        return text
+    problem = InvalidRequest(f"{shown(text)} is no origin, as in https://app.example.com")
+    scheme, separator, rest = text.removesuffix("/").partition("://")
+    scheme = scheme.lower()
+    if scheme not in ("http", "https") or not separator:
+        raise problem
+    try:
+        host, port = split_host(rest.encode("ascii"))
+    except (InvalidRequest, UnicodeEncodeError):
+        raise problem from None
+    default = {"http": 80, "https": 443}[scheme]
+    return f"{scheme}://{host}" if port in (None, default) else f"{scheme}://{host}:{port}"
 
 
 def parse_header(text: str) -> Header:

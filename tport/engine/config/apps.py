@@ -3,21 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import ParamSpec, TypeVar
 
+from tport.engine.access.cors import check_cors, check_token
 from tport.engine.config import file as shape
 from tport.engine.config.app_rules import (
     check_command,
     check_label,
+    check_origin,
     check_public_addr,
     check_redirect,
+    check_server_name,
     check_uri,
     parse_header,
 )
 from tport.engine.config.model import FaultyApp
 from tport.engine.config.read import Reading, within
 from tport.engine.errors import InvalidRequest
-from tport.engine.types.app import DEBUG_APP, App, DynamicLabel, Header, Rewrite, check_app_name
+from tport.engine.types.app import (
+    DEBUG_APP,
+    App,
+    Cors,
+    DynamicLabel,
+    Header,
+    Rewrite,
+    Timeouts,
+    UpstreamTls,
+    check_app_name,
+    check_group,
+    check_required_apps,
+)
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -29,6 +45,7 @@ def resolve_apps(
     file: str,
     proxy_host: str,
     proxy_hosts: frozenset[str],
+    locate: Callable[[str], Path],
 ) -> tuple[tuple[App, ...], tuple[FaultyApp, ...]]:
     """Return the apps that can be served, and those that can't with what is wrong.
 
@@ -36,6 +53,7 @@ def resolve_apps(
         file: what the file is called in complaints.
         proxy_host: under which apps without a public_addr are; "": not known here.
         proxy_hosts: names that no app may have, as far as they are known here.
+        locate: makes a path of the file absolute.
     """
     apps, faulty = [], []
     names: dict[str, str] = {DEBUG_APP: "the debug app"} if service.debug_app else {}
@@ -50,7 +68,7 @@ def resolve_apps(
             )
         elif entry.name:
             names[entry.name] = path.removeprefix("app_service.")
-        app = _AppReader(reading, path, proxy_hosts).app(entry)
+        app = _AppReader(reading, path, proxy_hosts, locate).app(entry)
         default = f"{app.name}.{proxy_host}" if app.name and proxy_host else ""
         host = app.public_addr or default
         if host and host in hosts:
@@ -72,10 +90,17 @@ def resolve_apps(
 class _AppReader:
     """One app. What is faulty has a harmless value in the result, and a complaint."""
 
-    def __init__(self, reading: Reading, path: str, proxy_hosts: frozenset[str]) -> None:
+    def __init__(
+        self,
+        reading: Reading,
+        path: str,
+        proxy_hosts: frozenset[str],
+        locate: Callable[[str], Path],
+    ) -> None:
         self._reading = reading
         self._path = path
         self._proxy_hosts = proxy_hosts
+        self._locate = locate
 
     def app(self, entry: shape.AppEntry) -> App:
         return App(
@@ -87,7 +112,17 @@ class _AppReader:
             commands=tuple(self._commands(entry)),
             insecure_skip_verify=entry.insecure_skip_verify,
             rewrite=self._rewrite(entry.rewrite),
+            tls=self._tls(entry),
+            timeouts=self._timeouts(entry.timeouts),
+            cookie_same_site=entry.cookie_same_site,
+            cors=self._cors(entry.cors),
+            required_apps=self._required_apps(entry),
+            group=(entry.group and self._judge("group", check_group, entry.group)) or "",
+            session_notice=entry.session_notice,
         )
+
+    def _complain(self, path: str, text: str) -> None:
+        self._reading.complain(f"{self._path}.{path}", text)
 
     def _judge(
         self, path: str, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs
@@ -163,4 +198,62 @@ class _AppReader:
                 headers.append(header)
         return Rewrite(
             redirect=tuple(redirect), headers=tuple(headers), jwt_claims=rewrite.jwt_claims
+        )
+
+    def _tls(self, entry: shape.AppEntry) -> UpstreamTls:
+        tls = entry.tls
+        if self._reading.has(f"{self._path}.tls") and entry.uri.lower().startswith("http:"):
+            self._complain("tls", "the uri is http://, which has no TLS; did you mean https://?")
+        if tls.ca_file and entry.insecure_skip_verify:
+            self._complain(
+                "tls.ca_file", "has no effect beside insecure_skip_verify; keep the ca_file alone"
+            )
+        for here, other in (("client_cert", "client_key"), ("client_key", "client_cert")):
+            if getattr(tls, here) and not getattr(tls, other):
+                self._complain(f"tls.{here}", f"needs its {other} beside it")
+        name = tls.server_name
+        return UpstreamTls(
+            ca_file=self._file("tls.ca_file", tls.ca_file),
+            server_name=(name and self._judge("tls.server_name", check_server_name, name)) or "",
+            client_cert=self._file("tls.client_cert", tls.client_cert),
+            client_key=self._file("tls.client_key", tls.client_key),
+        )
+
+    def _file(self, path: str, text: str) -> str:
+        located = self._judge(path, self._locate, text) if text else None
+        return str(located) if located else ""
+
+    def _timeouts(self, timeouts: shape.Timeouts) -> Timeouts:
+        if timeouts.connect <= 0:
+            self._complain("timeouts.connect", "expected more than 0s")
+        return Timeouts(
+            connect=timeouts.connect, response_head=timeouts.response_head, idle=timeouts.idle
+        )
+
+    def _cors(self, cors: shape.Cors) -> Cors | None:
+        if not self._reading.has(f"{self._path}.cors"):
+            return None
+        judged = Cors(
+            allowed_origins=self._each("cors.allowed_origins", check_origin, cors.allowed_origins),
+            allowed_methods=self._each("cors.allowed_methods", check_token, cors.allowed_methods),
+            allowed_headers=self._each("cors.allowed_headers", check_token, cors.allowed_headers),
+            exposed_headers=self._each("cors.exposed_headers", check_token, cors.exposed_headers),
+            allow_credentials=cors.allow_credentials,
+            max_age=cors.max_age,
+        )
+        if not self._reading.is_faulty(f"{self._path}.cors"):
+            self._judge("cors", check_cors, judged)
+        return judged
+
+    def _each(
+        self, path: str, check: Callable[[str], str], texts: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Return what `check` makes of each entry of a list; faulty ones are left out."""
+        judged = (self._judge(f"{path}[{index}]", check, text) for index, text in enumerate(texts))
+        return tuple(value for value in judged if value)
+
+    def _required_apps(self, entry: shape.AppEntry) -> tuple[str, ...]:
+        return (
+            self._judge("required_apps", check_required_apps, entry.required_apps, of=entry.name)
+            or ()
         )

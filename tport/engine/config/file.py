@@ -18,13 +18,15 @@ from tport.engine.config.words import (
     parse_cluster_name,
     parse_pin,
     parse_seconds,
+    parse_whole_seconds,
 )
-from tport.engine.types.app import JwtClaims
+from tport.engine.types.app import CookieSameSite, JwtClaims
 
 # What stands in Annotated[...] beside a type:
 ONE_OR_MANY = "one value may stand without a list"
 
 Seconds = Annotated[float, parse_seconds]
+WholeSeconds = Annotated[int, parse_whole_seconds]
 Text = str
 TextList = Annotated[tuple[str, ...], ONE_OR_MANY]
 
@@ -161,6 +163,28 @@ class Rewrite(Section, frozen=True):
     jwt_claims: JwtClaims = "roles-and-traits"
 
 
+class UpstreamTls(Section, frozen=True):
+    ca_file: Text = ""
+    server_name: Text = ""
+    client_cert: Text = ""
+    client_key: Text = ""
+
+
+class Timeouts(Section, frozen=True):
+    connect: Seconds = 10.0
+    response_head: Seconds = 0.0
+    idle: Seconds = 0.0
+
+
+class Cors(Section, frozen=True):
+    allowed_origins: TextList = ()
+    allowed_methods: TextList = ()
+    allowed_headers: TextList = ()
+    exposed_headers: TextList = ()
+    allow_credentials: bool = False
+    max_age: WholeSeconds = 0
+
+
 class AppEntry(Section, frozen=True):
     name: Text = ""
     uri: Text = ""
@@ -169,9 +193,16 @@ class AppEntry(Section, frozen=True):
     labels: Mapping[str, str] = {}
     commands: tuple[Command, ...] = ()
     insecure_skip_verify: bool = False
+    tls: UpstreamTls = UpstreamTls()
+    timeouts: Timeouts = Timeouts()
+    cookie_same_site: CookieSameSite = "lax"
+    cors: Cors = Cors()
+    required_apps: TextList = ()
+    group: Text = ""
+    session_notice: bool = False
     rewrite: Rewrite = Rewrite()
 
-    without_effect = _names("required_apps cors use_any_proxy_public_addr aws tls user_groups")
+    without_effect = _names("use_any_proxy_public_addr aws user_groups")
     refused = {
         "cloud": "cloud consoles are not among the applications tport serves",
         "tcp_ports": "TCP applications are not supported; expected an app with an http:// URI",

@@ -358,7 +358,12 @@ class Resolver:
             proxy_host = proxy_addr.host
         own = {address.host for address in proxy.public_addrs} if proxy.enabled else set()
         apps, faulty = resolve_apps(
-            service, self._reading, self._name, proxy_host, frozenset(own | {proxy_host} - {""})
+            service,
+            self._reading,
+            self._name,
+            proxy_host,
+            frozenset(own | {proxy_host} - {""}),
+            self._path,
         )
         return AppService(
             enabled=service.enabled, debug_app=service.debug_app, apps=apps, faulty=faulty

@@ -62,6 +62,13 @@ def parse_seconds(text: str) -> float:
     return sum(float(number) * _SECONDS[unit] for number, unit in _DURATION_PART.findall(text))
 
 
+def parse_whole_seconds(text: str) -> int:
+    """Read whole seconds, as Teleport's `max_age` has them: `86400`, or a duration like `24h`."""
+    if text.isascii() and text.isdigit() and len(text) <= 9:
+        return int(text)
+    return int(parse_seconds(text))
+
+
 def parse_choice(text: str, choices: Sequence[str]) -> str:
     if text in choices:
         return text

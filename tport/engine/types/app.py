@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
 
 import msgspec
@@ -11,12 +11,15 @@ import msgspec
 from tport.engine.errors import InvalidRequest
 
 JwtClaims = Literal["roles-and-traits", "roles", "traits", "none"]
+CookieSameSite = Literal["lax", "none", "strict"]
 
 DEBUG_APP = "dumper"  # the built-in app that shows the request it received; Teleport's name
 
 _APP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label, RFC 1123
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
+_GROUP = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_. -]{0,61}[A-Za-z0-9])?")
 MAX_LABEL_VALUE = 1024  # characters
+MAX_REQUIRED_APPS = 16  # each is one more redirect on the way to the first page
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -48,6 +51,51 @@ class DynamicLabel(msgspec.Struct, frozen=True, kw_only=True):
     period: Annotated[float, msgspec.Meta(ge=1)]
 
 
+class UpstreamTls(msgspec.Struct, frozen=True, kw_only=True):
+    """How an agent knows an application by `https`, and shows who it is itself.
+
+    The paths are absolute, of PEM files on the agent's machine; "" means: the system's
+    authorities, the host of the URI, no certificate.
+    """
+
+    ca_file: str = ""
+    server_name: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """How long an agent waits for an application, in seconds; 0: for ever.
+
+    There is no limit on a whole request: long answers and streams are what people use.
+
+    Attributes:
+        connect: for the connection, and as long again for its TLS handshake.
+        response_head: for the head of the answer once the request is sent.
+        idle: for the next piece of an answer that has begun.
+    """
+
+    connect: float = 10.0
+    response_head: float = 0.0
+    idle: float = 0.0
+
+
+class Cors(msgspec.Struct, frozen=True, kw_only=True):
+    """Which pages of other origins may read an application's answers; see `access.cors`.
+
+    Attributes:
+        allowed_origins: `https://host[:port]`, or `*`.
+        max_age: seconds that a browser may remember a preflight; 0: its own default.
+    """
+
+    allowed_origins: tuple[str, ...]
+    allowed_methods: tuple[str, ...] = ()
+    allowed_headers: tuple[str, ...] = ()
+    exposed_headers: tuple[str, ...] = ()
+    allow_credentials: bool = False
+    max_age: int = 0
+
+
 class App(msgspec.Struct, frozen=True, kw_only=True):
     """The definition of one application, as its agent's file or flags give it.
 
@@ -57,6 +105,12 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         public_addr: the host (no port) at which people reach it; "": `<name>.<proxy host>`.
         labels: static labels.
         commands: dynamic labels; never leave the agent, only their values do.
+        tls, timeouts: never leave the agent.
+        cookie_same_site: of the cookie that carries the application's session.
+        cors: None: other origins' pages get nothing.
+        required_apps: names of applications that this one's pages call; they are opened with it.
+        group: under which heading people find it; "": under none.
+        session_notice: tell people on its pages before their session ends.
     """
 
     name: str
@@ -67,6 +121,19 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     commands: tuple[DynamicLabel, ...] = ()
     insecure_skip_verify: bool = False
     rewrite: Rewrite = Rewrite()
+    tls: UpstreamTls = UpstreamTls()
+    timeouts: Timeouts = Timeouts()
+    cookie_same_site: CookieSameSite = "lax"
+    cors: Cors | None = None
+    required_apps: tuple[str, ...] = ()
+    group: str = ""
+    session_notice: bool = False
+
+    def as_offered(self, labels: Mapping[str, str]) -> App:
+        """Return what leaves the agent: with the labels as they are now, without what is its own."""
+        return msgspec.structs.replace(
+            self, labels=labels, commands=(), tls=UpstreamTls(), timeouts=Timeouts()
+        )
 
     def same_definition(self, other: App) -> bool:
         """Tell whether two agents mean the same application.
@@ -108,6 +175,37 @@ def check_app_name(name: str) -> str:
             f"{name!r} is no sub-domain (at most 63 of a-z, 0-9 and -, neither first nor last a -)"
         )
     return name
+
+
+def check_group(name: str) -> str:
+    """Return `name` when applications can be grouped under it.
+
+    Raises:
+        InvalidRequest: with the rule in words.
+    """
+    if not _GROUP.fullmatch(name):
+        raise InvalidRequest(
+            f"{name[:80]!r} is no group (at most 63 of letters, digits, space and _ . -, first and"
+            " last a letter or digit)"
+        )
+    return name
+
+
+def check_required_apps(names: Sequence[str], *, of: str) -> tuple[str, ...]:
+    """Return the names of the applications that the application `of` needs.
+
+    Raises:
+        InvalidRequest: not names, itself, one twice, or more than MAX_REQUIRED_APPS.
+    """
+    for name in names:
+        check_app_name(name)
+        if name == of:
+            raise InvalidRequest(f"{name!r} is this app itself")
+    if len(set(names)) < len(names):
+        raise InvalidRequest("an app is named twice")
+    if len(names) > MAX_REQUIRED_APPS:
+        raise InvalidRequest(f"{len(names)} apps, at most {MAX_REQUIRED_APPS}")
+    return tuple(names)
 
 
 def is_label(key: str, value: str) -> bool:
