@@ -15,7 +15,7 @@ import msgspec
 
 from tport.engine.api.protocol import Authorities, Joined
 from tport.engine.errors import ConfigError
-from tport.engine.pki.keys import KeyPair
+from tport.engine.pki.keys import KeyPair, load_certificate
 
 FILE: Final = "agent.json"
 
@@ -60,19 +60,25 @@ def load_state(folder: Path) -> AgentState | None:
     """Read the state; None: this agent has never joined. Blocks.
 
     Raises:
-        ConfigError: there is a file that can't be read.
+        ConfigError: there is a file that can't be read, or without an authority to verify
+            the proxy by.
     """
     path = folder / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=AgentState)
+        state = msgspec.json.decode(path.read_bytes(), type=AgentState)
+        for authority in state.authorities.host:
+            load_certificate(authority)
     except FileNotFoundError:
         return None
-    except (OSError, msgspec.DecodeError) as problem:
-        raise ConfigError(
-            f"can't be read: {problem}",
-            where=path,
-            hint="delete it, and join again with a new token",
-        ) from None
+    except (OSError, msgspec.DecodeError, ConfigError) as problem:
+        raise _unusable(path, f"can't be read: {problem}") from None
+    if not state.authorities.host:
+        raise _unusable(path, "holds no authority to verify the proxy by")
+    return state
+
+
+def _unusable(path: Path, problem: str) -> ConfigError:
+    return ConfigError(problem, where=path, hint="delete it, and join again with a new token")
 
 
 def save_state(folder: Path, state: AgentState) -> None:
