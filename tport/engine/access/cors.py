@@ -123,6 +123,11 @@ def answer_headers(cors: Cors, headers: Headers) -> list[Field]:
     return [*fields, VARY]
 
 
+def is_trusted(cors: Cors, headers: Headers) -> bool:
+    """Tell whether the request comes from an origin that is trusted with a person's session."""
+    return cors.allow_credentials and _allowed_origin(cors, headers) is not None
+
+
 def without_own(headers: Headers) -> list[Field]:
     """Return an application's headers without its own word on who may read the answer."""
     return [field for field in headers if field[0] not in _REPLACED]

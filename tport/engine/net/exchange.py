@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import trio
 
@@ -33,6 +33,7 @@ class Exchange:
         aborted: `abort` was called.
         upgraded: the connection has left HTTP.
         keep_alive: whether the connection may go on after this answer; settled by its head.
+        on_head: makes the headers of the final head from those it was to have; None: they stay.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Exchange:
         self.upgraded = False
         # Bytes after an upgrade that we refuse are no request, whatever they look like (HTTP-09).
         self.keep_alive = request.keep_alive and not request.upgrade and not last
+        self.on_head: Callable[[Headers], Headers] | None = None
         self._wire = wire
         self._limits = limits
         self._body = body_reader(request.framing)
@@ -170,6 +172,8 @@ class Exchange:
             await self._send_informational(status, headers, reason)
             return
         self.status = status
+        if self.on_head is not None:
+            headers = self.on_head(headers)
         self._continue_owed = self._continue_owed and not self._body.done
         self._settle(framing)
         head = write_response_head(

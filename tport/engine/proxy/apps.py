@@ -27,8 +27,10 @@ from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.cross_origin import answer_preflight, may_connect
 from tport.engine.proxy.failures import failure_of
 from tport.engine.proxy.forward import Forwarder, Unanswered
+from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, send_page
 from tport.engine.proxy.sign_in import SignIn
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
@@ -61,6 +63,7 @@ class Apps:
         events: EventQueue,
         proxy_origin: str,
         port_suffix: str,
+        offers: Offers,
         clock: Clock,
     ) -> None:
         """
@@ -74,6 +77,7 @@ class Apps:
         self._pages = pages
         self._events = events
         self._port_suffix = port_suffix
+        self._offers = offers
         self._clock = clock
         self._sign_in = SignIn(
             auth=auth,
@@ -85,6 +89,7 @@ class Apps:
             events=events,
             proxy_origin=proxy_origin,
             port_suffix=port_suffix,
+            offers=offers,
         )
 
     async def answer(self, exchange: Exchange, *, remote: str) -> None:
@@ -107,6 +112,8 @@ class Apps:
     async def _serve(self, exchange: Exchange, remote: str) -> None:
         request = exchange.request
         html = wants_html(request.headers)
+        if await answer_preflight(exchange, self._offers):
+            return
         try:
             session = await self._sign_in.session(request, remote)
             await self._serve_session(exchange, session, remote)
@@ -117,7 +124,7 @@ class Apps:
 
     async def _serve_session(self, exchange: Exchange, session: AppSession, remote: str) -> None:
         request = exchange.request
-        if request.upgrade and not _is_own_origin(request):
+        if request.upgrade and not may_connect(request, self._offers):
             self._denied(session, remote, "a WebSocket from another origin")
             await send_page(exchange, cross_site(self._pages, request))
             return
@@ -238,12 +245,3 @@ def _for_agent(request: HttpHead) -> Headers:
         elif not is_reserved(fold(name)):
             passed.append((name, value))
     return passed
-
-
-def _is_own_origin(request: HttpHead) -> bool:
-    """Tell whether a WebSocket comes from the application's own pages, or from no browser (WEB-10)."""
-    origins = [value for name, value in request.headers if name == b"origin"]
-    if not origins:
-        return True
-    hosts = [value for name, value in request.headers if name == b"host"]
-    return len(origins) == 1 and origins[0].lower() == b"https://" + hosts[0].lower()

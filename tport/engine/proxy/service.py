@@ -66,6 +66,7 @@ from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, send_page
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
@@ -211,6 +212,7 @@ class _Proxy:
             events=self._events,
             proxy_origin=f"https://{main.host}{self._port_suffix}",
             port_suffix=self._port_suffix,
+            offers=Offers(self._cache, main.host),
             clock=clock,
         )
         self._tunnel_service = TunnelService(

@@ -10,6 +10,7 @@ import hashlib
 import json
 import re
 import secrets
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
@@ -19,14 +20,21 @@ from tport.engine.api.protocol import AuthAPI, OpenedApp
 from tport.engine.defaults import LAUNCH_STATE_TTL
 from tport.engine.errors import AccessDenied, NotSignedIn
 from tport.engine.net.http1 import Exchange
-from tport.engine.proto.cookies import clear_cookie, find_cookie, is_ambiguous, set_cookie
+from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
 from tport.engine.proto.fetch import Intent, intent, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
+from tport.engine.types.app import CookieSameSite
 from tport.engine.types.launch import RoundCause
 from tport.engine.types.session import AppSession, session_id
 
+_SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
+    "lax": "Lax",
+    "none": "None",
+    "strict": "Strict",
+}
 _STATE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # ours have 22 characters
 
 
@@ -45,6 +53,7 @@ class SignIn:
         events: EventQueue,
         proxy_origin: str,
         port_suffix: str,
+        offers: Offers,
     ) -> None:
         """Args as in `proxy.apps.Apps`."""
         self._auth = auth
@@ -56,6 +65,7 @@ class SignIn:
         self._events = events
         self._proxy_origin = proxy_origin
         self._port_suffix = port_suffix
+        self._offers = offers
 
     async def session(self, request: HttpHead, remote: str) -> AppSession:
         """Return the live session that the request's cookie names, for this host.
@@ -158,12 +168,30 @@ class SignIn:
 
     async def _enter(self, exchange: Exchange, opened: OpenedApp, path: str, state_id: str) -> None:
         self._cache.remember(opened.session)  # it must be known before the browser comes back
-        await redirect(
-            exchange,
-            f"https://{opened.session.host}{self._port_suffix}{path}",
-            (b"set-cookie", set_cookie(self._names.app, opened.secret.encode())),
+        host = opened.session.host
+        app = self._offers.at(host)
+        same_site = _SAME_SITE[app.cookie_same_site if app else "lax"]
+        url = f"https://{host}{self._port_suffix}{path}"
+        cookies = (
+            (
+                b"set-cookie",
+                set_cookie(self._names.app, opened.secret.encode(), same_site=same_site),
+            ),
             (b"set-cookie", clear_cookie(self._names.state(state_id))),
         )
+        if same_site == "Strict":
+            # A redirect would go on in the name of the site that began it, without the cookie.
+            page = self._pages.plain(
+                html=True,
+                status=200,
+                error="signed-in",
+                title="You are signed in",
+                message=f"{host} opens now.",
+                action=("Open it", url),
+            )
+            await send_page(exchange, page, (b"refresh", b"0; url=" + url.encode()), *cookies)
+        else:
+            await redirect(exchange, url, *cookies)
 
     async def _show_session(self, exchange: Exchange, remote: str) -> None:
         """Tell a page of the application about its own session."""

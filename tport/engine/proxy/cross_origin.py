@@ -1,0 +1,61 @@
+"""Pages of one application that call another: preflights, and who may read the answers (WEB-13)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from tport.engine.access.cors import (
+    answer_headers,
+    is_preflight,
+    is_trusted,
+    preflight,
+    without_own,
+)
+from tport.engine.net.http1 import Exchange
+from tport.engine.proto.head import RequestHead
+from tport.engine.proxy.offers import Offers
+from tport.engine.types.app import Cors
+
+Field = tuple[bytes, bytes]
+
+
+async def answer_preflight(exchange: Exchange, offers: Offers) -> bool:
+    """See to the application's `cors`, if it has one; return whether the request is answered by that.
+
+    A browser's preflight has no cookies, hence no session: where the definition lets it pass it
+    is answered here, and reaches no application. Whatever else is answered on `exchange` will
+    say who may read it, in the definition's words and no others.
+    """
+    request = exchange.request
+    app = offers.at(request.host)
+    if app is None or app.cors is None:
+        return False
+    has_cookies = any(name == b"cookie" for name, _ in request.headers)
+    if not has_cookies and is_preflight(request.method, request.headers):
+        allowed = preflight(app.cors, request.headers)
+        if allowed is not None:
+            await exchange.send_head(204, allowed, end=True)
+            return True
+    exchange.on_head = partial(_with_cors, app.cors, request.headers)
+    return False
+
+
+def may_connect(request: RequestHead, offers: Offers) -> bool:
+    """Tell whether a WebSocket may be opened from where its Origin says (WEB-10).
+
+    Browsers send cookies along and ask for no permission: so only the application's own pages
+    may, and those of origins that `cors` lists by name and trusts with credentials.
+    """
+    origins = [value for name, value in request.headers if name == b"origin"]
+    if not origins:
+        return True  # no browser
+    hosts = [value for name, value in request.headers if name == b"host"]
+    if len(origins) == 1 and origins[0].lower() == b"https://" + hosts[0].lower():
+        return True
+    app = offers.at(request.host)
+    return app is not None and app.cors is not None and is_trusted(app.cors, request.headers)
+
+
+def _with_cors(cors: Cors, asked: Sequence[Field], headers: Sequence[Field]) -> Sequence[Field]:
+    return [*without_own(headers), *answer_headers(cors, asked)]
