@@ -35,6 +35,11 @@ th, td {{ text-align: left; vertical-align: top; padding: .4rem .6rem .4rem 0;
 th {{ white-space: nowrap; font-weight: 600 }}
 td {{ font-family: ui-monospace, monospace; font-size: .9rem; overflow-wrap: anywhere }}
 p.note {{ opacity: .75 }}
+@media (max-width: 40rem) {{
+  th, td {{ display: block; border: 0; padding: 0 }}
+  th {{ padding-top: .6rem }}
+  td {{ padding-bottom: .6rem; border-bottom: 1px solid #8885 }}
+}}
 </style>
 <h1>It works: your request reached the agent</h1>
 <p class="note">This is the debug app. It shows what an application gets to see; the token in
