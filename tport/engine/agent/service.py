@@ -53,6 +53,7 @@ logger = logging.getLogger(__name__)
 TICK: Final = 5.0  # s between looks at the clock: for expiry, renewal, idle connections
 _PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
+LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
 RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
 COMMANDS: Final = 4  # dynamic labels' commands that run at a time
 
@@ -244,9 +245,11 @@ class _Agent:
             await nursery.start(keeper.keep)
             task_status.started()
             await stop.wait()
-            keeper.retire()
             with trio.move_on_after(drain):
+                await keeper.retire()
                 await apps.wait_idle()
+            with trio.move_on_after(LAST_EVENTS):
+                await events.wait_sent()
             nursery.cancel_scope.cancel()
 
     async def _dial_auth(self) -> trio.abc.Stream:

@@ -39,6 +39,7 @@ SOON: Final = 300.0  # s after a loss in which tries come at most QUICK apart
 QUICK: Final = 10.0  # s between two tries in that time: a restarted proxy has its agents back
 SLOW: Final = 60.0  # s between two tries after it
 SPREAD: Final = 1.0  # s between dials that look for further proxies behind one address
+STABLE: Final = 60.0  # s that a tunnel must have stood for the delays to begin anew after it
 HELLO_DEADLINE: Final = 10.0  # s for the proxy to say hello
 
 
@@ -61,6 +62,7 @@ class _Held:
         self.control = control
         self.generation = generation  # of the certificate it was opened with
         self.retired = False
+        self.since = trio.current_time()
         self.news = trio.Event()  # the offers changed, or it was retired
 
 
@@ -85,7 +87,8 @@ class TunnelKeeper:
             serve: answers one stream; what goes wrong in it stays in it.
             offers: what is offered now, with current labels.
             on_verdicts: told which offers a proxy refused, and the others' addresses.
-            delays: makes the waits between tries, in seconds; made afresh after a success.
+            delays: makes the waits between tries, in seconds; made afresh once a tunnel stood
+                for STABLE: a link that flaps is not dialled as if each time were the first.
         """
         self._agent_id = agent_id
         self._hostname = hostname
@@ -99,7 +102,9 @@ class TunnelKeeper:
         self._wanted: frozenset[str] = frozenset()
         self._generation = 0
         self._news = trio.Event()  # a tunnel came or went, a proxy was named, a certificate came
+        self._open_tunnels = 0  # those that are up, retired ones too
         self._stopping = False
+        self._lost_stable = True  # what was lost last had stood for long
         self._budget = WindowBudget()  # of all tunnels together
         self.problem = ""  # why there is no tunnel; "" while there is one
 
@@ -112,12 +117,18 @@ class TunnelKeeper:
         self._generation += 1
         self._tell()
 
-    def retire(self) -> None:
-        """Take no new streams: those in flight go on, and no tunnel is opened any more."""
+    async def retire(self) -> None:
+        """Take no new streams, and return when those in flight have ended, and the tunnels too.
+
+        Each proxy first hears that it has to send its streams elsewhere, and answers; only then
+        are new ones refused, so that none is lost on its way.
+        """
         self._stopping = True
         for held in self._held.values():
             _retire(held)
         self._tell()
+        while self._open_tunnels:
+            await self._news.wait()
 
     def offer_again(self) -> None:
         """Tell every proxy what is offered now."""
@@ -155,6 +166,10 @@ class TunnelKeeper:
             while True:
                 if self._stopping or self._complete():
                     await self._news.wait()
+                    if not self._stopping and not self._complete():
+                        # Every agent hears of a lost, or a new, proxy in the same instant.
+                        delays = self._after_loss(delays)
+                        await self._pause(next(delays))
                     continue
                 problem = ""
                 try:
@@ -162,10 +177,9 @@ class TunnelKeeper:
                 except* (ConnectionProblem, RemoteProtocolError, OSError) as group:
                     problem = str(_first(group))
                 except* trio.BrokenResourceError:
-                    problem = "the connection broke while it was set up"
+                    problem = problem or "the connection broke while it was set up"
                 else:
                     if fresh:
-                        delays = self._delays()
                         if not started:
                             started = True
                             task_status.started()
@@ -174,7 +188,21 @@ class TunnelKeeper:
                 if not self._held:
                     self.problem = problem
                     logger.warning("no tunnel: %s; next try in %.1f s", problem, wait)
-                await trio.sleep(SPREAD + wait if self._held else wait)
+                if await self._pause(SPREAD + wait if self._held else wait):
+                    delays = self._after_loss(delays)
+                    await self._pause(next(delays))
+
+    def _after_loss(self, delays: Iterator[float]) -> Iterator[float]:
+        return self._delays() if self._lost_stable else delays
+
+    async def _pause(self, wait: float) -> bool:
+        """Wait for so many seconds, or until the last tunnel is lost; tell whether it was."""
+        had_one = bool(self._held)
+        with trio.move_on_after(wait):
+            while not self._stopping and (self._held or not had_one):
+                await self._news.wait()
+            return had_one and not self._held
+        return False
 
     async def _open(self, *, task_status: trio.TaskStatus[bool]) -> None:
         """Open one tunnel and serve it to its end. Started with: whether it was missing."""
@@ -190,6 +218,7 @@ class TunnelKeeper:
                 if held is None:
                     nursery.cancel_scope.cancel()
                     return  # noqa: ASYNC121 - all that runs in the nursery is cancelled: it ends at once
+                self._open_tunnels += 1
                 self._take_over(held)
                 nursery.start_soon(self._answer, mux, nursery)
                 nursery.start_soon(self._push_offers, held)
@@ -200,8 +229,11 @@ class TunnelKeeper:
             if not held.retired:
                 logger.warning("tunnel to the proxy lost: %s", _first(group))
         finally:
-            if held is not None and self._held.get(held.proxy_id) is held:
-                del self._held[held.proxy_id]
+            if held is not None:
+                self._open_tunnels -= 1
+                if self._held.get(held.proxy_id) is held:
+                    del self._held[held.proxy_id]
+                    self._lost_stable = trio.current_time() - held.since >= STABLE
                 self._tell()
 
     async def _run(self, mux: Mux, scope: trio.CancelScope) -> None:
@@ -268,19 +300,26 @@ class TunnelKeeper:
 
     async def _push_offers(self, held: _Held) -> None:
         """Send each change of the offers; once retired, end the control stream."""
-        while not held.retired:
-            await held.news.wait()
-            held.news = trio.Event()
-            if not held.retired:
-                await held.control.send_all(pack(Offers(apps=self._offers())))
-        await held.control.send_eof()
+        try:
+            while not held.retired:
+                await held.news.wait()
+                held.news = trio.Event()
+                if not held.retired:
+                    await held.control.send_all(pack(Offers(apps=self._offers())))
+            await held.control.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the tunnel ends, or the proxy ended the control stream: `_listen` says so
 
     async def _listen(self, held: _Held, inbox: Inbox) -> None:
         """Hear the proxy until it ends the control stream of a tunnel that we retired."""
         while True:
             match await next_control(held.control, inbox):
                 case None if held.retired:
-                    return  # the streams in flight go on; the proxy closes behind the last
+                    # It opens no more streams here; those in flight go on, and it closes the
+                    # tunnel behind the last.
+                    held.mux.go_away()
+                    await held.control.aclose()
+                    return
                 case None:
                     raise ConnectionProblem("the proxy ended the tunnel")
                 case Verdicts() as verdicts:
@@ -292,9 +331,8 @@ class TunnelKeeper:
 
 
 def _retire(held: _Held) -> None:
-    """Take no more streams on a tunnel; its control stream ends, and the proxy closes behind the last."""
+    """Have the proxy send its streams elsewhere: the control stream's end tells it so."""
     held.retired = True
-    held.mux.go_away()
     held.news.set()
 
 

@@ -307,7 +307,6 @@ class _Proxy:
                     await stop.wait()
                     accepting.cancel_scope.cancel()
                 self._drain.begin()
-                self._tunnels.go_away()
                 with trio.move_on_after(drain):
                     await self._until_quiet()
                 connections.cancel_scope.cancel()

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 from functools import partial
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -15,7 +16,7 @@ import tport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI, TunnelReport
 from tport.engine.defaults import PRESENCE_INTERVAL
-from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
@@ -38,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 MAX_OFFERS: Final = 1000  # applications of one agent
+OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
 Clock = Callable[[], datetime]
@@ -55,6 +57,7 @@ class Tunnel:
         self.version = ""
         self.servers: dict[str, AppServer] = {}  # the offers that count, by application
         self.refused: tuple[AppServer, ...] = ()
+        self.up = False  # the hello went well: it may serve, and its end is an event
         self._told: dict[str, str] = {}
 
     @property
@@ -86,6 +89,7 @@ class Tunnels:
 
     def __init__(self) -> None:
         self._tunnels: list[Tunnel] = []
+        self._offering: dict[str, list[Tunnel]] = {}  # by application, of each agent the newest
         self.changed = trio.Event()
 
     def __len__(self) -> int:
@@ -101,6 +105,11 @@ class Tunnels:
             self.touch()
 
     def touch(self) -> None:
+        """To be called when what a tunnel offers has changed."""
+        self._offering = {}
+        for tunnel in self.newest():
+            for app in tunnel.servers:
+                self._offering.setdefault(app, []).append(tunnel)
         self.changed.set()
         self.changed = trio.Event()
 
@@ -114,18 +123,13 @@ class Tunnels:
         The order is a session's own and stays as agents come and go (rendezvous hashing): its
         requests meet the same agent, and another one only when that fails.
         """
-        offering = [tunnel for tunnel in self.newest() if app in tunnel.servers]
-        if len(offering) > 1:
-            offering.sort(key=lambda tunnel: _weight(session, tunnel.agent_id))
-        return offering
+        offering = self._offering.get(app, ())
+        if len(offering) < 2:
+            return list(offering)
+        return sorted(offering, key=lambda tunnel: _weight(session, tunnel.agent_id))
 
     def reports(self) -> tuple[TunnelReport, ...]:
         return tuple(tunnel.report() for tunnel in self.newest())
-
-    def go_away(self) -> None:
-        """Tell every agent that this proxy opens no more streams; those in flight go on."""
-        for tunnel in self._tunnels:
-            tunnel.mux.go_away()
 
 
 def _weight(session: str, agent: str) -> bytes:
@@ -136,7 +140,7 @@ async def _as_long_as(mux: Mux, talk: Callable[[], Awaitable[None]]) -> None:
     """Run a part of the conversation; where it breaks with the tunnel, `mux.run` tells why."""
     try:
         await talk()
-    except (trio.BrokenResourceError, trio.ClosedResourceError):
+    except* (trio.BrokenResourceError, trio.ClosedResourceError):
         if not mux.closed:
             raise
         await mux.wait_closed()
@@ -183,25 +187,26 @@ class TunnelService:
         """
         mux = Mux(transport, client=True, peer_may_open=False, budget=self._budget)
         tunnel = Tunnel(mux, identity, remote=remote, since=self._clock())
-        reason = "closed by the agent"
+        reason = ""
         try:
             async with trio.open_nursery() as nursery:
-                nursery.start_soon(_as_long_as, mux, partial(self._converse, tunnel, nursery))
-                nursery.start_soon(self._until, not_after, mux)
+                nursery.start_soon(_as_long_as, mux, partial(self._converse, tunnel))
+                nursery.start_soon(self._until, not_after)
                 await mux.run()
                 nursery.cancel_scope.cancel()
         except* RemoteProtocolError as errors:
-            reason = str(errors.exceptions[0])
+            reason = str(_first(errors))
             self._emit("tunnel.protocol_error", tunnel, error=reason)
-        except* (ConnectionProblem, AccessDenied) as errors:
-            reason = str(errors.exceptions[0])
+        except* TportError as errors:
+            reason = reason or str(_first(errors))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            reason = "connection lost"
+            reason = reason or "connection lost"
         finally:
-            known = tunnel.servers != {}
             self._tunnels.remove(tunnel)
-        if known:
-            logger.info("tunnel of %s ended: %s", tunnel.hostname or tunnel.agent_id, reason)
+        what = "ended" if tunnel.up else "not opened"
+        reason = reason or "closed by the agent"
+        logger.info("tunnel of %s %s: %s", tunnel.hostname or tunnel.agent_id, what, reason)
+        if tunnel.up:
             self._emit("tunnel.down", tunnel, reason=reason)
 
     def _emit(self, what: str, tunnel: Tunnel, **fields: object) -> None:
@@ -213,33 +218,33 @@ class TunnelService:
             **fields,
         )
 
-    async def _until(self, not_after: datetime, mux: Mux) -> None:
-        """End the tunnel with its certificate, by the wall clock, first gently and then not."""
+    async def _until(self, not_after: datetime) -> NoReturn:
+        """End the tunnel with its certificate, by the wall clock.
+
+        An agent that renews has replaced it half the certificate's life before.
+        """
         while (left := (not_after - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 - a clock
             await trio.sleep(min(left, 5.0))
-        mux.go_away()
         raise ConnectionProblem("the agent's certificate has expired")
 
-    async def _converse(self, tunnel: Tunnel, nursery: trio.Nursery) -> None:
+    async def _converse(self, tunnel: Tunnel) -> None:
         """Run the control stream: our hello, the agent's, then its offers and our news."""
-        control = tunnel.mux.open_stream()
-        inbox = Inbox()
+        control = _ControlStream(tunnel.mux.open_stream())
         told = self._live_proxies()
         with trio.move_on_after(HELLO_DEADLINE) as waiting:
-            await control.send_all(
-                pack(
-                    ProxyHello(
-                        protocol=PROTOCOL,
-                        version=tport.__version__,
-                        proxy_id=self._proxy_id,
-                        cluster=self._cluster,
-                        proxies=told,
-                    )
+            await control.say(
+                ProxyHello(
+                    protocol=PROTOCOL,
+                    version=tport.__version__,
+                    proxy_id=self._proxy_id,
+                    cluster=self._cluster,
+                    proxies=told,
                 )
             )
-            await self._greet(tunnel, await next_control(control, inbox), control)
+            await self._greet(tunnel, await control.next(), control)
         if waiting.cancelled_caught:
             raise ConnectionProblem(f"the agent did not say hello within {HELLO_DEADLINE:.0f} s")
+        tunnel.up = True
         self._tunnels.add(tunnel)
         logger.info(
             "tunnel of %s (%s) is up: %s",
@@ -248,17 +253,38 @@ class TunnelService:
             ", ".join(tunnel.servers) or "no application",
         )
         self._emit("tunnel.up", tunnel, apps=sorted(tunnel.servers))
-        tell = partial(self._tell_proxies, control, told)
-        nursery.start_soon(_as_long_as, tunnel.mux, tell)
-        while (message := await next_control(control, inbox)) is not None:
-            if not isinstance(message, Offers):
-                raise RemoteProtocolError("the agent sent what only a proxy says")
-            await self._judge(tunnel, control, message.apps)
-            self._tunnels.touch()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_proxies, control, told)
+            await self._hear_offers(tunnel, control)
+            nursery.cancel_scope.cancel()
         self._tunnels.remove(tunnel)  # replaced, or the agent stops: streams in flight go on
-        await control.send_eof()
+        await control.end()
 
-    async def _greet(self, tunnel: Tunnel, hello: Control | None, control: MuxStream) -> None:
+    async def _hear_offers(self, tunnel: Tunnel, control: _ControlStream) -> None:
+        """Have each change of the offers judged, until the agent ends the control stream.
+
+        While auth can't be asked, what it accepted before goes on being served.
+        """
+        unjudged: tuple[App, ...] | None = None
+        while True:
+            with trio.move_on_after(math.inf if unjudged is None else OFFERS_RETRY):
+                message = await control.next()
+                if message is None:
+                    return
+                if not isinstance(message, Offers):
+                    raise RemoteProtocolError("the agent sent what only a proxy says")
+                unjudged = message.apps
+            assert unjudged is not None  # the wait for the first has no end
+            try:
+                await self._judge(tunnel, control, unjudged)
+            except (ConnectionProblem, Unavailable) as problem:
+                name = tunnel.hostname or tunnel.agent_id
+                logger.warning("what %s offers can't be judged yet: %s", name, problem)
+            else:
+                unjudged = None
+                self._tunnels.touch()
+
+    async def _greet(self, tunnel: Tunnel, hello: Control | None, control: _ControlStream) -> None:
         if not isinstance(hello, AgentHello):
             raise RemoteProtocolError("the agent's first message is no hello")
         if hello.protocol != PROTOCOL:
@@ -267,11 +293,11 @@ class TunnelService:
             )
         if hello.agent_id != tunnel.agent_id:
             raise RemoteProtocolError("the agent calls itself otherwise than its certificate does")
-        tunnel.version = hello.version[:64]
-        tunnel.hostname = hello.hostname[:255] or tunnel.hostname
+        tunnel.version = _plain(hello.version, 64)
+        tunnel.hostname = _plain(hello.hostname, 255) or tunnel.hostname
         await self._judge(tunnel, control, hello.apps)
 
-    async def _judge(self, tunnel: Tunnel, control: MuxStream, apps: tuple[App, ...]) -> None:
+    async def _judge(self, tunnel: Tunnel, control: _ControlStream, apps: tuple[App, ...]) -> None:
         """Have auth judge the offers; only those it accepts count, and the agent is told."""
         if len(apps) > MAX_OFFERS:
             raise RemoteProtocolError(f"{len(apps)} applications offered, at most {MAX_OFFERS}")
@@ -284,24 +310,53 @@ class TunnelService:
         )
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
         tunnel.refused = tuple(server for server in verdicts if server.refused)
-        await control.send_all(
-            pack(
-                Verdicts(
-                    refused={
-                        server.app.name: server.refused for server in verdicts if server.refused
-                    },
-                    hosts={
-                        name: self._public_address(server.app)
-                        for name, server in tunnel.servers.items()
-                    },
-                )
+        await control.say(
+            Verdicts(
+                refused={server.app.name: server.refused for server in verdicts if server.refused},
+                hosts={
+                    name: self._public_address(server.app)
+                    for name, server in tunnel.servers.items()
+                },
             )
         )
 
-    async def _tell_proxies(self, control: MuxStream, told: tuple[str, ...]) -> None:
+    async def _tell_proxies(self, control: _ControlStream, told: tuple[str, ...]) -> None:
         """Keep the agent up to date on which proxies live, so that it dials each."""
         while True:
             await trio.sleep(PRESENCE_INTERVAL)
             if (live := self._live_proxies()) != told:
-                await control.send_all(pack(Proxies(proxies=live)))
+                await control.say(Proxies(proxies=live))
                 told = live
+
+
+class _ControlStream:
+    """A tunnel's first stream. Any number of tasks may speak, one listens."""
+
+    def __init__(self, stream: MuxStream) -> None:
+        self._stream = stream
+        self._inbox = Inbox()
+        self._speaking = trio.Lock()
+
+    async def say(self, message: Control) -> None:
+        async with self._speaking:
+            await self._stream.send_all(pack(message))
+
+    async def next(self) -> Control | None:
+        """Return the next message; see `next_control`. Cancelled, it has lost nothing."""
+        return await next_control(self._stream, self._inbox)
+
+    async def end(self) -> None:
+        """Say that this was all, and listen no more."""
+        await self._stream.aclose()
+
+
+def _plain(text: str, limit: int) -> str:
+    """Return an agent's word for something, fit for a log line and a page."""
+    return "".join(c if c.isprintable() else "?" for c in text[:limit])
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error

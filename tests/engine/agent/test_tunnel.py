@@ -1,0 +1,379 @@
+"""An agent holds a tunnel to each proxy, replaces it without a loss, and dials with patience."""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+import tport
+from tport.engine.agent.tunnel import QUICK, SLOW, TunnelKeeper, redial_delays
+from tport.engine.errors import AccessDenied, ConnectionProblem
+from tport.engine.net.control import next_control
+from tport.engine.net.mux import Mux
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.tunnel import (
+    PROTOCOL,
+    AgentHello,
+    Control,
+    Inbox,
+    Offers,
+    Proxies,
+    ProxyHello,
+    Verdicts,
+    pack,
+)
+from tport.engine.types.app import App
+
+GRAFANA = App(name="grafana", uri="http://localhost:3000")
+
+
+class FarProxy:
+    """The proxy's end of one tunnel."""
+
+    def __init__(self, proxy_id: str, transport: trio.abc.Stream) -> None:
+        self.proxy_id = proxy_id
+        self.transport = transport
+        self.mux = Mux(transport, client=True, peer_may_open=False)
+        self.control: MuxStream
+        self.inbox = Inbox()
+        self.hello: Control | None = None
+
+    async def hear(self) -> Control | None:
+        with trio.fail_after(60):
+            return await next_control(self.control, self.inbox)
+
+    async def say(self, message: Control) -> None:
+        await self.control.send_all(pack(message))
+
+    async def die(self) -> None:
+        await trio.aclose_forcefully(self.transport)
+
+
+class Address:
+    """What stands behind the one address: proxies, taken in turn; and how dialling fails."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.proxies: list[str] = ["p1"]
+        self.known: tuple[str, ...] = ()  # what proxies say of who lives; () all of `proxies`
+        self.cluster = "main"
+        self.protocol = PROTOCOL
+        self.failure: Exception | None = None
+        self.silent = False
+        self.dialled: list[float] = []
+        self.tunnels: list[FarProxy] = []
+        self.served: list[MuxStream] = []
+        self.apps: tuple[App, ...] = (GRAFANA,)
+        self.verdicts: list[Verdicts] = []
+        self._nursery = nursery
+        self.keeper = TunnelKeeper(
+            agent_id="a1",
+            hostname="host",
+            cluster="main",
+            dial=self.dial,
+            serve=self.serve,
+            offers=lambda: self.apps,
+            on_verdicts=self.verdicts.append,
+            delays=lambda: redial_delays(lambda: 1.0),
+        )
+
+    async def dial(self) -> trio.abc.Stream:
+        self.dialled.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
+        ours, theirs = memory_stream_pair()
+        far = FarProxy(self.proxies[(len(self.dialled) - 1) % len(self.proxies)], theirs)
+        self._nursery.start_soon(self._run, far)
+        self._nursery.start_soon(self._greet, far)
+        return ours
+
+    async def _run(self, far: FarProxy) -> None:
+        try:
+            await far.mux.run()
+        except Exception:
+            return
+
+    async def _greet(self, far: FarProxy) -> None:
+        far.control = far.mux.open_stream()
+        if self.silent:
+            return
+        try:
+            await far.say(
+                ProxyHello(
+                    protocol=self.protocol,
+                    version=tport.__version__,
+                    proxy_id=far.proxy_id,
+                    cluster=self.cluster,
+                    proxies=self.known or tuple(self.proxies),
+                )
+            )
+            far.hello = await far.hear()
+            if far.hello is None:
+                return
+            await far.say(Verdicts(refused={}, hosts={}))
+        except trio.BrokenResourceError:
+            return
+        self.tunnels.append(far)
+
+    async def serve(self, stream: MuxStream) -> None:
+        self.served.append(stream)
+        while await stream.receive_some():
+            pass
+        await stream.send_all(b"answer")
+        await stream.aclose()
+
+    def live(self) -> list[str]:
+        return sorted(far.proxy_id for far in self.tunnels if not far.mux.closed)
+
+
+@pytest.fixture
+async def address(nursery: trio.Nursery) -> Address:
+    return Address(nursery)
+
+
+def test_the_waits_double_to_ten_seconds_and_after_five_minutes_to_a_minute() -> None:
+    waits = list(islice(redial_delays(lambda: 1.0), 60))
+
+    assert waits[:5] == [1, 2, 4, 8, QUICK]
+    quick = [wait for wait in waits if wait == QUICK]
+    assert 300 - QUICK <= 15 + QUICK * len(quick) <= 300 + QUICK
+    assert waits[-1] == SLOW
+    assert all(a <= b for a, b in pairwise(waits))
+
+
+def test_the_waits_are_spread_from_nothing_to_the_whole() -> None:
+    assert set(islice(redial_delays(lambda: 0.0), 10)) == {0}
+
+
+async def test_it_says_who_it_is_and_what_it_offers(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+
+    [far] = address.tunnels
+    assert far.hello == AgentHello(
+        protocol=PROTOCOL,
+        version=tport.__version__,
+        agent_id="a1",
+        hostname="host",
+        apps=(GRAFANA,),
+    )
+    assert address.keeper.connected
+    assert address.verdicts == [Verdicts(refused={}, hosts={})]
+
+
+async def test_streams_are_served(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    stream = address.tunnels[0].mux.open_stream()
+    await stream.send_all(b"request")
+    await stream.send_eof()
+
+    assert await stream.receive_some() == b"answer"
+
+
+async def test_a_proxy_that_is_not_there_yet_is_waited_for(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.failure = ConnectionProblem("connection refused")
+
+    async def come_up() -> None:
+        await trio.sleep(6)
+        assert address.keeper.problem == "connection refused"
+        address.failure = None
+
+    nursery.start_soon(come_up)
+    await nursery.start(address.keeper.keep)
+
+    assert address.dialled == [0, 1, 3, 7]
+    assert address.keeper.problem == ""
+
+
+async def test_a_lost_tunnel_is_dialled_again_after_a_wait(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """A restarted proxy loses all its agents in one instant: they don't come back in one."""
+    await nursery.start(address.keeper.keep)
+    await trio.sleep(100)
+    await address.tunnels[0].die()
+    await wait_all_tasks_blocked()
+    assert not address.keeper.connected
+    await trio.sleep(10)
+
+    assert address.dialled == [0, 101]
+    assert address.keeper.connected
+
+
+async def test_a_flapping_link_is_dialled_less_and_less(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """R-08: 3 s up, again and again: at most 30 dials in five minutes."""
+    await nursery.start(address.keeper.keep)
+    while trio.current_time() < 300:
+        await trio.sleep(3)
+        if address.keeper.connected:
+            await address.tunnels[-1].die()
+
+    assert len(address.dialled) <= 31
+
+
+async def test_behind_one_address_it_finds_every_proxy(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.proxies = ["p1", "p2", "p3"]
+    await nursery.start(address.keeper.keep)
+    await trio.sleep(60)
+
+    assert address.live() == ["p1", "p2", "p3"]
+    settled = len(address.dialled)
+    await trio.sleep(600)
+    assert len(address.dialled) == settled
+
+
+async def test_a_second_tunnel_to_the_same_proxy_is_not_kept(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The balancer sends every dial to p1, though p2 lives: patience, and never two."""
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    address.known = ("p1", "p2")
+    await address.tunnels[0].say(Proxies(proxies=address.known))
+    await trio.sleep(600)
+
+    assert address.live() == ["p1"]
+    assert len(address.dialled) < 60
+    address.proxies = ["p2"]
+    await trio.sleep(2 * SLOW)
+    assert address.live() == ["p1", "p2"]
+
+
+async def test_while_it_looks_for_another_proxy_the_loss_of_the_last_is_no_long_wait(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    address.known = ("p1", "gone")
+    await address.tunnels[0].say(Proxies(proxies=address.known))
+    await trio.sleep(1000)  # by now it looks once a minute
+    address.proxies, address.known = ["p3"], ()
+    await address.tunnels[0].die()
+    await trio.sleep(5)
+
+    assert address.live() == ["p3"]
+
+
+async def test_after_a_renewal_a_new_tunnel_takes_over_and_the_old_ends_with_its_last_stream(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    [old] = address.tunnels
+    running = old.mux.open_stream()
+    await running.send_all(b"request")
+    await wait_all_tasks_blocked()
+
+    address.keeper.renewed()
+    await trio.sleep(5)
+    assert [far.proxy_id for far in address.tunnels] == ["p1", "p1"]
+    assert await old.hear() is None  # the proxy hears that it's over, and says the same
+    await old.control.aclose()
+    await running.send_eof()
+    assert await running.receive_some() == b"answer"
+    await running.aclose()
+    with trio.fail_after(5):
+        await old.mux.wait_closed()
+    assert not address.tunnels[1].mux.closed
+
+
+async def test_a_stream_that_crossed_the_farewell_is_served(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """The proxy opened it before it heard: nothing is refused until it has answered."""
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    [far] = address.tunnels
+    retired = trio.Event()
+
+    async def retire() -> None:
+        await address.keeper.retire()
+        retired.set()
+
+    nursery.start_soon(retire)
+    await wait_all_tasks_blocked()
+    crossed = far.mux.open_stream()
+    await crossed.send_all(b"request")
+    await crossed.send_eof()
+    assert await crossed.receive_some() == b"answer"
+    await crossed.aclose()
+    assert not retired.is_set()
+    assert await far.hear() is None
+    await far.control.aclose()
+
+    with trio.fail_after(5):
+        await retired.wait()
+    assert address.dialled == [0]  # and none is opened any more
+
+
+async def test_changed_offers_are_told_to_every_proxy(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.proxies = ["p1", "p2"]
+    await nursery.start(address.keeper.keep)
+    await trio.sleep(60)
+    address.apps = ()
+    address.keeper.offer_again()
+
+    assert [await far.hear() for far in address.tunnels] == [Offers(apps=())] * 2
+
+
+async def test_a_proxy_of_another_cluster_ends_the_agent(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.cluster = "other"
+    with pytest.RaisesGroup(AccessDenied, flatten_subgroups=True):
+        await address.keeper.keep()
+
+
+@pytest.mark.parametrize("fault", ["silent", "protocol"])
+async def test_a_proxy_that_can_not_be_talked_to_is_tried_again(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock, fault: str
+) -> None:
+    address.silent = fault == "silent"
+    address.protocol = PROTOCOL if address.silent else PROTOCOL + 1
+    nursery.start_soon(address.keeper.keep)
+    await trio.sleep(30)
+    assert not address.keeper.connected
+    assert ("hello" if address.silent else "protocol") in address.keeper.problem
+    address.silent, address.protocol = False, PROTOCOL
+    await trio.sleep(2 * QUICK)
+
+    assert address.keeper.connected
+
+
+async def test_a_dead_proxy_is_noticed_though_nothing_breaks(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """R-04: no FIN, no RST, only silence: 15 s."""
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    [far] = address.tunnels
+    address.failure = ConnectionProblem("no route")
+
+    async def drop() -> None:
+        await trio.sleep_forever()
+
+    stapled = far.transport
+    assert isinstance(stapled, trio.StapledStream)
+    stapled.send_stream.send_all_hook = drop
+    began = trio.current_time()
+    await far.mux.wait_closed()
+    await trio.sleep(1)
+
+    assert not address.keeper.connected
+    assert trio.current_time() - began <= 21

@@ -1,0 +1,384 @@
+"""The proxy's end of a tunnel: whom it lets in, what it believes of them, and which it chooses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import cast
+
+import pytest
+import trio
+from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
+
+from tests.engine.api.scripted import ScriptedAuth
+from tests.fakes import START, WallClock
+from tport.engine.api.events import EventQueue
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import PRESENCE_INTERVAL
+from tport.engine.errors import AccessDenied, Unavailable
+from tport.engine.net.control import next_control
+from tport.engine.net.mux import Mux
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.tunnel import (
+    PROTOCOL,
+    AgentHello,
+    Control,
+    Inbox,
+    Offers,
+    Proxies,
+    ProxyHello,
+    Verdicts,
+    pack,
+)
+from tport.engine.proxy import tunnels as tunnels_module
+from tport.engine.proxy.tunnels import HELLO_DEADLINE, Tunnel, Tunnels, TunnelService
+from tport.engine.types.app import App, AppServer
+from tport.engine.types.identity import Identity
+
+GRAFANA = App(name="grafana", uri="http://localhost:3000")
+JUPYTER = App(name="jupyter", uri="http://localhost:8888")
+
+
+class JudgingAuth(ScriptedAuth):
+    """Accepts every offer but those in `refused`; raises `failure` first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused: dict[str, str] = {}
+        self.judged: list[list[str]] = []
+
+    async def offer(
+        self,
+        *,
+        host_id: str,
+        hostname: str,
+        version: str,
+        apps: tuple[App, ...],
+        pinned: tuple[str, ...] | None,
+    ) -> tuple[AppServer, ...]:
+        await trio.lowlevel.checkpoint()
+        if self.failure is not None:
+            raise self.failure
+        self.judged.append([app.name for app in apps])
+        return tuple(
+            AppServer(
+                app=app, labels=app.labels, host_id=host_id, refused=self.refused.get(app.name, "")
+            )
+            for app in apps
+        )
+
+
+class Side:
+    """A proxy's tunnel service, and the agent's end of one tunnel in the test's hands."""
+
+    def __init__(self, nursery: trio.Nursery) -> None:
+        self.auth = JudgingAuth()
+        self.clock = WallClock()
+        self.tunnels = Tunnels()
+        self.events = EventQueue(self.auth.api)
+        self.live: tuple[str, ...] = ("p1",)
+        self.service = TunnelService(
+            auth=cast("AuthAPI", self.auth),
+            events=self.events,
+            tunnels=self.tunnels,
+            proxy_id="p1",
+            cluster="main",
+            public_address=lambda app: f"{app.name}.proxy.test",
+            live_proxies=lambda: self.live,
+            clock=self.clock,
+        )
+        self._nursery = nursery
+        nursery.start_soon(self.events.keep)
+
+    def connect(self, name: str = "a1", *, life: timedelta = timedelta(hours=24)) -> Far:
+        ours, theirs = memory_stream_pair()
+        identity = Identity(kind="agent", name=name, cluster="main")
+
+        async def serve() -> None:
+            await self.service.serve(
+                ours, identity, remote="192.0.2.1", not_after=self.clock() + life
+            )
+
+        self._nursery.start_soon(serve)
+        far = Far(theirs, name)
+        self._nursery.start_soon(far.run)
+        return far
+
+    async def event_types(self) -> list[str]:
+        await self.events.wait_sent()
+        return [event.type for batch in self.auth.emitted for event in batch]
+
+
+class Far:
+    def __init__(self, transport: trio.abc.Stream, name: str) -> None:
+        self.transport = transport
+        self.name = name
+        self.mux = Mux(transport, client=False, peer_may_open=True)
+        self.control: MuxStream
+        self.inbox = Inbox()
+
+    async def run(self) -> None:
+        try:
+            await self.mux.run()
+        except Exception:
+            return
+
+    async def hear(self) -> Control | None:
+        with trio.fail_after(60):
+            return await next_control(self.control, self.inbox)
+
+    async def say(self, message: Control) -> None:
+        await self.control.send_all(pack(message))
+
+    async def greet(
+        self, *apps: App, hostname: str = "host", agent_id: str = "", protocol: int = PROTOCOL
+    ) -> Control | None:
+        """Exchange hellos; return what comes after them."""
+        self.control = await self.mux.accept()
+        hello = await self.hear()
+        assert isinstance(hello, ProxyHello)
+        await self.say(
+            AgentHello(
+                protocol=protocol,
+                version="1.0",
+                agent_id=agent_id or self.name,
+                hostname=hostname,
+                apps=apps,
+            )
+        )
+        return await self.hear()
+
+
+@pytest.fixture
+async def side(nursery: trio.Nursery) -> Side:
+    return Side(nursery)
+
+
+async def test_an_agent_that_says_hello_serves_what_auth_accepts(side: Side) -> None:
+    side.auth.refused["jupyter"] = "the name is taken"
+    verdicts = await side.connect().greet(GRAFANA, JUPYTER)
+    await wait_all_tasks_blocked()
+
+    assert verdicts == Verdicts(
+        refused={"jupyter": "the name is taken"}, hosts={"grafana": "grafana.proxy.test"}
+    )
+    [tunnel] = side.tunnels.candidates("grafana", "s1")
+    assert (tunnel.agent_id, tunnel.hostname, tunnel.version) == ("a1", "host", "1.0")
+    assert side.tunnels.candidates("jupyter", "s1") == []
+    [report] = side.tunnels.reports()
+    assert [server.refused for server in report.servers] == ["", "the name is taken"]
+    assert await side.event_types() == ["tunnel.up"]
+
+
+async def test_a_tunnel_without_an_accepted_offer_comes_and_goes_in_the_log_too(
+    side: Side,
+) -> None:
+    side.auth.refused["grafana"] = "the name is taken"
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    await trio.aclose_forcefully(far.transport)
+    await wait_all_tasks_blocked()
+
+    assert await side.event_types() == ["tunnel.up", "tunnel.down"]
+
+
+@pytest.mark.parametrize(
+    "greet",
+    [
+        lambda far: far.greet(agent_id="another"),
+        lambda far: far.greet(protocol=PROTOCOL + 1),
+        lambda far: far.greet(*[GRAFANA] * (tunnels_module.MAX_OFFERS + 1)),
+    ],
+    ids=["another's name", "another protocol", "too many offers"],
+)
+async def test_a_wrong_hello_ends_the_tunnel(side: Side, greet: Callable[[Far], object]) -> None:
+    far = side.connect()
+    with pytest.raises(trio.BrokenResourceError):
+        await greet(far)  # type: ignore[misc]
+    await wait_all_tasks_blocked()
+
+    assert len(side.tunnels) == 0
+    assert await side.event_types() == ["tunnel.protocol_error"]
+
+
+async def test_an_agent_that_auth_refuses_gets_no_tunnel(side: Side) -> None:
+    side.auth.failure = AccessDenied("this agent was removed")
+    far = side.connect()
+    with pytest.raises(trio.BrokenResourceError):
+        await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+
+    assert len(side.tunnels) == 0
+
+
+async def test_an_agent_that_says_nothing_is_dropped(autojump_clock: MockClock, side: Side) -> None:
+    far = side.connect()
+    await far.mux.wait_closed()
+
+    assert trio.current_time() == pytest.approx(HELLO_DEADLINE, abs=0.1)
+    assert len(side.tunnels) == 0
+
+
+async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await far.say(Offers(apps=(JUPYTER,)))
+
+    assert isinstance(await far.hear(), Verdicts)
+    await wait_all_tasks_blocked()
+    assert side.tunnels.candidates("grafana", "s1") == []
+    assert len(side.tunnels.candidates("jupyter", "s1")) == 1
+
+
+async def test_while_auth_is_away_tunnels_stay_and_serve_what_was_accepted(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    far = side.connect()
+    await far.greet(GRAFANA)
+    side.auth.failure = Unavailable("down")
+    await far.say(Offers(apps=(JUPYTER,)))
+    await trio.sleep(60)
+    assert len(side.tunnels.candidates("grafana", "s1")) == 1
+
+    side.auth.failure = None
+    assert isinstance(await far.hear(), Verdicts)
+    await wait_all_tasks_blocked()
+    assert len(side.tunnels.candidates("jupyter", "s1")) == 1
+
+
+async def test_an_agent_hears_which_proxies_live_while_it_offers_anew(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    """Both are said on one stream, by two tasks."""
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    for number in range(20):
+        side.live = ("p1", f"q{number}")
+        await trio.sleep(PRESENCE_INTERVAL)
+        await far.say(Offers(apps=(GRAFANA,)))
+    await trio.sleep(PRESENCE_INTERVAL)
+    heard: list[Control | None] = [await far.hear() for _ in range(40)]
+
+    assert sum(isinstance(message, Proxies) for message in heard) == 20
+    assert sum(isinstance(message, Verdicts) for message in heard) == 20
+    assert len(side.tunnels) == 1
+
+
+async def test_what_an_agent_calls_itself_fits_on_one_line(side: Side) -> None:
+    await side.connect().greet(GRAFANA, hostname="evil\ntport: error: all is lost\x1b[2J")
+    await wait_all_tasks_blocked()
+
+    [tunnel] = side.tunnels.candidates("grafana", "s1")
+    assert tunnel.hostname.isprintable()
+
+
+async def test_an_agent_that_leaves_gets_no_new_streams_and_those_in_flight_go_on(
+    side: Side,
+) -> None:
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    [tunnel] = side.tunnels.candidates("grafana", "s1")
+    running = tunnel.mux.open_stream()
+    await running.send_all(b"request")
+    there = await far.mux.accept()
+
+    await far.control.send_eof()
+    assert await far.hear() is None  # the word that no more will come
+    assert side.tunnels.candidates("grafana", "s1") == []
+
+    far.mux.go_away()
+    await far.control.aclose()
+    await there.send_all(b"answer")
+    await there.aclose()
+    assert await running.receive_some() == b"answer"
+    await running.aclose()
+    with trio.fail_after(5):
+        await far.mux.wait_closed()  # behind the last stream, by the proxy
+
+
+async def test_a_leaving_agents_streams_survive_a_change_of_proxies(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    """Nobody tells it any more which proxies live: nothing may break by trying to."""
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    [tunnel] = side.tunnels.candidates("grafana", "s1")
+    running = tunnel.mux.open_stream()
+    await running.send_all(b"request")
+    there = await far.mux.accept()
+    await far.control.send_eof()
+    side.live = ("p1", "p2")
+    await trio.sleep(12)
+
+    await there.send_all(b"answer")
+    assert await running.receive_some() == b"answer"
+
+
+async def test_a_tunnel_ends_with_its_certificate(autojump_clock: MockClock, side: Side) -> None:
+    """TLS-09. By the wall clock, and within 5 s of it."""
+    far = side.connect(life=timedelta(minutes=1))
+    await far.greet(GRAFANA)
+    side.clock.now += timedelta(minutes=1)
+    await far.mux.wait_closed()
+
+    assert trio.current_time() <= 5
+    assert len(side.tunnels) == 0
+
+
+# --- Which one -----------------------------------------------------------------------------------
+
+
+def some_tunnels(names: Sequence[str], tunnels: Tunnels) -> dict[str, Tunnel]:
+    made = {}
+    for name in names:
+        ours, _ = memory_stream_pair()
+        mux = Mux(ours, client=True, peer_may_open=False)
+        identity = Identity(kind="agent", name=name, cluster="main")
+        tunnel = Tunnel(mux, identity, remote="", since=START)
+        tunnel.servers = {"grafana": AppServer(app=GRAFANA, labels={}, host_id=name)}
+        tunnels.add(tunnel)
+        made[name] = tunnel
+    return made
+
+
+async def test_a_session_keeps_its_agent_as_others_come_and_go() -> None:
+    tunnels = Tunnels()
+    made = some_tunnels(["a", "b", "c"], tunnels)
+    sessions = [f"s{number}" for number in range(300)]
+    before = {s: tunnels.candidates("grafana", s) for s in sessions}
+    firsts = {name: sum(c[0] is t for c in before.values()) for name, t in made.items()}
+    assert min(firsts.values()) > 60  # spread over all of them
+
+    tunnels.remove(made["b"])
+    for session, order in before.items():
+        assert tunnels.candidates("grafana", session) == [t for t in order if t is not made["b"]]
+
+    tunnels.add(made["b"])
+    assert {s: tunnels.candidates("grafana", s) for s in sessions} == before
+
+
+async def test_only_the_newest_tunnel_of_an_agent_is_chosen() -> None:
+    tunnels = Tunnels()
+    old = some_tunnels(["a"], tunnels)["a"]
+    new = some_tunnels(["a"], tunnels)["a"]
+
+    assert tunnels.candidates("grafana", "s1") == [new]
+    assert len(tunnels.reports()) == 1
+    tunnels.remove(new)
+    assert tunnels.candidates("grafana", "s1") == [old]
+
+
+async def test_what_an_agent_was_told_is_remembered_within_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tunnels_module, "REMEMBERED_SESSIONS", 2)
+    tunnel = some_tunnels(["a"], Tunnels())["a"]
+    for session in ("s1", "s2", "s3"):
+        tunnel.told(session, "jws")
+
+    assert [tunnel.has_credential(s, "jws") for s in ("s1", "s2", "s3")] == [False, True, True]
+    assert not tunnel.has_credential("s3", "a newer one")
