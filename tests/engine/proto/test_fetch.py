@@ -1,4 +1,4 @@
-"""Why a request was sent: what a browser says of it, and what the sender will do with an answer."""
+"""Who is sent on to sign in, and who gets JSON: by what the browser says, never by the path."""
 
 from __future__ import annotations
 
@@ -6,35 +6,71 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.proto.fetch import wants_html
+from tport.engine.proto.fetch import Intent, intent, wants_html
+
+HTML = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
+
+
+def fetch(mode: str, dest: str, **more: str) -> list[tuple[bytes, bytes]]:
+    headers = {"sec-fetch-mode": mode, "sec-fetch-dest": dest}
+    headers |= {name.replace("_", "-"): value for name, value in more.items()}
+    return [(name.encode(), value.encode()) for name, value in headers.items()]
 
 
 @pytest.mark.parametrize(
-    ("headers", "page"),
+    ("method", "headers", "expected"),
     [
-        ({"sec-fetch-dest": "document", "accept": "*/*"}, True),
-        ({"sec-fetch-dest": "iframe"}, True),
-        ({"sec-fetch-dest": "empty", "accept": "text/html"}, False),
-        ({"sec-fetch-dest": "image", "accept": "text/html"}, False),
-        ({"accept": "text/html,application/xhtml+xml;q=0.9,*/*;q=0.8"}, True),
-        ({"accept": "application/json, text/html;q=0.5"}, True),
-        ({"accept": "Text/HTML"}, True),
-        ({"accept": "application/json, text/html;q=0"}, False),
-        ({"accept": "text/html; q=0.0"}, False),
-        ({"accept": "*/*"}, False),
-        ({"accept": "application/json"}, False),
-        ({"accept": "text/html-ish"}, False),
-        ({}, False),
+        (b"GET", fetch("navigate", "document"), Intent.NAVIGATE),
+        (b"HEAD", fetch("navigate", "document"), Intent.NAVIGATE),
+        (b"POST", fetch("navigate", "document"), Intent.SUBMIT),
+        (b"GET", fetch("navigate", "iframe"), Intent.FRAME),
+        (b"GET", fetch("navigate", "frame"), Intent.FRAME),
+        (b"GET", fetch("navigate", "object"), Intent.FRAME),
+        (b"GET", fetch("navigate", "document", sec_purpose="prefetch"), Intent.OTHER),
+        (
+            b"GET",
+            fetch("navigate", "document", sec_purpose="prefetch;anonymous-client-ip"),
+            Intent.OTHER,
+        ),
+        (b"GET", fetch("cors", "empty"), Intent.OTHER),
+        (b"GET", fetch("cors", "empty", accept="text/html"), Intent.OTHER),
+        (b"GET", fetch("no-cors", "image"), Intent.OTHER),
+        (b"GET", fetch("websocket", "websocket"), Intent.OTHER),
+        (b"GET", fetch("navigate", "worker"), Intent.OTHER),
+        (b"GET", [(b"sec-fetch-dest", b"document")], Intent.OTHER),
+        (b"GET", [(b"sec-fetch-mode", b"navigate")], Intent.OTHER),
+        (b"GET", [(b"accept", HTML)], Intent.NAVIGATE),
+        (b"POST", [(b"accept", HTML)], Intent.SUBMIT),
+        (b"GET", [(b"accept", b"*/*")], Intent.OTHER),
+        (b"GET", [(b"accept", b"application/json")], Intent.OTHER),
+        (b"GET", [(b"accept", b"text/html;q=0")], Intent.OTHER),
+        (b"GET", [(b"accept", b"text/html; q=0.0, */*")], Intent.OTHER),
+        (b"GET", [(b"accept", b"text/html; q=0.1")], Intent.NAVIGATE),
+        (b"GET", [(b"accept", b"text/htmlx")], Intent.OTHER),
+        (b"GET", [], Intent.OTHER),
     ],
 )
-def test_a_page_goes_to_who_would_show_it(headers: dict[str, str], page: bool) -> None:
-    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
+def test_the_intent_is_what_the_headers_say(
+    method: bytes, headers: list[tuple[bytes, bytes]], expected: Intent
+) -> None:
+    assert intent(method, headers) is expected
 
-    assert wants_html(raw) is page
+
+def test_a_header_sent_twice_is_nobodys_navigation() -> None:
+    twice = [*fetch("navigate", "document"), (b"sec-fetch-mode", b"cors")]
+
+    assert intent(b"GET", twice) is Intent.OTHER
 
 
-@given(
-    st.lists(st.tuples(st.sampled_from([b"accept", b"sec-fetch-dest", b"x"]), st.binary())),
-)
-def test_no_header_however_odd_keeps_us_from_answering(headers: list[tuple[bytes, bytes]]) -> None:
-    assert wants_html(headers) in (True, False)
+def test_pages_are_for_people_whatever_the_method() -> None:
+    assert wants_html([(b"accept", HTML)])
+    assert wants_html(fetch("navigate", "iframe"))
+    assert not wants_html([(b"accept", b"*/*")])
+
+
+NAMES = st.sampled_from([b"accept", b"sec-fetch-mode", b"sec-fetch-dest", b"sec-purpose", b"x"])
+
+
+@given(st.sampled_from([b"GET", b"POST"]), st.lists(st.tuples(NAMES, st.binary(max_size=20))))
+def test_any_headers_have_one_intent(method: bytes, headers: list[tuple[bytes, bytes]]) -> None:
+    assert intent(method, headers) in Intent

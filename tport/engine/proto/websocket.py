@@ -80,8 +80,9 @@ def _payload_length(window: bytes) -> int:
 
 
 def close_frame(code: int, reason: str) -> bytes:
-    """Return an unmasked close frame; `reason` is cut at 123 bytes (RFC 6455 §5.5)."""
-    payload = _U16.pack(code) + reason.encode()[:123]
+    """Return an unmasked close frame; `reason` is cut at 123 bytes (RFC 6455 §5.5), a character whole."""
+    text = reason.encode()[:123].decode(errors="ignore")
+    payload = _U16.pack(code) + text.encode()
     return bytes((0x88, len(payload))) + payload
 
 

@@ -170,6 +170,10 @@ def check_app_name(name: str) -> str:
     Raises:
         InvalidRequest: with the rule in words.
     """
+    if name.startswith("xn--"):
+        raise InvalidRequest(
+            f"{name!r} is a name in disguise (punycode): browsers show other letters for it"
+        )
     if not _APP_NAME.fullmatch(name):
         raise InvalidRequest(
             f"{name!r} is no sub-domain (at most 63 of a-z, 0-9 and -, neither first nor last a -)"
