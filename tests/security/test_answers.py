@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.stack import open_stack
+import ssl
+
+import trio
+import trustme
+
+from tests.stack import RawApp, open_stack
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError
+from tport.engine.net.tls import accept_tls
+from tport.engine.types.app import App, Timeouts
 
 ANSWER = b"HTTP/1.1 %b\r\n%b\r\nContent-Length: 0\r\n\r\n"
 
@@ -50,3 +58,52 @@ async def test_ag_08_a_redirect_elsewhere_is_passed_on_and_not_followed() -> Non
         assert answer.header("content-location") == stack.url("raw", "/c")
         assert answer.header("refresh") == f"5; url={stack.url('raw', '/r')}"
         assert stack.raw_app.connections == 4
+
+
+async def test_ag_09_an_application_that_nobody_vouches_for_is_a_502_that_says_so(
+    nursery: trio.Nursery,
+) -> None:
+    """And http spoken to an https port is told apart from everything else that looks like it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("localhost").configure_cert(context)
+    heard: list[bytes] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        try:
+            async with await accept_tls(stream, context) as tls:
+                heard.append(bytes(await tls.receive_some()))
+        except (RemoteProtocolError, ConnectionProblem, trio.BrokenResourceError):
+            pass  # what the agent wouldn't trust, or isn't TLS
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, serve, [listener])
+    port = listener.socket.getsockname()[1]
+    apps = [App(name=scheme, uri=f"{scheme}://localhost:{port}") for scheme in ("http", "https")]
+    async with open_stack(apps=apps, drain=False) as stack:
+        alice = await stack.user("alice")
+        untrusted, wrong = await alice.get("https"), await alice.get("http")
+
+    assert (untrusted.status, wrong.status) == (502, 502)
+    assert b"name its authority in tls.ca_file" in untrusted.body
+    assert b"it speaks TLS; its uri must begin with https://" in wrong.body
+    assert heard in ([], [b""])
+
+
+async def test_an_application_that_takes_too_long_is_a_504_that_says_so(
+    nursery: trio.Nursery,
+) -> None:
+    app = RawApp()
+
+    async def silent(stream: trio.SocketStream) -> None:
+        await app.take_head(stream)
+        await trio.sleep_forever()
+
+    app.script = silent
+    uri = f"http://127.0.0.1:{await nursery.start(app.run)}"
+    slow = App(name="slow", uri=uri, timeouts=Timeouts(response_head=0.2))
+    async with open_stack(apps=[slow], drain=False) as stack:
+        alice = await stack.user("alice")
+        answer = await alice.get("slow")
+
+    assert answer.status == 504
+    assert b"did not answer within 0.2 s" in answer.body

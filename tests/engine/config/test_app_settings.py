@@ -86,6 +86,7 @@ def test_an_app_that_asks_for_nothing_waits_ten_seconds_to_connect_and_for_ever_
         ("tls: {server_name: 'a:443'}", "tls.server_name", "'[a:443]' is no IPv6 address in brackets"),
         ("tls: {ca_file: '~bob/ca.pem'}", "tls.ca_file", "'~bob/ca.pem': only ~/ is understood; write the whole path"),
         ("timeouts: {connect: 0s}", "timeouts.connect", "expected more than 0s"),
+        ("timeouts: {connect: 1m}", "timeouts.connect", "at most 30s: people don't wait longer for nothing"),
         ("timeouts: {idle: 30}", "timeouts.idle", "expected a duration like 5s, 30m or 1h30m, found '30'; did you mean '30s'?"),
         ("cookie_same_site: Lax", "cookie_same_site", "expected lax, none or strict, found 'Lax'; did you mean 'lax'?"),
         ("cors: {}", "cors", "allowed_origins is empty, so that nobody would be allowed"),

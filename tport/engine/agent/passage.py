@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import math
 from typing import Final
 
 import trio
 
 from tport.engine.agent.rewrite import Redirect, Rewriter
 from tport.engine.agent.upstream import Upstream, close
+from tport.engine.agent.upstream_tls import WRONG_SCHEME
 from tport.engine.api.events import EventQueue
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtocolError
@@ -33,12 +35,13 @@ from tport.engine.types.session import SessionCredential
 logger = logging.getLogger(__name__)
 
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
-# s from the last of the request to the head of the answer; nginx's and most balancers' limit.
-HEAD_DEADLINE: Final = 60.0
+# s after which the proxy is told that the application is still waited for; it gives up a silent
+# agent after 90.
+PULSE: Final = 30.0
 
 
 class _Slow(Exception):
-    """The application has not answered for HEAD_DEADLINE."""
+    """The application took longer than it may."""
 
 
 class Offered:
@@ -74,24 +77,25 @@ class Passage:
         self._rest = rest
         self._events = events
         self._answering = False  # a head has been sent: too late for NoAnswer
-        self._patience = trio.CancelScope()  # around the wait for a head
+        self._give_up_at = math.inf  # on the wait for a head
 
     async def carry(self) -> None:
         """Carry the request and its answer; say on the stream why there is none, if so."""
         try:
             problem = await self._carry()
         except* UpstreamGone as gone:
-            problem = self._no_answer("broken", str(gone.exceptions[0]))
+            problem = await self._broken(str(gone.exceptions[0]))
         except* InvalidRequest as bad:
             problem = NoAnswer(kind="refused", hop="agent", cause=str(bad.exceptions[0]))
         except* RemoteProtocolError as nonsense:
-            cause = f"the application's answer makes no sense: {nonsense.exceptions[0]}"
-            problem = self._no_answer("broken", cause)
-        except* _Slow:
-            cause = f"the application did not answer within {HEAD_DEADLINE:.0f} s"
-            problem = self._no_answer("timeout", cause)
+            problem = await self._broken(
+                f"the application's answer makes no sense: {nonsense.exceptions[0]}"
+            )
+        except* _Slow as slow:
+            problem = self._no_answer("timeout", str(slow.exceptions[0]))
         if problem is not None:
             if self._answering:
+                logger.warning("%s: an answer was cut short: %s", self._head.app, problem.cause)
                 return  # cut, so that nobody takes what was sent for the whole
             await self._stream.send_all(pack(problem))
         # Clean even where the request's end, or more of its body, is still on its way: a reset
@@ -101,6 +105,11 @@ class Passage:
     def _no_answer(self, kind: NoAnswerKind, cause: str) -> NoAnswer:
         since = self._offered.upstream.down_since
         return NoAnswer(kind=kind, hop="app", cause=cause, since=since.isoformat() if since else "")
+
+    async def _broken(self, cause: str) -> NoAnswer:
+        if not self._answering and await self._offered.upstream.expects_tls():
+            return self._no_answer("unreachable", f"{self._offered.app.uri}: {WRONG_SCHEME}")
+        return self._no_answer("broken", cause)
 
     # --- Up -----------------------------------------------------------------------------------
 
@@ -155,7 +164,7 @@ class Passage:
             if head.length is None
             else of_length(head.length)
         )
-        self._patience = trio.CancelScope(deadline=trio.current_time() + HEAD_DEADLINE)
+        self._progress()
         await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
         if head.length is None or head.length > SPARE:
             await self._stream.send_all(pack(Accepted()))
@@ -180,7 +189,8 @@ class Passage:
             pass  # it may have answered early nevertheless; who receives finds out
 
     def _progress(self) -> None:
-        self._patience.deadline = trio.current_time() + HEAD_DEADLINE
+        if limit := self._offered.app.timeouts.response_head:
+            self._give_up_at = trio.current_time() + limit
 
     # --- Down ----------------------------------------------------------------------------------
 
@@ -198,12 +208,15 @@ class Passage:
 
     async def _answer(self, connection: ClientConnection) -> None:
         head = await self._final_head(connection)
+        self._offered.upstream.answered(head.status)
+        if head.status == 400 and await self._offered.upstream.expects_tls():
+            raise UpstreamGone(WRONG_SCHEME)
         if head.status == 101:
             await self._send_head(101, head.reason, self._headers(head), 0)
             await self._switch(connection)
             return
         await self._send_head(head.status, head.reason, self._headers(head), head.length)
-        while data := await connection.receive_body():
+        while data := await self._piece(connection):
             await self._stream.send_all(data)
         await self._stream.send_eof()
 
@@ -213,12 +226,33 @@ class Passage:
         Raises:
             _Slow: none came in time.
         """
-        with self._patience:
-            while (head := await connection.receive_head()).status < 200 and head.status != 101:
+        while True:
+            head = None
+            with trio.move_on_at(min(self._give_up_at, trio.current_time() + PULSE)):
+                head = await connection.receive_head()  # cut short, it goes on where it was
+            if head is None:
+                if trio.current_time() >= self._give_up_at:
+                    limit = self._offered.app.timeouts.response_head
+                    raise _Slow(f"the application did not answer within {limit:g} s")
+                await self._stream.send_all(pack(Accepted()))
+            elif head.status < 200 and head.status != 101:
                 await self._send_head(head.status, head.reason, self._headers(head), 0)
                 self._progress()
-            return head
-        raise _Slow
+            else:
+                return head
+
+    async def _piece(self, connection: ClientConnection) -> bytes:
+        """Return the next piece of the body.
+
+        Raises:
+            _Slow: the application went silent in the middle.
+        """
+        idle = self._offered.app.timeouts.idle
+        if not idle:
+            return await connection.receive_body()
+        with trio.move_on_after(idle):
+            return await connection.receive_body()
+        raise _Slow(f"the application was silent for {idle:g} s in the middle of its answer")
 
     def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
         passed = forwardable(head.headers, head.connection_tokens, odd_names=True)

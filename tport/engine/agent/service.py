@@ -285,10 +285,10 @@ class _Agent:
         for app in self._settings.apps:
             try:
                 rewriter = Rewriter(app, hostname=self._settings.hostname)
-            except InvalidRequest as bad:
+                upstream = await trio.to_thread.run_sync(Upstream, app, self._clock)
+            except (InvalidRequest, ConfigError) as bad:
                 logger.error("application %s is not offered: %s", app.name, bad)  # noqa: TRY400 - no bug
                 continue
-            upstream = await trio.to_thread.run_sync(Upstream, app, self._clock)
             if app.insecure_skip_verify:
                 logger.warning("application %s: its certificate is not verified", app.name)
             offered[app.name] = Offered(app, upstream, rewriter)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from tport.engine.agent.upstream_tls import in_plain_words, upstream_context
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.dial import dial_tcp
 from tport.engine.net.http1_client import ClientConnection
@@ -25,7 +26,8 @@ from tport.engine.types.app import App
 
 KEEP: Final = 2.0  # s idle; common servers close after 2 (uvicorn, Puma: 5; gunicorn: 2)
 MAX_KEPT: Final = 64  # idle connections of one application; a further one is closed
-DIAL_DEADLINE: Final = 10.0  # s to connect, and as much for TLS
+PROBE_DEADLINE: Final = 2.0  # s for a look at whether an http:// application speaks TLS
+PROBE_PAUSE: Final = 10.0  # s between two such looks
 
 Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
@@ -35,21 +37,29 @@ class Upstream:
     """One application's connections."""
 
     def __init__(self, app: App, clock: Clock, *, dial: Dial | None = None) -> None:
-        """Make ready to dial; reads the system's root certificates for `https`. Blocks for ms.
+        """Make ready to dial; reads certificates for `https`. Blocks for ms.
 
         Args:
             dial: connects where the application isn't at its URI; for the debug app.
+
+        Raises:
+            ConfigError: a file of `app.tls` can't be used.
         """
         parts = urlsplit(app.uri)
         self._clock = clock
         self._dial = dial or self._dial_tcp
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
-            self._tls = https_context(insecure=app.insecure_skip_verify)
+            self._tls = upstream_context(app)
+        self._deadline = app.timeouts.connect
         self._host = parts.hostname or ""
+        self._server_name = app.tls.server_name or self._host
         self._port = parts.port or (443 if self._tls else 80)
         self._kept: deque[tuple[float, ClientConnection]] = deque()
         self.down_since: datetime | None = None  # when dialling began to fail
+        self._answers = False  # it has given an answer that makes sense
+        self._probed = -PROBE_PAUSE
+        self._speaks_tls = False  # when it was probed
 
     async def connect(self) -> ClientConnection:
         """Dial the application.
@@ -63,18 +73,47 @@ class Upstream:
                 stream = await connect_tls(
                     stream,
                     self._tls,
-                    server_name=self._host,
-                    deadline=DIAL_DEADLINE,
+                    server_name=self._server_name,
+                    deadline=self._deadline,
                     ragged_end=True,  # many applications leave without a TLS goodbye
                 )
-        except ConnectionProblem:
+        except ConnectionProblem as problem:
             self.down_since = self.down_since or self._clock()
-            raise
+            raise in_plain_words(problem, self._server_name) from None
         self.down_since = None
         return ClientConnection(stream)
 
     async def _dial_tcp(self) -> trio.abc.Stream:
-        return await dial_tcp(self._host, self._port, deadline=DIAL_DEADLINE)
+        return await dial_tcp(self._host, self._port, deadline=self._deadline)
+
+    def answered(self, status: int) -> None:
+        """Remember that it answers by plain HTTP. 400 is no proof: so some servers refuse that."""
+        self._answers = self._answers or status != 400
+
+    async def expects_tls(self) -> bool:
+        """Tell whether an `http://` application that fails would speak TLS, were it asked to.
+
+        Looks only while it has never answered. Nothing but a handshake is sent.
+        """
+        if self._tls is not None or self._answers:
+            return False
+        if trio.current_time() - self._probed >= PROBE_PAUSE:
+            self._probed = trio.current_time()
+            self._speaks_tls = False
+            with trio.move_on_after(PROBE_DEADLINE):
+                self._speaks_tls = await self._probe()
+        return self._speaks_tls
+
+    async def _probe(self) -> bool:
+        try:
+            stream = await self._dial()
+            tls = await connect_tls(
+                stream, https_context(insecure=True), server_name=self._server_name
+            )
+        except ConnectionProblem:
+            return False
+        await trio.aclose_forcefully(tls)
+        return True
 
     async def take(self) -> ClientConnection | None:
         """Return a kept connection that looks alive, the one used last; None: dial."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import Final, ParamSpec, TypeVar
 
 from tport.engine.access.cors import check_cors, check_token
 from tport.engine.config import file as shape
@@ -34,6 +34,8 @@ from tport.engine.types.app import (
     check_group,
     check_required_apps,
 )
+
+MAX_CONNECT_TIMEOUT: Final = 30.0  # s; with as much for TLS still within what the proxy waits
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -226,6 +228,11 @@ class _AppReader:
     def _timeouts(self, timeouts: shape.Timeouts) -> Timeouts:
         if timeouts.connect <= 0:
             self._complain("timeouts.connect", "expected more than 0s")
+        if timeouts.connect > MAX_CONNECT_TIMEOUT:
+            self._complain(
+                "timeouts.connect",
+                f"at most {MAX_CONNECT_TIMEOUT:.0f}s: people don't wait longer for nothing",
+            )
         return Timeouts(
             connect=timeouts.connect, response_head=timeouts.response_head, idle=timeouts.idle
         )

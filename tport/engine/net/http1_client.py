@@ -5,6 +5,7 @@ It waits for as long as it is told to: deadlines are the caller's, who knows wha
 
 from __future__ import annotations
 
+from ssl import SSLError
 from typing import Final
 
 import trio
@@ -12,6 +13,7 @@ import trio
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import RemoteProtocolError, TportError
 from tport.engine.net.sockets import is_readable
+from tport.engine.net.tls import tls_problem
 from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
 from tport.engine.proto.fields import Headers, values
 from tport.engine.proto.framing import NO_BODY, Framing
@@ -199,8 +201,10 @@ class ClientConnection:
     async def _receive(self) -> bytes:
         try:
             return bytes(await self._stream.receive_some(READ_SIZE))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise UpstreamGone("the application broke the connection") from None
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+            # In TLS 1.3 a server says only now what it thinks of our certificate.
+            why = f": {tls_problem(broken)[0]}" if isinstance(broken.__cause__, SSLError) else ""
+            raise UpstreamGone(f"the application broke the connection{why}") from None
 
     # --- afterwards ------------------------------------------------------------------------
 

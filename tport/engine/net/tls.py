@@ -146,7 +146,8 @@ async def connect_tls(
         ragged_end: for HTTP; see TlsStream.
 
     Raises:
-        ConnectionProblem: whatever went wrong, in words, with a hint where there is one.
+        ConnectionProblem: whatever went wrong, in words, with a hint where there is one; its
+            cause is the ssl.SSLError, if that was it.
     """
     tls = TlsStream(
         stream, context, server_side=False, server_name=server_name, ragged_end=ragged_end
@@ -154,7 +155,7 @@ async def connect_tls(
     if (problem := await _shake(tls, deadline)) is not None:
         await trio.aclose_forcefully(tls)
         words, hint = tls_problem(problem)
-        raise ConnectionProblem(f"TLS handshake failed: {words}", hint=hint)
+        raise ConnectionProblem(f"TLS handshake failed: {words}", hint=hint) from problem
     if alpn is not None and tls.alpn != alpn:
         await trio.aclose_forcefully(tls)
         raise ConnectionProblem(

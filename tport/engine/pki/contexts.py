@@ -6,7 +6,7 @@
     tunnel, agent's end   host CA: agent           required, host CA
     auth                  host CA: auth            host CA, or none (to join)
     auth's clients        host CA, or none         required, host CA
-    HTTPS to others       none                     the system's authorities, or a file's
+    HTTPS to others       none, or a file's        the system's authorities, or a file's
 
 The profile is Mozilla's "intermediate" (guideline 6.0): TLS 1.2 and 1.3, six ECDHE AEAD suites,
 X25519, P-256 and P-384, the client's order of suites. Links between tport's own programs speak
@@ -117,16 +117,19 @@ def auth_client_context(pair: KeyPair | None, host_authorities: Sequence[str]) -
     return context
 
 
-def https_context(*, authorities: Sequence[str] = (), insecure: bool = False) -> ssl.SSLContext:
+def https_context(
+    *, authorities: Sequence[str] = (), insecure: bool = False, pair: KeyPair | None = None
+) -> ssl.SSLContext:
     """HTTPS to somebody else: an application, an identity provider, a proxy before joining.
 
     Args:
         authorities: PEM certificates (one or more in each text); none: the system's.
         insecure: verify nothing. For an application whose definition says so, and to fetch
             what a pin will then prove.
+        pair: the certificate to show where one is asked for.
 
     Raises:
-        ConfigError: `authorities` holds no certificate.
+        ConfigError: `authorities` holds no certificate, or the pair can't be used.
     """
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.options |= _TLS_OPTIONS
@@ -140,6 +143,8 @@ def https_context(*, authorities: Sequence[str] = (), insecure: bool = False) ->
         _trust(context, authorities)
     else:
         context.load_default_certs()
+    if pair is not None:
+        _show(context, pair)
     return context
 
 

@@ -4,8 +4,9 @@ The proxy opens every stream. The first is for control and stays open; each furt
 request. On a request's stream:
 
     proxy → agent   RequestHead, the body as it is, FIN
-    agent → proxy   Accepted when the body is long (see SPARE), ResponseHead (1xx, any number),
-                    then a last ResponseHead, the body, FIN; or NoAnswer, FIN
+    agent → proxy   Accepted when the body is long (see SPARE) or the application slow,
+                    ResponseHead (1xx, any number), then a last ResponseHead, the body, FIN;
+                    or NoAnswer, FIN
 
 A reset instead of FIN means: cut short. No message carries an address to dial: an agent maps
 the application's name to its own URI (AG-06).
@@ -124,7 +125,10 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
 
 
 class Accepted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="accepted"):
-    """The application's connection stands: send the rest of the body."""
+    """The application's connection stands: send the rest of the body.
+
+    Said again while the application takes its time: the agent is alive, and waits.
+    """
 
 
 class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="response"):

@@ -41,8 +41,8 @@ logger = logging.getLogger(__name__)
 
 CLOSE_DEADLINE: Final = 5.0  # s in which an ended session's WebSocket reaches a frame boundary
 CLOSE_LINGER: Final = 1.0  # s for the browser to read our close frame: unread input resets it
-# s without progress until the head of an answer. The agent gives the application 20 to connect
-# and 60 to answer, and says so; past that the agent itself is stuck.
+# s without a word until the head of an answer. An agent gives up dialling within 60, and while it
+# waits for an application says so each 30: past that the agent itself is stuck.
 ANSWER_DEADLINE: Final = 90.0
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
 # Why an agent has no answer, without that anything of the request reached the application.
@@ -277,6 +277,7 @@ class _Passage:
                     self._inbox.feed(data)
                 case Accepted():
                     self._accepted.set()
+                    self._progress()  # said again and again for a slow application
                 case NoAnswer():
                     return answer
                 case ResponseHead(status=101) if head.upgrade:
