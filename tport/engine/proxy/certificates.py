@@ -113,16 +113,22 @@ class Certificates:
                     if host == self._default_host:
                         raise
                     logger.warning("no certificate for %s: %s", host, problem)
-                    return (await self._shown_instead()).context
+                    instead = (await self._shown_instead()).context
+                    self._keep(host, _Leaf(instead, now + RETRY_AFTER))
+                    return instead
                 logger.warning("certificate for %s not renewed: %s", host, problem)
                 old.renew_at = now + RETRY_AFTER
                 return old.context
             leaf = _Leaf(browser_context(KeyPair(key=key, chain=chain)), _renewal(chain))
-            if len(self._leaves) >= MAX_LEAVES:
-                del self._leaves[next(iter(self._leaves))]
-            self._leaves[host] = leaf
+            self._keep(host, leaf)
             logger.info("made a certificate for %s", host)
             return leaf.context
+
+    def _keep(self, host: str, leaf: _Leaf) -> None:
+        self._leaves.pop(host, None)
+        if len(self._leaves) >= MAX_LEAVES:
+            del self._leaves[next(iter(self._leaves))]
+        self._leaves[host] = leaf
 
     async def _shown_instead(self) -> _Leaf:
         """Return the proxy's own leaf, for a host the web CA may not vouch for."""
