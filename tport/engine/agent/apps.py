@@ -79,7 +79,9 @@ class AgentApps:
         """Answer one stream. What goes wrong in it stays in it; a bug is logged, never silent."""
         self._running += 1
         try:
-            await self._serve(stream)
+            with trio.CancelScope() as scope:
+                stream.on_cut = scope.cancel  # it may wait elsewhere when the client goes
+                await self._serve(stream, scope)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the proxy cut it: there is nobody to answer
         except* RemoteProtocolError as errors:
@@ -93,7 +95,7 @@ class AgentApps:
                 self._idle.set()
                 self._idle = trio.Event()
 
-    async def _serve(self, stream: MuxStream) -> None:
+    async def _serve(self, stream: MuxStream, scope: trio.CancelScope) -> None:
         inbox = Inbox()
         with trio.move_on_after(HEAD_DEADLINE) as waiting:
             while (head := inbox.take(request_decoder)) is None:
@@ -110,8 +112,7 @@ class AgentApps:
         except _Unanswerable as why:
             await refuse(stream, why.answer)
             return
-        with trio.CancelScope() as scope, self._live.hold(head.session, _Cut(scope)):
-            stream.on_cut = scope.cancel  # it may wait for the application when the client goes
+        with self._live.hold(head.session, _Cut(scope)):
             rest = inbox.rest()
             await Passage(stream, offered, credential, head, rest, self._events).carry()
 
