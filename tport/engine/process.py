@@ -430,9 +430,18 @@ def _changed_at(config: Config) -> list[int]:
 
 
 def _read_key_pairs(config: Config) -> list[KeyPair]:
-    return [
-        read_key_pair(pair.cert_file, pair.key_file) for pair in config.proxy_service.https_keypairs
-    ]
+    """Read the operator's certificates.
+
+    Raises:
+        ConfigError: one can't be used; it names the files, and where the configuration does.
+    """
+    pairs = []
+    for pair in config.proxy_service.https_keypairs:
+        try:
+            pairs.append(read_key_pair(pair.cert_file, pair.key_file))
+        except ConfigError as problem:
+            raise ConfigError(str(problem), where=pair.where, hint=problem.hint) from None
+    return pairs
 
 
 # --- Addresses ---------------------------------------------------------------------------------------

@@ -95,6 +95,8 @@ async def run_agent(
         ConfigError: nothing to offer, no proxy to dial, or no token to join with.
         AccessDenied: the cluster refuses this agent.
     """
+    if not settings.apps and not settings.debug_app:
+        raise _nothing_to_offer()  # before a use of the token is spent
     state = await trio.to_thread.run_sync(load_state, settings.folder)
     proxy = settings.proxy or (parse_address(state.proxy, 0) if state else None)
     if proxy is None:
@@ -300,10 +302,7 @@ class _Agent:
                 Rewriter(app, hostname=self._settings.hostname),
             )
         if not offered:
-            raise ConfigError(
-                "the agent has no application to offer",
-                hint="name one: --app-name=NAME --app-uri=URI, or app_service.apps in the file",
-            )
+            raise _nothing_to_offer()
 
     async def _start_labels(
         self,
@@ -355,6 +354,13 @@ async def _closing() -> AsyncIterator[dict[str, Offered]]:
 def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:
     """Return what is offered now, labels as they are now, without what never leaves the agent."""
     return tuple(offer.app.as_offered(offer.labels) for offer in offered.values())
+
+
+def _nothing_to_offer() -> ConfigError:
+    return ConfigError(
+        "the agent has no application to offer",
+        hint="name one: --app-name=NAME --app-uri=URI, or app_service.apps in the file",
+    )
 
 
 def _whole_line(settings: AgentSettings, proxy: str) -> str:

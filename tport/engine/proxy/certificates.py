@@ -168,13 +168,15 @@ def read_key_pair(cert_file: Path, key_file: Path) -> KeyPair:
     for path in (cert_file, key_file):
         try:
             texts.append(path.read_text("ascii"))
-        except (OSError, UnicodeDecodeError) as problem:
-            raise ConfigError(f"can't be read: {problem}", where=path) from None
+        except OSError as problem:
+            raise ConfigError(f"{path} can't be read: {str(problem.strerror).lower()}") from None
+        except UnicodeDecodeError:
+            raise ConfigError(f"{path} is no PEM file") from None
     pair = KeyPair(key=texts[1], chain=texts[0])
     try:
         browser_context(pair)
     except (TportError, ssl.SSLError, ValueError) as problem:
         raise ConfigError(
-            f"no usable certificate with key {key_file}: {problem}", where=cert_file
+            f"{cert_file} is no usable certificate with key {key_file}: {problem}"
         ) from None
     return pair
