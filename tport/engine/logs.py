@@ -1,18 +1,21 @@
 """What the program says while it runs: one line for each thing that happened, as text or JSON.
 
 Text is for people and begins with `tport: `; it carries the time only where nobody else adds
-it (a terminal). No secret is ever handed to a logger, so none needs to be taken out here.
+it: in a file. No secret is ever handed to a logger, so none needs to be taken out here.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+import re
 import sys
 from datetime import UTC, datetime
+from logging.handlers import WatchedFileHandler
 from typing import Final, TextIO
 
 from tport.engine.config.model import Log
+from tport.engine.errors import ConfigError
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -22,12 +25,27 @@ _LEVELS: Final = {
 }
 
 
+# What moves a terminal's cursor, or begins a line that we did not write.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
+
+
 class TextLines(logging.Formatter):
-    """`tport: warning: message`; a traceback follows on lines of its own."""
+    """`tport: warning: message`; a traceback follows on lines of its own.
+
+    Some of a message may have been chosen by others: each further line of it is indented, so
+    that none looks like one of ours, and control characters become `?`.
+    """
+
+    def __init__(self, *, with_time: bool = False) -> None:
+        super().__init__()
+        self._with_time = with_time
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        text = f"tport: {level}{record.getMessage()}"
+        message = _CONTROL.sub("?", record.getMessage()).replace("\n", "\n    ")
+        text = f"tport: {level}{message}"
+        if self._with_time:
+            text = f"{_time(record)} {text}"
         if record.exc_info:
             text = f"{text}\n{self.formatException(record.exc_info)}"
         return text
@@ -38,7 +56,7 @@ class JsonLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": _time(record),
             "level": record.levelname.lower(),
             "component": record.name.removeprefix("tport.engine."),
             "message": record.getMessage(),
@@ -48,14 +66,29 @@ class JsonLines(logging.Formatter):
         return json.dumps(entry, ensure_ascii=False)
 
 
+def _time(record: logging.LogRecord) -> str:
+    return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+
+
 def set_up_logging(log: Log) -> None:
-    """Send tport's log lines where the configuration says; others' only from warnings on."""
+    """Send tport's log lines where the configuration says; others' only from warnings on.
+
+    A file that was moved away, as logrotate does, is begun anew.
+
+    Raises:
+        ConfigError: the file can't be written.
+    """
     handler: logging.Handler
-    if log.output in ("stderr", "stdout"):
+    to_file = log.output not in ("stderr", "stdout")
+    if to_file:
+        try:
+            handler = WatchedFileHandler(log.output, encoding="utf-8")
+        except OSError as problem:
+            why = str(problem.strerror).lower()
+            raise ConfigError(f"log.output can't be written: {why}", where=log.output) from None
+    else:
         stream: TextIO = sys.stderr if log.output == "stderr" else sys.stdout
         handler = logging.StreamHandler(stream)
-    else:
-        handler = logging.FileHandler(log.output, encoding="utf-8")
-    handler.setFormatter(JsonLines() if log.format == "json" else TextLines())
+    handler.setFormatter(JsonLines() if log.format == "json" else TextLines(with_time=to_file))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tport").setLevel(_LEVELS[log.severity])

@@ -22,7 +22,7 @@ from tport.engine.api.remote import check_is_auth, open_remote_auth
 from tport.engine.config.load import DEFAULT_FILE, load_config
 from tport.engine.config.resolve import Machine, default_data_dir
 from tport.engine.defaults import ALPN_AUTH, AUTH_PORT
-from tport.engine.errors import AccessDenied, ConnectionProblem, NotFound
+from tport.engine.errors import AccessDenied, ConfigError, ConnectionProblem, NotFound
 from tport.engine.net.dial import dial_tcp, parse_address
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import auth_client_context
@@ -70,13 +70,15 @@ def find_cluster(
     for place in _places(config, data_dir, machine):
         tried.append(f"{place.folder} ({place.how})")
         try:
-            if (place.folder / ADMIN_FILE).exists():
-                return place
+            os.stat(place.folder / ADMIN_FILE)
+        except (FileNotFoundError, NotADirectoryError):
+            continue
         except PermissionError:
             raise AccessDenied(
                 f"the cluster in {place.folder} belongs to another user",
                 hint="run this as the user that runs tport, or with sudo",
             ) from None
+        return place
     raise NotFound(
         "no cluster found on this machine; looked in " + ", ".join(tried),
         hint="start one: tport up; or name yours: tport --config FILE … or --data-dir DIR",
@@ -122,7 +124,8 @@ async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
 
     Raises:
         AccessDenied: the admin files are another OS user's.
-        ConnectionProblem: nothing listens there: the cluster isn't running.
+        ConnectionProblem: nothing of this cluster listens there: it isn't running.
+        ConfigError: the admin files are damaged.
     """
     try:
         text = await trio.Path(place.folder / ADMIN_FILE).read_text("ascii")
@@ -134,7 +137,9 @@ async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
         ) from None
     except FileNotFoundError as problem:
         raise _not_running(place, f"{problem.filename} is missing") from None
-    pair, authorities = _split_pem(text)
+    except UnicodeDecodeError:
+        raise _damaged(place) from None
+    pair, authorities = _split_pem(text, place)
     context = auth_client_context(pair, authorities)
     where = parse_address(address, AUTH_PORT)
 
@@ -144,7 +149,12 @@ async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
             tls = await connect_tls(stream, context, server_name=None, alpn=ALPN_AUTH)
         except ConnectionProblem as problem:
             raise _not_running(place, str(problem)) from problem
-        check_is_auth(tls.peer_certificate, authorities, datetime.now(UTC))
+        try:
+            check_is_auth(tls.peer_certificate, authorities, datetime.now(UTC))
+        except AccessDenied as denied:
+            await trio.aclose_forcefully(tls)
+            why = f"what listens at {where} is not its auth service ({denied.reason})"
+            raise _not_running(place, why) from None
         return tls
 
     async with open_remote_auth(dial) as auth:
@@ -158,7 +168,17 @@ def _not_running(place: Place, why: str) -> ConnectionProblem:
     )
 
 
-def _split_pem(text: str) -> tuple[KeyPair, tuple[str, ...]]:
+def _damaged(place: Place) -> ConfigError:
+    return ConfigError(
+        "is damaged",
+        where=place.folder / ADMIN_FILE,
+        hint="the auth service writes it anew when it starts: restart it",
+    )
+
+
+def _split_pem(text: str, place: Place) -> tuple[KeyPair, tuple[str, ...]]:
     """Split an admin file into its leaf and key, and the authorities."""
     blocks = [f"-----BEGIN {part}" for part in text.split("-----BEGIN ")[1:]]
+    if len(blocks) < 3:
+        raise _damaged(place)
     return KeyPair(chain=blocks[0], key=blocks[1]), tuple(blocks[2:])

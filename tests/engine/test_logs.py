@@ -1,0 +1,113 @@
+"""A log line is one line of ours, whoever chose its words."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tport.engine.config.model import Log
+from tport.engine.errors import ConfigError
+from tport.engine.logs import JsonLines, TextLines, set_up_logging
+
+
+@pytest.fixture(autouse=True)
+def logging_as_it_was() -> Iterator[None]:
+    root, ours = logging.getLogger(), logging.getLogger("tport")
+    before = root.handlers[:], root.level, ours.level
+    yield
+    for handler in root.handlers[:]:
+        if handler not in before[0]:
+            root.removeHandler(handler)
+            handler.close()
+    root.handlers[:] = before[0]
+    root.setLevel(before[1])
+    ours.setLevel(before[2])
+
+
+def record(message: str, *args: object, level: int = logging.INFO) -> logging.LogRecord:
+    return logging.LogRecord("tport.engine.proxy.service", level, "", 0, message, args, None)
+
+
+def test_information_is_plain_and_more_says_its_level() -> None:
+    assert TextLines().format(record("%s is up", "grafana")) == "tport: grafana is up"
+    warning = TextLines().format(record("hm", level=logging.WARNING))
+    assert warning == "tport: warning: hm"
+
+
+@given(st.text())
+def test_nothing_in_a_message_begins_a_line_of_ours_or_moves_the_cursor(text: str) -> None:
+    first, *rest = TextLines().format(record("%s", text)).split("\n")
+
+    assert first.startswith("tport: ")
+    assert all(line.startswith("    ") for line in rest)
+    assert "\x1b" not in first
+    assert "\r" not in "".join(rest) + first
+
+
+@given(st.text())
+def test_json_is_one_line_that_says_the_same(text: str) -> None:
+    line = JsonLines().format(record("%s", text, level=logging.ERROR))
+    entry = json.loads(line)
+
+    assert "\n" not in line
+    assert (entry["message"], entry["level"], entry["component"]) == (
+        text,
+        "error",
+        "proxy.service",
+    )
+    assert entry["time"].endswith("+00:00")
+
+
+def test_a_traceback_follows_its_line() -> None:
+    entry = record("it failed", level=logging.ERROR)
+    try:
+        raise ValueError("why")
+    except ValueError:
+        entry.exc_info = sys.exc_info()
+
+    assert "\nValueError: why" in TextLines().format(entry)
+    assert "ValueError: why" in json.loads(JsonLines().format(entry))["traceback"]
+
+
+def test_a_file_gets_lines_with_the_time_and_survives_its_rotation(tmp_path: Path) -> None:
+    file = tmp_path / "tport.log"
+    set_up_logging(Log(output=str(file), severity="info"))
+    logging.getLogger("tport.engine").info("one")
+    file.rename(tmp_path / "tport.log.1")
+    logging.getLogger("tport.engine").info("two")
+
+    assert file.read_text().endswith("+00:00 tport: two\n")
+    assert (tmp_path / "tport.log.1").read_text().endswith("tport: one\n")
+
+
+def test_a_file_that_can_not_be_written_is_told(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"log\.output"):
+        set_up_logging(Log(output=str(tmp_path / "missing" / "tport.log")))
+
+
+def test_others_are_heard_from_warnings_on(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(Log(severity="debug"))
+    logging.getLogger("httpx").info("a request")
+    logging.getLogger("httpx").warning("a problem")
+    logging.getLogger("tport.engine").debug("a detail")
+
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == "tport: warning: a problem\ntport: a detail\n"
+
+
+def test_a_severity_leaves_out_what_is_less(capsys: pytest.CaptureFixture[str]) -> None:
+    set_up_logging(Log(severity="warning", output="stdout", format="json"))
+    logging.getLogger("tport.engine").info("no")
+    logging.getLogger("tport.engine").warning("yes")
+
+    out, err = capsys.readouterr()
+    assert [json.loads(line)["message"] for line in out.splitlines()] == ["yes"]
+    assert err == ""
