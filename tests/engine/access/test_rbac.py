@@ -213,3 +213,25 @@ def test_a_selector_that_cannot_be_meant_is_refused_when_the_role_is_written(
     assert str(refused.value).startswith("allow.app_labels: ")
     with pytest.raises(InvalidRequest, match=r"^deny\.app_labels: "):
         check_role(role(deny=labels))
+
+
+def test_a_function_of_a_trait_opens_what_it_makes_of_it() -> None:
+    red = role({"team": ('{{regexp.replace(external.groups, "^team-(.*)$", "$1")}}',)})
+    mine = role({"owner": ("{{email.local(external.email)}}",)})
+
+    assert opens(red, labels={"team": "red"}, traits={"groups": ("team-red", "staff")})
+    assert not opens(red, labels={"team": "staff"}, traits={"groups": ("team-red", "staff")})
+    assert not opens(red, labels={"team": "team-red"}, traits={"groups": ("team-red",)})
+    assert opens(mine, labels={"owner": "alice"}, traits={"email": ("alice@example.com",)})
+    assert not opens(mine, labels={"owner": "alice"}, traits={"email": ("*@example.com",)})
+
+
+def test_what_cannot_be_worked_out_in_time_is_no_permission() -> None:
+    """Nor is it a way around a denial."""
+    slow = '{{regexp.replace(external.x, "(.*)(.*)(.*)b", "b")}}'
+    long = {"x": ("a" * 5000,)}
+
+    assert not opens(role({"env": (slow, "prod")}), labels={"env": "prod"}, traits=long)
+    denies = role({"*": ("*",)}, deny={"env": (slow,)})
+    assert opens(denies, labels={"env": "prod"}, traits={"x": ("c",)})
+    assert not opens(denies, labels={"env": "prod"}, traits=long)

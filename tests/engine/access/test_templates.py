@@ -49,7 +49,23 @@ def test_a_variable_without_a_value_leaves_nothing() -> None:
         "{{external.env.}}}}",
         "{{external.a b}}",
         "{{internal.env}}",
-        "{{email.local(external.email)}}",
+        "{{email.local external.email}}",
+        "{{email.local(external.email}}",
+        "{{email.local(external.email))}}",
+        "{{email.local()}}",
+        '{{email.local("x")}}',
+        "{{email.domain(external.email)}}",
+        "{{external.email()}}",
+        '{{regexp.replace(external.x, "a")}}',
+        '{{regexp.replace(external.x, "a", "b", "c")}}',
+        '{{regexp.replace(external.x "a" "b")}}',
+        '{{regexp.replace("x", "a", "b")}}',
+        "{{regexp.replace(external.x, 'a', 'b')}}",
+        '{{regexp.replace(external.x, "\\d", "b")}}',
+        '{{regexp.replace(external.x, "(", "b")}}',
+        '{{regexp.replace(external.x, "a", "$1")}}',
+        '{{regexp.replace(external.x, "a", "b")',
+        "{{email.local(" * 6 + "external.x" + ")" * 6 + "}}",
         '{{external["env"]}}',
         "{{external.env|upper}}",
         "{{{external.env}}}",
@@ -90,3 +106,68 @@ def test_why_a_header_is_missing_names_the_variable_and_never_a_value() -> None:
     values, why = template.render_header({}, {"x": ["v"] * (MAX_VALUES + 1)})
     assert values == ()
     assert "more than" in why
+
+
+TRAITS_OF_FUNCTIONS = {
+    "email": ("alice@example.com", "no address", "a@b@c", "Bob <bob@example.com>", "@x", "carol@x"),
+    "groups": ("team-red", "team-blue", "staff"),
+}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("{{email.local(external.email)}}", ("alice", "carol")),
+        ("<{{ email.local( external.email ) }}>", ("<alice>", "<carol>")),
+        ('{{regexp.replace(external.groups, "^team-(.*)$", "$1")}}', ("red", "blue")),
+        ('x-{{regexp.replace(external.groups,"a","A")}}', ("x-teAm-red", "x-teAm-blue", "x-stAff")),
+        ('{{regexp.replace(email.local(external.email), "^a(.*)$", "${1}!")}}', ("lice!",)),
+        ("{{regexp.replace(external.groups, `^\\w+-(\\w{3}){1}$`, `$1`)}}", ("red",)),
+        ('{{regexp.replace(external.groups, "^\\\\w+-(red)$", "\\"$1\\"")}}', ('"red"',)),
+        ('{{regexp.replace(external.groups, "red", "}}")}}', ("team-}}",)),
+        ('{{regexp.replace(external.missing, "a", "b")}}', ()),
+    ],
+)
+def test_functions_make_one_value_of_another(text: str, expected: tuple[str, ...]) -> None:
+    """Where a value is no address, or an expression finds nothing in it, there is none."""
+    assert parse_template(text).render({}, TRAITS_OF_FUNCTIONS) == expected
+
+
+def test_why_a_function_gave_nothing_names_it_and_never_a_value() -> None:
+    """AZ-10: so that the audit log holds no secret."""
+    for text, value, why in (
+        ("{{email.local(external.x)}}", "secret", "email.local(external.x) has no value"),
+        (
+            '{{regexp.replace(external.x, "a", "b")}}',
+            "x",
+            "regexp.replace(external.x) has no value",
+        ),
+        (
+            '{{regexp.replace(external.x, "(.*)(.*)(.*)b", "b")}}',
+            "a" * 5000,
+            "regexp.replace would take too long",
+        ),
+    ):
+        assert parse_template(text).render_header({}, {"x": (value,)}) == ((), why)
+
+
+def test_what_a_function_makes_is_judged_like_any_value() -> None:
+    template = parse_template('{{regexp.replace(external.x, "-", "\\\\")}}')
+
+    assert template.render_header({}, {"x": ("a-\r\nX: y",)})[0] == ()
+    assert template.render({}, {"x": ("{{internal.jwt}}-",)}) == ("{{internal.jwt}}\\",)
+
+
+def test_a_jwt_inside_of_a_function_is_one() -> None:
+    """AZ-09: so that no answer may carry a header of that name back."""
+    assert parse_template('{{regexp.replace(internal.jwt, "a", "b")}}').uses("internal", "jwt")
+    assert not parse_template("{{email.local(external.jwt)}}").uses("internal", "jwt")
+
+
+@given(st.text('{}().,"`$ \\aexternalregexp.replaceemail.local', max_size=80))
+def test_any_text_with_functions_is_read_or_refused(text: str) -> None:
+    try:
+        template = parse_template("{{" + text)
+    except InvalidRequest:
+        return
+    template.render({}, {})

@@ -56,7 +56,7 @@ async def serving(
 
     async with trio.open_nursery() as nursery:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        nursery.start_soon(trio.serve_listeners, serve, [listener])
+        await nursery.start(trio.serve_listeners, serve, [listener])
         try:
             yield listener.socket.getsockname()[1], heard
         finally:
@@ -75,7 +75,7 @@ async def asked(connection: ClientConnection) -> int:
             await connection.send_head(b"GET", b"/", [(b"host", b"a")], NO_BODY)
             return (await connection.receive_head()).status
         finally:
-            await close(connection)
+            await close(connection)  # noqa: ASYNC102 - closes at once
 
 
 async def refused(tried: Upstream) -> str:

@@ -1,7 +1,15 @@
-"""Templates in header values and role labels: `{{internal.name}}` and `{{external.name}}`.
+r"""Templates in header values and role labels: variables of a person, and two functions.
 
-The whole grammar: two braces, spaces if you like, a namespace, a dot, a name, two braces;
-all else is literal text. Values are put in once: one that looks like a template stays text.
+The whole grammar; all else is literal text:
+
+    template    "{{" expression "}}"
+    expression  ("internal" | "external") "." name
+              | "email.local" "(" expression ")"
+              | "regexp.replace" "(" expression "," string "," string ")"
+    string      as in Go: "…" with \\ and \", or `…` to the letter
+
+with spaces between these if you like. Values are put in once: one that looks like a template
+stays text.
 """
 
 from __future__ import annotations
@@ -14,6 +22,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final, NamedTuple
 
+from tport.engine.access.replace import Replacer, TooMuchWork
 from tport.engine.errors import InvalidRequest
 
 MAX_TEMPLATE: Final = 4096  # characters
@@ -39,6 +48,12 @@ INTERNAL_TRAITS: Final = frozenset(
 # In headers also who is calling: the assertion, and tport's own addition, the user's name.
 INTERNAL_HEADER_NAMES: Final = INTERNAL_TRAITS | {"jwt", "username"}
 
+MAX_DEPTH: Final = 4  # functions within functions
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z0-9_.:/-]*")
+_STRING = re.compile(r'`([^`]*)`|"((?:[^"\\]|\\["\\])*)"')
+_SPACE = re.compile(r"[ \t]*")
+_ADDRESS = re.compile(r"([^@\s<>()\[\]\\,;:\"]{1,64})@[^@\s]{1,255}")  # RFC 5321 §4.5.3.1
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")  # a trait's name, see types.user
 _UNSENDABLE = re.compile(r"[^\x20-\x7e]")
 
@@ -48,6 +63,67 @@ Values = Mapping[str, Sequence[str]]
 class Variable(NamedTuple):
     namespace: str
     name: str
+
+    def __str__(self) -> str:
+        return f"{self.namespace}.{self.name}"
+
+    @property
+    def variable(self) -> Variable:
+        return self
+
+    def values(self, spaces: Mapping[str, Values]) -> Sequence[str]:
+        return spaces[self.namespace].get(self.name, ())
+
+
+@dataclass(frozen=True, slots=True)
+class EmailLocal:
+    """What stands before the `@` of each value; what is no address is left out."""
+
+    of: Expression
+
+    def __str__(self) -> str:
+        return f"email.local({self.of})"
+
+    @property
+    def variable(self) -> Variable:
+        return self.of.variable
+
+    def values(self, spaces: Mapping[str, Values]) -> Sequence[str]:
+        addresses = map(_ADDRESS.fullmatch, self.of.values(spaces))
+        return tuple(address[1] for address in addresses if address)
+
+
+@dataclass(frozen=True, slots=True, eq=False)  # by identity: that's what results are kept by
+class Replaced:
+    """Each value with what an expression finds replaced; where it finds nothing, none."""
+
+    of: Expression
+    replacer: Replacer
+
+    def __str__(self) -> str:
+        return f"regexp.replace({self.of})"
+
+    @property
+    def variable(self) -> Variable:
+        return self.of.variable
+
+    def values(self, spaces: Mapping[str, Values]) -> Sequence[str]:
+        replaced = _replaced(self.replacer, tuple(self.of.values(spaces)))
+        if replaced is None:
+            raise TooMuchWork
+        return replaced
+
+
+Expression = Variable | EmailLocal | Replaced
+
+
+@lru_cache(maxsize=4096)
+def _replaced(replacer: Replacer, values: tuple[str, ...]) -> tuple[str, ...] | None:
+    """Remembered, the failures (None) too: the labels of roles are matched at every request."""
+    try:
+        return replacer.apply(values)
+    except TooMuchWork:
+        return None
 
 
 class Rendered(NamedTuple):
@@ -59,16 +135,18 @@ class Rendered(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Template:
-    """Literal text and variables, in the order in which they were written."""
+    """Literal text and expressions, in the order in which they were written."""
 
-    parts: tuple[str | Variable, ...]
+    parts: tuple[str | Expression, ...]
 
     @property
     def is_static(self) -> bool:
-        return not any(isinstance(part, Variable) for part in self.parts)
+        return all(isinstance(part, str) for part in self.parts)
 
     def uses(self, namespace: str, name: str) -> bool:
-        return Variable(namespace, name) in self.parts
+        """Tell whether a variable is in it, inside of a function too."""
+        wanted = Variable(namespace, name)
+        return any(part.variable == wanted for part in self.parts if not isinstance(part, str))
 
     def render(
         self, internal: Values, external: Values, *, escape: Callable[[str], str] = str
@@ -77,6 +155,9 @@ class Template:
 
         Nothing when a variable has no value, or when there are more than MAX_VALUES
         combinations. `escape` is applied to what is put in, not to the text around it.
+
+        Raises:
+            TooMuchWork: a value is beyond what `regexp.replace` may cost.
         """
         choices = self._choices(internal, external)
         if math.prod(map(len, choices)) > MAX_VALUES:
@@ -92,10 +173,13 @@ class Template:
 
         The reasons name variables and counts, never a value: they go to the audit log.
         """
-        choices = self._choices(internal, external)
+        try:
+            choices = self._choices(internal, external)
+        except TooMuchWork:
+            return Rendered((), "regexp.replace would take too long")
         for part, choice in zip(self.parts, choices, strict=True):
-            if isinstance(part, Variable) and not choice:
-                return Rendered((), f"{part.namespace}.{part.name} has no value")
+            if not isinstance(part, str) and not choice:
+                return Rendered((), f"{part} has no value")
         if (count := math.prod(map(len, choices))) > MAX_VALUES:
             return Rendered((), f"{count} values are more than {MAX_VALUES}")
         values, skipped = [], ""
@@ -110,10 +194,7 @@ class Template:
 
     def _choices(self, internal: Values, external: Values) -> list[Sequence[str]]:
         spaces = {"internal": internal, "external": external}
-        return [
-            (part,) if isinstance(part, str) else spaces[part.namespace].get(part.name, ())
-            for part in self.parts
-        ]
+        return [(part,) if isinstance(part, str) else part.values(spaces) for part in self.parts]
 
 
 @lru_cache(maxsize=4096)
@@ -130,20 +211,15 @@ def parse_template(
     """
     if len(text) > MAX_TEMPLATE:
         raise InvalidRequest(f"a template is longer than {MAX_TEMPLATE} characters")
-    parts: list[str | Variable] = []
-    rest = text
+    parts: list[str | Expression] = []
+    reader = _Reader(text, internal_names)
     while True:
-        literal, opened, rest = rest.partition("{{")
-        if "}}" in literal:
-            raise InvalidRequest(f"'}}}}' without '{{{{' in {text!r}")
+        literal, opened = reader.literal()
         if literal:
             parts.append(literal)
         if not opened:
             return Template(tuple(parts))
-        inside, closed, rest = rest.partition("}}")
-        if not closed:
-            raise InvalidRequest(f"'{{{{' without '}}}}' in {text!r}")
-        parts.append(_variable(inside, text, internal_names))
+        parts.append(reader.expression())
 
 
 def internal_values(traits: Values, *, username: str = "", jwt: str = "") -> Values:
@@ -156,16 +232,95 @@ def internal_values(traits: Values, *, username: str = "", jwt: str = "") -> Val
     return values
 
 
-def _variable(inside: str, text: str, internal_names: frozenset[str]) -> Variable:
-    namespace, _, name = inside.strip(" \t").partition(".")
-    if namespace not in ("internal", "external") or not _NAME.fullmatch(name):
-        raise InvalidRequest(
-            f"{{{{{inside}}}}} in {text!r} is no template",
+class _Reader:
+    """Reads a template from left to right."""
+
+    def __init__(self, text: str, internal_names: frozenset[str]) -> None:
+        self._text = text
+        self._internal_names = internal_names
+        self._at = 0
+        self._opened = 0  # behind the last "{{"
+
+    def literal(self) -> tuple[str, bool]:
+        """Return the text up to the next "{{", and whether there is one."""
+        end = self._text.find("{{", self._at)
+        literal = self._text[self._at : end] if end >= 0 else self._text[self._at :]
+        if "}}" in literal:
+            raise InvalidRequest(f"'}}}}' without '{{{{' in {self._text!r}")
+        self._opened = self._at = end + 2
+        return literal, end >= 0
+
+    def expression(self) -> Expression:
+        """Read what stands behind "{{", and the "}}"."""
+        if "}}" not in self._text[self._at :]:
+            raise InvalidRequest(f"'{{{{' without '}}}}' in {self._text!r}")
+        expression = self._expression(0)
+        self._expect("}}")
+        return expression
+
+    def _expression(self, depth: int) -> Expression:
+        word = self._match(_WORD)
+        if word is None or depth > MAX_DEPTH:
+            raise self._refusal()
+        if not self._is_next("("):
+            return self._variable(word[0])
+        self._expect("(")
+        of = self._expression(depth + 1)
+        expression: Expression
+        if word[0] == "email.local":
+            expression = EmailLocal(of)
+        elif word[0] == "regexp.replace":
+            pattern, replacement = self._string(), self._string()
+            expression = Replaced(of, Replacer(pattern, replacement))
+        else:
+            raise self._refusal()
+        self._expect(")")
+        return expression
+
+    def _variable(self, word: str) -> Variable:
+        namespace, _, name = word.partition(".")
+        if namespace not in ("internal", "external") or not _NAME.fullmatch(name):
+            raise self._refusal()
+        if namespace == "internal" and name not in self._internal_names:
+            raise InvalidRequest(
+                f"{self._text!r}: there is no internal.{name} here (only"
+                f" {', '.join(sorted(self._internal_names))})",
+                hint=f"for a trait of that name write {{{{external.{name}}}}}",
+            )
+        return Variable(namespace, name)
+
+    def _string(self) -> str:
+        """Read the comma before an argument, and the argument."""
+        self._expect(",")
+        quoted = self._match(_STRING)
+        if quoted is None:
+            raise InvalidRequest(
+                f"regexp.replace in {self._text!r} takes a value and two strings",
+                hint='write "…" with \\\\ for each backslash, or `…`',
+            )
+        raw, escaped = quoted.groups()
+        return raw if raw is not None else re.sub(r"\\(.)", r"\1", escaped)
+
+    def _expect(self, sign: str) -> None:
+        if not self._is_next(sign):
+            raise self._refusal()
+        self._at += len(sign)
+
+    def _is_next(self, sign: str) -> bool:
+        self._match(_SPACE)
+        return self._text.startswith(sign, self._at)
+
+    def _match(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        if pattern is not _SPACE:
+            self._match(_SPACE)
+        match = pattern.match(self._text, self._at)
+        if match is not None:
+            self._at = match.end()
+        return match
+
+    def _refusal(self) -> InvalidRequest:
+        inside = self._text[self._opened :].partition("}}")[0]
+        return InvalidRequest(
+            f"{{{{{inside}}}}} in {self._text!r} is no template",
             hint="write {{external.<trait>}} or {{internal.<name>}}",
         )
-    if namespace == "internal" and name not in internal_names:
-        raise InvalidRequest(
-            f"{text!r}: there is no internal.{name} here (only {', '.join(sorted(internal_names))})",
-            hint=f"for a trait of that name write {{{{external.{name}}}}}",
-        )
-    return Variable(namespace, name)
