@@ -72,10 +72,14 @@ class Watch:
         self.failed: list[str] = []
         self.complaints: list[str] = []
         self.answers: list[tuple[str, int]] = []
-        context.on("requestfailed", lambda r: self.failed.append(f"{r.url}: {r.failure}"))
+        context.on("requestfailed", self._failed)
         context.on("response", lambda r: self.answers.append((r.url, r.status)))
         context.on("weberror", lambda e: self.complaints.append(str(e.error)))
         context.on("console", self._console)
+
+    def _failed(self, request: Any) -> None:
+        if request.failure != "net::ERR_ABORTED":  # by the browser itself: it went to another page
+            self.failed.append(f"{request.url}: {request.failure}")
 
     def _console(self, message: Any) -> None:
         if message.type == "error":
