@@ -13,10 +13,20 @@ from pathlib import Path
 from socket import create_server, socket
 
 import pytest
+import trio
 import trustme
 
 from tests.e2e.client import Client
-from tests.e2e.harness import Background, Cluster, Tport, free_port, start_cluster, wait_until
+from tests.e2e.harness import (
+    Background,
+    Cluster,
+    Tport,
+    free_port,
+    start_cluster,
+    tport_home,
+    wait_until,
+)
+from tests.stack import open_stack
 
 pytestmark = pytest.mark.e2e
 
@@ -149,6 +159,30 @@ def test_a_token_that_is_used_up_is_told(cluster: Cluster) -> None:
     agent = cluster.start_agent("first-use", "http://localhost:9", token=token)
     assert_clear(join(cluster, "second-use", token), 3, "already used", "tport tokens add")
     agent.stop()
+
+
+async def test_a_token_that_has_expired_is_told(tmp_path: Path) -> None:
+    async with open_stack() as stack:
+        made = await stack.admin.create_token(
+            roles=("app",), ttl=1, app_name="", app_uri="", max_uses=0
+        )
+        token = tmp_path / "token"
+        token.touch(0o600)
+        token.write_text(made.token)
+        await trio.sleep(1.1)
+        with tport_home(tmp_path) as tport:
+            done = await trio.to_thread.run_sync(
+                lambda: tport.run(
+                    "start",
+                    "--roles=app",
+                    f"--token={token}",
+                    f"--auth-server=tport.localhost:{stack.port}",
+                    "--app-name=late",
+                    "--app-uri=http://localhost:9",
+                    f"--data-dir={tmp_path / 'late'}",
+                )
+            )
+    assert_clear(done, 3, "token expired at", "tport tokens add")
 
 
 def test_a_token_that_is_deleted_garbled_or_empty_is_told(cluster: Cluster) -> None:
