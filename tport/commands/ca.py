@@ -47,19 +47,21 @@ def trust(
 
     found = with_cluster(ctx, lambda auth: auth.authorities())
     steps = plan_trust(found.cluster, "".join(found.web))
-    agreed = yes or settings_of(ctx).yes
+    settings = settings_of(ctx)
+    export = f"tport {settings.words()}ca export"
+    agreed = yes or settings.yes
     if not steps:
         say("this system's way to trust an authority is not known to tport")
-        hint("import what this prints where your browser keeps authorities: tport ca export")
+        hint(f"import what this prints where your browser keeps authorities: {export}")
         raise typer.Exit(1)
     for step in steps:
         say(f"to do: {step.what}")
-        for line in step.commands:
+        for line in step.commands(export):
             print_out(line)
     if not agreed and sys.stdin.isatty():
         agreed = typer.confirm("Do this now?", err=True)
     if not agreed:
-        hint("run these lines yourself, or: tport ca trust --yes")
+        hint(f"run these lines yourself, or: tport {settings.words()}ca trust --yes")
         return
     failed = False
     for step in steps:
@@ -73,3 +75,15 @@ def trust(
     if failed:
         raise typer.Exit(1)
     say("restart the browser if it runs")
+
+
+def _tport(ctx: typer.Context) -> str:
+    """Return `tport` with what names the cluster on this command line, for a shell."""
+    import shlex
+
+    settings = settings_of(ctx)
+    if settings.config is not None:
+        return f"tport --config={shlex.quote(str(settings.config.absolute()))}"
+    if settings.data_dir is not None:
+        return f"tport --data-dir={shlex.quote(str(settings.data_dir.absolute()))}"
+    return "tport"

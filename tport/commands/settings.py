@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -18,6 +19,14 @@ class Settings:
     data_dir: Path | None = None
     quiet: bool = False
     yes: bool = False
+
+    def words(self) -> str:
+        """Return the options that name the cluster, as one types them again: `--config X `, or ""."""
+        if self.config is not None:
+            return f"--config {shlex.quote(str(self.config))} "
+        if self.data_dir is not None:
+            return f"--data-dir {shlex.quote(str(self.data_dir))} "
+        return ""
 
 
 class Format(StrEnum):

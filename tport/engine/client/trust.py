@@ -25,7 +25,7 @@ _DEADLINE = 60.0  # s that a command may take
 
 @dataclass(frozen=True)
 class Step:
-    """One thing to do: `commands` are the same for a shell."""
+    """One thing to do."""
 
     what: str
     pem: str = field(repr=False)
@@ -33,12 +33,12 @@ class Step:
     argvs: tuple[tuple[str, ...], ...]
     needs_root: bool
 
-    @property
-    def commands(self) -> tuple[str, ...]:
+    def commands(self, export: str) -> tuple[str, ...]:
+        """Return the lines for a shell; `export` is the one that prints the authority."""
         sudo = "sudo " if self.needs_root and not _is_root() else ""
         folder, file = shlex.quote(str(self.file.parent)), shlex.quote(str(self.file))
         made = () if self.file.parent.is_dir() else (f"{sudo}mkdir -p {folder}",)
-        copy = f"tport ca export | {sudo}tee {file} > /dev/null"
+        copy = f"{export} | {sudo}tee {file} > /dev/null"
         return (*made, copy, *(sudo + shlex.join(argv) for argv in self.argvs))
 
     def do(self) -> None:
