@@ -227,7 +227,8 @@ def test_an_authority_can_be_exported_and_trusted_without_a_terminal(cluster: Cl
     need("certutil", program("certutil"), "apt-get install libnss3-tools")
     said = cluster.command("ca", "trust")
     assert said.returncode == 0
-    assert "tport ca trust --yes" in said.stderr
+    assert f"tport --config {cluster.file} ca trust --yes" in said.stderr
+    assert f"tport --config {cluster.file} ca export | " in said.stdout
     assert not (cluster.home / ".pki").exists()
     if os.geteuid() == 0:
         return  # --yes would change this machine's own authorities too
