@@ -204,11 +204,14 @@ class _Agent:
                 self.state = await renew_identity(self.state, self._proxy, self._clock)
             except (ConnectionProblem, Unavailable, RemoteProtocolError) as problem:
                 logger.warning("certificate not renewed yet: %s", problem)
-                await trio.sleep(RENEWAL_RETRY)
             else:
-                await trio.to_thread.run_sync(save_state, self._settings.folder, self.state)
                 logger.info("certificate renewed until %s", self.state.expires.isoformat())
                 keeper.renewed()
+                try:
+                    await trio.to_thread.run_sync(save_state, self._settings.folder, self.state)
+                except ConfigError as problem:  # a full disk costs a restart its renewal, no more
+                    logger.error("the renewed certificate is not kept: %s", problem)  # noqa: TRY400 - no bug
+            await trio.sleep(RENEWAL_RETRY)  # after a success too: by a clock far off it is due again
 
     # --- Running ---------------------------------------------------------------------------------
 
