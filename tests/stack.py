@@ -26,6 +26,7 @@ from tport.engine.config.model import AppService, AuthService, Config, Log, Prox
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.process import Running, open_process
+from tport.engine.proto.forwarded import parse_network
 from tport.engine.types.app import App, Rewrite
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
@@ -387,6 +388,8 @@ async def open_stack(
     labels: Mapping[str, str] | None = None,
     debug_app: bool = True,
     drain: bool = True,
+    trusted_proxies: Sequence[str] = (),
+    proxy_protocol: bool = False,
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -418,6 +421,8 @@ async def open_stack(
                     web_listen_addr=Address("127.0.0.1", 0),
                     public_addrs=(Address(DOMAIN, 0),),
                     public_is_given=False,
+                    trusted_proxies=tuple(map(parse_network, trusted_proxies)),
+                    proxy_protocol=proxy_protocol,
                 ),
                 app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, raw, *apps)),
             )

@@ -42,7 +42,9 @@ from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.certificates import read_key_pair
-from tport.engine.proxy.service import ProxySettings, Surroundings, WebParts, run_proxy
+from tport.engine.proxy.clients import Clients
+from tport.engine.proxy.service import run_proxy
+from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.signals import Signals
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.identity import Identity
@@ -254,6 +256,10 @@ class _Process:
                         Address(a.host, a.port) for a in config.proxy_service.public_addrs
                     ],
                     files=await trio.to_thread.run_sync(_read_key_pairs, config),
+                    clients=Clients(
+                        config.proxy_service.trusted_proxies,
+                        proxy_protocol=config.proxy_service.proxy_protocol,
+                    ),
                 ),
                 Surroundings(
                     auth=auth,

@@ -408,3 +408,29 @@ def test_any_text_is_a_config_or_a_config_error(text: str) -> None:
 
     assert told
     assert all(line.startswith("tport.yaml:") for line in told.splitlines())
+
+
+def test_load_balancers_are_networks_or_addresses() -> None:
+    proxy = read(
+        "proxy_service: {proxy_protocol: on, trusted_proxies: [10.0.0.0/8, '2001:db8::1']}"
+    ).proxy_service
+
+    assert proxy.proxy_protocol
+    assert list(map(str, proxy.trusted_proxies)) == ["10.0.0.0/8", "2001:db8::1/128"]
+    assert read("").proxy_service.trusted_proxies == ()
+
+
+@pytest.mark.parametrize(
+    ("settings", "path", "why"),
+    [
+        ("trusted_proxies: 10.0.0.1/8", "trusted_proxies[0]", "write 10.0.0.0/8"),
+        ("trusted_proxies: [0.0.0.0/0]", "trusted_proxies[0]", "is everybody"),
+        ("proxy_protocol: on", "proxy_protocol", "needs trusted_proxies"),
+    ],
+)
+def test_nobody_is_trusted_by_mistake(settings: str, path: str, why: str) -> None:
+    """HTTP-14, TLS-12: who is believed must be said, and can't be everybody."""
+    (told,) = fails(f"proxy_service: {{{settings}}}")
+
+    assert f"proxy_service.{path}: " in told
+    assert why in told

@@ -137,10 +137,12 @@ class ProxyService(Section, frozen=True):
     https_key_file: Text = ""
     https_cert_file: Text = ""
     acme: Acme = Acme()
+    trusted_proxies: TextList = ()
+    proxy_protocol: bool = False
 
     without_effect = _names(
         "listen_addr ssh_public_addr tunnel_listen_addr tunnel_public_addr peer_listen_addr"
-        " peer_public_addr https_keypairs_reload_interval proxy_protocol trust_x_forwarded_for ui"
+        " peer_public_addr https_keypairs_reload_interval trust_x_forwarded_for ui"
         " protocol kubernetes kube_listen_addr kube_public_addr mysql_listen_addr"
         " mysql_public_addr mysql_server_version postgres_listen_addr postgres_public_addr"
         " mongo_listen_addr mongo_public_addr idp proxy_group_id proxy_group_generation"

@@ -9,6 +9,7 @@ import msgspec
 
 from tport.engine.config.address import Address
 from tport.engine.config.file import SecondFactor
+from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
 
 Severity = Literal["debug", "info", "warning", "error"]
@@ -85,6 +86,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
         public_addrs: at least one; the first is the one that links and redirects use. A port
             of 0: the one that the listener got.
         public_is_given: False: nobody named an address, and the proxy serves this machine alone.
+        trusted_proxies: whose X-Forwarded-For, or PROXY header, tells who the client is.
     """
 
     enabled: bool
@@ -93,6 +95,8 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
     public_is_given: bool
     https_keypairs: tuple[KeyPair, ...] = ()
     acme: Acme = Acme()
+    trusted_proxies: tuple[Network, ...] = ()
+    proxy_protocol: bool = False
 
 
 class FaultyApp(msgspec.Struct, frozen=True, kw_only=True):

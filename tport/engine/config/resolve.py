@@ -34,6 +34,7 @@ from tport.engine.config.read import Reading
 from tport.engine.config.words import check_email, one_of, shown, split_static_token
 from tport.engine.defaults import AUTH_PORT, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
+from tport.engine.proto.forwarded import Network, parse_network
 
 T = TypeVar("T")
 
@@ -310,7 +311,21 @@ class Resolver:
             public_is_given=bool(public),
             https_keypairs=tuple(self._keypairs(proxy)),
             acme=self._acme(proxy.acme),
+            trusted_proxies=self._trusted(proxy),
+            proxy_protocol=proxy.proxy_protocol,
         )
+
+    def _trusted(self, proxy: shape.ProxyService) -> tuple[Network, ...]:
+        if proxy.proxy_protocol and not proxy.trusted_proxies:
+            self._reading.complain(
+                "proxy_service.proxy_protocol",
+                "needs trusted_proxies beside it: the networks of the load balancers to believe",
+            )
+        networks = (
+            self._try(f"proxy_service.trusted_proxies[{index}]", parse_network, text)
+            for index, text in enumerate(proxy.trusted_proxies)
+        )
+        return tuple(network for network in networks if network is not None)
 
     def _keypairs(self, proxy: shape.ProxyService) -> list[KeyPair]:
         pairs = [

@@ -57,7 +57,10 @@ _MEANINGS: Final = (
 
 
 async def peek_client_hello(
-    stream: trio.abc.HalfCloseableStream, *, deadline: float = HELLO_DEADLINE
+    stream: trio.abc.HalfCloseableStream,
+    *,
+    received: bytes = b"",
+    deadline: float = HELLO_DEADLINE,
 ) -> tuple[ClientHello, PrefixedStream]:
     """Read the ClientHello, and return it with a stream that still begins with it.
 
@@ -65,6 +68,7 @@ async def peek_client_hello(
 
     Args:
         stream: a connection just accepted; the one returned owns it.
+        received: what was read from it already.
         deadline: seconds for all of it, however it is cut.
 
     Raises:
@@ -72,7 +76,7 @@ async def peek_client_hello(
         RemoteProtocolError: it is broken, or too large.
         ConnectionProblem: the client left or stopped before it was whole.
     """
-    data = b""
+    data = received
     with trio.move_on_after(deadline):
         while (hello := parse_client_hello(data)) is None:
             try:

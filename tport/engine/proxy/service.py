@@ -11,8 +11,7 @@ import base64
 import hashlib
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NoReturn
 
@@ -24,7 +23,6 @@ from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
 from tport.engine.api.protocol import (
     AppServersChanged,
-    AuthAPI,
     AuthoritiesChanged,
     Change,
     ProxyReport,
@@ -43,11 +41,8 @@ from tport.engine.errors import (
     TportError,
     Unavailable,
 )
-from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.asgi import run_asgi
-from tport.engine.net.dial import Address
 from tport.engine.net.http1 import Drain, Exchange, Page, plain_page, serve_http1
-from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import (
     accept_tls,
     peek_client_hello,
@@ -57,7 +52,6 @@ from tport.engine.net.tls import (
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
-from tport.engine.pki.keys import KeyPair
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead
@@ -67,12 +61,12 @@ from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.offers import Offers
-from tport.engine.proxy.pages import Pages, send_page
+from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.router import Door, Room, door, room
+from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.types.app import App, AppServer, public_host
 from tport.engine.types.identity import IdentityKind
-from tport.engine.types.launch import LaunchRequest
 
 logger = logging.getLogger(__name__)
 
@@ -85,52 +79,6 @@ JUDGE_INTERVAL: Final = 5.0  # s between looks at the clock on behalf of what ru
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 
 Clock = Callable[[], datetime]
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProxySettings:
-    """What the operator decides.
-
-    Attributes:
-        proxy_id: this process's, made anew at each start.
-        public_addrs: at which people and agents reach it; the first is the main one.
-        files: certificates; where there is none for a name, the own web CA makes one.
-    """
-
-    proxy_id: str
-    public_addrs: Sequence[Address]
-    files: Sequence[KeyPair] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class Surroundings:
-    """What the composition root hands in: everything that is another service's.
-
-    Attributes:
-        own_pair: makes this proxy's host certificate, good for HOST_CERTIFICATE_TTL.
-        to_auth: carries an agent's connection to auth, from its ClientHello on.
-        pages: what people are told.
-        make_web: makes our own pages.
-        next_files: waits until the operator's certificates have changed, and returns them all.
-    """
-
-    auth: AuthAPI
-    own_pair: Callable[[], KeyPair]
-    to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
-    pages: Pages
-    make_web: Callable[[WebParts], AsgiApp]
-    next_files: Callable[[], Awaitable[Sequence[KeyPair]]] = trio.sleep_forever
-
-
-@dataclass(frozen=True, kw_only=True)
-class WebParts:
-    """What our own pages need of the proxy."""
-
-    directory: Directory
-    open_launch: Callable[[str], LaunchRequest | None]
-    forms_key: bytes
-    cluster: str
-    cluster_id8: str
 
 
 async def run_proxy(
@@ -387,8 +335,8 @@ class _Proxy:
         """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
         self._open += 1
         try:
-            remote = str(stream.socket.getpeername()[0]).removeprefix("::ffff:")
-            await self._by_hello(stream, remote)
+            remote, received = await self._settings.clients.arrival(stream)
+            await self._by_hello(stream, remote, received)
         except* (ConnectionProblem, RemoteProtocolError, AccessDenied) as errors:
             logger.debug("a connection ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -401,9 +349,10 @@ class _Proxy:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _by_hello(self, stream: trio.SocketStream, remote: str) -> None:
+    async def _by_hello(self, stream: trio.SocketStream, remote: str, received: bytes) -> None:
+        """`received`: what came of the connection already."""
         try:
-            hello, peeked = await peek_client_hello(stream)
+            hello, peeked = await peek_client_hello(stream, received=received)
         except NotTls as other:
             if other.http:
                 await refuse_plain_http(stream, HTTPS_ONLY)
@@ -451,8 +400,10 @@ class _Proxy:
         )
 
     async def _serve_browser(self, tls: TlsStream, server_name: str | None, remote: str) -> None:
+        client_of = self._settings.clients.of_requests(remote)
+
         async def answer(exchange: Exchange) -> None:
-            await self._answer(exchange, server_name, remote)
+            await self._answer(exchange, server_name, client_of(exchange.request.headers))
 
         def refusal(bad: BadHead) -> Page:
             if bad.status != 431:

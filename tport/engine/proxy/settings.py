@@ -1,0 +1,66 @@
+"""What the proxy is given to work with, and what it gives to its own pages."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.dial import Address
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proxy.clients import Clients
+from tport.engine.proxy.directory import Directory
+from tport.engine.proxy.pages import Pages
+from tport.engine.types.launch import LaunchRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProxySettings:
+    """What the operator decides.
+
+    Attributes:
+        proxy_id: this process's, made anew at each start.
+        public_addrs: at which people and agents reach it; the first is the main one.
+        files: certificates; where there is none for a name, the own web CA makes one.
+        clients: tells who a client is.
+    """
+
+    proxy_id: str
+    public_addrs: Sequence[Address]
+    files: Sequence[KeyPair] = ()
+    clients: Clients = field(default_factory=Clients)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Surroundings:
+    """What the composition root hands in: everything that is another service's.
+
+    Attributes:
+        own_pair: makes this proxy's host certificate, good for HOST_CERTIFICATE_TTL.
+        to_auth: carries an agent's connection to auth, from its ClientHello on.
+        pages: what people are told.
+        make_web: makes our own pages.
+        next_files: waits until the operator's certificates have changed, and returns them all.
+    """
+
+    auth: AuthAPI
+    own_pair: Callable[[], KeyPair]
+    to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
+    pages: Pages
+    make_web: Callable[[WebParts], AsgiApp]
+    next_files: Callable[[], Awaitable[Sequence[KeyPair]]] = trio.sleep_forever
+
+
+@dataclass(frozen=True, kw_only=True)
+class WebParts:
+    """What our own pages need of the proxy."""
+
+    directory: Directory
+    open_launch: Callable[[str], LaunchRequest | None]
+    forms_key: bytes
+    cluster: str
+    cluster_id8: str
