@@ -30,6 +30,7 @@ SWITCH = (
     "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
     f"Sec-WebSocket-Accept: {ACCEPT}\r\n\r\n"
 ).encode()
+FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine"
 TEMPLATES = Rewrite(
     headers=(
         Header(name="X-External-Trait", value="{{external.env}}"),
@@ -49,7 +50,9 @@ async def stack() -> AsyncIterator[Stack]:
 async def alice(stack: Stack) -> Person:
     person = await stack.user("alice", traits={"team": ("blue",)})
     await person.open("echo")
-    await person.open("raw")
+    stack.raw_app.answers(FINE)
+    assert (await person.get("raw")).status == 200  # known to answer by plain HTTP from now on
+    stack.raw_app.heads.clear()
     return person
 
 
@@ -379,7 +382,7 @@ async def test_http_10_an_early_answer_ends_the_connection(stack: Stack, alice: 
         await tls.send_all(head + b"GET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n")
         answer = await read_answer(tls)
         left = await read_all(tls)
-    stack.raw_app.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nfine")
+    stack.raw_app.answers(FINE)
     after = await alice.get("raw")
 
     assert (answer.status, answer.body, answer.closed, left) == (401, b"no", True, b"")
