@@ -25,10 +25,11 @@ def read_secret_file(path: Path) -> tuple[str, str]:
         is_link = path.is_symlink()
         why = "it is a link, and could lead anywhere" if is_link else str(problem.strerror).lower()
         raise ConfigError(f"can't be read: {why}", where=path) from None
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):  # of a folder no file object can be made
+        os.close(descriptor)
+        raise ConfigError("is no regular file", where=path)
     with open(descriptor, "rb") as file:
-        found = os.fstat(descriptor)
-        if not stat.S_ISREG(found.st_mode):
-            raise ConfigError("is no regular file", where=path)
         if found.st_uid not in (os.geteuid(), 0):
             raise ConfigError("belongs to another user, who could change it", where=path)
         data = file.read(MAX_SECRET + 1)
