@@ -291,7 +291,7 @@ def test_the_applications_of_a_frozen_agent_vanish_within_fifteen_seconds(pair: 
         agent.signal(signal.SIGCONT)
     back = pair.both_up(15)
 
-    assert took <= 16, f"{took:.1f} s"
+    assert took <= 17, f"{took:.1f} s"  # 15, and the looks at the list themselves
     logger.info(f"frozen agent: gone after {took:.1f} s, back {back:.1f} s after it thawed")
 
 
