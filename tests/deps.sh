@@ -23,6 +23,7 @@ prometheus prometheus
 shellcheck shellcheck
 libnss3-tools certutil
 curl curl
+nginx-light /usr/sbin/nginx
 procps ps
 lsof lsof
 PARTS
