@@ -227,6 +227,25 @@ def test_another_clusters_pin_is_told(cluster: Cluster) -> None:
     agent.stop()
 
 
+def test_an_agent_of_another_cluster_is_told_which_one_it_joined(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    folder = cluster.folder / "elsewhere"
+    cluster.start_agent("elsewhere", "http://localhost:9", data_dir=folder).stop()
+    with start_cluster(tmp_path) as other:
+        agent = other.start(
+            "start",
+            "--roles=app",
+            f"--data-dir={folder}",
+            f"--auth-server={other.address}",
+            "--app-name=elsewhere",
+            "--app-uri=http://localhost:9",
+        )
+        agent.wait_for("is not of cluster 'tport.localhost', which this agent joined")
+        agent.wait_for("--data-dir")
+        assert agent.stop(3) == 143
+
+
 def test_a_proxy_that_cannot_be_reached_is_told_at_once(cluster: Cluster) -> None:
     """At an agent's first start: there is nothing yet to go on with."""
     token = token_file(cluster, "far")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -211,7 +212,9 @@ class _Agent:
                     await trio.to_thread.run_sync(save_state, self._settings.folder, self.state)
                 except ConfigError as problem:  # a full disk costs a restart its renewal, no more
                     logger.error("the renewed certificate is not kept: %s", problem)  # noqa: TRY400 - no bug
-            await trio.sleep(RENEWAL_RETRY)  # after a success too: by a clock far off it is due again
+            await trio.sleep(
+                RENEWAL_RETRY
+            )  # after a success too: by a clock far off it is due again
 
     # --- Running ---------------------------------------------------------------------------------
 
@@ -259,8 +262,16 @@ class _Agent:
 
     async def _dial_auth(self) -> trio.abc.Stream:
         # The certificate of now, not the one at the start: it is renewed while we run.
-        hosts = self.state.authorities.host
-        return await auth_dial(self._proxy, self.state.pair, hosts, self._clock)()
+        authorities = self.state.authorities
+        try:
+            return await auth_dial(self._proxy, self.state.pair, authorities.host, self._clock)()
+        except ConnectionProblem as problem:
+            if not isinstance(problem.__cause__, ssl.SSLCertVerificationError):
+                raise
+            raise ConnectionProblem(
+                f"what answers at {self._proxy} is not of cluster {authorities.cluster!r}, which"
+                " this agent joined; to join another, give it a --data-dir and a token of its own"
+            ) from problem
 
     async def _dial_tunnel(self) -> trio.abc.Stream:
         state = self.state
