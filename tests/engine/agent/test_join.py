@@ -1,0 +1,187 @@
+"""Nothing is trusted at first use: who vouches for the cluster, and what is said when nobody does."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+
+import msgspec
+import pytest
+import trio
+import trustme
+
+from tests.certs import Cluster
+from tport.engine.agent import join as join_module
+from tport.engine.agent.join import join_cluster
+from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest
+from tport.engine.net.dial import Address
+from tport.engine.net.http1 import Exchange, serve_http1
+from tport.engine.pki.authority import bundle_pin
+
+SECRET = "0123456789abcdef" * 4
+Answer = Callable[[Exchange], Awaitable[None]]
+
+
+class Impostor:
+    """Something with TLS at the address; remembers what it was sent."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+        self.targets: list[bytes] = []
+        self.port = 0
+
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+        listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
+        bottom = listeners[0].transport_listener
+        assert isinstance(bottom, trio.SocketListener)
+        self.port = bottom.socket.getsockname()[1]
+        task_status.started()
+        await trio.serve_listeners(self._serve, listeners)
+
+    async def _serve(self, stream: trio.SSLStream[trio.SocketStream]) -> None:
+        async def note(exchange: Exchange) -> None:
+            self.targets.append(exchange.request.target)
+            await self.answer(exchange)
+
+        try:
+            await serve_http1(stream, note)
+        except (trio.BrokenResourceError, ssl.SSLError):
+            return
+
+
+def bundle(cluster: Cluster) -> Answer:
+    async def answer(exchange: Exchange) -> None:
+        content = {
+            "cluster": cluster.name,
+            "host": cluster.host.trusted,
+            "web": cluster.web.trusted,
+        }
+        await exchange.respond(200, [], msgspec.json.encode(content))
+
+    return answer
+
+
+def saying(status: int, body: bytes) -> Answer:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.respond(status, [], body)
+
+    return answer
+
+
+async def join(
+    impostor: Impostor, token: str, *, pins: tuple[str, ...] = (), insecure: bool = False
+) -> None:
+    await join_cluster(
+        Address("127.0.0.1", impostor.port),
+        token,
+        hostname="box",
+        pins=pins,
+        insecure=insecure,
+        clock=lambda: datetime.now(UTC),
+    )
+
+
+async def test_another_clusters_authorities_are_refused_by_the_pin(nursery: trio.Nursery) -> None:
+    impostor = Impostor(bundle(Cluster()))
+    await nursery.start(impostor.run)
+    pin = bundle_pin(Cluster().host.trusted, Cluster().web.trusted)
+    with pytest.raises(AccessDenied):
+        await join(impostor, f"{SECRET}.{pin}")
+
+    assert impostor.targets == [b"/webapi/cas"]  # and no secret
+
+
+async def test_one_wrong_pin_among_right_ones_is_refused(nursery: trio.Nursery) -> None:
+    cluster = Cluster()
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+    right = bundle_pin(cluster.host.trusted, cluster.web.trusted)
+    with pytest.raises(AccessDenied):
+        await join(impostor, f"{SECRET}.{right}", pins=("0" * 64,))
+
+
+async def test_who_copies_a_clusters_authorities_still_is_not_its_auth(
+    nursery: trio.Nursery,
+) -> None:
+    """The pin holds for what anybody can fetch; the second connection proves who answers."""
+    cluster = Cluster()
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+    pin = bundle_pin(cluster.host.trusted, cluster.web.trusted)
+    with pytest.RaisesGroup(ConnectionProblem, allow_unwrapped=True, flatten_subgroups=True):
+        await join(impostor, f"{SECRET}.{pin}")
+
+    assert impostor.targets == [b"/webapi/cas"]
+
+
+async def test_without_a_pin_a_certificate_nobody_signed_ends_it(nursery: trio.Nursery) -> None:
+    impostor = Impostor(bundle(Cluster()))
+    await nursery.start(impostor.run)
+    with pytest.raises(ConnectionProblem) as told:
+        await join(impostor, SECRET)
+
+    assert "pin" in told.value.hint
+    assert impostor.targets == []
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [(404, b"not here"), (200, b"<html>"), (200, b"{}"), (200, b'{"cluster": 1}')],
+)
+async def test_what_is_no_tport_proxy_is_said_to_be_none(
+    nursery: trio.Nursery, status: int, body: bytes
+) -> None:
+    impostor = Impostor(saying(status, body))
+    await nursery.start(impostor.run)
+    with pytest.raises(ConnectionProblem, match="no tport proxy") as told:
+        await join(impostor, SECRET, insecure=True)
+    assert "--auth-server" in told.value.hint
+
+
+async def test_an_answer_without_end_is_read_to_a_limit(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_module, "MAX_BUNDLE", 1000)
+
+    async def endless(exchange: Exchange) -> None:
+        await exchange.send_head(200, [])
+        while True:
+            await exchange.send_body(b"x" * 1000)
+
+    impostor = Impostor(endless)
+    await nursery.start(impostor.run)
+    with trio.fail_after(5), pytest.raises(ConnectionProblem):
+        await join(impostor, SECRET, insecure=True)
+
+
+async def test_a_proxy_that_says_nothing_is_given_up(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(join_module, "FETCH_DEADLINE", 0.2)
+
+    async def silent(_: Exchange) -> None:
+        await trio.sleep_forever()
+
+    impostor = Impostor(silent)
+    await nursery.start(impostor.run)
+    with trio.fail_after(5), pytest.raises(ConnectionProblem, match="did not answer"):
+        await join(impostor, SECRET, insecure=True)
+
+
+async def test_nobody_at_the_address_is_said(nursery: trio.Nursery) -> None:
+    impostor = Impostor(saying(200, b""))
+    [unused] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    impostor.port = unused.socket.getsockname()[1]
+    await unused.aclose()
+    with pytest.raises(ConnectionProblem):
+        await join(impostor, SECRET, insecure=True)
+
+
+@pytest.mark.parametrize("token", [f"{SECRET}.short", "a b", f"{SECRET}.{'g' * 64}"])
+async def test_what_is_no_token_is_told_before_anything_is_dialled(token: str) -> None:
+    impostor = Impostor(saying(200, b""))
+    with pytest.raises(InvalidRequest):
+        await join(impostor, token)
