@@ -14,7 +14,15 @@ import trio
 from tests.stack import open_stack, read_answer
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR
 from tport.engine.config.address import Address
-from tport.engine.config.model import Acme, AppService, AuthService, Config, Log, ProxyService
+from tport.engine.config.model import (
+    Acme,
+    AppService,
+    AuthService,
+    Config,
+    FaultyApp,
+    Log,
+    ProxyService,
+)
 from tport.engine.errors import ConfigError, TportError
 from tport.engine.process import locked_folder, open_process, run_process
 
@@ -153,3 +161,31 @@ async def test_a_stop_lets_the_request_that_runs_finish_and_takes_no_longer() ->
 
     assert (answer.status, answer.body) == (200, b"slow")
     assert ended
+
+
+async def test_auth_and_proxy_serve_though_no_application_can(tmp_path: Path) -> None:
+    faulty = FaultyApp(index=0, name="Bad_Name", complaints=("tport.yaml:7:11: bad",))
+    config = Config(
+        data_dir=tmp_path / "new",
+        nodename="box",
+        log=Log(),
+        auth_service=AuthService(
+            enabled=True,
+            listen_addr=Address("127.0.0.1", 0),
+            listen_is_given=True,
+            cluster_name="test",
+        ),
+        proxy_service=ProxyService(
+            enabled=True,
+            web_listen_addr=Address("127.0.0.1", 0),
+            public_addrs=(Address("proxy.test", 0),),
+            public_is_given=True,
+        ),
+        app_service=AppService(enabled=True, faulty=(faulty,)),
+    )
+    stop = trio.Event()
+    with trio.fail_after(20):
+        async with open_process(config, stop) as running:
+            assert running.admin is not None
+            assert (await running.admin.status()).app_servers == ()
+            stop.set()

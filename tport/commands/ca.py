@@ -75,15 +75,3 @@ def trust(
     if failed:
         raise typer.Exit(1)
     say("restart the browser if it runs")
-
-
-def _tport(ctx: typer.Context) -> str:
-    """Return `tport` with what names the cluster on this command line, for a shell."""
-    import shlex
-
-    settings = settings_of(ctx)
-    if settings.config is not None:
-        return f"tport --config={shlex.quote(str(settings.config.absolute()))}"
-    if settings.data_dir is not None:
-        return f"tport --data-dir={shlex.quote(str(settings.data_dir.absolute()))}"
-    return "tport"

@@ -300,6 +300,16 @@ class _Process:
         for faulty in config.app_service.faulty:
             for complaint in faulty.complaints:
                 logger.error("%s; this application is not served", complaint)
+        service = config.app_service
+        if (
+            service.faulty
+            and not service.apps
+            and not service.debug_app
+            and self.service is not None
+        ):
+            logger.error("no application is left to serve; auth and proxy go on")
+            task_status.started()
+            return
         address = _address(config.proxy_addr) if config.proxy_addr else None
         token = self._token_reader(config.auth_token)
         if address is None and proxy is not None:
