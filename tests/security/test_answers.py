@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ssl
+from ipaddress import ip_network
 
+import pytest
 import trio
 import trustme
 
@@ -107,3 +109,17 @@ async def test_an_application_that_takes_too_long_is_a_504_that_says_so(
 
     assert answer.status == 504
     assert b"did not answer within 0.2 s" in answer.body
+
+
+async def test_ag_07_a_target_that_may_not_be_is_a_502_and_an_event(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_stack(drain=False) as stack:
+        alice = await stack.user("alice")
+        monkeypatch.setattr("tport.engine.access.targets._METADATA", (ip_network("127.0.0.0/8"),))
+        answer = await alice.get("echo")
+
+        assert answer.status == 502
+        assert b"where clouds keep their machines' credentials" in answer.body
+        assert stack.echo.seen == []
+        await stack.event("app.dial.denied", app_name="echo", user="alice")

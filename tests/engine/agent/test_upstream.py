@@ -6,6 +6,7 @@ import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_network
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ import trio
 import trustme
 
 from tests.fakes import START
-from tport.engine.agent.upstream import Upstream, close
+from tport.engine.agent.upstream import TargetDenied, Upstream, close
 from tport.engine.errors import ConfigError, ConnectionProblem, RemoteProtocolError
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.tls import accept_tls
@@ -213,3 +214,18 @@ def test_a_file_that_cannot_be_used_is_named(
         upstream("https://localhost", **tls)
 
     assert str(path) in str(caught.value)
+
+
+async def test_ag_07_a_name_that_leads_to_metadata_is_left_before_anything_is_said(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whatever DNS said: the address that answered is what counts. Here, loopback stands for it."""
+    monkeypatch.setattr("tport.engine.access.targets._METADATA", (ip_network("127.0.0.0/8"),))
+    async with serving(None) as (port, heard):
+        for host in ("localhost", "127.0.0.1", "2130706433"):
+            with pytest.raises(TargetDenied, match=r"leads to 127\.0\.0\.1"):
+                await upstream(f"http://{host}:{port}").connect()
+
+        assert heard == []
+        allowed = App(name="a", uri=f"http://localhost:{port}", allow_metadata=True)
+        assert await asked(await Upstream(allowed, lambda: START).connect()) == 200

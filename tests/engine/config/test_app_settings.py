@@ -34,7 +34,8 @@ app_service:
 
 
 def app(settings: str) -> str:
-    return f"app_service: {{enabled: yes, apps: [{{name: a, uri: 'https://a', {settings}}}]}}"
+    uri = "" if settings.startswith("uri:") else "uri: 'https://a', "
+    return f"app_service: {{enabled: yes, apps: [{{name: a, {uri}{settings}}}]}}"
 
 
 def test_everything_an_app_can_ask_for_is_read() -> None:
@@ -81,6 +82,8 @@ def test_an_app_that_asks_for_nothing_waits_ten_seconds_to_connect_and_for_ever_
     ("settings", "path", "message"),
     [
         ("tls: {ca_file: x}, insecure_skip_verify: yes", "tls.ca_file", "has no effect beside insecure_skip_verify; keep the ca_file alone"),
+        ("uri: 'http://169.254.169.254/latest'", "uri", "169.254.169.254 is where clouds keep their machines' credentials; if people may have these, say `allow_metadata: yes`"),
+        ("uri: 'http://[::ffff:a9fe:a9fe]'", "uri", "::ffff:a9fe:a9fe is where clouds keep their machines' credentials; if people may have these, say `allow_metadata: yes`"),
         ("tls: {client_cert: x}", "tls.client_cert", "needs its client_key beside it"),
         ("tls: {client_key: x}", "tls.client_key", "needs its client_cert beside it"),
         ("tls: {server_name: 'a:443'}", "tls.server_name", "'[a:443]' is no IPv6 address in brackets"),

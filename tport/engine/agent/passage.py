@@ -9,7 +9,7 @@ from typing import Final
 import trio
 
 from tport.engine.agent.rewrite import Redirect, Rewriter
-from tport.engine.agent.upstream import Upstream, close
+from tport.engine.agent.upstream import TargetDenied, Upstream, close
 from tport.engine.agent.upstream_tls import WRONG_SCHEME
 from tport.engine.api.events import EventQueue
 from tport.engine.defaults import READ_SIZE
@@ -137,6 +137,13 @@ class Passage:
                 connection = await self._offered.upstream.connect()
                 await self._ask(connection, target)
         except ConnectionProblem as problem:
+            if isinstance(problem, TargetDenied):
+                self._events.put(
+                    "app.dial.denied",
+                    app_name=head.app,
+                    user=self._credential.user,
+                    error=str(problem),
+                )
             where = self._offered.app.uri
             return self._no_answer("unreachable", f"{where} can't be reached: {problem}")
         finally:

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 
 import trio
 
+from tport.engine.access.targets import is_metadata
 from tport.engine.agent.upstream_tls import in_plain_words, upstream_context
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.dial import dial_tcp
@@ -31,6 +32,10 @@ PROBE_PAUSE: Final = 10.0  # s between two such looks
 
 Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
+
+
+class TargetDenied(ConnectionProblem):
+    """The application's address is one where agents don't connect to (AG-07). Nothing was sent."""
 
 
 class Upstream:
@@ -52,6 +57,7 @@ class Upstream:
         if parts.scheme == "https":
             self._tls = upstream_context(app)
         self._deadline = app.timeouts.connect
+        self._allow_metadata = app.allow_metadata
         self._host = parts.hostname or ""
         self._server_name = app.tls.server_name or self._host
         self._port = parts.port or (443 if self._tls else 80)
@@ -84,7 +90,15 @@ class Upstream:
         return ClientConnection(stream)
 
     async def _dial_tcp(self) -> trio.abc.Stream:
-        return await dial_tcp(self._host, self._port, deadline=self._deadline)
+        stream = await dial_tcp(self._host, self._port, deadline=self._deadline)
+        # Judged by where it really leads, so that no name and no answer of DNS gets by.
+        address = str(stream.socket.getpeername()[0])
+        if is_metadata(address) and not self._allow_metadata:
+            await trio.aclose_forcefully(stream)
+            raise TargetDenied(
+                f"it leads to {address}, where clouds keep their machines' credentials"
+            )
+        return stream
 
     def answered(self, status: int) -> None:
         """Remember that it answers by plain HTTP. 400 is no proof: so some servers refuse that."""

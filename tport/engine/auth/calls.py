@@ -50,7 +50,13 @@ MAX_EVENTS: Final = 500  # of one `emit`
 MAX_FOUND: Final = 10_000  # events of one search. Source: Teleport
 # What an agent may say happened; anything else of it is no event of this machine's.
 AGENT_EVENTS: Final = frozenset(
-    {"app.access.denied", "header.rewrite.skipped", "auth.failed", "audit.lost"}
+    {
+        "app.access.denied",
+        "app.dial.denied",
+        "header.rewrite.skipped",
+        "auth.failed",
+        "audit.lost",
+    }
 )
 
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final, ParamSpec, TypeVar
+from urllib.parse import urlsplit
 
 from tport.engine.access.cors import check_cors, check_token
+from tport.engine.access.targets import is_metadata
 from tport.engine.config import file as shape
 from tport.engine.config.app_rules import (
     check_command,
@@ -107,7 +109,7 @@ class _AppReader:
     def app(self, entry: shape.AppEntry) -> App:
         return App(
             name=self._needed("name", check_app_name, entry.name),
-            uri=self._needed("uri", check_uri, entry.uri),
+            uri=self._uri(entry),
             public_addr=self._public_addr(entry.public_addr),
             description=entry.description,
             labels=self._labels(entry),
@@ -116,6 +118,7 @@ class _AppReader:
             rewrite=self._rewrite(entry.rewrite),
             tls=self._tls(entry),
             timeouts=self._timeouts(entry.timeouts),
+            allow_metadata=entry.allow_metadata,
             cookie_same_site=entry.cookie_same_site,
             cors=self._cors(entry.cors),
             required_apps=self._required_apps(entry),
@@ -144,6 +147,16 @@ class _AppReader:
         if not self._reading.is_faulty(path) and not self._reading.is_unreadable(self._path):
             self._reading.complain(path, "is missing")
         return ""
+
+    def _uri(self, entry: shape.AppEntry) -> str:
+        uri = self._needed("uri", check_uri, entry.uri)
+        if uri and not entry.allow_metadata and is_metadata(urlsplit(uri).hostname or ""):
+            self._complain(
+                "uri",
+                f"{urlsplit(uri).hostname} is where clouds keep their machines' credentials;"
+                " if people may have these, say `allow_metadata: yes`",
+            )
+        return uri
 
     def _public_addr(self, text: str) -> str:
         if not text:

@@ -197,6 +197,7 @@ class AppEntry(Section, frozen=True):
     insecure_skip_verify: bool = False
     tls: UpstreamTls = UpstreamTls()
     timeouts: Timeouts = Timeouts()
+    allow_metadata: bool = False
     cookie_same_site: CookieSameSite = "lax"
     cors: Cors = Cors()
     required_apps: TextList = ()

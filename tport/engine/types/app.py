@@ -106,6 +106,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         labels: static labels.
         commands: dynamic labels; never leave the agent, only their values do.
         tls, timeouts: never leave the agent.
+        allow_metadata: connect even where clouds keep credentials, `access.targets`; likewise.
         cookie_same_site: of the cookie that carries the application's session.
         cors: None: other origins' pages get nothing.
         required_apps: names of applications that this one's pages call; they are opened with it.
@@ -123,6 +124,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     rewrite: Rewrite = Rewrite()
     tls: UpstreamTls = UpstreamTls()
     timeouts: Timeouts = Timeouts()
+    allow_metadata: bool = False
     cookie_same_site: CookieSameSite = "lax"
     cors: Cors | None = None
     required_apps: tuple[str, ...] = ()
@@ -132,7 +134,12 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     def as_offered(self, labels: Mapping[str, str]) -> App:
         """Return what leaves the agent: with the labels as they are now, without what is its own."""
         return msgspec.structs.replace(
-            self, labels=labels, commands=(), tls=UpstreamTls(), timeouts=Timeouts()
+            self,
+            labels=labels,
+            commands=(),
+            tls=UpstreamTls(),
+            timeouts=Timeouts(),
+            allow_metadata=False,
         )
 
     def same_definition(self, other: App) -> bool:
