@@ -134,7 +134,7 @@ async def address(nursery: trio.Nursery) -> Address:
     return Address(nursery)
 
 
-def test_the_waits_double_to_ten_seconds_and_after_five_minutes_to_a_minute() -> None:
+def test_the_waits_double_to_a_few_seconds_and_after_five_minutes_to_a_minute() -> None:
     waits = list(islice(redial_delays(lambda: 1.0), 60))
 
     assert waits[:5] == [1, 2, 4, 8, QUICK]
