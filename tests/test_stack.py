@@ -44,3 +44,13 @@ async def test_a_role_taken_away_ends_what_it_opened_but_not_the_sign_in() -> No
         assert (await stack.api.web_session(id=session_id(alice.web))).user == "alice"
         with pytest.raises(AccessDenied):
             await alice.open("echo")
+
+
+async def test_a_mistyped_name_gets_the_page_that_a_forbidden_one_gets_not_a_broken_certificate() -> (
+    None
+):
+    async with open_stack() as stack:
+        answer = await stack.request("ecoh.tport.localhost", "/", {"Accept": "text/html"})
+
+        assert answer.status == 302
+        assert "/web/launch?" in answer.header("location")

@@ -86,7 +86,7 @@ def test_a_host_too_long_for_a_subject_is_named_in_a_critical_extension(
 
 @pytest.mark.parametrize(
     "host",
-    ["example.com", "evilproxy.test", "test", "*.proxy.test", "Proxy.test", "proxy.test.", "",
+    ["example.com", "evilproxy.test", "test", "*.test", "*", "*.*.proxy.test", "Proxy.test", "proxy.test.", "",
      "a..proxy.test", "-a.proxy.test", "a_b.proxy.test", "127.0.0.1", "::1", "proxy.test\n"],
 )  # fmt: skip
 def test_the_web_authority_signs_for_nothing_but_the_proxys_names(
@@ -95,6 +95,14 @@ def test_the_web_authority_signs_for_nothing_but_the_proxys_names(
     assert not permits(cluster.web, host)
     with pytest.raises(InvalidRequest):
         issue_web_certificate(cluster.web, public_key, host, now=START)
+
+
+def test_one_certificate_may_stand_for_the_names_that_nobody_serves(
+    cluster: Cluster, public_key: PublicKey
+) -> None:
+    leaf = issue_web_certificate(cluster.web, public_key, "*.proxy.test", now=START)
+
+    verify(cluster.web, leaf, "grafna.proxy.test")
 
 
 def test_who_trusts_the_web_authority_need_not_fear_it_for_other_names(

@@ -54,6 +54,7 @@ class Shown:
             auth=cast("AuthAPI", self.auth),
             clock=self.clock,
             default_host="proxy.test",
+            zones={"proxy.test"},
             is_known=lambda host: host in {"proxy.test", "grafana.proxy.test", "odd.test"},
             files=[self.auth.pair(name) for name in files],
         )
@@ -87,6 +88,16 @@ async def test_who_names_no_host_of_ours_sees_the_proxys_own(name: str | None) -
 
     assert context is await shown.certificates.context_for("proxy.test")
     assert shown.auth.made == ["proxy.test"]
+
+
+async def test_names_that_nobody_serves_below_the_proxys_share_one_leaf() -> None:
+    """So that people who mistype get a page, and names that people invent cost nothing."""
+    shown = Shown()
+    for name in ("grafna.proxy.test", "x1.proxy.test", "x2.proxy.test"):
+        await shown.certificates.context_for(name)
+    await shown.certificates.context_for("a.b.proxy.test")  # two labels below: nobody's
+
+    assert shown.auth.made == ["*.proxy.test", "proxy.test"]
 
 
 async def test_a_file_comes_before_the_own_authority_and_exact_before_wildcard() -> None:

@@ -276,8 +276,11 @@ class Apps:
         return servers
 
     async def is_ours(self, host: str) -> bool:
-        """Tell whether the proxies serve this host: their own, or an application's."""
-        if host in self._proxy_hosts():
+        """Tell whether the proxies serve this host: their own, or an application's.
+
+        `*.<proxy host>` is theirs too: behind it they say that there is no such application.
+        """
+        if host.removeprefix("*.") in self._proxy_hosts():
             return True
         return any(
             host in self._hosts(definition.app)

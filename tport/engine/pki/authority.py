@@ -45,7 +45,7 @@ BACKDATE: Final = timedelta(hours=1)  # for verifiers whose clock lags; Let's En
 _CN_MAX = 64  # characters, ub-common-name and ub-organization-name; RFC 5280 appendix A.1
 _PIN = re.compile(r"(?:sha256:)?([0-9a-f]{64})")
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
-_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(?:\.{_LABEL})*")
+_DNS_NAME = re.compile(rf"(?=.{{1,253}}\Z)(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
 
 
 class Authority(msgspec.Struct, frozen=True, kw_only=True):
@@ -191,7 +191,9 @@ def issue_web_certificate(
     now: datetime,
     ttl: timedelta = WEB_CERTIFICATE_TTL,
 ) -> str:
-    """Issue a browser's certificate (PEM) for exactly one host: a lower-case name or an address.
+    """Issue a browser's certificate (PEM) for one host: a lower-case name or an address.
+
+    `*.<name>` is for what nobody serves, one label below a proxy's name.
 
     Made to pass strict verifiers: RFC 5280, and the CA/Browser Forum's rules on lifetime
     (under 398 days), key usage and names.
@@ -324,7 +326,7 @@ def _general_name(name: str, *, subtree: bool = False) -> x509.GeneralName:
         pass
     else:
         return x509.IPAddress(ipaddress.ip_network(address) if subtree else address)
-    if _DNS_NAME.fullmatch(name) is None:
+    if _DNS_NAME.fullmatch(name) is None or (subtree and "*" in name):
         raise InvalidRequest(f"{name!r} is no host name (a-z, 0-9, - and dots)")
     return x509.DNSName(name)
 

@@ -1,8 +1,10 @@
 """Which certificate a browser is shown: files chosen by SNI, else the own CA's, one per known host.
 
 Order for a name: an exact name in a file, a wildcard in a file (longest first), then a leaf of
-the cluster's web CA, made when first asked for and only for hosts that exist here. Any other name
-gets the proxy's own certificate: the browser says that it doesn't fit, and that is true.
+the cluster's web CA, made when first asked for and only for hosts that exist here. All other names
+one label below the proxy's share one: whoever mistypes an application's name is told so by a page,
+the same as for one they may not open. Any further name gets the proxy's own certificate: the
+browser says that it doesn't fit, and that is true.
 """
 
 from __future__ import annotations
@@ -45,18 +47,21 @@ class Certificates:
         auth: AuthAPI,
         clock: Clock,
         default_host: str,
+        zones: Collection[str],
         is_known: Callable[[str], bool],
         files: Sequence[KeyPair] = (),
     ) -> None:
         """
         Args:
             default_host: the proxy's own name, for clients that name none or an unknown one.
+            zones: the proxy's names, below which applications have theirs.
             is_known: whether a host is the proxy's or an application's now.
             files: the operator's certificates.
         """
         self._auth = auth
         self._clock = clock
         self._default_host = default_host
+        self._zones = zones
         self._is_known = is_known
         self._exact: dict[str, ssl.SSLContext] = {}
         self._wildcards: dict[str, ssl.SSLContext] = {}
@@ -91,7 +96,8 @@ class Certificates:
         if (context := self.from_files(host)) is not None:
             return context
         if not self._is_known(host):
-            host = self._default_host
+            zone = host.partition(".")[2]
+            host = f"*.{zone}" if zone in self._zones else self._default_host
             if (context := self.from_files(host)) is not None:
                 return context
         leaf = self._leaves.get(host)

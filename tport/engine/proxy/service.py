@@ -75,7 +75,9 @@ ACCEPT_BURST: Final = (
     16  # new connections taken before others get their turn: a handshake is 0.35 ms
 )
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
-JUDGE_INTERVAL: Final = 5.0  # s between looks at the clock on behalf of what runs
+# s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
+# more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
+JUDGE_INTERVAL: Final = 3.0
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 
 Clock = Callable[[], datetime]
@@ -177,6 +179,7 @@ class _Proxy:
             auth=auth,
             clock=clock,
             default_host=main.host,
+            zones=self._own_hosts,
             is_known=self._is_known,
             files=settings.files,
         )
