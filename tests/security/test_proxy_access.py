@@ -26,9 +26,11 @@ from tport.engine.errors import AccessDenied, TportError, Unavailable
 from tport.engine.net.dial import Address
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
+from tport.engine.proxy.forward import CLOSE_DEADLINE
+from tport.engine.proxy.service import JUDGE_INTERVAL
 from tport.engine.types.app import App
 from tport.engine.types.identity import Identity
-from tport.engine.types.role import Conditions, Role
+from tport.engine.types.role import Conditions, Role, RoleOptions
 from tport.engine.types.session import session_id
 
 KEY = "dGhlIHNhbXBsZSBub25jZQ=="
@@ -230,6 +232,28 @@ async def test_az_04_what_runs_ends_when_what_allowed_it_does(
     stack: Stack, alice: Person, how: str
 ) -> None:
     """AZ-04: within 5 s a download is cut, a WebSocket closed with 1008, a request refused."""
+    await _ends_all(stack, alice, TAKEN[how])
+
+
+async def test_az_04_what_runs_ends_when_the_session_s_time_is_up(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AZ-04: nobody tells of that; it is found by a look at the clock, soon enough."""
+    assert JUDGE_INTERVAL + CLOSE_DEADLINE < 5
+    monkeypatch.setattr("tport.engine.proxy.service.JUDGE_INTERVAL", 0.1)
+    brief = RoleOptions(max_session_ttl=timedelta(seconds=1))
+    allow = Conditions(app_labels={"*": ("*",)})
+    await stack.admin.put_role(role=Role(name="brief", allow=allow, options=brief))
+
+    async def wait(stack: Stack, alice: Person) -> None:
+        """Nothing is taken away: time does it."""
+
+    await _ends_all(stack, await stack.user("bob", roles=("brief",)), wait)
+
+
+async def _ends_all(
+    stack: Stack, alice: Person, take: Callable[[Stack, Person], Awaitable[None]]
+) -> None:
     await alice.open("raw")
     stack.raw_app.script = _endless(stack)
     get = f"GET / HTTP/1.1\r\nHost: {stack.host('raw')}\r\nCookie: {alice.cookie('raw')}\r\n"
@@ -247,7 +271,7 @@ async def test_az_04_what_runs_ends_when_what_allowed_it_does(
         while b"\r\n\r\n" not in begun:
             begun += await download.receive_some()
         opened = await read_answer(socket)
-        await TAKEN[how](stack, alice)
+        await take(stack, alice)
         with trio.fail_after(5):
             cut = await _rest(download)
             frames = opened.body + await _rest(socket)

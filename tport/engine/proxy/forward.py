@@ -39,8 +39,8 @@ from tport.engine.proxy.tunnels import Tunnel
 
 logger = logging.getLogger(__name__)
 
-CLOSE_DEADLINE: Final = 5.0  # s in which an ended session's WebSocket reaches a frame boundary
-CLOSE_LINGER: Final = 1.0  # s for the browser to read our close frame: unread input resets it
+CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a frame boundary
+CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
 # s without a word until the head of an answer. An agent gives up dialling within 60, and while it
 # waits for an application says so each 30: past that the agent itself is stuck.
 ANSWER_DEADLINE: Final = 90.0

@@ -23,6 +23,7 @@ from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
 from tport.engine.proto.fetch import Intent, intent, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
+from tport.engine.proxy import notice
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
@@ -131,6 +132,8 @@ class SignIn:
             await self._finish(exchange, remote)
         elif path == b"/.tport/session" and exchange.request.method == b"GET":
             await self._show_session(exchange, remote)
+        elif path == b"/.tport/notice.js" and exchange.request.method == b"GET":
+            await self._send_notice(exchange, remote)
         else:
             page = self._pages.not_found(html=wants_html(exchange.request.headers))
             await send_page(exchange, page)
@@ -195,12 +198,8 @@ class SignIn:
 
     async def _show_session(self, exchange: Exchange, remote: str) -> None:
         """Tell a page of the application about its own session."""
-        try:
-            session = await self.session(exchange.request, remote)
-        except NotSignedIn as over:
-            url = f"https://{exchange.request.host}{self._port_suffix}/"
-            page = self._pages.not_signed_in(html=False, login_url=url, reason=over.reason)
-            await send_page(exchange, page)
+        session = await self._session_or_tell(exchange, remote)
+        if session is None:
             return
         body = {"user": session.user, "app": session.app, "expires": session.expires.isoformat()}
         await exchange.respond(
@@ -208,6 +207,26 @@ class SignIn:
             [(b"content-type", b"application/json"), (b"cache-control", b"no-store")],
             json.dumps(body).encode(),
         )
+
+    async def _send_notice(self, exchange: Exchange, remote: str) -> None:
+        """Send the script to where it is wanted. To those without a session all hosts look alike."""
+        if await self._session_or_tell(exchange, remote) is None:
+            return
+        app = self._offers.at(exchange.request.host)
+        if app is not None and app.session_notice:
+            await exchange.respond(200, notice.HEADERS, notice.SCRIPT)
+        else:
+            await send_page(exchange, self._pages.not_found(html=False))
+
+    async def _session_or_tell(self, exchange: Exchange, remote: str) -> AppSession | None:
+        """Return the request's session; None: there is none, which the answer says."""
+        try:
+            return await self.session(exchange.request, remote)
+        except NotSignedIn as over:
+            url = f"https://{exchange.request.host}{self._port_suffix}/"
+            page = self._pages.not_signed_in(html=False, login_url=url, reason=over.reason)
+            await send_page(exchange, page)
+            return None
 
     async def sign_out(self, exchange: Exchange, remote: str) -> None:
         """End this application's session. Only where a person goes there (WEB-14)."""

@@ -111,7 +111,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         cors: None: other origins' pages get nothing.
         required_apps: names of applications that this one's pages call; they are opened with it.
         group: under which heading people find it; "": under none.
-        session_notice: tell people on its pages before their session ends.
+        session_notice: serve the script by which its pages tell that the session has ended.
     """
 
     name: str
