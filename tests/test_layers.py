@@ -21,6 +21,7 @@ FLOORS = (
     ("net", "storage", "audit", "logs"),
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
+    ("reload",),
     ("process",),
     ("commands",),
     ("cli",),

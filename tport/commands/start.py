@@ -96,26 +96,45 @@ def start(
     if token and not (token.startswith("/") or token == "-"):  # noqa: S105 - it asks what it is
         say("warning: a token on the command line can be read by others (ps, history)")
         hint("put it into a file and give that: --token=FILE, or --token=- for stdin")
-    run(_configured(ctx, config, flags), _greet)
+    run(*_configured(ctx, config, flags))
 
 
-def _configured(ctx: typer.Context, path: Path | None, flags: StartFlags) -> Config:
-    """Return what to run: the file, the flags, and what can be found out for an agent."""
+def _configured(
+    ctx: typer.Context, path: Path | None, flags: StartFlags
+) -> tuple[Config, Ready, Reread | None]:
+    """Return what to run, the greeting, and how to read it anew.
+
+    It comes from the file, the flags, and what can be found out for an agent.
+    """
+    import msgspec
+
     from tport.engine.config.flags import merge_flags
-    from tport.engine.config.load import find_config_file, load_config
+    from tport.engine.config.load import STDIN, find_config_file, load_config
 
     settings = settings_of(ctx)
-    loaded = load_config(find_config_file(path or settings.config))
+    file = find_config_file(path or settings.config)
+    loaded = load_config(file)
     for note in loaded.notes:
         say(note)
     if flags.data_dir is None and settings.data_dir is not None:
         flags = _replaced(flags, data_dir=settings.data_dir.absolute())
     if flags.app_name and not flags.app_uri:
         flags = _replaced(flags, app_uri=_found_uri(flags.app_name))
-    config = merge_flags(loaded, flags)
+    merged = config = merge_flags(loaded, flags)
     if config.app_service.enabled and not config.auth_service.enabled:
         config = _with_local_cluster(config)
-    return config
+    if file is None or file == STDIN:
+        return config, _greet, None
+
+    def reread() -> Config:
+        fresh = merge_flags(load_config(file), flags)
+        if config is merged:
+            return fresh
+        return msgspec.structs.replace(
+            fresh, auth_token=config.auth_token, proxy_addr=config.proxy_addr
+        )
+
+    return config, _greet, reread
 
 
 def _replaced(flags: StartFlags, **changes: object) -> StartFlags:
@@ -202,7 +221,7 @@ async def _greet(_admin: AuthAPI | None, config: Config) -> None:
     logger.info("ready")
 
 
-def run(config: Config, ready: Ready) -> None:
+def run(config: Config, ready: Ready, reread: Reread | None = None) -> None:
     """Run a configuration until it is told to stop.
 
     Raises:
@@ -214,7 +233,7 @@ def run(config: Config, ready: Ready) -> None:
     from tport.engine.process import run_process
 
     set_up_logging(config.log)
-    if status := trio.run(run_process, config, ready):
+    if status := trio.run(run_process, config, ready, reread):
         raise typer.Exit(status)
 
 
@@ -228,3 +247,4 @@ def _one_of(flag: str, value: str, allowed: tuple[str, ...]) -> Literal[""]:
 
 if TYPE_CHECKING:
     from tport.engine.process import Ready
+    from tport.engine.reload import Reread

@@ -24,6 +24,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
+from tport.engine.agent.offers import AppSet
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.emitter import open_audit_log
@@ -32,7 +33,7 @@ from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
 from tport.engine.config.address import Address as ConfiguredAddress
-from tport.engine.config.model import Config, Secret
+from tport.engine.config.model import AppService, Config, Secret
 from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag import serve_diagnostics
 from tport.engine.errors import ConfigError
@@ -40,11 +41,17 @@ from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.dial import Address, open_listener
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
-from tport.engine.pki.keys import KeyPair
-from tport.engine.proxy.certificates import read_key_pair
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.service import run_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
+from tport.engine.reload import (
+    ReloadedApps,
+    ReloadedKeyPairs,
+    Reread,
+    faulty_apps,
+    read_key_pairs,
+    tell_faulty,
+)
 from tport.engine.signals import Signals
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.identity import Identity
@@ -52,7 +59,6 @@ from tport.engine.types.identity import Identity
 logger = logging.getLogger(__name__)
 
 ADMIN_RENEWAL: Final = 6 * 3600.0  # s after which admin.pem is written anew
-FILES_INTERVAL: Final = 10.0  # s between looks at the certificates' files
 OWN_TOKEN_TTL: Final = 600.0  # s; with which an agent in this process joins
 PROXY_DIR: Final = "proxy"
 AGENT_DIR: Final = "agent"
@@ -64,12 +70,13 @@ def wall_clock() -> datetime:
     return datetime.now(UTC)
 
 
-async def run_process(config: Config, ready: Ready) -> int:
+async def run_process(config: Config, ready: Ready, reread: Reread | None = None) -> int:
     """Run what `config` enables until SIGTERM or SIGINT, drain, and return the exit status.
 
     Args:
         ready: called once all serve, with an administrator's AuthAPI where auth runs here, and
             the configuration with the ports that the listeners got.
+        reread: reads the configuration anew; None: it comes from no file.
 
     Raises:
         TportError: what keeps a service from starting, or ends it.
@@ -78,7 +85,7 @@ async def run_process(config: Config, ready: Ready) -> int:
     signals = Signals()
     async with trio.open_nursery() as foundation:
         await foundation.start(signals.obey, foundation.cancel_scope)
-        async with open_process(config, signals.stop, signals) as running:
+        async with open_process(config, signals.stop, signals, reread) as running:
             signals.serving.set()
             await ready(running.admin, running.config)
             await signals.stop.wait()
@@ -103,17 +110,21 @@ class Running:
 
 @asynccontextmanager
 async def open_process(
-    config: Config, stop: trio.Event, signals: Signals | None = None
+    config: Config,
+    stop: trio.Event,
+    signals: Signals | None = None,
+    reread: Reread | None = None,
 ) -> AsyncIterator[Running]:
     """Start what `config` enables; `stop` drains it, and leaving waits for that.
 
     Args:
         signals: tells when to read files anew; None: only a change of theirs does.
+        reread: as `run_process`.
 
     Raises:
         TportError: what keeps a service from starting, or ends it.
     """
-    process = _Process(config, stop, signals or Signals())
+    process = _Process(config, stop, signals or Signals(), reread)
     async with process.running() as (admin, actual):
         yield Running(admin=admin, config=actual, auth=process.service)
 
@@ -136,8 +147,11 @@ def _check(config: Config) -> None:
 class _Process:
     """What runs in this process, and what its parts hand one another."""
 
-    def __init__(self, config: Config, stop: trio.Event, signals: Signals) -> None:
+    def __init__(
+        self, config: Config, stop: trio.Event, signals: Signals, reread: Reread | None
+    ) -> None:
         self._config = config
+        self._reloaded = ReloadedApps(config, reread, signals) if reread else None
         self._stop = stop
         self._signals = signals
         self.service: AuthService | None = None
@@ -255,7 +269,7 @@ class _Process:
                     public_addrs=[
                         Address(a.host, a.port) for a in config.proxy_service.public_addrs
                     ],
-                    files=await trio.to_thread.run_sync(_read_key_pairs, config),
+                    files=await trio.to_thread.run_sync(read_key_pairs, config),
                     clients=Clients(
                         config.proxy_service.trusted_proxies,
                         proxy_protocol=config.proxy_service.proxy_protocol,
@@ -267,7 +281,7 @@ class _Process:
                     to_auth=to_auth,
                     pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
                     make_web=make_web,
-                    next_files=self._next_files,
+                    next_files=ReloadedKeyPairs(config, self._signals).next,
                 ),
                 [listener],
                 wall_clock,
@@ -275,41 +289,14 @@ class _Process:
                 task_status=task_status,
             )
 
-    async def _next_files(self) -> Sequence[KeyPair]:
-        """Wait until the operator's certificates have changed or SIGHUP came; return them all."""
-        before = await trio.to_thread.run_sync(_changed_at, self._config)
-        while True:
-            reload = self._signals.reload
-            with trio.move_on_after(FILES_INTERVAL) as unasked:
-                await reload.wait()
-            now = await trio.to_thread.run_sync(_changed_at, self._config)
-            if now == before and unasked.cancelled_caught:
-                continue
-            before = now
-            try:
-                return await trio.to_thread.run_sync(_read_key_pairs, self._config)
-            except ConfigError as problem:
-                logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
-
     # --- Agent ---------------------------------------------------------------------------------------
 
     async def _run_agent(
         self, proxy: trio.SocketListener | None, *, task_status: trio.TaskStatus[None]
     ) -> None:
         config = self._config
-        for faulty in config.app_service.faulty:
-            for complaint in faulty.complaints:
-                logger.error("%s; this application is not served", complaint)
-        service = config.app_service
-        if (
-            service.faulty
-            and not service.apps
-            and not service.debug_app
-            and self.service is not None
-        ):
-            logger.error("no application is left to serve; auth and proxy go on")
-            task_status.started()
-            return
+        tell_faulty(config.app_service)
+        apps = _app_set(config.app_service)
         address = _address(config.proxy_addr) if config.proxy_addr else None
         token = self._token_reader(config.auth_token)
         if address is None and proxy is not None:
@@ -323,8 +310,11 @@ class _Process:
                     folder=folder,
                     proxy=address,
                     hostname=hostname_of(config.nodename),
-                    apps=config.app_service.apps,
-                    debug_app=config.app_service.debug_app,
+                    apps=apps.apps,
+                    faulty=apps.faulty,
+                    debug_app=apps.debug_app,
+                    may_be_idle=self.service is not None,
+                    next_apps=self._next_apps if self._reloaded else None,
                     token=token,
                     pins=await _pins(config),
                     insecure=config.insecure,
@@ -333,6 +323,10 @@ class _Process:
                 self._stop,
                 task_status=task_status,
             )
+
+    async def _next_apps(self) -> AppSet:
+        assert self._reloaded is not None
+        return _app_set(await self._reloaded.next())
 
     def _token_reader(self, secret: Secret | None) -> Callable[[], Awaitable[str]] | None:
         if secret is None:
@@ -435,29 +429,8 @@ async def _pins(config: Config) -> tuple[str, ...]:
     return tuple(pins)
 
 
-def _changed_at(config: Config) -> list[int]:
-    """Return when each file of the operator's certificates changed last, in ns; 0: it is away."""
-    files = [
-        file
-        for pair in config.proxy_service.https_keypairs
-        for file in (pair.cert_file, pair.key_file)
-    ]
-    return [file.stat().st_mtime_ns if file.exists() else 0 for file in files]
-
-
-def _read_key_pairs(config: Config) -> list[KeyPair]:
-    """Read the operator's certificates.
-
-    Raises:
-        ConfigError: one can't be used; it names the files, and where the configuration does.
-    """
-    pairs = []
-    for pair in config.proxy_service.https_keypairs:
-        try:
-            pairs.append(read_key_pair(pair.cert_file, pair.key_file))
-        except ConfigError as problem:
-            raise ConfigError(str(problem), where=pair.where, hint=problem.hint) from None
-    return pairs
+def _app_set(service: AppService) -> AppSet:
+    return AppSet(apps=service.apps, faulty=faulty_apps(service), debug_app=service.debug_app)
 
 
 # --- Addresses ---------------------------------------------------------------------------------------

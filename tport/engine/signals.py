@@ -49,7 +49,7 @@ class Signals:
             task_status.started()
             async for number in signals:
                 if number in _RELOAD:
-                    logger.info("reading certificates anew; applications change by a restart")
+                    logger.info("reading certificates and applications anew")
                     self.reload.set()
                     self.reload = trio.Event()
                     continue

@@ -74,7 +74,7 @@ class Address:
             cluster="main",
             dial=self.dial,
             serve=self.serve,
-            offers=lambda: self.apps,
+            offers=lambda: Offers(apps=self.apps),
             on_verdicts=self.verdicts.append,
             delays=lambda: redial_delays(lambda: 1.0),
         )

@@ -220,8 +220,10 @@ class AgentApps:
     def _verdict(self, session: str) -> str | None:
         credential = self._sessions.get(session)
         offered = self._offered.get(credential.app) if credential else None
-        if credential is None or offered is None:
+        if credential is None:
             return "no longer known"
+        if offered is None:
+            return "no longer offered"
         if self._cache.epoch(credential.user_key) != credential.epoch:
             return "what was granted has changed"  # or, when it is -1: the user was deleted
         return self._refusal(credential, offered)

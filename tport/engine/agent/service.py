@@ -5,27 +5,22 @@ from __future__ import annotations
 import logging
 import socket
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Final, NoReturn
 
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tport.engine.access.labels import merge_labels
 from tport.engine.agent import debug_app
 from tport.engine.agent.apps import AgentApps
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
-from tport.engine.agent.labels import keep_labels
+from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
-from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.state import AgentState, load_state, save_state
 from tport.engine.agent.tunnel import TunnelKeeper
-from tport.engine.agent.upstream import Upstream
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.remote import open_remote_auth
@@ -34,13 +29,10 @@ from tport.engine.errors import (
     AccessDenied,
     ConfigError,
     ConnectionProblem,
-    InvalidRequest,
     RemoteProtocolError,
     Unavailable,
 )
-from tport.engine.net.asgi import run_asgi
 from tport.engine.net.dial import Address, dial_through_proxy, parse_address
-from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.pki.identity import identity_of
@@ -56,7 +48,6 @@ _PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
 RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
-COMMANDS: Final = 4  # dynamic labels' commands that run at a time
 
 Clock = Callable[[], datetime]
 
@@ -70,6 +61,9 @@ class AgentSettings:
         proxy: None: where it joined.
         token: reads the join token when one is needed; None: there is none.
         pins: of the cluster's authorities, 64 hex digits each.
+        faulty: applications that can't be offered, and why; people are told of them.
+        may_be_idle: with only faulty ones, go on: it is other services' process too.
+        next_apps: waits for, and returns, the applications when they are to change; None: never.
     """
 
     folder: Path
@@ -80,6 +74,12 @@ class AgentSettings:
     token: Callable[[], Awaitable[str]] | None
     pins: Sequence[str] = ()
     insecure: bool = False
+    faulty: Mapping[str, str] = field(default_factory=dict)
+    may_be_idle: bool = False
+    next_apps: Callable[[], Awaitable[AppSet]] | None = None
+
+    def app_set(self) -> AppSet:
+        return AppSet(apps=self.apps, faulty=self.faulty, debug_app=self.debug_app)
 
 
 async def run_agent(
@@ -96,7 +96,8 @@ async def run_agent(
         ConfigError: nothing to offer, no proxy to dial, or no token to join with.
         AccessDenied: the cluster refuses this agent.
     """
-    if not settings.apps and not settings.debug_app:
+    is_idle = settings.may_be_idle and settings.faulty
+    if not settings.apps and not settings.debug_app and not is_idle:
         raise _nothing_to_offer()  # before a use of the token is spent
     state = await trio.to_thread.run_sync(load_state, settings.folder)
     proxy = settings.proxy or (parse_address(state.proxy, 0) if state else None)
@@ -222,11 +223,17 @@ class _Agent:
         authorities = self.state.authorities
         async with (
             open_remote_auth(self._dial_auth) as auth,
-            _closing() as offered,
+            closing_offers() as offered,
             trio.open_nursery() as nursery,
         ):
             events = EventQueue(auth)
-            await self._make_offers(offered, nursery)
+            offers = AgentOffers(
+                offered, nursery, hostname=self._settings.hostname, clock=self._clock
+            )
+            # Each dynamic label has its first value before anything is offered.
+            await offers.take(self._settings.app_set())
+            if not offered and not self._settings.may_be_idle:
+                raise _nothing_to_offer()
             cache = AuthCache(auth, self._clock)
             apps = AgentApps(
                 offered=offered,
@@ -242,15 +249,22 @@ class _Agent:
                 cluster=authorities.cluster,
                 dial=self._dial_tunnel,
                 serve=apps.serve,
-                offers=partial(_offers, offered),
+                offers=offers.message,
                 on_verdicts=_tell_verdicts,
             )
             nursery.start_soon(events.keep)
             nursery.start_soon(self._keep_identity, keeper)
             nursery.start_soon(self._tick, apps, offered)
             await nursery.start(cache.keep)
-            await self._start_labels(nursery, offered, keeper, apps)
+
+            def changed() -> None:
+                keeper.offer_again()
+                apps.judge_again()
+
+            offers.on_change = changed
             await nursery.start(keeper.keep)
+            if self._settings.next_apps is not None:
+                nursery.start_soon(_keep_offers, offers, self._settings.next_apps)
             task_status.started()
             await stop.wait()
             with trio.move_on_after(drain):
@@ -296,78 +310,17 @@ class _Agent:
             ) from None
         return tls
 
-    async def _make_offers(self, offered: dict[str, Offered], nursery: trio.Nursery) -> None:
-        """Make ready what can be offered; one bad definition costs itself alone."""
-        for app in self._settings.apps:
-            try:
-                rewriter = Rewriter(app, hostname=self._settings.hostname)
-                upstream = await trio.to_thread.run_sync(Upstream, app, self._clock)
-            except (InvalidRequest, ConfigError) as bad:
-                logger.error("application %s is not offered: %s", app.name, bad)  # noqa: TRY400 - no bug
-                continue
-            if app.insecure_skip_verify:
-                logger.warning("application %s: its certificate is not verified", app.name)
-            offered[app.name] = Offered(app, upstream, rewriter)
-        if self._settings.debug_app:
-            app = debug_app.DEFINITION
-            offered[app.name] = Offered(
-                app,
-                Upstream(app, self._clock, dial=partial(_dial_debug_app, nursery)),
-                Rewriter(app, hostname=self._settings.hostname),
-            )
-        if not offered:
-            raise _nothing_to_offer()
-
-    async def _start_labels(
-        self,
-        nursery: trio.Nursery,
-        offered: dict[str, Offered],
-        keeper: TunnelKeeper,
-        apps: AgentApps,
-    ) -> None:
-        """Start the dynamic labels; each has its first value before anything is offered."""
-        limiter = trio.CapacityLimiter(COMMANDS)
-
-        def publish(name: str, labels: dict[str, str]) -> None:
-            offer = offered[name]
-            offer.labels = dict(merge_labels(offer.app.labels, labels))
-            keeper.offer_again()
-            apps.judge_again()
-
-        async with trio.open_nursery() as first_values:
-            for name, offer in offered.items():
-                if offer.app.commands:
-                    keep = partial(
-                        keep_labels,
-                        offer.app.commands,
-                        partial(publish, name),
-                        limiter=limiter,
-                    )
-                    first_values.start_soon(nursery.start, keep)
-
     async def _tick(self, apps: AgentApps, offered: dict[str, Offered]) -> NoReturn:
         while True:
             await trio.sleep(TICK)
             apps.judge_again()
-            for offer in offered.values():
+            for offer in list(offered.values()):  # which may change while one is closed
                 await offer.upstream.close_idle()
 
 
-@asynccontextmanager
-async def _closing() -> AsyncIterator[dict[str, Offered]]:
-    """Hold the offers, and close their kept connections in the end."""
-    offered: dict[str, Offered] = {}
-    try:
-        yield offered
-    finally:
-        with trio.CancelScope(shield=True):  # each close is immediate
-            for offer in offered.values():
-                await offer.upstream.close_idle(0)
-
-
-def _offers(offered: dict[str, Offered]) -> tuple[App, ...]:
-    """Return what is offered now, labels as they are now, without what never leaves the agent."""
-    return tuple(offer.app.as_offered(offer.labels) for offer in offered.values())
+async def _keep_offers(offers: AgentOffers, next_apps: Callable[[], Awaitable[AppSet]]) -> NoReturn:
+    while True:
+        await offers.take(await next_apps())
 
 
 def _nothing_to_offer() -> ConfigError:
@@ -393,20 +346,6 @@ def _tell_verdicts(verdicts: Verdicts) -> None:
         logger.info("application %s is at https://%s", name, address)
     for name, reason in verdicts.refused.items():
         logger.error("application %s was refused by the cluster: %s", name, reason)
-
-
-async def _dial_debug_app(nursery: trio.Nursery) -> trio.abc.Stream:
-    """Connect to the debug app, which runs right here, over a pair of sockets."""
-    ours, its = (trio.SocketStream(trio.socket.from_stdlib_socket(s)) for s in socket.socketpair())
-    nursery.start_soon(_serve_debug_app, its)
-    return ours
-
-
-async def _serve_debug_app(stream: trio.SocketStream) -> None:
-    async def answer(exchange: Exchange) -> None:
-        await run_asgi(debug_app.debug_app, exchange, scheme="http")
-
-    await serve_http1(stream, answer)
 
 
 def hostname_of(nodename: str) -> str:

@@ -31,7 +31,6 @@ from tport.engine.proto.tunnel import (
     Verdicts,
     pack,
 )
-from tport.engine.types.app import App
 
 logger = logging.getLogger(__name__)
 
@@ -79,7 +78,7 @@ class TunnelKeeper:
         cluster: str,
         dial: Callable[[], Awaitable[trio.abc.Stream]],
         serve: Callable[[MuxStream], Awaitable[None]],
-        offers: Callable[[], tuple[App, ...]],
+        offers: Callable[[], Offers],
         on_verdicts: Callable[[Verdicts], None],
         delays: Callable[[], Iterator[float]] = redial_delays,
     ) -> None:
@@ -276,12 +275,14 @@ class TunnelKeeper:
         raise ConnectionProblem(f"the proxy did not finish its hello within {HELLO_DEADLINE:.0f} s")
 
     def _hello(self) -> AgentHello:
+        offers = self._offers()
         return AgentHello(
             protocol=PROTOCOL,
             version=tport.__version__,
             agent_id=self._agent_id,
             hostname=self._hostname,
-            apps=self._offers(),
+            apps=offers.apps,
+            faulty=offers.faulty,
         )
 
     # --- A tunnel that is up -------------------------------------------------------------------
@@ -307,7 +308,7 @@ class TunnelKeeper:
                 await held.news.wait()
                 held.news = trio.Event()
                 if not held.retired:
-                    await held.control.send_all(pack(Offers(apps=self._offers())))
+                    await held.control.send_all(pack(self._offers()))
             await held.control.send_eof()
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the tunnel ends, or the proxy ended the control stream: `_listen` says so

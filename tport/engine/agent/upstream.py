@@ -62,6 +62,7 @@ class Upstream:
         self._server_name = app.tls.server_name or self._host
         self._port = parts.port or (443 if self._tls else 80)
         self._kept: deque[tuple[float, ClientConnection]] = deque()
+        self._retired = False
         self.down_since: datetime | None = None  # when dialling began to fail
         self._answers = False  # it has given an answer that makes sense
         self._probed = -PROBE_PAUSE
@@ -140,7 +141,7 @@ class Upstream:
 
     async def put(self, connection: ClientConnection) -> None:
         """Keep a connection for the next request, if it can take one."""
-        if connection.reusable and len(self._kept) < MAX_KEPT:
+        if connection.reusable and len(self._kept) < MAX_KEPT and not self._retired:
             self._kept.append((trio.current_time(), connection))
         else:
             await close(connection)
@@ -150,6 +151,11 @@ class Upstream:
         latest = trio.current_time() - idle
         while self._kept and self._kept[0][0] <= latest:
             await close(self._kept.popleft()[1])
+
+    async def retire(self) -> None:
+        """Keep no connection from now on: only requests that run already use this."""
+        self._retired = True
+        await self.close_idle(0)
 
 
 async def close(connection: ClientConnection) -> None:

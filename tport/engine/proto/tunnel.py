@@ -47,6 +47,8 @@ NoAnswerKind = Literal[
 ]
 
 
+Faulty = tuple[tuple[str, str], ...]  # name as the agent's file has it, and why it can't be
+
 # --- Control stream ------------------------------------------------------------------------
 
 
@@ -62,7 +64,7 @@ class ProxyHello(msgspec.Struct, frozen=True, kw_only=True, tag="proxy-hello"):
 
 
 class AgentHello(msgspec.Struct, frozen=True, kw_only=True, tag="agent-hello"):
-    """The agent's answer, with what it offers. `labels` of the apps are the current ones."""
+    """The agent's answer, with what it offers, as in Offers."""
 
     protocol: int
     version: str
@@ -70,12 +72,19 @@ class AgentHello(msgspec.Struct, frozen=True, kw_only=True, tag="agent-hello"):
     hostname: str
     apps: tuple[App, ...]
     features: tuple[str, ...] = ()
+    faulty: Faulty = ()
 
 
 class Offers(msgspec.Struct, frozen=True, kw_only=True, tag="offers"):
-    """Agent: this is what I offer from now on."""
+    """Agent: this is what I offer from now on.
+
+    Attributes:
+        apps: their `labels` are the current ones.
+        faulty: what can't be offered, to be shown to who administers the cluster.
+    """
 
     apps: tuple[App, ...]
+    faulty: Faulty = ()
 
 
 class Verdicts(msgspec.Struct, frozen=True, kw_only=True, tag="verdicts"):

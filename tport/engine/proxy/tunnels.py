@@ -39,6 +39,7 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 MAX_OFFERS: Final = 1000  # applications of one agent
+MAX_REASON: Final = 1000  # characters of an agent's word on what it can't offer
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
@@ -265,7 +266,7 @@ class TunnelService:
 
         While auth can't be asked, what it accepted before goes on being served.
         """
-        unjudged: tuple[App, ...] | None = None
+        unjudged: Offers | None = None
         while True:
             with trio.move_on_after(math.inf if unjudged is None else OFFERS_RETRY):
                 message = await control.next()
@@ -273,7 +274,7 @@ class TunnelService:
                     return
                 if not isinstance(message, Offers):
                     raise RemoteProtocolError("the agent sent what only a proxy says")
-                unjudged = message.apps
+                unjudged = message
             assert unjudged is not None  # the wait for the first has no end
             try:
                 await self._judge(tunnel, control, unjudged)
@@ -295,21 +296,26 @@ class TunnelService:
             raise RemoteProtocolError("the agent calls itself otherwise than its certificate does")
         tunnel.version = _plain(hello.version, 64)
         tunnel.hostname = _plain(hello.hostname, 255) or tunnel.hostname
-        await self._judge(tunnel, control, hello.apps)
+        await self._judge(tunnel, control, hello)
 
-    async def _judge(self, tunnel: Tunnel, control: _ControlStream, apps: tuple[App, ...]) -> None:
+    async def _judge(
+        self, tunnel: Tunnel, control: _ControlStream, message: AgentHello | Offers
+    ) -> None:
         """Have auth judge the offers; only those it accepts count, and the agent is told."""
-        if len(apps) > MAX_OFFERS:
-            raise RemoteProtocolError(f"{len(apps)} applications offered, at most {MAX_OFFERS}")
+        if (count := len(message.apps) + len(message.faulty)) > MAX_OFFERS:
+            raise RemoteProtocolError(f"{count} applications offered, at most {MAX_OFFERS}")
         verdicts = await self._auth.offer(
             host_id=tunnel.agent_id,
             hostname=tunnel.hostname,
             version=tunnel.version,
-            apps=apps,
+            apps=message.apps,
             pinned=tunnel.identity.apps,
         )
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
-        tunnel.refused = tuple(server for server in verdicts if server.refused)
+        tunnel.refused = (
+            *(server for server in verdicts if server.refused),
+            *(_faulty(tunnel, name, why) for name, why in message.faulty),
+        )
         await control.say(
             Verdicts(
                 refused={server.app.name: server.refused for server in verdicts if server.refused},
@@ -348,6 +354,18 @@ class _ControlStream:
     async def end(self) -> None:
         """Say that this was all, and listen no more."""
         await self._stream.aclose()
+
+
+def _faulty(tunnel: Tunnel, name: str, why: str) -> AppServer:
+    """Return what shows people an application that its own agent can't offer."""
+    return AppServer(
+        app=App(name=_plain(name, 63), uri=""),
+        labels={},
+        host_id=tunnel.agent_id,
+        hostname=tunnel.hostname,
+        version=tunnel.version,
+        refused=_plain(why, MAX_REASON) or "faulty",
+    )
 
 
 def _plain(text: str, limit: int) -> str:
