@@ -35,6 +35,8 @@ _REPLACED: Final = frozenset(
     }
 )
 
+_ASKED: Final = frozenset({b"access-control-request-method", b"access-control-request-headers"})
+
 
 def check_token(text: str) -> str:
     """Return a method or a header's name.
@@ -123,6 +125,27 @@ def answer_headers(cors: Cors, headers: Headers) -> list[Field]:
     return [*fields, VARY]
 
 
+def for_peer(cors: Cors | None, origin: bytes, headers: Headers) -> Cors:
+    """Return what holds for a page of an application of the same group: all it asks for.
+
+    Args:
+        cors: the definition's own, for what is exposed and how long it is remembered.
+        origin: one that a browser would send.
+        headers: of the request, a preflight's `Access-Control-Request-…` among them.
+    """
+    asked = {name: value.decode("latin-1") for name, value in headers if name in _ASKED}
+    methods = asked.get(b"access-control-request-method", "")
+    names = asked.get(b"access-control-request-headers", "")
+    return Cors(
+        allowed_origins=(origin.decode("ascii"),),
+        allowed_methods=_tokens(methods),
+        allowed_headers=_tokens(names),
+        exposed_headers=() if cors is None else cors.exposed_headers,
+        allow_credentials=True,
+        max_age=0 if cors is None else cors.max_age,
+    )
+
+
 def is_trusted(cors: Cors, headers: Headers) -> bool:
     """Tell whether the request comes from an origin that is trusted with a person's session."""
     return cors.allow_credentials and _allowed_origin(cors, headers) is not None
@@ -143,6 +166,11 @@ def _allowed_origin(cors: Cors, headers: Headers) -> bytes | None:
         return None  # `null`, or a list: nobody's in particular
     anybody = ANY in cors.allowed_origins and not cors.allow_credentials
     return origins[0] if anybody or origin in cors.allowed_origins else None
+
+
+def _tokens(listed: str) -> tuple[str, ...]:
+    names = (name.strip(" \t") for name in listed.split(",")[:MAX_LIST])
+    return tuple(name for name in names if _TOKEN.fullmatch(name) and name != ANY)
 
 
 def _has(headers: Headers, name: bytes) -> bool:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from functools import partial
 
 from tport.engine.access.cors import (
+    VARY,
     answer_headers,
+    for_peer,
     is_preflight,
     is_trusted,
     preflight,
@@ -21,23 +23,25 @@ Field = tuple[bytes, bytes]
 
 
 async def answer_preflight(exchange: Exchange, offers: Offers) -> bool:
-    """See to the application's `cors`, if it has one; return whether the request is answered by that.
+    """See to the application's `cors` and `group`; return whether the request is answered by that.
 
     A browser's preflight has no cookies, hence no session: where the definition lets it pass it
     is answered here, and reaches no application. Whatever else is answered on `exchange` will
     say who may read it, in the definition's words and no others.
     """
     request = exchange.request
-    app = offers.at(request.host)
-    if app is None or app.cors is None:
+    cors = _cors_for(request, offers)
+    if cors is None:
+        if offers.peers(request.host):
+            exchange.on_head = _varying
         return False
     has_cookies = any(name == b"cookie" for name, _ in request.headers)
     if not has_cookies and is_preflight(request.method, request.headers):
-        allowed = preflight(app.cors, request.headers)
+        allowed = preflight(cors, request.headers)
         if allowed is not None:
             await exchange.send_head(204, allowed, end=True)
             return True
-    exchange.on_head = partial(_with_cors, app.cors, request.headers)
+    exchange.on_head = partial(_with_cors, cors, request.headers)
     return False
 
 
@@ -45,7 +49,8 @@ def may_connect(request: RequestHead, offers: Offers) -> bool:
     """Tell whether a WebSocket may be opened from where its Origin says (WEB-10).
 
     Browsers send cookies along and ask for no permission: so only the application's own pages
-    may, and those of origins that `cors` lists by name and trusts with credentials.
+    may, those of its group, and those of origins that `cors` lists by name and trusts with
+    credentials.
     """
     origins = [value for name, value in request.headers if name == b"origin"]
     if not origins:
@@ -53,9 +58,25 @@ def may_connect(request: RequestHead, offers: Offers) -> bool:
     hosts = [value for name, value in request.headers if name == b"host"]
     if len(origins) == 1 and origins[0].lower() == b"https://" + hosts[0].lower():
         return True
+    cors = _cors_for(request, offers)
+    return cors is not None and is_trusted(cors, request.headers)
+
+
+def _cors_for(request: RequestHead, offers: Offers) -> Cors | None:
+    """Return what holds for where this request comes from; None: the application's own word."""
     app = offers.at(request.host)
-    return app is not None and app.cors is not None and is_trusted(app.cors, request.headers)
+    if app is None:
+        return None
+    origins = [value for name, value in request.headers if name == b"origin"]
+    if len(origins) == 1 and origins[0] in offers.peers(request.host):
+        return for_peer(app.cors, origins[0], request.headers)
+    return app.cors
 
 
 def _with_cors(cors: Cors, asked: Sequence[Field], headers: Sequence[Field]) -> Sequence[Field]:
     return [*without_own(headers), *answer_headers(cors, asked)]
+
+
+def _varying(headers: Sequence[Field]) -> Sequence[Field]:
+    """Tell caches that an origin of the application's group would be answered otherwise."""
+    return [*headers, VARY]

@@ -1,4 +1,4 @@
-"""Which application is at a host, as it is defined now."""
+"""Which application is at a host, as it is defined now; and who its neighbours in a group are."""
 
 from __future__ import annotations
 
@@ -11,21 +11,51 @@ from tport.engine.types.app import App, AppServer, public_host
 class Offers:
     """Looks up definitions by public host; made anew when auth tells of a change."""
 
-    def __init__(self, cache: AuthCache, proxy_host: str) -> None:
-        """`proxy_host`: under which applications without an address of their own are."""
+    def __init__(self, cache: AuthCache, proxy_host: str, port_suffix: str) -> None:
+        """
+        Args:
+            proxy_host: under which applications without an address of their own are.
+            port_suffix: what follows an application's host in its address: ":3080", or "".
+        """
         self._cache = cache
         self._proxy_host = proxy_host
+        self._port_suffix = port_suffix
         self._known: Sequence[AppServer] = ()
         self._by_host: Mapping[str, App] = {}
+        self._peers: Mapping[str, frozenset[bytes]] = {}
 
     def at(self, host: str) -> App | None:
         """Return the application at `host` (normal); None: nobody offers one there."""
-        servers = self._cache.servers
-        if servers is not self._known:  # a changed list is another list
-            self._known = servers
-            self._by_host = {
-                public_host(server.app, self._proxy_host): server.app
-                for server in servers
-                if not server.refused
-            }
+        self._look()
         return self._by_host.get(host)
+
+    def peers(self, host: str) -> frozenset[bytes]:
+        """Return the origins that the application at `host` trusts for being of its group.
+
+        Only those that one agent offers beside it. A group is a name that any agent may claim;
+        an agent that offers both reads the traffic of both anyway, and wins nothing by it.
+        """
+        self._look()
+        return self._peers.get(host, frozenset())
+
+    def _look(self) -> None:
+        servers = self._cache.servers
+        if servers is self._known:  # a changed list is another list
+            return
+        self._known = servers
+        by_host: dict[str, App] = {}
+        groups: dict[tuple[str, str], set[str]] = {}
+        for server in servers:
+            if server.refused:
+                continue
+            host = public_host(server.app, self._proxy_host)
+            by_host[host] = server.app
+            if server.app.group:
+                groups.setdefault((server.host_id, server.app.group), set()).add(host)
+        peers: dict[str, frozenset[bytes]] = {}
+        for hosts in groups.values():
+            origins = {host: f"https://{host}{self._port_suffix}".encode() for host in hosts}
+            for host in hosts:
+                others = frozenset(origins[other] for other in hosts if other != host)
+                peers[host] = peers.get(host, frozenset()) | others
+        self._by_host, self._peers = by_host, peers

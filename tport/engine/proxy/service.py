@@ -162,7 +162,7 @@ class _Proxy:
             events=self._events,
             proxy_origin=f"https://{main.host}{self._port_suffix}",
             port_suffix=self._port_suffix,
-            offers=Offers(self._cache, main.host),
+            offers=Offers(self._cache, main.host, self._port_suffix),
             clock=clock,
         )
         self._tunnel_service = TunnelService(

@@ -110,7 +110,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         cookie_same_site: of the cookie that carries the application's session.
         cors: None: other origins' pages get nothing.
         required_apps: names of applications that this one's pages call; they are opened with it.
-        group: under which heading people find it; "": under none.
+        group: its pages and those of the others in it may call each other; "": in none.
         session_notice: serve the script by which its pages tell that the session has ended.
     """
 
