@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import msgspec
 import trio
 
 from tport.engine.api.protocol import AuthAPI
@@ -27,6 +28,7 @@ from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.process import Running, open_process
 from tport.engine.proto.forwarded import parse_network
+from tport.engine.signals import Signals
 from tport.engine.types.app import App, Rewrite
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
@@ -176,7 +178,9 @@ class Person:
 class Stack:
     """See the module."""
 
-    def __init__(self, running: Running, echo: EchoApp, raw_app: RawApp, stop: trio.Event) -> None:
+    def __init__(
+        self, running: Running, echo: EchoApp, raw_app: RawApp, signals: Signals, file: list[Config]
+    ) -> None:
         assert running.admin is not None
         assert running.auth is not None
         self.running = running
@@ -184,7 +188,9 @@ class Stack:
         self.auth = running.auth
         self.echo = echo
         self.raw_app = raw_app
-        self.stop = stop
+        self.stop = signals.stop
+        self._signals = signals
+        self._file = file  # what the configuration's file says, in the last element
         self.port = running.config.proxy_service.public_addrs[0].port
         cluster = running.config.auth_service.cluster_name
         identity = Identity(kind="proxy", name="test", cluster=cluster)
@@ -244,6 +250,12 @@ class Stack:
                         return each
                 await trio.sleep(0.01)  # it is on its way from a proxy or an agent, in real time
         raise AssertionError(f"no {type_} with {fields}, only {found}")
+
+    def reload(self, service: AppService) -> None:
+        """Have the file say this of applications from now on, and send SIGHUP."""
+        self._file.append(msgspec.structs.replace(self._file[0], app_service=service))
+        self._signals.reload.set()
+        self._signals.reload = trio.Event()
 
     def files(self) -> str:
         """Return all that auth, proxy and agent have on disk, the audit log too, as one text."""
@@ -398,7 +410,7 @@ async def open_stack(
     echo, raw_app = EchoApp(), RawApp()
     with tempfile.TemporaryDirectory(prefix="tport-") as folder:
         async with trio.open_nursery() as nursery:
-            stop = trio.Event()
+            signals = Signals()
             app = App(
                 name="echo",
                 uri=f"http://127.0.0.1:{await nursery.start(echo.run)}",
@@ -426,11 +438,13 @@ async def open_stack(
                 ),
                 app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, raw, *apps)),
             )
-            async with open_process(config, stop) as running:
+            file = [config]
+            process = open_process(config, signals.stop, signals, lambda: file[-1])
+            async with process as running:
                 try:
-                    yield Stack(running, echo, raw_app, stop)
+                    yield Stack(running, echo, raw_app, signals, file)
                 finally:
-                    stop.set()
+                    signals.stop.set()
                     if not drain:
                         nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
