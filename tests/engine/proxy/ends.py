@@ -47,21 +47,21 @@ class Request:
     def __init__(self, stream: MuxStream, head: RequestHead, rest: bytes) -> None:
         self.stream = stream
         self.head = head
-        self._rest = rest
+        self.rest = rest  # of the body, what came with the head
 
     async def body(self) -> bytes:
         """Read the body to its end."""
-        data = self._rest
+        data = self.rest
         while piece := await self.stream.receive_some():
             data += piece
         return data
 
     async def read(self, size: int) -> bytes:
         """Read so much of the body, or a little more."""
-        data = self._rest
+        data = self.rest
         while len(data) < size:
             data += await self.stream.receive_some()
-        self._rest = b""
+        self.rest = b""
         return data
 
     async def answer(
@@ -99,9 +99,9 @@ class Agent:
             nursery.start_soon(_quietly, self._near)
             nursery.start_soon(_quietly, self.mux)
 
-    async def next(self) -> Request:
-        """Wait for a request."""
-        with trio.fail_after(300):
+    async def next(self, *, deadline: float = 300) -> Request:
+        """Wait for a request, so many seconds at most."""
+        with trio.fail_after(deadline):
             stream = await self.mux.accept()
             inbox = Inbox()
             while (head := inbox.take(request_decoder)) is None:
@@ -152,7 +152,9 @@ class World:
             credential="",
             method=request.method,
             target=request.target,
-            headers=(),
+            headers=tuple(
+                each for each in request.headers if each[0].startswith(b"sec-websocket-")
+            ),
             length=request.framing.length,
             upgrade=request.upgrade,
             remote="192.0.2.9",
