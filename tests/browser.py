@@ -114,6 +114,8 @@ def whereto(answer: Answer) -> str | None:
     """Return where an answer sends its browser, None: nowhere."""
     if 300 <= answer.status < 400:
         return answer.header("location")
+    if answer.header("refresh").startswith("0; url="):
+        return answer.header("refresh").removeprefix("0; url=")
     refresh = re.search(rb'http-equiv="refresh" content="0; url=([^"]*)"', answer.body)
     return unescape(refresh[1].decode()) if refresh else None
 

@@ -49,6 +49,16 @@ def test_a_changed_state_is_none(position: int, change: int) -> None:
     assert opened is None or position == len(sealed) - 1
 
 
+def test_a_state_is_written_in_one_way() -> None:
+    """Decoders take "/" for "_", and pass over what is no base64 at all."""
+    seal = StateSeal(KEY, WallClock())
+    sealed = next(s for _, s in iter(lambda: seal.make("h", b"/"), None) if "_" in s)
+
+    assert seal.open(sealed) is not None
+    assert seal.open(sealed.replace("_", "/")) is None
+    assert seal.open(f"{sealed[:9]}*{sealed[9:]}") is None
+
+
 @given(st.text(max_size=100))
 def test_any_text_is_a_state_or_none(text: str) -> None:
     assert StateSeal(KEY, WallClock()).open(text) is None

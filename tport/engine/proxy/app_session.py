@@ -6,6 +6,15 @@
     GET https://app/.tport/auth?code=…&state=<id>   demands that cookie, spends the code, sets the
                                 session cookie, 302 to /path
 
+Where the application needs others (`required_apps`, `group`), the browser is led past these
+before it comes to /path; of each it needs a cookie of that host's own:
+
+    GET https://other/.tport/open?chain=…    begins a launch like any, whose state says where to
+                                             go after it: the next one, and /path at last
+
+The chain is sealed as the state is: hosts come from definitions, never from a query. All it
+does is lead to addresses that anybody could link to.
+
 A code is worth nothing without the cookie of the browser that began, so nobody can finish in
 another's browser (WEB-06), and a code in a log or a Referer opens nothing (WEB-08).
 """
@@ -14,10 +23,11 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import secrets
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 import trio
@@ -27,14 +37,18 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from tport.engine.api.protocol import AuthAPI, SignedSession
 from tport.engine.defaults import CLOCK_SKEW, LAUNCH_STATE_TTL
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
-from tport.engine.types.launch import LaunchRequest, RoundCause, own_path
+from tport.engine.types.launch import LaunchRequest, Onward, RoundCause, own_path
 
 MAX_CREDENTIALS: Final = 100_000  # signed sessions kept at a time; the oldest goes first
 
+_URL_SAFE = re.compile(r"[A-Za-z0-9_-]+")
 _NONCE = 12  # bytes, AES-GCM's
-_PURPOSE = b"tport launch state"
+_STATE = b"tport launch state"
+_CHAIN = b"tport launch chain"
+OPEN_PATH: Final = "/.tport/open"
 
 Clock = Callable[[], datetime]
+_Sealed = TypeVar("_Sealed", bound=msgspec.Struct)
 
 
 class _State(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
@@ -43,19 +57,38 @@ class _State(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     path: str
     cause: RoundCause
     made: int  # seconds since the epoch
+    then: tuple[str, ...] = ()  # hosts to go to after this one; `path` is at the last of them
+
+
+class Chain(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
+    """Applications that are opened one after the other.
+
+    Attributes:
+        hosts: those to come; the last one is where the person wanted to go, and is open.
+        path: there.
+        made: seconds since the epoch.
+    """
+
+    hosts: tuple[str, ...]
+    path: str
+    made: int
 
 
 class StateSeal:
-    """Seals and opens launch states with a key that all proxies of the cluster share."""
+    """Seals and opens launch states and chains with a key that all proxies of the cluster share."""
 
     def __init__(self, key: bytes, clock: Clock) -> None:
         self._cipher = AESGCM(key)
         self._clock = clock
 
-    def make(self, host: str, target: bytes, *, cause: RoundCause = "") -> tuple[str, str]:
+    def make(
+        self, host: str, target: bytes, *, cause: RoundCause = "", then: tuple[str, ...] = ()
+    ) -> tuple[str, str]:
         """Begin a launch: return a new state's id, and its sealed form (URL and cookie safe).
 
-        `cause`: why the round before came to nothing, for the page that explains a loop.
+        Args:
+            cause: why the round before came to nothing, for the page that explains a loop.
+            then: the hosts of the chain after this one; `target` is at the last of them.
         """
         state = _State(
             id=secrets.token_urlsafe(16),
@@ -63,27 +96,53 @@ class StateSeal:
             path=own_path(target.decode("latin-1")),
             cause=cause,
             made=int(self._clock().timestamp()),
+            then=then,
         )
-        nonce = os.urandom(_NONCE)
-        sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(state), _PURPOSE)
-        return state.id, base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+        return state.id, self._seal(state, _STATE)
 
     def open(self, sealed: str) -> LaunchRequest | None:
         """Return what was sealed, marked when it is too old; None when it wasn't sealed here."""
-        try:
-            data = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
-            plain = self._cipher.decrypt(data[:_NONCE], data[_NONCE:], _PURPOSE)
-            state = msgspec.msgpack.decode(plain, type=_State)
-        except (ValueError, InvalidTag, msgspec.DecodeError):
+        state = self._unseal(sealed, _STATE, _State)
+        if state is None:
             return None
-        age = timedelta(seconds=self._clock().timestamp() - state.made)
         return LaunchRequest(
             state_id=state.id,
             app_host=state.host,
             raw_path=state.path,
-            expired=not -CLOCK_SKEW <= age <= LAUNCH_STATE_TTL,
+            expired=not self._is_fresh(state.made),
             cause=state.cause,
+            onward=self.chain(state.then, state.path) if state.then else None,
         )
+
+    def chain(self, hosts: tuple[str, ...], path: str) -> Onward:
+        """Return where, at the first of `hosts`, the rest of a chain is opened."""
+        made = int(self._clock().timestamp())
+        sealed = self._seal(Chain(hosts=hosts, path=own_path(path), made=made), _CHAIN)
+        return Onward(host=hosts[0], path=f"{OPEN_PATH}?chain={sealed}", left=len(hosts))
+
+    def open_chain(self, sealed: str) -> Chain | None:
+        """Return what was sealed; None when it wasn't sealed here, or too long ago."""
+        chain = self._unseal(sealed, _CHAIN, Chain)
+        return chain if chain is not None and self._is_fresh(chain.made) else None
+
+    def _seal(self, what: msgspec.Struct, purpose: bytes) -> str:
+        nonce = os.urandom(_NONCE)
+        sealed = self._cipher.encrypt(nonce, msgspec.msgpack.encode(what), purpose)
+        return base64.urlsafe_b64encode(nonce + sealed).rstrip(b"=").decode()
+
+    def _unseal(self, sealed: str, purpose: bytes, kind: type[_Sealed]) -> _Sealed | None:
+        if not _URL_SAFE.fullmatch(sealed):
+            return None  # the decoder passes over what it doesn't know, and takes "/" for "_"
+        try:
+            data = base64.urlsafe_b64decode(sealed + "=" * (-len(sealed) % 4))
+            plain = self._cipher.decrypt(data[:_NONCE], data[_NONCE:], purpose)
+            return msgspec.msgpack.decode(plain, type=kind)
+        except (ValueError, InvalidTag, msgspec.DecodeError):
+            return None
+
+    def _is_fresh(self, made: int) -> bool:
+        age = timedelta(seconds=self._clock().timestamp() - made)
+        return -CLOCK_SKEW <= age <= LAUNCH_STATE_TTL
 
 
 class CookieNames:

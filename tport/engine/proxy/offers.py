@@ -18,7 +18,7 @@ class Offers:
             port_suffix: what follows an application's host in its address: ":3080", or "".
         """
         self._cache = cache
-        self._proxy_host = proxy_host
+        self.proxy_host = proxy_host
         self._port_suffix = port_suffix
         self._known: Sequence[AppServer] = ()
         self._by_host: Mapping[str, App] = {}
@@ -48,7 +48,7 @@ class Offers:
         for server in servers:
             if server.refused:
                 continue
-            host = public_host(server.app, self._proxy_host)
+            host = public_host(server.app, self.proxy_host)
             by_host[host] = server.app
             if server.app.group:
                 groups.setdefault((server.host_id, server.app.group), set()).add(host)

@@ -24,11 +24,12 @@ from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_a
 from tport.engine.proto.fetch import Intent, intent, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy import notice
-from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.app_session import OPEN_PATH, CookieNames, Credentials, StateSeal
+from tport.engine.proxy.companions import companions
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
 from tport.engine.types.app import CookieSameSite
-from tport.engine.types.launch import RoundCause
+from tport.engine.types.launch import LaunchRequest, Onward, RoundCause
 from tport.engine.types.session import AppSession, session_id
 
 _SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
@@ -36,6 +37,8 @@ _SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
     "none": "None",
     "strict": "Strict",
 }
+# Browsers follow 20 redirects, and one companion costs three: a page in between begins anew.
+_PAUSE: Final = 4
 _STATE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # ours have 22 characters
 
 
@@ -118,18 +121,24 @@ class SignIn:
         await send_page(exchange, page)
 
     async def _launch(
-        self, exchange: Exchange, target: bytes, cause: RoundCause, *extra: tuple[bytes, bytes]
+        self,
+        exchange: Exchange,
+        target: bytes,
+        cause: RoundCause,
+        then: tuple[str, ...] = (),
     ) -> None:
         """Begin a launch: to the launcher, with the state in the URL and in a cookie of this host."""
-        state_id, sealed = self._seal.make(exchange.request.host, target, cause=cause)
+        state_id, sealed = self._seal.make(exchange.request.host, target, cause=cause, then=then)
         cookie = set_cookie(self._names.state(state_id), sealed.encode(), max_age=LAUNCH_STATE_TTL)
         location = f"{self._proxy_origin}/web/launch?state={sealed}"
-        await redirect(exchange, location, (b"set-cookie", cookie), *extra)
+        await redirect(exchange, location, (b"set-cookie", cookie))
 
     async def answer_reserved(self, exchange: Exchange, path: bytes, remote: str) -> None:
         """Answer what is ours under `/.tport/` on every application's host."""
         if path == b"/.tport/auth" and exchange.request.method == b"GET":
             await self._finish(exchange, remote)
+        elif path == OPEN_PATH.encode() and exchange.request.method == b"GET":
+            await self._open(exchange, remote)
         elif path == b"/.tport/session" and exchange.request.method == b"GET":
             await self._show_session(exchange, remote)
         elif path == b"/.tport/notice.js" and exchange.request.method == b"GET":
@@ -163,38 +172,103 @@ class SignIn:
                 remote=remote,
             )
         except AccessDenied:
+            if began is not None and began.onward is not None:
+                spent = clear_cookie(self._names.state(state_id))
+                await self._go_on(exchange, began.onward, (b"set-cookie", spent))
+                return
             target = began.raw_path.encode("ascii") if began else b"/"
             await self._launch(exchange, target, "code-refused" if ours else "no-state-cookie")
             return
         assert began is not None  # an empty state is never accepted
-        await self._enter(exchange, opened, began.raw_path, state_id)
+        await self._enter(exchange, opened, began)
 
-    async def _enter(self, exchange: Exchange, opened: OpenedApp, path: str, state_id: str) -> None:
+    async def _enter(self, exchange: Exchange, opened: OpenedApp, began: LaunchRequest) -> None:
+        """Set the session's cookie and send the browser on: to companions first, if there are any."""
         self._cache.remember(opened.session)  # it must be known before the browser comes back
         host = opened.session.host
-        app = self._offers.at(host)
-        same_site = _SAME_SITE[app.cookie_same_site if app else "lax"]
-        url = f"https://{host}{self._port_suffix}{path}"
+        secret, same_site = opened.secret.encode(), self._same_site(host)
         cookies = (
-            (
-                b"set-cookie",
-                set_cookie(self._names.app, opened.secret.encode(), same_site=same_site),
-            ),
-            (b"set-cookie", clear_cookie(self._names.state(state_id))),
+            (b"set-cookie", set_cookie(self._names.app, secret, same_site=same_site)),
+            (b"set-cookie", clear_cookie(self._names.state(began.state_id))),
         )
-        if same_site == "Strict":
-            # A redirect would go on in the name of the site that began it, without the cookie.
-            page = self._pages.plain(
-                html=True,
-                status=200,
-                error="signed-in",
-                title="You are signed in",
-                message=f"{host} opens now.",
-                action=("Open it", url),
-            )
-            await send_page(exchange, page, (b"refresh", b"0; url=" + url.encode()), *cookies)
+        others = () if began.onward else self._companions(opened.session, began.raw_path)
+        if began.onward:
+            await self._go_on(exchange, began.onward, *cookies)
+        elif others:
+            way = self._seal.chain((*others, host), began.raw_path)
+            await self._go_on(exchange, way, *cookies)
+        else:
+            await self._arrive(exchange, began.raw_path, *cookies)
+
+    def _companions(self, session: AppSession, path: str) -> tuple[str, ...]:
+        app, user = self._offers.at(session.host), self._cache.users.get(session.user)
+        if app is None or user is None:
+            return ()
+        return companions(
+            app,
+            user,
+            servers=self._cache.servers,
+            roles=self._cache.roles,
+            proxy_host=self._offers.proxy_host,
+            path=path,
+        )
+
+    async def _open(self, exchange: Exchange, remote: str) -> None:
+        """Open this application on the way to another; at the way's end, go to the path there."""
+        request = exchange.request
+        chain = self._seal.open_chain(_field(request.target, "chain"))
+        going = intent(request.method, request.headers) is Intent.NAVIGATE
+        if chain is None or not going or chain.hosts[:1] != (request.host,):
+            page = self._pages.not_found(html=wants_html(request.headers))
+            await send_page(exchange, page)
+            return
+        then = chain.hosts[1:]
+        if not then:
+            await self._arrive(exchange, chain.path)
+            return
+        try:
+            await self.session(request, remote)
+        except NotSignedIn:
+            await self._launch(exchange, chain.path.encode("ascii"), "", then)
+        else:
+            await self._go_on(exchange, self._seal.chain(then, chain.path))
+
+    async def _go_on(
+        self, exchange: Exchange, onward: Onward, *cookies: tuple[bytes, bytes]
+    ) -> None:
+        """Send the browser to the next application of a chain."""
+        url = f"https://{onward.host}{self._port_suffix}{onward.path}"
+        if onward.left % _PAUSE == 0:
+            await self._send_page_on(exchange, url, *cookies)
         else:
             await redirect(exchange, url, *cookies)
+
+    async def _arrive(self, exchange: Exchange, path: str, *cookies: tuple[bytes, bytes]) -> None:
+        """Send the browser to where it wanted to go, on this host."""
+        host = exchange.request.host
+        url = f"https://{host}{self._port_suffix}{path}"
+        if self._same_site(host) == "Strict":
+            # A redirect would go on in the name of the site that began it, without the cookie.
+            await self._send_page_on(exchange, url, *cookies)
+        else:
+            await redirect(exchange, url, *cookies)
+
+    async def _send_page_on(
+        self, exchange: Exchange, url: str, *cookies: tuple[bytes, bytes]
+    ) -> None:
+        page = self._pages.plain(
+            html=True,
+            status=200,
+            error="signed-in",
+            title="You are signed in",
+            message=f"{exchange.request.host} opens now.",
+            action=("Open it", url),
+        )
+        await send_page(exchange, page, (b"refresh", b"0; url=" + url.encode()), *cookies)
+
+    def _same_site(self, host: str) -> SameSite:
+        app = self._offers.at(host)
+        return _SAME_SITE[app.cookie_same_site if app else "lax"]
 
     async def _show_session(self, exchange: Exchange, remote: str) -> None:
         """Tell a page of the application about its own session."""
@@ -268,9 +342,14 @@ def _where(request: HttpHead, remote: str) -> dict[str, object]:
 
 def _code_and_state(target: bytes) -> tuple[str, str]:
     """Return what the launcher put into the query; "" for what isn't there, once."""
+    return _field(target, "code"), _field(target, "state")
+
+
+def _field(target: bytes, name: str) -> str:
+    """Return a field of the query; "" when it isn't there, once."""
     try:
         query = parse_qs(target.partition(b"?")[2].decode("ascii"), max_num_fields=8)
-    except ValueError:  # more fields, or other characters, than the launcher sends
-        return "", ""
-    code, state = query.get("code", []), query.get("state", [])
-    return (code[0] if len(code) == 1 else ""), (state[0] if len(state) == 1 else "")
+    except ValueError:  # more fields, or other characters, than we send
+        return ""
+    values = query.get(name, [])
+    return values[0] if len(values) == 1 else ""

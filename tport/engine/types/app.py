@@ -109,8 +109,8 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         allow_metadata: connect even where clouds keep credentials, `access.targets`; likewise.
         cookie_same_site: of the cookie that carries the application's session.
         cors: None: other origins' pages get nothing.
-        required_apps: names of applications that this one's pages call; they are opened with it.
-        group: its pages and those of the others in it may call each other; "": in none.
+        required_apps: names of applications that are opened with it, for its pages to call.
+        group: those in it are opened together, their pages may call each other; "": in none.
         session_notice: serve the script by which its pages tell that the session has ended.
     """
 

@@ -13,6 +13,20 @@ MAX_PATH: Final = 2048  # characters of an application's path that survive signi
 RoundCause = Literal["", "no-state-cookie", "code-refused", "no-session-cookie", "clock"]
 
 
+class Onward(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a browser goes next while several applications are opened one after the other.
+
+    Attributes:
+        host: a registered application's, when the proxy sealed it.
+        path: ours on that host.
+        left: how many applications are still to come, the one that was wanted among them.
+    """
+
+    host: str
+    path: str
+    left: int
+
+
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a sealed launch state says: somebody came to an application without a session.
 
@@ -27,6 +41,8 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
         expired: sealed longer ago than LAUNCH_STATE_TTL: the state cookie is gone, so that
             the attempt must start again at the application.
         cause: why the round before failed, for the page that explains a loop.
+        onward: when another application is being opened and this one only with it, where to go
+            from here, whether this one could be opened or not.
     """
 
     state_id: str
@@ -34,6 +50,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     raw_path: str = "/"
     expired: bool = False
     cause: RoundCause = ""
+    onward: Onward | None = None
 
 
 class AppTile(msgspec.Struct, frozen=True, kw_only=True):

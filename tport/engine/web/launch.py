@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tport.engine.errors import AccessDenied, NotSignedIn
-from tport.engine.types.launch import LaunchRequest, own_path
+from tport.engine.types.launch import LaunchRequest, Onward, own_path
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import Site, for_people
 
@@ -63,6 +63,8 @@ class Launcher:
         except NotSignedIn:  # over since the line above
             return self._site.to_sign_in(request)
         except AccessDenied:
+            if wanted.onward is not None:
+                return self._send_to(request, wanted.app_host, self._at(wanted.onward))
             page = self._site.errors.denied(
                 html=for_people(request), user=session.user, host=wanted.app_host
             )
@@ -71,6 +73,8 @@ class Launcher:
         origin = f"https://{code.host}{self._site.port}"
         again = origin + own_path(wanted.raw_path)
         if code.rounds >= LOOP_ROUNDS:
+            if wanted.onward is not None:
+                return self._send_to(request, code.host, self._at(wanted.onward))
             return send_page(
                 self._site.errors.looping(host=code.host, url=again, cause=wanted.cause)
             )
@@ -78,9 +82,16 @@ class Launcher:
         if not wanted.expired:  # else the state cookie is gone, and only a new attempt can work
             secret, state = quote(code.code, safe=""), quote(wanted.state_id, safe="")
             url = f"{origin}{AUTH_PATH}?code={secret}&state={state}"
+        return self._send_to(request, code.host, url)
+
+    def _send_to(self, request: Request, host: str, url: str) -> Response:
         if "form" in request.query_params:
-            return render("opening.html", cluster=self._site.cluster, host=code.host, url=url)
+            return render("opening.html", cluster=self._site.cluster, host=host, url=url)
         return redirect(url)
+
+    def _at(self, onward: Onward) -> str:
+        """Return where to go when an application that is opened with another one can't be."""
+        return f"https://{onward.host}{self._site.port}{onward.path}"
 
     def _no_state(self, request: Request) -> Response:
         return send_page(
