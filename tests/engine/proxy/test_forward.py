@@ -241,6 +241,25 @@ async def test_when_nobody_can_the_last_reason_is_told() -> None:
         assert answer == {"kind": "unreachable", "hop": "app", "agent": "b-host"}
 
 
+async def test_fifty_requests_at_once_to_agents_that_all_die_are_each_told() -> None:
+    async with open_world() as world:
+        agents, heard = [world.agent("a"), world.agent("b")], []
+
+        async def ask() -> None:
+            client = world.client()
+            await post(client, b"x")
+            heard.append(told(await client.answer())["kind"])
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(50):
+                nursery.start_soon(ask)
+            await wait_all_tasks_blocked()
+            for agent in agents:
+                await agent.die()
+
+        assert heard == ["broken"] * 50
+
+
 async def test_without_an_agent_that_is_said() -> None:
     async with open_world() as world:
         client = world.client()
