@@ -118,6 +118,7 @@ class _Agent:
         self._proxy = proxy
         self._clock = clock
         self.state: AgentState
+        self._told = Verdicts(refused={}, hosts={})
 
     # --- Who it is -------------------------------------------------------------------------------
 
@@ -250,7 +251,7 @@ class _Agent:
                 dial=self._dial_tunnel,
                 serve=apps.serve,
                 offers=offers.message,
-                on_verdicts=_tell_verdicts,
+                on_verdicts=self._tell_verdicts,
             )
             nursery.start_soon(events.keep)
             nursery.start_soon(self._keep_identity, keeper)
@@ -310,6 +311,16 @@ class _Agent:
             ) from None
         return tls
 
+    def _tell_verdicts(self, verdicts: Verdicts) -> None:
+        """Say what is news: every proxy tells all of it whenever any of it changes."""
+        for name, address in verdicts.hosts.items():
+            if self._told.hosts.get(name) != address:
+                logger.info("application %s is at https://%s", name, address)
+        for name, reason in verdicts.refused.items():
+            if self._told.refused.get(name) != reason:
+                logger.error("application %s was refused by the cluster: %s", name, reason)
+        self._told = verdicts
+
     async def _tick(self, apps: AgentApps, offered: dict[str, Offered]) -> NoReturn:
         while True:
             await trio.sleep(TICK)
@@ -339,13 +350,6 @@ def _whole_line(settings: AgentSettings, proxy: str) -> str:
         f"tport start --roles=app --token=FILE --auth-server={proxy}"
         f" --app-name={name} --app-uri={uri}"
     )
-
-
-def _tell_verdicts(verdicts: Verdicts) -> None:
-    for name, address in verdicts.hosts.items():
-        logger.info("application %s is at https://%s", name, address)
-    for name, reason in verdicts.refused.items():
-        logger.error("application %s was refused by the cluster: %s", name, reason)
 
 
 def hostname_of(nodename: str) -> str:
