@@ -43,6 +43,25 @@ async def test_who_leaves_is_told_and_the_cookie_opens_nothing_any_more(
     assert (await alice.get("raw")).status == 502  # open still; that application says nothing
 
 
+async def test_a_session_begins_and_ends_once_in_the_audit_log(stack: Stack, alice: Person) -> None:
+    """However many requests it had, and who it was, at which application."""
+    for _ in range(3):
+        await alice.get("echo")
+    await alice.get("echo", LEAVE)
+    await stack.event("app.session.end")
+
+    [began], [ended] = (
+        await stack.events("app.session.start"),
+        await stack.events("app.session.end"),
+    )
+
+    assert (began["user"], began["app_name"]) == (ended["user"], ended["app_name"])
+    assert (began["user"], began["app_name"]) == ("alice", "echo")
+    assert began["public_addr"] == stack.host("echo")
+    assert began["remote"] == "127.0.0.1"
+    assert began["sid"] == ended["sid"] != ""
+
+
 async def test_leaving_twice_or_without_a_session_is_no_error(stack: Stack, alice: Person) -> None:
     """The page says the same: nobody learns from it whether a session was there."""
     answers = [
