@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
+from tport.engine.proto.tunnel import MAX_MESSAGE, pack
 from tport.engine.types.app import DEBUG_APP, App, DynamicLabel, UpstreamTls
 
 ONE = App(name="one", uri="http://127.0.0.1:1")
@@ -110,6 +111,12 @@ async def test_no_application_at_all_is_as_good_as_any_set(agent: Agent) -> None
     await agent.take()
     assert agent.offered == {}
     assert agent.told[-1] == []
+
+
+async def test_a_thousand_faulty_ones_fit_into_a_message(agent: Agent) -> None:
+    faulty = {f"{'n' * 1000}{number}": "why" * 1000 for number in range(2000)}
+    await agent.offers.take(AppSet(apps=(ONE,), faulty=faulty))
+    assert len(pack(agent.offers.message())) < MAX_MESSAGE / 2
 
 
 @needs_posix

@@ -20,6 +20,7 @@ from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
+    MAX_REASON,
     PROTOCOL,
     AgentHello,
     Control,
@@ -229,6 +230,25 @@ async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
     await wait_all_tasks_blocked()
     assert side.tunnels.candidates("grafana", "s1") == []
     assert len(side.tunnels.candidates("jupyter", "s1")) == 1
+
+
+async def test_what_an_agent_can_not_offer_is_shown_in_its_words_made_plain(side: Side) -> None:
+    far = side.connect()
+    await far.greet(GRAFANA)
+    faulty = (("gra fana\x1b[2J" + "a" * 100, "t.yaml:7:1:\nuri: is missing"), ("b", "c" * 5000))
+    await far.say(Offers(apps=(GRAFANA,), faulty=faulty))
+
+    assert await far.hear() == Verdicts(refused={}, hosts={"grafana": "grafana.proxy.test"})
+    await wait_all_tasks_blocked()
+    assert side.auth.judged[-1] == ["grafana"], "auth judges what is offered, and no more"
+    [report] = side.tunnels.reports()
+    [up, red, long] = report.servers
+    assert (up.app.name, up.refused) == ("grafana", "")
+    assert red.app.name.startswith("gra fana?[2Ja")
+    assert len(red.app.name) == 63
+    assert red.refused == "t.yaml:7:1:?uri: is missing"
+    assert len(long.refused) == MAX_REASON
+    assert side.tunnels.candidates("b", "s1") == []
 
 
 async def test_while_auth_is_away_tunnels_stay_and_serve_what_was_accepted(

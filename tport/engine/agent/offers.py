@@ -22,11 +22,13 @@ from tport.engine.agent.upstream import Upstream
 from tport.engine.errors import ConfigError, InvalidRequest
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Exchange, serve_http1
-from tport.engine.proto.tunnel import Offers
+from tport.engine.proto.tunnel import MAX_REASON, Offers
 from tport.engine.types.app import App
 
 logger = logging.getLogger(__name__)
 
+MAX_FAULTY: Final = 1000  # faulty applications that are told of
+MAX_NAME: Final = 63  # characters of such a one's name, which can be anything
 COMMANDS: Final = 4  # dynamic labels' commands that run at a time
 
 Clock = Callable[[], datetime]
@@ -75,9 +77,10 @@ class AgentOffers:
 
     def message(self) -> Offers:
         """Return what to tell proxies: without what never leaves the agent."""
+        faulty = list(self._faulty.items())[:MAX_FAULTY]
         return Offers(
             apps=tuple(offer.app.as_offered(offer.labels) for offer in self._offered.values()),
-            faulty=tuple(self._faulty.items()),
+            faulty=tuple((name[:MAX_NAME], why[:MAX_REASON]) for name, why in faulty),
         )
 
     async def take(self, wanted: AppSet) -> None:

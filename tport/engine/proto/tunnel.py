@@ -48,6 +48,7 @@ NoAnswerKind = Literal[
 
 
 Faulty = tuple[tuple[str, str], ...]  # name as the agent's file has it, and why it can't be
+MAX_REASON: Final = 300  # characters of such a reason: a thousand are a third of a message
 
 # --- Control stream ------------------------------------------------------------------------
 
@@ -150,12 +151,19 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
 
 
 class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="no-answer"):
-    """Why there is no answer. `cause` is for people; `since`: RFC 3339, when this began, or ""."""
+    """Why there is no answer.
+
+    Attributes:
+        cause: for people; the beginning of a sentence, or one without its full stop.
+        since: RFC 3339, when this began, or "".
+        advice: what to do, in sentences; "": nothing better than what fits the kind.
+    """
 
     kind: NoAnswerKind
     hop: Hop
     cause: str
     since: str = ""
+    advice: str = ""
 
 
 Answer = Accepted | ResponseHead | NoAnswer

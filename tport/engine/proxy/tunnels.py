@@ -22,6 +22,7 @@ from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.receive_window import WindowBudget
 from tport.engine.proto.tunnel import (
+    MAX_REASON,
     PROTOCOL,
     AgentHello,
     Control,
@@ -39,7 +40,6 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 MAX_OFFERS: Final = 1000  # applications of one agent
-MAX_REASON: Final = 1000  # characters of an agent's word on what it can't offer
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
@@ -302,8 +302,10 @@ class TunnelService:
         self, tunnel: Tunnel, control: _ControlStream, message: AgentHello | Offers
     ) -> None:
         """Have auth judge the offers; only those it accepts count, and the agent is told."""
-        if (count := len(message.apps) + len(message.faulty)) > MAX_OFFERS:
-            raise RemoteProtocolError(f"{count} applications offered, at most {MAX_OFFERS}")
+        if len(message.apps) > MAX_OFFERS:
+            raise RemoteProtocolError(
+                f"{len(message.apps)} applications offered, at most {MAX_OFFERS}"
+            )
         verdicts = await self._auth.offer(
             host_id=tunnel.agent_id,
             hostname=tunnel.hostname,
@@ -314,7 +316,7 @@ class TunnelService:
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
         tunnel.refused = (
             *(server for server in verdicts if server.refused),
-            *(_faulty(tunnel, name, why) for name, why in message.faulty),
+            *(_faulty(tunnel, name, why) for name, why in message.faulty[:MAX_OFFERS]),
         )
         await control.say(
             Verdicts(
