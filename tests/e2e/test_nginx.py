@@ -228,7 +228,7 @@ async def test_a_certificate_of_ones_own_authority_is_known_by_its_file(tmp_path
 @pytest.mark.parametrize(
     ("uri", "tls", "why"),
     [
-        ("https://127.0.0.1:{https}", UpstreamTls(), "name its authority in tls.ca_file"),
+        ("https://127.0.0.1:{https}", UpstreamTls(), "Name its authority in tls.ca_file"),
         ("https://127.0.0.1:{https}", UpstreamTls(ca_file="ca.pem"), "other addresses than 127.0.0.1"),
         ("https://localhost:{https}", UpstreamTls(ca_file="ca.pem"), "another name than localhost"),
         ("https://localhost:{http}", UpstreamTls(), "its uri must begin with http://"),

@@ -86,7 +86,7 @@ async def test_ag_09_an_application_that_nobody_vouches_for_is_a_502_that_says_s
         untrusted, wrong = await alice.get("https"), await alice.get("http")
 
     assert (untrusted.status, wrong.status) == (502, 502)
-    assert b"name its authority in tls.ca_file" in untrusted.body
+    assert b"Name its authority in tls.ca_file" in untrusted.body
     assert b"it speaks TLS; its uri must begin with https://" in wrong.body
     assert heard in ([], [b""])
 

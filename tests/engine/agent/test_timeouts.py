@@ -144,7 +144,10 @@ async def test_an_application_that_does_not_answer_in_its_time_is_given_up(
     at, answer = heard.messages[-1]
     assert at == 45
     assert answer == NoAnswer(
-        kind="timeout", hop="app", cause="the application did not answer within 45 s"
+        kind="timeout",
+        hop="app",
+        cause="the application did not answer within 45 s",
+        since=START.isoformat(),
     )
     assert heard.whole
 

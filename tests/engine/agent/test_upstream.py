@@ -80,11 +80,11 @@ async def asked(connection: ClientConnection) -> int:
 
 
 async def refused(tried: Upstream) -> str:
-    """Fail to connect; return why."""
+    """Fail to connect; return why, and what to do."""
     with trio.fail_after(5), pytest.raises(ConnectionProblem) as caught:
         await tried.connect()
     assert tried.down_since == START
-    return str(caught.value)
+    return f"{caught.value}; {caught.value.hint}"
 
 
 def file(folder: Path, *blobs: trustme.Blob) -> str:
@@ -170,7 +170,7 @@ async def test_https_spoken_to_an_application_without_tls_is_recognised() -> Non
             why = await refused(upstream(f"https://localhost:{port}"))
             nursery.cancel_scope.cancel()
 
-    assert why == "it does not speak TLS; its uri must begin with http://"
+    assert why.startswith("it does not speak TLS; its uri must begin with http://; correct the uri")
 
 
 async def test_http_spoken_to_an_application_with_tls_is_recognised() -> None:

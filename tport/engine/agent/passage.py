@@ -10,7 +10,7 @@ import trio
 
 from tport.engine.agent.rewrite import Redirect, Rewriter
 from tport.engine.agent.upstream import TargetDenied, Upstream, close
-from tport.engine.agent.upstream_tls import WRONG_SCHEME
+from tport.engine.agent.upstream_tls import CORRECT_URI, WRONG_SCHEME
 from tport.engine.api.events import EventQueue
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtocolError
@@ -102,13 +102,22 @@ class Passage:
         # would drop what is queued of the answer.
         await self._stream.aclose()
 
-    def _no_answer(self, kind: NoAnswerKind, cause: str) -> NoAnswer:
+    def _no_answer(self, kind: NoAnswerKind, cause: str, hint: str = "") -> NoAnswer:
+        self._offered.upstream.failed()
         since = self._offered.upstream.down_since
-        return NoAnswer(kind=kind, hop="app", cause=cause, since=since.isoformat() if since else "")
+        return NoAnswer(
+            kind=kind,
+            hop="app",
+            cause=cause,
+            since=since.isoformat() if since else "",
+            advice=_sentence(hint),
+        )
 
     async def _broken(self, cause: str) -> NoAnswer:
         if not self._answering and await self._offered.upstream.expects_tls():
-            return self._no_answer("unreachable", f"{self._offered.app.uri}: {WRONG_SCHEME}")
+            return self._no_answer(
+                "unreachable", f"{self._offered.app.uri}: {WRONG_SCHEME}", CORRECT_URI
+            )
         return self._no_answer("broken", cause)
 
     # --- Up -----------------------------------------------------------------------------------
@@ -145,7 +154,8 @@ class Passage:
                     error=str(problem),
                 )
             where = self._offered.app.uri
-            return self._no_answer("unreachable", f"{where} can't be reached: {problem}")
+            cause = f"{where} can't be reached: {problem}"
+            return self._no_answer("unreachable", cause, problem.hint)
         finally:
             if connection is not None:
                 await self._offered.upstream.put(connection)  # noqa: ASYNC102 - closes at once, or keeps
@@ -273,3 +283,9 @@ class Passage:
         if self._rest:
             await application.send_all(self._rest)
         await relay(self._stream, application)
+
+
+def _sentence(hint: str) -> str:
+    """Write what follows `hint:` on a command line as people read it on a page."""
+    end = "" if hint[-1:] in ("?", "", ".") else "."
+    return hint[:1].upper() + hint[1:] + end

@@ -63,7 +63,8 @@ class Upstream:
         self._port = parts.port or (443 if self._tls else 80)
         self._kept: deque[tuple[float, ClientConnection]] = deque()
         self._retired = False
-        self.down_since: datetime | None = None  # when dialling began to fail
+        # When it began to fail: the first failure since it last answered.
+        self.down_since: datetime | None = None
         self._answers = False  # it has given an answer that makes sense
         self._probed = -PROBE_PAUSE
         self._speaks_tls = False  # when it was probed
@@ -85,9 +86,8 @@ class Upstream:
                     ragged_end=True,  # many applications leave without a TLS goodbye
                 )
         except ConnectionProblem as problem:
-            self.down_since = self.down_since or self._clock()
+            self.failed()
             raise in_plain_words(problem, self._server_name) from None
-        self.down_since = None
         return ClientConnection(stream)
 
     async def _dial_tcp(self) -> trio.abc.Stream:
@@ -103,7 +103,12 @@ class Upstream:
 
     def answered(self, status: int) -> None:
         """Remember that it answers by plain HTTP. 400 is no proof: so some servers refuse that."""
+        self.down_since = None
         self._answers = self._answers or status != 400
+
+    def failed(self) -> None:
+        """Remember since when it gives no answer."""
+        self.down_since = self.down_since or self._clock()
 
     async def expects_tls(self) -> bool:
         """Tell whether an `http://` application that fails would speak TLS, were it asked to.

@@ -20,7 +20,7 @@ _TRUST = (
     "name its authority in tls.ca_file; only for an application on the agent's own machine is"
     " insecure_skip_verify no harm"
 )
-# X509_V_ERR_…, openssl/x509_vfy.h → what it means and what to do; Python names none of them.
+# X509_V_ERR_…, openssl/x509_vfy.h → what it means; what to do. Python names none of them.
 _VERIFICATION: Final = {
     9: "its certificate is not valid yet; compare the clocks of both machines",
     10: "its certificate has expired; renew it",
@@ -35,6 +35,7 @@ _VERIFICATION: Final = {
     " holds",
 }
 
+CORRECT_URI: Final = "correct the uri in the agent's configuration"
 WRONG_SCHEME: Final = "it speaks TLS; its uri must begin with https://"
 
 
@@ -66,9 +67,12 @@ def in_plain_words(problem: ConnectionProblem, name: str) -> ConnectionProblem:
     if isinstance(cause, ssl.SSLCertVerificationError):
         meaning = _VERIFICATION.get(cause.verify_code)
         if meaning is not None:
-            return ConnectionProblem(meaning.format(name=name))
+            what, _, hint = meaning.format(name=name).partition("; ")
+            return ConnectionProblem(what, hint=hint)
     if isinstance(cause, ssl.SSLError) and "WRONG_VERSION_NUMBER" in (cause.reason or ""):
-        return ConnectionProblem("it does not speak TLS; its uri must begin with http://")
+        return ConnectionProblem(
+            "it does not speak TLS; its uri must begin with http://", hint=CORRECT_URI
+        )
     return problem
 
 

@@ -251,13 +251,23 @@ def _why(error: OSError) -> tuple[str, str]:
     first = next((cause for cause in causes if isinstance(cause, OSError)), error)
     if isinstance(first, socket.gaierror):
         if first.errno == socket.EAI_AGAIN:
-            return "its name can't be looked up now", "does name resolution work here at all?"
-        return "no such host", ""
+            return (
+                "its name can't be looked up now",
+                "does name resolution work on the machine that dials?",
+            )
+        return "no such host", "check how the name is spelled; the machine that dials looks it up"
     match first.errno:
         case errno.ECONNREFUSED:
-            return "connection refused", "nothing listens there, or a firewall says no"
+            return (
+                "connection refused",
+                "nothing listens there, or a firewall says no; start what should be there, or"
+                " correct the port",
+            )
         case errno.ENETUNREACH | errno.EHOSTUNREACH:
-            return "there is no way to that network", ""
+            return (
+                "there is no way to that network",
+                "check the address, and the routes of the machine that dials",
+            )
         case errno.ETIMEDOUT:
             return "does not answer", "a firewall that drops packets looks like this"
     return first.strerror or str(first), ""

@@ -204,7 +204,8 @@ class ClientConnection:
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
             # In TLS 1.3 a server says only now what it thinks of our certificate.
             why = f": {tls_problem(broken)[0]}" if isinstance(broken.__cause__, SSLError) else ""
-            raise UpstreamGone(f"the application broke the connection{why}") from None
+            when = "in the middle of its answer" if self.answer_begun else "before it answered"
+            raise UpstreamGone(f"the application reset the connection {when}{why}") from None
 
     # --- afterwards ------------------------------------------------------------------------
 

@@ -58,13 +58,15 @@ def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -
     hop = _PLACES.get(problem.kind, problem.hop)
     if not agent:
         advice = _NO_AGENT
+    elif hop == "app" and problem.advice:
+        advice = _one_line(problem.advice)
     elif hop == "agent" and problem.kind in ("unreachable", "broken", "timeout"):
         advice = _AGENT_LOST
     return Failure(
         status=status,
         hop=hop,
         error=error,
-        cause="".join(c if c.isprintable() else " " for c in problem.cause[:_MAX_CAUSE]),
+        cause=_one_line(problem.cause),
         advice=advice,
         app=head.app,
         host=host,
@@ -73,6 +75,10 @@ def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -
         request_id=head.request_id,
         repeatable=head.method in (b"GET", b"HEAD"),
     )
+
+
+def _one_line(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:_MAX_CAUSE])
 
 
 def _since(text: str) -> datetime | None:
