@@ -194,20 +194,26 @@ async def test_people_see_the_hops_the_cause_and_what_to_do(stack: Stack, alice:
 
 
 async def test_an_offline_application_is_told_from_one_nobody_may_see(stack: Stack) -> None:
-    """With a session: that no agent offers it. Without access: the same as for no application."""
+    """HTTP-07: who may open it is told that no agent offers it, signed in there or not; all others
+    the same as for no application."""
     alice = await stack.user("alice")
     await stack.outsider("mallory")
     lonely = App(name="lonely", uri="http://127.0.0.1:1")
     async with open_rogue_agent(stack) as agent, agent.tunnel(lonely):
         await alice.open("lonely")
     offline = json.loads((await alice.get("lonely", **JSON)).body)
-    browser = Browser(stack)
-    await browser.sign_in("mallory")
-    forbidden = [await browser.go(stack.url(app)) for app in ("echo", "no-such-app")]
+    pages = {}
+    for who in ("alice", "mallory"):
+        browser = Browser(stack)
+        await browser.sign_in(who)
+        pages[who] = [await browser.go(stack.url(app)) for app in ("lonely", "echo", "no-such-app")]
 
     assert (offline["error"], offline["hop"]) == ("unreachable", "agent")
     assert "no agent that offers lonely is connected" in offline["cause"]
     assert offline["advice"].startswith("Start the agent")
-    assert [answer.status for answer in forbidden] == [403, 403]
-    echo, none = (answer.body for answer in forbidden)
+    assert [answer.status for answer in pages["alice"]] == [502, 200, 403]
+    assert b"no agent that offers lonely is connected" in pages["alice"][0].body
+    assert [answer.status for answer in pages["mallory"]] == [403, 403, 403]
+    away, echo, none = (answer.body for answer in pages["mallory"])
+    assert away.replace(b"lonely", b"no-such-app") == none
     assert echo.replace(b"echo", b"no-such-app") == none

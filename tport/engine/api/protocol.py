@@ -370,6 +370,7 @@ class AuthAPI(Protocol):
 
         Raises:
             AccessDenied: no such app, or no role allows it: one message for both.
+            NotFound: it may be opened, and no agent offers it now.
         """
         ...
 

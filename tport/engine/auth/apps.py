@@ -44,16 +44,22 @@ MAX_LABELS: Final = 100  # of one application
 MAX_HOSTS: Final = 64  # remembered of one application
 ABANDONED: Final = timedelta(hours=24)  # after which anybody may define a name anew
 MAX_REFUSALS: Final = 10_000  # remembered, so that each is told once
+MAX_REMEMBERED: Final = 10_000  # applications; the one away for the longest is forgotten first
 _TTL = timedelta(seconds=PRESENCE_TTL)
 
 
 @dataclass(frozen=True, slots=True)
 class Offered:
-    """An application that people can open now, at this host."""
+    """An application that people can open now, at this host.
+
+    Attributes:
+        away: not now: no agent offers it. `servers` is how it was offered last.
+    """
 
     name: str
     host: str
     servers: tuple[AppServer, ...]
+    away: bool = False
 
 
 class Apps:
@@ -65,6 +71,8 @@ class Apps:
         self._told: OrderedDict[tuple[str, str], str] = OrderedDict()
         self._judging = trio.Lock()  # two agents never define one address at once
         self._were_live: set[str] = set()
+        self._last: OrderedDict[str, tuple[AppServer, ...]] = OrderedDict()  # as offered last
+        presence.on_change.append(self._remember_offers)
         self._swept = False
 
     # --- What agents offer -----------------------------------------------------------------------
@@ -259,6 +267,9 @@ class Apps:
         if servers:
             name = servers[0].app.name
             return Offered(name, host, tuple(s for s in servers if s.app.name == name))
+        for name, last in self._last.items():
+            if host in self._hosts(last[0].app):
+                return Offered(name, host, last, away=True)
         for definition in await self._store.all():
             if host in self._hosts(definition.app):
                 self._check_complete(definition)
@@ -337,6 +348,18 @@ class Apps:
         for name in left:
             await self._mark_gone(name, now)
         self._were_live = live
+
+    def _remember_offers(self) -> None:
+        """Keep how each application is offered, so that who may open it learns when it is away."""
+        offers: dict[str, list[AppServer]] = {}
+        for server in self._presence.servers:
+            if not server.refused:
+                offers.setdefault(server.app.name, []).append(server)
+        for name, servers in offers.items():
+            self._last.pop(name, None)
+            self._last[name] = tuple(servers)
+        while len(self._last) > MAX_REMEMBERED:
+            self._last.popitem(last=False)
 
     async def _mark_gone(self, name: str, now: datetime) -> None:
         try:

@@ -61,6 +61,8 @@ class Launcher:
                 "app.session.start.failed", user=user.name, host=host[:253], error=denied.reason
             )
             raise AccessDenied(DENIED, reason=denied.reason) from None
+        if offered.away:
+            raise NotFound(f"no agent that offers {offered.name} is connected")
         code = CODE_PREFIX + new_secret()
         record = LaunchRecord(state=state, app=offered.name, host=offered.host, web_session=web.id)
         await self._stores.launches.create(

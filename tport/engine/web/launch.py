@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tport.engine.errors import AccessDenied, NotSignedIn
+from tport.engine.errors import AccessDenied, NotFound, NotSignedIn
+from tport.engine.types.failure import Failure
 from tport.engine.types.launch import LaunchRequest, Onward, own_path
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import Site, for_people
@@ -69,6 +71,10 @@ class Launcher:
                 html=for_people(request), user=session.user, host=wanted.app_host
             )
             return send_page(page)
+        except NotFound as away:
+            if wanted.onward is not None:
+                return self._send_to(request, wanted.app_host, self._at(wanted.onward))
+            return self._away(request, wanted.app_host, str(away))
         # From here on the host is a registered one: auth made a code for it.
         origin = f"https://{code.host}{self._site.port}"
         again = origin + own_path(wanted.raw_path)
@@ -92,6 +98,25 @@ class Launcher:
     def _at(self, onward: Onward) -> str:
         """Return where to go when an application that is opened with another one can't be."""
         return f"https://{onward.host}{self._site.port}{onward.path}"
+
+    def _away(self, request: Request, host: str, cause: str) -> Response:
+        """Tell who may open an application that no agent offers it now."""
+        failure = Failure(
+            status=502,
+            hop="agent",
+            error="unreachable",
+            cause=cause,
+            advice="Start the agent on the application's machine, or look at its log if it runs:"
+            " it says why it has no tunnel.",
+            app=host,
+            host=host,
+            agent="",
+            since=None,
+            request_id="",
+            repeatable=True,
+        )
+        now = datetime.now(UTC)
+        return send_page(self._site.errors.failure(failure, html=for_people(request), now=now))
 
     def _no_state(self, request: Request) -> Response:
         return send_page(
