@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import create_connection
@@ -57,6 +58,7 @@ class Slow(BaseHTTPRequestHandler):
     """Says which agent asked, after WORK seconds; /drip sends a line each half second, four of them."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = 65536  # head and body leave together, as a quick application's do
     posts: ClassVar[list[str]] = []  # the bodies of all POSTs, as they came
 
     def do_POST(self) -> None:
@@ -70,6 +72,7 @@ class Slow(BaseHTTPRequestHandler):
             self.end_headers()
             for _ in range(4):
                 self.wfile.write(b"drip\n")
+                self.wfile.flush()
                 time.sleep(0.5)
             return
         time.sleep(WORK)
@@ -97,6 +100,9 @@ def upstream() -> Iterator[int]:
         server.shutdown()
 
 
+CUT = 0  # the status of an answer that broke off after its head: never taken for a whole one
+
+
 @dataclass
 class Asked:
     """A request and what came of it; times by the monotonic clock."""
@@ -121,10 +127,14 @@ class Person:
     def ask(self) -> Asked:
         began = time.monotonic()
         body = str(uuid.uuid4()) if self.posts else ""
-        page = self.client.request(
-            "POST" if self.posts else "GET", self.url, body=body.encode() or None
-        )
-        asked = Asked(began, time.monotonic(), page.status, page.text, body)
+        try:
+            page = self.client.request(
+                "POST" if self.posts else "GET", self.url, body=body.encode() or None
+            )
+        except IncompleteRead:
+            asked = Asked(began, time.monotonic(), CUT, "", body)
+        else:
+            asked = Asked(began, time.monotonic(), page.status, page.text, body)
         self.asked.append(asked)
         return asked
 
@@ -225,7 +235,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
 
 
 def test_a_killed_agent_costs_only_what_was_in_flight_on_it(pair: Pair) -> None:
-    """502 within a second for that; all else goes through the other agent, at once and after.
+    """502 within a second for that (a cut, where the answer had begun); all else goes through the other agent, at once and after.
 
     What changes nothing and was not answered yet is asked again there; a POST never is.
     """
@@ -241,7 +251,7 @@ def test_a_killed_agent_costs_only_what_was_in_flight_on_it(pair: Pair) -> None:
         failed = [asked for asked in person.asked if asked.status != 200]
         assert failed == [] or person.home == "agent-1"
         for asked in failed:
-            assert asked.status == 502, asked
+            assert asked.status in (502, CUT), asked
             assert asked.began < killed + 0.05, f"asked {asked.began - killed:.3f} s after the kill"
             assert asked.ended - killed < 1, f"told {asked.ended - killed:.3f} s after the kill"
         assert len(failed) <= 1
