@@ -152,6 +152,18 @@ def test_whatever_else_comes_as_a_certificate_is_refused(data: bytes) -> None:
         identity_of(data, authorities=authorities, expected_kinds=["agent"], now=START)
 
 
+@pytest.mark.parametrize("change", [1, 128])
+@pytest.mark.parametrize("at", range(24))  # the version and the serial number are among them
+def test_a_certificate_changed_at_its_front_is_refused(at: int, change: int) -> None:
+    """Unknown versions and negative serial numbers, too, are refused and not a traceback."""
+    changed = bytearray(GOOD)
+    changed[at] ^= change
+    with pytest.raises(AccessDenied):
+        identity_of(
+            bytes(changed), authorities=THEIRS.authorities, expected_kinds=["agent"], now=START
+        )
+
+
 @given(st.data())
 def test_a_certificate_changed_in_any_byte_is_refused(data: st.DataObject) -> None:
     good = bytearray(GOOD)

@@ -13,6 +13,7 @@ again, on the certificate itself. A context that was made wrongly therefore open
 from __future__ import annotations
 
 import unicodedata
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal, Protocol, get_args
@@ -20,6 +21,7 @@ from typing import Final, Literal, Protocol, get_args
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
 from tport.engine.errors import AccessDenied, InvalidRequest
@@ -137,11 +139,13 @@ def _anchored(
     if len(certificate) > _MAX_CERTIFICATE:
         raise _refused("it is too large")
     try:
-        cert = x509.load_der_x509_certificate(certificate)
-        extension = cert.extensions.get_extension_for_oid(IDENTITY_OID)
+        with warnings.catch_warnings():  # of oddities that the signature's check below refuses
+            warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+            cert = x509.load_der_x509_certificate(certificate)
+            extension = cert.extensions.get_extension_for_oid(IDENTITY_OID)
     except x509.ExtensionNotFound:
         raise _refused("it holds no tport identity") from None
-    except (ValueError, x509.DuplicateExtension):
+    except (ValueError, x509.DuplicateExtension, x509.InvalidVersion):
         raise _refused("it can't be read") from None
     issuers = {authority_of(kind) for kind in expected_kinds}
     issuer = next(
