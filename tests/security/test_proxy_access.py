@@ -18,6 +18,7 @@ from trio.testing import MockClock
 
 from tests.certs import forge
 from tests.rogue import open_rogue_proxy, request_head
+from tests.security.conftest import MovableClock
 from tests.stack import DOMAIN, Person, Stack, open_stack, read_answer
 from tport.engine.agent.join import auth_dial
 from tport.engine.api.remote import open_remote_auth
@@ -41,7 +42,7 @@ JSON = {"Accept": "application/json"}
 
 
 @pytest.fixture
-async def stack() -> AsyncIterator[Stack]:
+async def stack(clock: MovableClock) -> AsyncIterator[Stack]:
     async with open_stack(labels={"env": "dev"}, drain=False) as opened:
         yield opened
 
@@ -236,19 +237,21 @@ async def test_az_04_what_runs_ends_when_what_allowed_it_does(
 
 
 async def test_az_04_what_runs_ends_when_the_session_s_time_is_up(
-    stack: Stack, monkeypatch: pytest.MonkeyPatch
+    clock: MovableClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AZ-04: nobody tells of that; it is found by a look at the clock, soon enough."""
     assert JUDGE_INTERVAL + CLOSE_DEADLINE < 5
     monkeypatch.setattr("tport.engine.proxy.service.JUDGE_INTERVAL", 0.1)
-    brief = RoleOptions(max_session_ttl=timedelta(seconds=1))
+    brief = RoleOptions(max_session_ttl=timedelta(minutes=1))
     allow = Conditions(app_labels={"*": ("*",)})
-    await stack.admin.put_role(role=Role(name="brief", allow=allow, options=brief))
 
     async def wait(stack: Stack, alice: Person) -> None:
-        """Nothing is taken away: time does it."""
+        """Take nothing away: time does it."""
+        clock.ahead += timedelta(minutes=1)
 
-    await _ends_all(stack, await stack.user("bob", roles=("brief",)), wait)
+    async with open_stack(drain=False) as stack:
+        await stack.admin.put_role(role=Role(name="brief", allow=allow, options=brief))
+        await _ends_all(stack, await stack.user("bob", roles=("brief",)), wait)
 
 
 async def _ends_all(
