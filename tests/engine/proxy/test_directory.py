@@ -11,7 +11,7 @@ from trio.testing import MockClock
 from tests.engine.api.scripted import ScriptedAuth, user
 from tests.engine.api.test_cache import following
 from tests.fakes import START
-from tport.engine.api.protocol import AppServersChanged, RoleChanged, UserChanged
+from tport.engine.api.changes import AppServersChanged, RoleChanged, UserChanged
 from tport.engine.defaults import AUTH_GRACE
 from tport.engine.errors import ConnectionProblem, Unavailable
 from tport.engine.proxy.directory import Directory
@@ -95,3 +95,18 @@ async def test_when_auth_is_silent_for_too_long_nothing_is_claimed(
         await trio.sleep(AUTH_GRACE + 1)
         with pytest.raises(Unavailable):
             await Directory(cache, lambda app: app.name).apps_for(SESSION)
+
+
+@pytest.mark.parametrize(
+    ("role", "seen"), [("editor", ["payroll: agent.yaml:7:5: no"]), ("access", []), ("auditor", [])]
+)
+async def test_why_an_application_is_not_offered_is_for_who_administers(
+    role: str, seen: list[str]
+) -> None:
+    auth = auth_with(server("grafana"), server("payroll", refused="agent.yaml:7:5: no"))
+    auth.first.append(RoleChanged(role=PRESETS[role]))
+    auth.first.append(UserChanged(user=user(roles=(role,))))
+    async with following(auth) as cache:
+        refused = await Directory(cache, lambda app: app.name).refused_for(SESSION)
+
+    assert [f"{offer.name}: {offer.reason}" for offer in refused] == seen

@@ -12,7 +12,7 @@ import httpx2
 
 from tests.fakes import FakeAuth
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.types.launch import AppTile, LaunchRequest
+from tport.engine.types.launch import AppTile, LaunchRequest, RefusedOffer
 from tport.engine.types.session import WebSession
 from tport.engine.web.app import web_app
 
@@ -38,9 +38,13 @@ STATES: Mapping[str, LaunchRequest] = {
 class FakeDirectory:
     def __init__(self) -> None:
         self.tiles: Sequence[AppTile] = ()
+        self.refused: Sequence[RefusedOffer] = ()
 
     async def apps_for(self, session: WebSession) -> Sequence[AppTile]:
         return self.tiles
+
+    async def refused_for(self, session: WebSession) -> Sequence[RefusedOffer]:
+        return self.refused
 
 
 class Browser:

@@ -7,7 +7,7 @@ from tests.fakes import FakeAuth
 from tport import __version__
 from tport.engine.errors import Unavailable
 from tport.engine.types.app import App, AppServer
-from tport.engine.types.launch import AppTile
+from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.web.assets import ASSETS, SCRIPT, STYLE
 from tport.engine.web.pages import make_tile
 
@@ -31,6 +31,20 @@ async def test_each_application_is_one_click_away(browser: Browser) -> None:
     assert ">env=prod</li>" in page
     assert "no agent connected" in page
     assert "Showing 2 of 2" in page
+
+
+async def test_what_agents_can_t_offer_is_shown_with_the_reason(browser: Browser) -> None:
+    await browser.sign_in()
+    browser.directory.tiles = [GRAFANA]
+    assert "Not offered" not in (await browser.get(APPS)).text
+
+    reason = "agent.yaml:7:5: apps[0].uri: <b>'grafana'</b> has no scheme"
+    browser.directory.refused = [RefusedOffer(name="payroll", agent="box7", reason=reason)]
+    page = (await browser.get(APPS)).text
+
+    assert "Not offered" in page
+    assert "on box7" in page
+    assert "agent.yaml:7:5: apps[0].uri: &lt;b&gt;" in page
 
 
 async def test_the_search_works_without_script(browser: Browser) -> None:

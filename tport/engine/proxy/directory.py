@@ -1,13 +1,15 @@
-"""Which applications a person may open: what the Applications page lists."""
+"""Which applications a person may open, and what keeps others off: what the Applications page lists."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
 from tport.engine.access.rbac import is_app_allowed
+from tport.engine.access.rules import check_rule
 from tport.engine.api.cache import AuthCache
+from tport.engine.errors import AccessDenied
 from tport.engine.types.app import App
-from tport.engine.types.launch import AppTile
+from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.types.session import WebSession
 
 
@@ -42,3 +44,28 @@ class Directory:
                 labels={**(known.labels if known else {}), **server.labels},
             )
         return [tiles[name] for name in sorted(tiles)]
+
+    async def refused_for(self, session: WebSession) -> Sequence[RefusedOffer]:
+        """Return what agents would offer and can't, sorted, for who may list offers; else nothing.
+
+        Raises:
+            Unavailable: auth has been silent for too long.
+        """
+        self._cache.check_fresh()
+        user = self._cache.users.get(session.user)
+        if user is None or user.id != session.user_id:
+            return ()
+        try:
+            check_rule(self._cache.roles, user.roles, "app_server", "list")
+        except AccessDenied:
+            return ()
+        refused = (
+            RefusedOffer(
+                name=server.app.name,
+                agent=server.hostname or server.host_id,
+                reason=server.refused,
+            )
+            for server in self._cache.servers
+            if server.refused
+        )
+        return sorted(refused, key=lambda offer: (offer.name, offer.agent))

@@ -69,6 +69,19 @@ class AppTile(msgspec.Struct, frozen=True, kw_only=True):
     up: bool = True
 
 
+class RefusedOffer(msgspec.Struct, frozen=True, kw_only=True):
+    """An application that an agent has and people don't get: for who administers the cluster.
+
+    Attributes:
+        agent: what its machine calls itself.
+        reason: `file:line:column: …` when its own file is faulty, else why auth refused it.
+    """
+
+    name: str
+    agent: str
+    reason: str
+
+
 def own_path(raw: str, *, limit: int = MAX_PATH, default: str = "/") -> str:
     """Return `raw` when, behind an origin or alone in Location, it stays on that origin.
 

@@ -9,7 +9,7 @@ from typing import Final
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tport.engine.api.protocol import InviteInfo
+from tport.engine.api.answers import InviteInfo
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
 from tport.engine.types.launch import own_path
 from tport.engine.web.errors import retry_seconds

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tport import __version__
-from tport.engine.types.launch import AppTile
+from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.types.session import WebSession
 from tport.engine.web.assets import ASSETS, ICON
 from tport.engine.web.respond import answer, redirect, render, send_page
@@ -29,6 +29,14 @@ class AppDirectory(Protocol):
 
     async def apps_for(self, session: WebSession) -> Sequence[AppTile]:
         """Return what the roles behind `session` allow now, sorted by name, each once.
+
+        Raises:
+            Unavailable: the roles are not known now.
+        """
+        ...
+
+    async def refused_for(self, session: WebSession) -> Sequence[RefusedOffer]:
+        """Return what agents would offer and can't, for who administers the cluster; else nothing.
 
         Raises:
             Unavailable: the roles are not known now.
@@ -108,6 +116,7 @@ class AppPages:
             any=bool(tiles),
             shown=sum(tile.match for tile in tiles),
             some_elsewhere=some_elsewhere,
+            refused=await self._directory.refused_for(session),
         )
 
 

@@ -9,7 +9,8 @@ from urllib.parse import quote, urlsplit
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tport.engine.api.protocol import AuthAPI, SignedIn
+from tport.engine.api.answers import SignedIn
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import NotSignedIn
 from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
 from tport.engine.proto.fetch import wants_html
