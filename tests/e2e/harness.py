@@ -449,9 +449,9 @@ class Upstream:
         return self.process.stdout.splitlines()[1:]
 
 
-def start_upstream(tport: Tport) -> Upstream:
+def start_upstream(tport: Tport, *words: str) -> Upstream:
     """Start an application; it ends with the cluster or home that it was started in."""
-    process = tport.spawn([sys.executable, str(Path(__file__).with_name("upstream.py"))])
+    process = tport.spawn([sys.executable, str(Path(__file__).with_name("upstream.py")), *words])
     process.wait_for("\n")
     return Upstream(process)
 

@@ -41,7 +41,7 @@ from tests.stack import DOMAIN, open_stack
 from tport.engine.agent.join import join_cluster
 from tport.engine.agent.state import AgentState, save_state
 from tport.engine.auth.service import AuthService
-from tport.engine.net.dial import Address
+from tport.engine.config.address import Address
 from tport.engine.pki.authority import issue_host_certificate
 from tport.engine.pki.keys import load_private_key
 from tport.engine.process import wall_clock

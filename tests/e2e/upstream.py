@@ -4,6 +4,8 @@ GET  /bytes?size=N   N bytes, streamed; the same for every caller (`block` says 
 POST /sum            the SHA-256 of the body, in hex, read as it comes
 GET  /events?n=N     N server-sent events, one a second, each the time of its sending
 GET  /anything       "hello"
+
+`python upstream.py careful` refuses a POST whose Origin is another than the Host it is asked for.
 """
 
 from __future__ import annotations
@@ -49,6 +51,10 @@ class Handler(BaseHTTPRequestHandler):
             self.wfile.write(b"hello")
 
     def do_POST(self) -> None:
+        origin = self.headers.get("Origin")
+        if "careful" in sys.argv and origin and urlsplit(origin).netloc != self.headers["Host"]:
+            self.send_error(403)
+            return
         digest = hashlib.sha256()
         for piece in self._body():
             digest.update(piece)

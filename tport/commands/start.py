@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tport.commands.printing import hint, say
+from tport.commands.probing import applied, proposals
 from tport.commands.run import settings_of
 
 if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.config.flags import StartFlags
     from tport.engine.config.model import Config
+    from tport.engine.types.probe import Proposal
 
 app = typer.Typer()
 
@@ -46,6 +48,10 @@ def start(
     labels: Annotated[
         list[str] | None, typer.Option("--labels", help="Its labels: env=dev,team=a.")
     ] = None,
+    probe: Annotated[
+        bool,
+        typer.Option("--probe", help="Try applications first; --app-name's gets what it needs."),
+    ] = False,
     ca_pin: Annotated[
         list[str] | None, typer.Option("--ca-pin", help="The cluster's authorities' pin.")
     ] = None,
@@ -96,11 +102,11 @@ def start(
     if token and not (token.startswith("/") or token == "-"):  # noqa: S105 - it asks what it is
         say("warning: a token on the command line can be read by others (ps, history)")
         hint("put it into a file and give that: --token=FILE, or --token=- for stdin")
-    run(*_configured(ctx, config, flags))
+    run(*_configured(ctx, config, flags, probe=probe))
 
 
 def _configured(
-    ctx: typer.Context, path: Path | None, flags: StartFlags
+    ctx: typer.Context, path: Path | None, flags: StartFlags, *, probe: bool
 ) -> tuple[Config, Ready, Reread | None]:
     """Return what to run, the greeting, and how to read it anew.
 
@@ -123,12 +129,18 @@ def _configured(
     merged = config = merge_flags(loaded, flags)
     if config.app_service.enabled and not config.auth_service.enabled:
         config = _with_local_cluster(config)
+    needs: dict[str, Proposal] = {}
+    if probe and config.app_service.enabled:
+        found = proposals(config, {flags.app_name})
+        needs = {name: need for name, need in found.items() if name == flags.app_name}
+        config = applied(config, needs)
     if file is None or file == STDIN:
         return config, _greet, None
+    joined = config.auth_token is not merged.auth_token
 
     def reread() -> Config:
-        fresh = merge_flags(load_config(file), flags)
-        if config is merged:
+        fresh = applied(merge_flags(load_config(file), flags), needs)
+        if not joined:
             return fresh
         return msgspec.structs.replace(
             fresh, auth_token=config.auth_token, proxy_addr=config.proxy_addr

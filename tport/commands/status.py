@@ -12,7 +12,7 @@ from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import ConnectionProblem, NotFound
 
 if TYPE_CHECKING:
-    from tport.engine.api.protocol import ClusterStatus
+    from tport.engine.api.answers import ClusterStatus
 
 app = typer.Typer()
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import getpass
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from tport.commands.printing import hint, print_out, say
+from tport.commands.probing import applied, proposals
 from tport.commands.run import settings_of
 from tport.commands.start import run
 
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.config.model import Config
     from tport.engine.types.app import App
+
+TRYING: Final = 10.0  # s for a look at what the application needs; a silent one is served as it is
 
 app = typer.Typer()
 
@@ -41,11 +44,15 @@ def up(
     """Start auth, proxy and an agent on this machine, and open them in a browser.
 
     Without a file: the address is https://tport.localhost:3080, applications are at
-    https://<name>.tport.localhost:3080, and one link, printed once, makes you the owner.
+    https://<name>.tport.localhost:3080, and one link, printed once, makes you the owner. The
+    application is tried first, so that it gets the Host and the scheme that it needs.
     """
     given = data_dir or settings_of(ctx).data_dir
     config = _config(uri, name, public_addr, port, given, debug=debug)
     _check_not_up(config)
+    if config.app_service.apps and port:  # 0: which address it will have isn't known yet
+        names = [app.name for app in config.app_service.apps]
+        config = applied(config, proposals(config, names, deadline=TRYING))
     run(config, _greet)
 
 

@@ -6,8 +6,9 @@ documentation. A name here is only a guess; it counts when something answers the
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
 
 USUAL_PORTS: Final[Mapping[str, int]] = {
     "airflow": 8080,
@@ -41,3 +42,28 @@ def usual_uri(name: str) -> str:
     """Return where an application of this name usually is on its own machine; "": not known."""
     port = USUAL_PORTS.get(name)
     return f"http://localhost:{port}" if port else ""
+
+
+@dataclass(frozen=True)
+class KnownApp:
+    """An application that many people run, and what it needs; "" where that isn't known."""
+
+    name: str
+    title: str
+    host: Literal["uri", "public", ""] = ""
+    websocket: str = ""
+    events: str = ""
+    path: str = ""
+    needs: str = ""
+
+
+JUPYTER: Final = KnownApp("jupyter", "JupyterLab", host="public", websocket="/api/events/subscribe")
+
+
+def known_app(name: str) -> KnownApp | None:
+    return JUPYTER if name in ("jupyter", "jupyterlab") else None
+
+
+def recognise(title: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> KnownApp | None:
+    """Tell by an answer which application it is; None: one that isn't known here."""
+    return JUPYTER if "Jupyter" in title else None
