@@ -11,7 +11,7 @@ import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 
-from tport.engine.api.protocol import Authorities
+from tport.engine.api.answers import Authorities
 from tport.engine.pki.authority import Authority, issue_host_certificate, new_authority
 from tport.engine.pki.identity import IDENTITY_OID, KEY_USAGES
 from tport.engine.pki.jwt import jwks

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from tport.engine.api.protocol import Authorities, InviteInfo, LaunchCode, SignedIn
+from tport.engine.api.answers import Authorities, InviteInfo, LaunchCode, SignedIn
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.app import AppServer
 from tport.engine.types.session import WebSession, session_id

@@ -21,10 +21,10 @@ from tests.stack import Stack
 from tport.engine.agent.join import join_cluster
 from tport.engine.agent.service import AgentSettings, run_agent
 from tport.engine.agent.state import AgentState
+from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_TUNNEL
 from tport.engine.errors import TportError
 from tport.engine.net.control import next_control
-from tport.engine.net.dial import Address
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.streams import PrefixedStream, relay

@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from datetime import timedelta
-from statistics import median
 from typing import Any, get_args
 
 import pytest
@@ -29,8 +28,10 @@ from tests.engine.auth.world import (
     open_world,
 )
 from tests.fakes import START, WallClock
+from tport.engine.access.rules import check_rule
 from tport.engine.api import wire
-from tport.engine.api.protocol import CALLERS, AuthAPI, ProxyReport, SignedIn
+from tport.engine.api.answers import ProxyReport, SignedIn
+from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
 from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
 from tport.engine.auth.service import AuthService
 from tport.engine.errors import (
@@ -47,7 +48,8 @@ from tport.engine.pki.keys import load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
 from tport.engine.types.event import Event, event
 from tport.engine.types.identity import Identity, IdentityKind
-from tport.engine.types.role import Role
+from tport.engine.types.probe import ProbeReport
+from tport.engine.types.role import PRESETS, Role
 
 HOST = f"grafana.{PROXY}"
 
@@ -83,6 +85,12 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "reset_user": {"name": "mallory"},
     "delete_user": {"name": "mallory"},
     "put_role": {"role": Role(name="mine")},
+    "start_probe": {"app": "x", "agent": ""},
+    "probe_result": {"id": "x"},
+    "probed": {
+        "id": "x",
+        "report": ProbeReport(app="x", uri="", public="", hostname="", findings=()),
+    },
     "search_events": {
         "since": START,
         "until": START + timedelta(days=1),
@@ -118,6 +126,64 @@ async def test_az05_each_caller_makes_exactly_the_calls_of_the_table(
     assert ("T3007W" in world.audit.codes()) == (expected == "denied" or (call == "renew")), (
         "a refused caller is written down"
     )
+
+
+PEOPLE = {"editor": PRESETS["editor"], "auditor": PRESETS["auditor"], "access": PRESETS["access"]}
+
+
+@pytest.mark.parametrize("role", PEOPLE)
+@pytest.mark.parametrize("call", [*CALLERS])
+async def test_az05_each_person_makes_exactly_the_calls_that_their_roles_allow(
+    world: World, autojump_clock: MockClock, call: str, role: str
+) -> None:
+    """AZ-05: through a proxy's pages, by the rules of the role as it is now."""
+    person = await world.alice("person", roles=(role,))
+    world.audit.events.clear()
+    rule = RULES.get(call, ("", ""))
+    expected = "made"
+    if rule is not None:
+        try:
+            check_rule(PEOPLE, (role,), *rule)
+        except AccessDenied:
+            expected = "denied"
+
+    assert await make(world.proxy.acting_for(person.session.id), call) == expected
+    assert ("T3007W" in world.audit.codes()) == (expected == "denied")
+
+
+@pytest.mark.parametrize("kind", [None, "agent", "admin"])
+async def test_az05_nobody_but_a_proxy_acts_for_a_person(
+    world: World, autojump_clock: MockClock, kind: IdentityKind | None
+) -> None:
+    editor = await world.alice("person", roles=("editor",))
+    for call in CALLERS:
+        acting = world.caller(kind).acting_for(editor.session.id)
+        assert await make(acting, call) == "denied"
+
+
+async def test_az05_who_is_signed_out_or_lost_the_role_acts_no_more(world: World) -> None:
+    editor = await world.alice("person", roles=("editor",))
+    acting = world.proxy.acting_for(editor.session.id)
+    assert await acting.list_users()
+
+    await world.admin.update_user(name="person", roles=("access",), traits=None)
+    with pytest.raises(AccessDenied):
+        await acting.list_users()
+    await world.admin.update_user(name="person", roles=("editor",), traits=None)
+    await world.proxy.sign_out(id=editor.session.id)
+    with pytest.raises(NotSignedIn):
+        await acting.list_users()
+    with pytest.raises(NotSignedIn):
+        await world.proxy.acting_for("").list_users()
+
+
+async def test_az05_what_a_person_does_is_written_down_under_their_name(world: World) -> None:
+    editor = await world.alice("person", roles=("editor",))
+
+    await world.proxy.acting_for(editor.session.id).delete_user(name="person")
+
+    [event] = [event for event in world.audit.events if event.type == "user.delete"]
+    assert event.fields["user"] == "person"
 
 
 async def test_az05_a_certificate_of_another_cluster_makes_no_call_at_all(world: World) -> None:
@@ -387,7 +453,8 @@ async def test_auth04_the_clock_tells_nothing(world: World) -> None:
                     username=name, password="wrong", remote=f"192.0.2.{number}", user_agent=""
                 )
             taken.append(trio.current_time() - started)
-    assert abs(median(times["alice"]) - median(times["nobody"])) < 0.005
+    # The quickest of each: what else the machine does only adds.
+    assert abs(min(times["alice"]) - min(times["nobody"])) < 0.005
 
 
 async def test_auth07_an_invite_is_spent_once_however_it_is_tried(world: World) -> None:

@@ -23,8 +23,8 @@ from tests.stack import DOMAIN, Person, Stack, open_stack, read_answer
 from tport.engine.agent.join import auth_dial
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.auth.watch import Watches
+from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, TportError, Unavailable
-from tport.engine.net.dial import Address
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
 from tport.engine.proxy.forward import CLOSE_DEADLINE

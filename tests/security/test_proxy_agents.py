@@ -15,8 +15,8 @@ from tests.rogue import open_rogue_agent, open_rogue_proxy, request_head
 from tests.stack import DOMAIN, Stack, open_stack
 from tport.engine.agent.join import auth_dial, join_cluster
 from tport.engine.api.remote import open_remote_auth
+from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, LimitExceeded
-from tport.engine.net.dial import Address
 from tport.engine.pki.authority import new_authority
 from tport.engine.pki.jwt import sign_session_credential
 from tport.engine.pki.keys import load_certificate

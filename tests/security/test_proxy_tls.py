@@ -19,10 +19,10 @@ from tport.engine.agent.join import auth_dial
 from tport.engine.agent.service import AgentSettings, run_agent
 from tport.engine.agent.state import FILE, AgentState, save_state
 from tport.engine.api.remote import open_remote_auth
+from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_HTTP, ALPN_TUNNEL
 from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.net.control import next_control
-from tport.engine.net.dial import Address
 from tport.engine.net.mux import Mux
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.authority import Authority, AuthorityKind, new_authority

@@ -45,6 +45,9 @@ ECHO_DEADLINE: Final = 15.0  # s of silence after which a tunnel is dead
 PRESENCE_INTERVAL: Final = 5.0  # s between a proxy's reports
 PRESENCE_TTL: Final = 15.0  # s after which what wasn't reported is gone
 
+# --- Trying applications ---------------------------------------------------------------------
+PROBE_DEADLINE: Final = 30.0  # s for all that is tried of one; some 15 requests of ms each
+
 # --- Sending and receiving ---------------------------------------------------------------------
 READ_SIZE: Final = 65536  # bytes a recv; above 128 KiB malloc maps and unmaps memory each time
 

@@ -32,13 +32,13 @@ from tport.engine.auth.cluster import AuthSettings, StaticToken
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
-from tport.engine.config.address import Address as ConfiguredAddress
+from tport.engine.config.address import Address
 from tport.engine.config.model import AppService, Config, Secret
 from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag import serve_diagnostics
 from tport.engine.errors import ConfigError
 from tport.engine.net.asgi import App as AsgiApp
-from tport.engine.net.dial import Address, open_listener
+from tport.engine.net.dial import open_listener
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.proxy.clients import Clients
@@ -165,7 +165,7 @@ class _Process:
         async with AsyncExitStack() as stack:
             proxy_listener: trio.SocketListener | None = None
             if config.proxy_service.enabled:  # first: a port in use is said before anything is made
-                proxy_listener = await open_listener(_address(config.proxy_service.web_listen_addr))
+                proxy_listener = await open_listener(config.proxy_service.web_listen_addr)
                 config = self._config = _with_port(config, _port(proxy_listener))
             if config.auth_service.enabled:
                 await stack.enter_async_context(self._auth())
@@ -177,7 +177,7 @@ class _Process:
                 await services.start(self._run_agent, proxy_listener)
             if config.diag_addr is not None:
                 diag = await stack.enter_async_context(trio.open_nursery())
-                listener = await open_listener(_address(config.diag_addr))
+                listener = await open_listener(config.diag_addr)
                 await diag.start(serve_diagnostics, listener, self._degraded)
                 stack.callback(diag.cancel_scope.cancel)
             yield admin, config
@@ -193,7 +193,7 @@ class _Process:
         config = self._config
         folder = config.data_dir / AUTH_DIR
         with locked_folder(folder):
-            listener = await open_listener(_address(config.auth_service.listen_addr))
+            listener = await open_listener(config.auth_service.listen_addr)
             cluster = config.auth_service.cluster_name
             async with (
                 open_sqlite_backend(folder / "tport.db", wall_clock) as backend,
@@ -266,9 +266,7 @@ class _Process:
             await run_proxy(
                 ProxySettings(
                     proxy_id=proxy_id,
-                    public_addrs=[
-                        Address(a.host, a.port) for a in config.proxy_service.public_addrs
-                    ],
+                    public_addrs=config.proxy_service.public_addrs,
                     files=await trio.to_thread.run_sync(read_key_pairs, config),
                     clients=Clients(
                         config.proxy_service.trusted_proxies,
@@ -297,7 +295,7 @@ class _Process:
         config = self._config
         tell_faulty(config.app_service)
         apps = _app_set(config.app_service)
-        address = _address(config.proxy_addr) if config.proxy_addr else None
+        address = config.proxy_addr
         token = self._token_reader(config.auth_token)
         if address is None and proxy is not None:
             host = config.proxy_service.web_listen_addr.host
@@ -437,10 +435,6 @@ def _app_set(service: AppService) -> AppSet:
 
 
 EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-
-
-def _address(address: ConfiguredAddress) -> Address:
-    return Address(address.host, address.port)
 
 
 def _port(listener: trio.SocketListener) -> int:

@@ -19,8 +19,7 @@ from tport.engine.agent.passage import Offered
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.events import EventQueue
-from tport.engine.api.protocol import (
+from tport.engine.api.changes import (
     AuthoritiesChanged,
     Change,
     EpochChanged,
@@ -28,6 +27,7 @@ from tport.engine.api.protocol import (
     RoleDeleted,
     SessionEnded,
 )
+from tport.engine.api.events import EventQueue
 from tport.engine.defaults import AUTH_GRACE, FRESH
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.http1 import Exchange, serve_http1

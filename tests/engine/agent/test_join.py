@@ -14,8 +14,8 @@ import trustme
 from tests.certs import Cluster
 from tport.engine.agent import join as join_module
 from tport.engine.agent.join import join_cluster
+from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest
-from tport.engine.net.dial import Address
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.pki.authority import bundle_pin
 

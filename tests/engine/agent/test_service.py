@@ -16,8 +16,8 @@ from tests.stack import Person, Stack, open_stack
 from tport.engine.agent import service as service_module
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.agent.state import load_state, save_state
+from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, ConfigError, ConnectionProblem, InvalidRequest
-from tport.engine.net.dial import Address
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.types.app import App
 

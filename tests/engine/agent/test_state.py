@@ -13,7 +13,7 @@ import pytest
 from tests.certs import Cluster
 from tests.fakes import START
 from tport.engine.agent.state import FILE, AgentState, joined_state, load_state, save_state
-from tport.engine.api.protocol import Joined
+from tport.engine.api.answers import Joined
 from tport.engine.errors import ConfigError
 
 

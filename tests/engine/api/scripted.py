@@ -11,17 +11,16 @@ import trio
 import trio.testing
 
 from tests.fakes import START
-from tport.engine.api.protocol import (
-    AuthAPI,
-    Authorities,
+from tport.engine.api.answers import Authorities, SignedSession
+from tport.engine.api.changes import (
     AuthoritiesChanged,
     Change,
     Current,
     EpochChanged,
     RoleChanged,
-    SignedSession,
     UserChanged,
 )
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import ConnectionProblem, NotSignedIn
 from tport.engine.types.event import Event
 from tport.engine.types.role import Role

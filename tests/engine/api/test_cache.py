@@ -16,7 +16,7 @@ from tests.engine.api.scripted import ScriptedAuth, session, user
 from tests.fakes import START, WallClock
 from tport.engine.api import cache as cache_module
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.protocol import (
+from tport.engine.api.changes import (
     Change,
     Current,
     EpochChanged,

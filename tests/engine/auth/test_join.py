@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
-from tport.engine.api.protocol import Joined, NewToken
+from tport.engine.api.answers import Joined, NewToken
 from tport.engine.auth.cluster import AuthSettings, StaticToken
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
 from tport.engine.pki.authority import bundle_pin

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, World, open_world
 from tests.fakes import WallClock
-from tport.engine.api.protocol import AuthAPI, Change, Current, RoleChanged
+from tport.engine.api.changes import Change, Current, RoleChanged
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
 from tport.engine.auth.server import AuthServer
 from tport.engine.defaults import ALPN_AUTH

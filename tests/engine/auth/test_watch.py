@@ -9,7 +9,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, World
-from tport.engine.api.protocol import (
+from tport.engine.api.changes import (
     AppServersChanged,
     AuthoritiesChanged,
     Change,

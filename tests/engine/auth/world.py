@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from tests.fakes import START, WallClock
-from tport.engine.api.protocol import AuthAPI, OpenedApp, ProxyReport, SignedIn, TunnelReport
+from tport.engine.api.answers import OpenedApp, ProxyReport, SignedIn, TunnelReport
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.errors import Unavailable

@@ -6,19 +6,11 @@ from typing import Any
 
 import pytest
 import trio
-from hypothesis import given
-from hypothesis import strategies as st
 from trio.testing import MockClock
 
+from tport.engine.config.address import Address
 from tport.engine.errors import ConfigError, ConnectionProblem
-from tport.engine.net.dial import (
-    Address,
-    dial_tcp,
-    dial_through_proxy,
-    is_this_machine,
-    open_listener,
-    parse_address,
-)
+from tport.engine.net.dial import dial_tcp, dial_through_proxy, is_this_machine, open_listener
 
 
 class Resolver(trio.abc.HostnameResolver):
@@ -54,43 +46,6 @@ def port_of(listener: trio.SocketListener) -> int:
 async def free_port() -> int:
     async with await open_listener(Address("127.0.0.1", 0)) as listener:
         return port_of(listener)
-
-
-@pytest.mark.parametrize(
-    ("text", "address", "shown"),
-    [
-        ("proxy.test:443", Address("proxy.test", 443), "proxy.test:443"),
-        ("proxy.test", Address("proxy.test", 3080), "proxy.test:3080"),
-        (" 127.0.0.1:1 ", Address("127.0.0.1", 1), "127.0.0.1:1"),
-        (":443", Address("", 443), ":443"),
-        ("[::1]:443", Address("::1", 443), "[::1]:443"),
-        ("[::1]", Address("::1", 3080), "[::1]:3080"),
-        ("::1", Address("::1", 3080), "[::1]:3080"),
-        ("0.0.0.0:0", Address("0.0.0.0", 0), "0.0.0.0:0"),
-    ],
-)
-def test_addresses_are_read_as_people_write_them(text: str, address: Address, shown: str) -> None:
-    assert parse_address(text, 3080) == address
-    assert str(address) == shown
-
-
-@pytest.mark.parametrize(
-    "text",
-    ["", ":", "a:", "a:b", "a:65536", "a:-1", "a:٣", "a:1:2", "[::1", "[::1]x", "[a]:1", "[::1]:",
-     "https://a:443", "a/b:1", "a b:1", "u@a:1", "a:0x50", "a:4 3"],
-)  # fmt: skip
-def test_what_is_no_address_is_refused(text: str) -> None:
-    with pytest.raises(ConfigError):
-        parse_address(text, 3080)
-
-
-@given(st.text())
-def test_any_text_is_an_address_or_refused(text: str) -> None:
-    try:
-        address = parse_address(text, 3080)
-    except ConfigError:
-        return
-    assert parse_address(str(address), 1) == address
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from trio.testing import memory_stream_pair
 from tests.engine.api.scripted import ScriptedAuth
 from tests.fakes import START, WallClock
 from tests.stack import Answer, read_answer
+from tport.engine.api.answers import SignedSession
 from tport.engine.api.live import LiveStreams
-from tport.engine.api.protocol import SignedSession
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream

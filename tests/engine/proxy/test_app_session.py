@@ -12,7 +12,7 @@ from trio.testing import wait_all_tasks_blocked
 
 from tests.engine.api.scripted import ScriptedAuth
 from tests.fakes import WallClock
-from tport.engine.api.protocol import SignedSession
+from tport.engine.api.answers import SignedSession
 from tport.engine.errors import AccessDenied, ConnectionProblem, NotSignedIn, Unavailable
 from tport.engine.proxy import app_session
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal

@@ -16,15 +16,9 @@ import trio
 from tport.engine.access.rbac import check_app_access
 from tport.engine.agent.passage import Offered, Passage
 from tport.engine.api.cache import AuthCache
+from tport.engine.api.changes import Change, EpochChanged, RoleChanged, RoleDeleted, SessionEnded
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.api.protocol import (
-    Change,
-    EpochChanged,
-    RoleChanged,
-    RoleDeleted,
-    SessionEnded,
-)
 from tport.engine.defaults import AUTH_GRACE, READ_SIZE
 from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
 from tport.engine.net.mux_stream import MuxStream

@@ -19,9 +19,10 @@ import trio
 
 from tport.engine.agent.state import AgentState, joined_state
 from tport.engine.api.remote import check_is_auth, open_remote_auth
+from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_AUTH
 from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
-from tport.engine.net.dial import Address, dial_through_proxy
+from tport.engine.net.dial import dial_through_proxy
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.authority import check_bundle

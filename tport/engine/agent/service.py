@@ -19,12 +19,15 @@ from tport.engine.agent.apps import AgentApps
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
+from tport.engine.agent.prober import Prober
 from tport.engine.agent.state import AgentState, load_state, save_state
 from tport.engine.agent.tunnel import TunnelKeeper
 from tport.engine.api.cache import AuthCache
+from tport.engine.api.changes import Change, ProbeAsked
 from tport.engine.api.events import EventQueue
 from tport.engine.api.remote import open_remote_auth
-from tport.engine.defaults import ALPN_TUNNEL, DRAIN
+from tport.engine.config.address import Address, parse_dial_address
+from tport.engine.defaults import ALPN_TUNNEL, DRAIN, WEB_PORT
 from tport.engine.errors import (
     AccessDenied,
     ConfigError,
@@ -32,7 +35,7 @@ from tport.engine.errors import (
     RemoteProtocolError,
     Unavailable,
 )
-from tport.engine.net.dial import Address, dial_through_proxy, parse_address
+from tport.engine.net.dial import dial_through_proxy
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.pki.identity import identity_of
@@ -100,7 +103,7 @@ async def run_agent(
     if not settings.apps and not settings.debug_app and not is_idle:
         raise _nothing_to_offer()  # before a use of the token is spent
     state = await trio.to_thread.run_sync(load_state, settings.folder)
-    proxy = settings.proxy or (parse_address(state.proxy, 0) if state else None)
+    proxy = settings.proxy or (parse_dial_address(state.proxy, WEB_PORT) if state else None)
     if proxy is None:
         raise ConfigError(
             "the agent knows no proxy to dial",
@@ -243,7 +246,21 @@ class _Agent:
                 cluster=authorities.cluster,
                 clock=self._clock,
             )
-            cache.on_change = apps.changed
+            prober = Prober(
+                offered,
+                auth,
+                public_address=self._public_address,
+                hostname=self._settings.hostname,
+                clock=self._clock,
+            )
+
+            def told(change: Change | None) -> None:
+                if isinstance(change, ProbeAsked):
+                    prober.ask(change)
+                else:
+                    apps.changed(change)
+
+            cache.on_change = told
             keeper = TunnelKeeper(
                 agent_id=self.state.host_id,
                 hostname=self._settings.hostname,
@@ -254,6 +271,7 @@ class _Agent:
                 on_verdicts=self._tell_verdicts,
             )
             nursery.start_soon(events.keep)
+            nursery.start_soon(prober.keep)
             nursery.start_soon(self._keep_identity, keeper)
             nursery.start_soon(self._tick, apps, offered)
             await nursery.start(cache.keep)
@@ -310,6 +328,10 @@ class _Agent:
                 f"what answers at {self._proxy} is not the cluster's proxy: {denied.reason}"
             ) from None
         return tls
+
+    def _public_address(self, name: str) -> str:
+        """Return host[:port] of an application: what a proxy told, else what it would tell."""
+        return self._told.hosts.get(name) or f"{name}.{self._proxy.host}:{self._proxy.port}"
 
     def _tell_verdicts(self, verdicts: Verdicts) -> None:
         """Say what is news: every proxy tells all of it whenever any of it changes."""

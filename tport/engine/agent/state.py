@@ -13,7 +13,7 @@ from typing import Final
 
 import msgspec
 
-from tport.engine.api.protocol import Authorities, Joined
+from tport.engine.api.answers import Authorities, Joined
 from tport.engine.errors import ConfigError
 from tport.engine.pki.keys import KeyPair, load_certificate
 

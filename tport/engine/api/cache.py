@@ -14,10 +14,9 @@ from typing import Final, NoReturn
 
 import trio
 
-from tport.engine.api.protocol import (
+from tport.engine.api.answers import Authorities
+from tport.engine.api.changes import (
     AppServersChanged,
-    AuthAPI,
-    Authorities,
     AuthoritiesChanged,
     Change,
     Current,
@@ -29,6 +28,7 @@ from tport.engine.api.protocol import (
     UserChanged,
     UserDeleted,
 )
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import AUTH_GRACE, FRESH
 from tport.engine.errors import (
     ConnectionProblem,

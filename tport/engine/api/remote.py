@@ -12,7 +12,8 @@ from cryptography.x509.oid import NameOID
 from msgspec import Struct
 
 from tport.engine.api import wire
-from tport.engine.api.protocol import AuthAPI, Change
+from tport.engine.api.changes import Change
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import AccessDenied, ConnectionProblem, Unavailable
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.tls import tls_problem
@@ -97,8 +98,11 @@ class RemoteAuth:
         while self._kept:
             await self._kept.pop()[0].aclose()
 
-    async def ask(self, call: str, arguments: Mapping[str, object]) -> Any:
-        """Make one call.
+    def acting_for(self, web_session: str) -> AuthAPI:
+        return cast("AuthAPI", _Acting(self, web_session))
+
+    async def ask(self, call: str, arguments: Mapping[str, object], *, acting: str = "") -> Any:
+        """Make one call; `acting`: for the person of this web session.
 
         Raises:
             ConnectionProblem: nothing of it arrived.
@@ -110,7 +114,7 @@ class RemoteAuth:
             raise Unavailable(f"{call}: the request is over {wire.MAX_BODY} bytes")
         with trio.move_on_after(CALL_DEADLINE):
             async with self._places:
-                status, answer = await self._answered(call, body)
+                status, answer = await self._answered(call, body, acting)
             if status != 200:
                 raise wire.decode_error(answer, status)
             return wire.decode_answer(call, answer)
@@ -118,11 +122,11 @@ class RemoteAuth:
             f"auth did not answer within {CALL_DEADLINE:.0f} s", hint="try again in a moment"
         )
 
-    async def _answered(self, call: str, body: bytes) -> tuple[int, bytes]:
+    async def _answered(self, call: str, body: bytes, acting: str) -> tuple[int, bytes]:
         """Ask on a kept connection, or a new one; once more if a kept one turns out to be dead."""
         if (connection := await self._take_kept()) is not None:
             try:
-                return await self._exchange(connection, call, body)
+                return await self._exchange(connection, call, body, acting)
             except _Lost as lost:
                 if not (lost.unanswered and wire.CALLS[call].is_read):
                     raise Unavailable(
@@ -132,16 +136,16 @@ class RemoteAuth:
                     ) from None
         connection = await self._connect()
         try:
-            return await self._exchange(connection, call, body)
+            return await self._exchange(connection, call, body, acting)
         except _Lost as lost:
             raise Unavailable(f"the connection to auth was lost: {lost}") from None
 
     async def _exchange(
-        self, connection: ClientConnection, call: str, body: bytes
+        self, connection: ClientConnection, call: str, body: bytes, acting: str
     ) -> tuple[int, bytes]:
         keep = False
         try:
-            await _send(connection, call, body)
+            await _send(connection, call, body, acting)
             head = await connection.receive_head()
             answer = bytearray()
             while piece := await connection.receive_body():
@@ -228,9 +232,10 @@ async def _ask_to_watch(connection: ClientConnection) -> None:
         raise wire.decode_error(bytes(answer), head.status)
 
 
-async def _send(connection: ClientConnection, call: str, body: bytes) -> None:
+async def _send(connection: ClientConnection, call: str, body: bytes, acting: str = "") -> None:
     target = f"{wire.PREFIX}{call}".encode()
-    await connection.send_head(b"POST", target, _HEADERS, of_length(len(body)), body=body)
+    headers = (*_HEADERS, (wire.ACTING_FOR, acting.encode())) if acting else _HEADERS
+    await connection.send_head(b"POST", target, headers, of_length(len(body)), body=body)
 
 
 def _why(gone: BaseException) -> str:
@@ -239,8 +244,19 @@ def _why(gone: BaseException) -> str:
     return tls_problem(cause)[0] if cause is not None else str(gone)
 
 
+class _Acting:
+    """The calls of RemoteAuth, made for one person."""
+
+    def __init__(self, remote: RemoteAuth, web_session: str) -> None:
+        self._remote = remote
+        self._web_session = web_session
+
+    async def ask(self, call: str, arguments: Mapping[str, object]) -> Any:
+        return await self._remote.ask(call, arguments, acting=self._web_session)
+
+
 def _method(call: str) -> Callable[..., Awaitable[Any]]:
-    async def ask(self: RemoteAuth, **arguments: object) -> Any:
+    async def ask(self: RemoteAuth | _Acting, **arguments: object) -> Any:
         return await self.ask(call, arguments)
 
     ask.__name__ = ask.__qualname__ = call
@@ -250,3 +266,4 @@ def _method(call: str) -> Callable[..., Awaitable[Any]]:
 for _name in wire.CALLS:
     if _name != wire.WATCH:
         setattr(RemoteAuth, _name, _method(_name))
+        setattr(_Acting, _name, _method(_name))

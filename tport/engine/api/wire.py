@@ -1,6 +1,7 @@
 """The bytes of AuthAPI: every call's request and answer, derived from the Protocol's signatures.
 
     POST /v1/<call>     body: the arguments as a JSON object; answer: the result as JSON
+    tport-acting-for: <id of a web session>     a header: the person for whom a proxy calls
     POST /v1/watch      body: {}; answer: one Change a line, until either side ends it
     anything else wrong: status of the error, body {"kind", "message", "hint", "retry_after"}
 
@@ -12,6 +13,7 @@ fields are ignored, as `types` says. Errors travel without `reason`, which is th
 from __future__ import annotations
 
 import inspect
+import sys
 import types
 from collections.abc import Mapping
 from typing import Any, Final, get_type_hints
@@ -19,8 +21,8 @@ from typing import Any, Final, get_type_hints
 import msgspec
 
 from tport.engine import errors
-from tport.engine.api import protocol
-from tport.engine.api.protocol import CALLERS, AuthAPI, Change
+from tport.engine.api.changes import Change
+from tport.engine.api.protocol import CALLERS, AuthAPI
 from tport.engine.errors import (
     AccessDenied,
     InvalidRequest,
@@ -30,6 +32,7 @@ from tport.engine.errors import (
 )
 
 PREFIX: Final = "/v1/"
+ACTING_FOR: Final = b"tport-acting-for"
 WATCH: Final = "watch"  # the one call whose answer is a stream
 MAX_BODY: Final = 1 << 20  # bytes of a request. Source: security.md DOS-07
 MAX_ANSWER: Final = 16 << 20  # bytes of an answer, which a trusted side makes
@@ -87,7 +90,7 @@ _KINDS: Final = _kinds()
 
 def _derive(name: str) -> Call:
     method = getattr(AuthAPI, name)
-    hints = get_type_hints(method, vars(protocol))
+    hints = get_type_hints(method, vars(sys.modules[method.__module__]))
     fields = [
         (argument, hints[argument])
         for argument in inspect.signature(method).parameters

@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol, TypeVar, get_args
 from msgspec.structs import replace
 
 from tport.engine.access.passwords import MINIMUM
-from tport.engine.api.protocol import Authorities, ProxyKeys
+from tport.engine.api.answers import Authorities, ProxyKeys
 from tport.engine.auth.stores import ClusterRecord, Store, Stores
 from tport.engine.defaults import UP_DOMAIN
 from tport.engine.errors import AlreadyExists, ConfigError, InvalidRequest

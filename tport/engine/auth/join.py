@@ -9,7 +9,7 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from tport.engine.api.protocol import Joined
+from tport.engine.api.answers import Joined
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.limits import AddressLimiter
 from tport.engine.auth.stores import SWAP_TRIES, JoinedHost

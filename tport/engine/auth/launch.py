@@ -11,7 +11,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tport.engine.access.rbac import DENIED
-from tport.engine.api.protocol import LaunchCode, OpenedApp, SignedSession
+from tport.engine.api.answers import LaunchCode, OpenedApp, SignedSession
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.roles import Roles

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from tport.engine.api.protocol import AgentInfo, ProxyReport
+from tport.engine.api.answers import AgentInfo, ProxyReport
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.types.app import AppServer
 

@@ -15,7 +15,8 @@ from typing import Final
 import trio
 
 from tport.engine.api import wire
-from tport.engine.api.protocol import AuthAPI, Current
+from tport.engine.api.changes import Current
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.service import AuthService
 from tport.engine.defaults import ALPN_AUTH, HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
 from tport.engine.errors import (
@@ -127,6 +128,8 @@ class _Connection:
             raise NotFound("only POST /v1/<call> is served here")
         identity = await self._identity()
         calls = self._service.as_caller(identity, self._remote)
+        if acting := request.values(wire.ACTING_FOR):
+            calls = calls.acting_for(acting[-1].decode("latin-1"))
         if name not in wire.CALLS:
             await self._service.cluster.emit("auth.failed", call=name[:40], remote=self._remote)
             raise NotFound(

@@ -10,7 +10,8 @@ from typing import Final, NoReturn
 
 import trio
 
-from tport.engine.api.protocol import AuthAPI, Authorities
+from tport.engine.api.answers import Authorities
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.calls import Calls
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
@@ -19,6 +20,7 @@ from tport.engine.auth.join import Join
 from tport.engine.auth.launch import Launcher
 from tport.engine.auth.login import Login
 from tport.engine.auth.presence import Presence
+from tport.engine.auth.probes import Probes
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.tokens import Tokens
@@ -73,6 +75,7 @@ class AuthService:
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens)
         self.watches = Watches(cluster, self.presence)
+        self.probes = Probes(cluster, self.presence, self.watches)
         self._latest = cluster.clock()
 
     def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:

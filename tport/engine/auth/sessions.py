@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from tport.engine.api.protocol import OpenedApp, SignedIn
+from tport.engine.api.answers import OpenedApp, SignedIn
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.stores import LaunchRecord

@@ -31,7 +31,7 @@ from typing import Final, Generic, TypeVar
 
 import msgspec
 
-from tport.engine.api.protocol import ProxyKeys
+from tport.engine.api.answers import ProxyKeys
 from tport.engine.errors import NotFound, Unavailable
 from tport.engine.pki.authority import Authority
 from tport.engine.storage.backend import (

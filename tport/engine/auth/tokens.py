@@ -9,7 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tport.engine.api.protocol import NewToken
+from tport.engine.api.answers import NewToken
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster, StaticToken
 from tport.engine.auth.presence import Presence

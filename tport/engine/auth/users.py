@@ -10,7 +10,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from tport.engine.access.passwords import check_password_strength, hash_password
-from tport.engine.api.protocol import InviteInfo, NewInvite, SignedIn, UserInfo
+from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.presence import Presence

@@ -8,12 +8,13 @@ from typing import Final, Literal, NoReturn
 
 import trio
 
-from tport.engine.api.protocol import (
+from tport.engine.api.changes import (
     AppServersChanged,
     AuthoritiesChanged,
     Change,
     Current,
     EpochChanged,
+    ProbeAsked,
     ProxiesChanged,
     RoleChanged,
     RoleDeleted,
@@ -37,13 +38,18 @@ _LOST = "the watch was lost"
 Follower = Literal["agent", "proxy"]
 
 
+# What is in a follower's queue. None: look at who is present.
+_Told = Written | ProbeAsked | None
+
+
 class _Feed:
-    """One follower's queue. None in it: look at who is present."""
+    """One follower's queue; `name` is what its certificate calls it."""
 
-    def __init__(self) -> None:
-        self._send, self.changes = trio.open_memory_channel[Written | None](QUEUE)
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._send, self.changes = trio.open_memory_channel[_Told](QUEUE)
 
-    def tell(self, change: Written | None) -> None:
+    def tell(self, change: _Told) -> None:
         """Queue a change; when there is no room, end the watch: nobody waits for a slow follower."""
         try:
             self._send.send_nowait(change)
@@ -60,7 +66,7 @@ class Watches:
     def __init__(self, cluster: Cluster, presence: Presence) -> None:
         self._cluster = cluster
         self._presence = presence
-        self._feeds: set[_Feed] = set()
+        self._feeds: dict[_Feed, None] = {}  # the newest last
         presence.on_change.append(lambda: self._tell(None))
 
     async def keep(
@@ -81,15 +87,25 @@ class Watches:
                         feed.end()
             await trio.sleep(CURRENT_INTERVAL)  # no tight loop when storage is closing
 
+    def ask(self, agent: str, question: ProbeAsked) -> bool:
+        """Put a question to one agent. False: it doesn't follow just now."""
+        feeds = [feed for feed in self._feeds if feed.name == agent]
+        for feed in feeds[-1:]:
+            feed.tell(question)
+        return bool(feeds)
+
     @asynccontextmanager
-    async def watch(self, follower: Follower) -> AsyncIterator[AsyncIterator[Change]]:
-        feed = _Feed()
-        self._feeds.add(feed)  # before reading: what changes meanwhile is in the queue
+    async def watch(
+        self, follower: Follower, name: str = ""
+    ) -> AsyncIterator[AsyncIterator[Change]]:
+        """Open the changes for one follower; `name`: by which it is asked things."""
+        feed = _Feed(name)
+        self._feeds[feed] = None  # before reading: what changes meanwhile is in the queue
         try:
             async with aclosing(self._changes(follower, feed)) as changes:
                 yield changes
         finally:
-            self._feeds.discard(feed)
+            self._feeds.pop(feed, None)
             feed.end()
             feed.changes.close()
 
@@ -107,7 +123,7 @@ class Watches:
         yield Current()
         due = trio.current_time() + CURRENT_INTERVAL
         while True:
-            told: list[Written | None] = []
+            told: list[_Told] = []
             try:
                 with trio.move_on_at(due):
                     told.append(await feed.changes.receive())
@@ -116,6 +132,9 @@ class Watches:
             is_due = not told
             told.extend(_queued(feed))
             for written in told:
+                if isinstance(written, ProbeAsked):
+                    yield written
+                    continue
                 for change in (
                     view.present(self._presence) if written is None else view.apply(written)
                 ):
@@ -124,12 +143,12 @@ class Watches:
                 yield Current()
                 due = trio.current_time() + CURRENT_INTERVAL
 
-    def _tell(self, change: Written | None) -> None:
+    def _tell(self, change: _Told) -> None:
         for feed in self._feeds:
             feed.tell(change)
 
 
-def _queued(feed: _Feed) -> Iterator[Written | None]:
+def _queued(feed: _Feed) -> Iterator[_Told]:
     """Take what is in the queue now. Its end shows at the next wait."""
     while True:
         try:

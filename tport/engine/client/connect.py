@@ -19,11 +19,18 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
+from tport.engine.config.address import parse_dial_address
 from tport.engine.config.load import DEFAULT_FILE, load_config
 from tport.engine.config.resolve import Machine, default_data_dir
 from tport.engine.defaults import ALPN_AUTH, AUTH_PORT
-from tport.engine.errors import AccessDenied, ConfigError, ConnectionProblem, NotFound
-from tport.engine.net.dial import dial_tcp, parse_address
+from tport.engine.errors import (
+    AccessDenied,
+    ConfigError,
+    ConnectionProblem,
+    InvalidRequest,
+    NotFound,
+)
+from tport.engine.net.dial import dial_tcp
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import auth_client_context
 from tport.engine.pki.keys import KeyPair
@@ -141,7 +148,10 @@ async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
         raise _damaged(place) from None
     pair, authorities = _split_pem(text, place)
     context = auth_client_context(pair, authorities)
-    where = parse_address(address, AUTH_PORT)
+    try:
+        where = parse_dial_address(address, AUTH_PORT)
+    except InvalidRequest:
+        raise _damaged(place) from None
 
     async def dial() -> trio.abc.Stream:
         try:

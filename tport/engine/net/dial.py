@@ -15,9 +15,9 @@ from ipaddress import ip_address, ip_network
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
-import msgspec
 import trio
 
+from tport.engine.config.address import Address
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConfigError, ConnectionProblem
 from tport.engine.net.streams import PrefixedStream
@@ -27,44 +27,6 @@ BACKLOG: Final = 1024  # connections waiting to be accepted; Linux cuts it to ne
 _EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104 - where the operator names no host, all are meant
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _MAX_CONNECT_HEAD: Final = 16 * 1024  # bytes of an HTTP proxy's answer
-
-
-class Address(msgspec.Struct, frozen=True):
-    """A host (name, or address without brackets; "" for every interface) and a port."""
-
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
-
-
-def parse_address(text: str, default_port: int) -> Address:
-    """Read `host`, `host:port`, `:port`, `[::1]` or `[::1]:port`.
-
-    Raises:
-        ConfigError: it is none of these.
-    """
-    host, port = text.strip(), ""
-    if host.startswith("["):
-        host, bracket, rest = host[1:].partition("]")
-        if not bracket or (rest and not rest.startswith(":")):
-            raise ConfigError(f"{text!r} is no address: host:port or [IPv6]:port is one")
-        port = rest[1:]
-        if rest == ":" or not _is_address(host):
-            raise ConfigError(f"{text!r} is no address: host:port or [IPv6]:port is one")
-    elif host.count(":") > 1:
-        if not _is_address(host):
-            raise ConfigError(f"{text!r} is no address: host:port or [IPv6]:port is one")
-    elif ":" in host:
-        host, _, port = host.partition(":")
-        if not port:
-            raise ConfigError(f"{text!r} ends where a port should follow")
-    if not host and not port:
-        raise ConfigError("an address is missing: host:port is one")
-    if any(c.isspace() or c in "/@?#" for c in host):
-        raise ConfigError(f"{text!r} is no address: host:port, without https:// and path, is one")
-    return Address(host, _port(port, text) if port else default_port)
 
 
 def is_this_machine(host: str) -> bool:
@@ -292,12 +254,6 @@ def _listen_problem(address: Address, error: OSError) -> ConfigError:
     if isinstance(error, socket.gaierror):
         return ConfigError(f"{address.host!r} is no address of this machine")
     return ConfigError(f"can't listen on {address}: {error.strerror or error}")
-
-
-def _port(text: str, address: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535):
-        raise ConfigError(f"{address!r}: {text!r} is no port (0 to 65535)")
-    return int(text)
 
 
 def _is_address(text: str) -> bool:

@@ -53,7 +53,7 @@ _KNOWN = frozenset(
 
 
 class Trusted(Protocol):
-    """The public side of the authorities; `api.protocol.Authorities` is one."""
+    """The public side of the authorities; `api.answers.Authorities` is one."""
 
     @property
     def cluster(self) -> str: ...

@@ -34,7 +34,8 @@ import trio
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from tport.engine.api.protocol import AuthAPI, SignedSession
+from tport.engine.api.answers import SignedSession
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import CLOCK_SKEW, LAUNCH_STATE_TTL
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
 from tport.engine.types.launch import LaunchRequest, Onward, RoundCause, own_path

@@ -18,20 +18,20 @@ from typing import Final, NoReturn
 import trio
 from cryptography import x509
 
+from tport.engine.api.answers import ProxyReport
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.events import EventQueue
-from tport.engine.api.live import LiveStreams
-from tport.engine.api.protocol import (
+from tport.engine.api.changes import (
     AppServersChanged,
     AuthoritiesChanged,
     Change,
-    ProxyReport,
     RoleChanged,
     RoleDeleted,
     SessionEnded,
     UserChanged,
     UserDeleted,
 )
+from tport.engine.api.events import EventQueue
+from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL, PRESENCE_INTERVAL
 from tport.engine.errors import (
     AccessDenied,

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import trio
 
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.config.address import Address
 from tport.engine.net.asgi import App as AsgiApp
-from tport.engine.net.dial import Address
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.clients import Clients

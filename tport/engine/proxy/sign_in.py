@@ -14,9 +14,10 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
+from tport.engine.api.answers import OpenedApp
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
-from tport.engine.api.protocol import AuthAPI, OpenedApp
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import LAUNCH_STATE_TTL
 from tport.engine.errors import AccessDenied, NotSignedIn
 from tport.engine.net.http1 import Exchange

@@ -13,8 +13,9 @@ from typing import Final, NoReturn
 import trio
 
 import tport
+from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
-from tport.engine.api.protocol import AuthAPI, TunnelReport
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import PRESENCE_INTERVAL
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
 from tport.engine.net.control import next_control

@@ -41,6 +41,7 @@ CODES: Final[Mapping[str, str]] = {
     "app.access.denied": "TPA02W",  # * a request was refused for its role
     "header.rewrite.skipped": "TPA03W",  # *
     "app.dial.denied": "TPA04W",  # * an application's name leads where agents don't connect
+    "app.probe": "TPA05I",  # * an administrator had an application tried by its agent
     "tunnel.up": "TPN01I",  # *
     "tunnel.down": "TPN02I",  # *
     "tunnel.protocol_error": "TPN03E",  # *

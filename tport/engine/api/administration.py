@@ -1,0 +1,132 @@
+"""What administrators do, by a command or, as far as their roles allow, in a browser."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Final, Protocol
+
+from tport.engine.api.answers import (
+    ClusterStatus,
+    NewInvite,
+    NewToken,
+    UserInfo,
+)
+from tport.engine.api.callers import ADMIN, PROXY, Rule
+from tport.engine.types.app import AppServer
+from tport.engine.types.probe import ProbeReport
+from tport.engine.types.role import Role
+from tport.engine.types.token import JoinRole, JoinToken
+from tport.engine.types.user import User
+
+
+class AdministrationAPI(Protocol):
+    async def create_token(
+        self, *, roles: tuple[JoinRole, ...], ttl: float, app_name: str, app_uri: str, max_uses: int
+    ) -> NewToken:
+        """Make a join token. `ttl` in seconds."""
+        ...
+
+    async def list_tokens(self) -> tuple[JoinToken, ...]: ...
+
+    async def delete_token(self, *, token: str) -> JoinToken:
+        """Delete by the whole token, its secret, or the hint that lists show (unique prefix)."""
+        ...
+
+    async def create_user(
+        self, *, name: str, roles: tuple[str, ...], traits: Mapping[str, tuple[str, ...]]
+    ) -> NewInvite:
+        """Make a user and the invite link.
+
+        Raises:
+            AlreadyExists: the name is taken.
+            NotFound: a role does not exist.
+        """
+        ...
+
+    async def update_user(
+        self,
+        *,
+        name: str,
+        roles: tuple[str, ...] | None,
+        traits: Mapping[str, tuple[str, ...]] | None,
+    ) -> User:
+        """Replace roles or traits (None: leave); what was granted before counts no more."""
+        ...
+
+    async def reset_user(self, *, name: str) -> NewInvite:
+        """Make a new invite link for a user; the old password and all sessions end now."""
+        ...
+
+    async def list_users(self) -> tuple[UserInfo, ...]: ...
+
+    async def delete_user(self, *, name: str) -> None: ...
+
+    async def list_roles(self) -> tuple[Role, ...]: ...
+
+    async def put_role(self, *, role: Role) -> None: ...
+
+    async def list_app_servers(self) -> tuple[AppServer, ...]: ...
+
+    async def start_probe(self, *, app: str, agent: str) -> str:
+        """Have an agent try an application that it offers; return the probe's id.
+
+        Args:
+            agent: its hostname or id, where several offer it; "": any of them.
+
+        Raises:
+            NotFound: no agent offers it now.
+            LimitExceeded: too many are being tried.
+        """
+        ...
+
+    async def probe_result(self, *, id: str) -> ProbeReport | None:
+        """Wait for a probe's result for some seconds; None: it isn't there yet, ask again.
+
+        Raises:
+            NotFound: there is no such probe, or it was given up.
+        """
+        ...
+
+    async def search_events(
+        self, *, since: datetime, until: datetime, types: tuple[str, ...], limit: int
+    ) -> tuple[Mapping[str, object], ...]: ...
+
+    async def status(self) -> ClusterStatus: ...
+
+
+CALLERS: Final[Mapping[str, frozenset[str]]] = {
+    "create_token": ADMIN,
+    "list_tokens": ADMIN,
+    "delete_token": ADMIN,
+    "create_user": ADMIN,
+    "update_user": ADMIN,
+    "reset_user": ADMIN,
+    "list_users": ADMIN,
+    "delete_user": ADMIN,
+    "list_roles": ADMIN | PROXY,
+    "put_role": ADMIN,
+    "list_app_servers": ADMIN | PROXY,
+    "start_probe": ADMIN,
+    "probe_result": ADMIN,
+    "search_events": ADMIN,
+    "status": ADMIN | PROXY,
+}
+
+RULES: Final[Mapping[str, Rule]] = {
+    "create_token": ("token", "create"),
+    "list_tokens": ("token", "list"),
+    "delete_token": ("token", "delete"),
+    "create_user": ("user", "create"),
+    "update_user": ("user", "update"),
+    "reset_user": ("user", "update"),
+    "list_users": ("user", "list"),
+    "delete_user": ("user", "delete"),
+    "list_roles": ("role", "list"),
+    "put_role": ("role", "update"),
+    "list_app_servers": ("app_server", "list"),
+    "start_probe": ("app_server", "update"),
+    "probe_result": ("app_server", "update"),
+    "search_events": ("event", "list"),
+    "status": ("app_server", "list"),
+}

@@ -1,0 +1,83 @@
+"""What auth tells its followers: one struct for each kind of change."""
+
+from __future__ import annotations
+
+import msgspec
+
+from tport.engine.api.answers import Authorities
+from tport.engine.types.app import AppServer
+from tport.engine.types.role import Role
+from tport.engine.types.user import User
+
+
+class RoleChanged(msgspec.Struct, frozen=True, kw_only=True, tag="role"):
+    role: Role
+
+
+class RoleDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="role-deleted"):
+    name: str
+
+
+class UserChanged(msgspec.Struct, frozen=True, kw_only=True, tag="user"):
+    """For proxies: names, roles and traits as they are now."""
+
+    user: User
+
+
+class UserDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="user-deleted"):
+    name: str
+
+
+class EpochChanged(msgspec.Struct, frozen=True, kw_only=True, tag="epoch"):
+    """For agents: grants to this user made before `epoch` are void. `epoch` -1: deleted."""
+
+    user_key: str
+    epoch: int
+
+
+class SessionEnded(msgspec.Struct, frozen=True, kw_only=True, tag="session-ended"):
+    """A web or app session is over before its time."""
+
+    id: str
+
+
+class AppServersChanged(msgspec.Struct, frozen=True, kw_only=True, tag="app-servers"):
+    """For proxies: everything offered in the cluster now."""
+
+    servers: tuple[AppServer, ...]
+
+
+class AuthoritiesChanged(msgspec.Struct, frozen=True, kw_only=True, tag="authorities"):
+    authorities: Authorities
+
+
+class ProxiesChanged(msgspec.Struct, frozen=True, kw_only=True, tag="proxies"):
+    """The ids of the proxy processes alive now."""
+
+    proxy_ids: tuple[str, ...]
+
+
+class ProbeAsked(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
+    """For one agent: try this application of yours, and tell by `probed`."""
+
+    id: str
+    app: str
+
+
+class Current(msgspec.Struct, frozen=True, kw_only=True, tag="current"):
+    """All that changed until now has been sent. Comes after the first batch, then each second."""
+
+
+Change = (
+    RoleChanged
+    | RoleDeleted
+    | UserChanged
+    | UserDeleted
+    | EpochChanged
+    | SessionEnded
+    | AppServersChanged
+    | AuthoritiesChanged
+    | ProxiesChanged
+    | ProbeAsked
+    | Current
+)

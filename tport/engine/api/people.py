@@ -1,0 +1,104 @@
+"""What proxies ask of auth about the people in their browsers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Protocol
+
+from tport.engine.api.answers import (
+    InviteInfo,
+    LaunchCode,
+    OpenedApp,
+    SignedIn,
+    SignedSession,
+)
+from tport.engine.api.callers import PROXY
+from tport.engine.types.session import AppSession, WebSession
+
+
+class PeopleAPI(Protocol):
+    async def sign_in(
+        self, *, username: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        """Check a password and make a web session.
+
+        Raises:
+            AccessDenied: one message for every cause.
+            LimitExceeded: this address tries too often, or hashing is overloaded.
+        """
+        ...
+
+    async def web_session(self, *, id: str) -> WebSession:
+        """Return a live web session.
+
+        Raises:
+            NotSignedIn: none, or over.
+        """
+        ...
+
+    async def sign_out(self, *, id: str) -> None:
+        """End a web session and the app sessions that came from it; gone already is fine."""
+        ...
+
+    async def invite(self, *, token: str) -> InviteInfo:
+        """Raises NotFound: unknown, used or expired."""
+        ...
+
+    async def accept_invite(
+        self, *, token: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        """Set the password, spend the invite, sign in.
+
+        Raises:
+            InvalidRequest: the password is too weak, in words for its chooser.
+            NotFound: unknown, used or expired.
+        """
+        ...
+
+    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
+        """Make the code with which the browser opens the app at `host`.
+
+        `state` is the SHA-256 hex of the state cookie's value.
+
+        Raises:
+            AccessDenied: no such app, or no role allows it: one message for both.
+            NotFound: it may be opened, and no agent offers it now.
+        """
+        ...
+
+    async def redeem(self, *, code: str, state: str, host: str, remote: str) -> OpenedApp:
+        """Spend a launch code; it is spent whatever comes out.
+
+        Raises:
+            AccessDenied: wrong, spent, expired, or for another state or host.
+        """
+        ...
+
+    async def app_session(self, *, id: str) -> AppSession:
+        """Return a live app session. Raises NotSignedIn: none, or over."""
+        ...
+
+    async def end_app_session(self, *, id: str) -> None: ...
+
+    async def sign_session(self, *, id: str) -> SignedSession:
+        """Sign a live app session for agents.
+
+        Raises:
+            NotSignedIn: it is over.
+            AccessDenied: no role allows the app now.
+        """
+        ...
+
+
+CALLERS: Final[Mapping[str, frozenset[str]]] = {
+    "sign_in": PROXY,
+    "web_session": PROXY,
+    "sign_out": PROXY,
+    "invite": PROXY,
+    "accept_invite": PROXY,
+    "launch": PROXY,
+    "redeem": PROXY,
+    "app_session": PROXY,
+    "end_app_session": PROXY,
+    "sign_session": PROXY,
+}

@@ -1,0 +1,59 @@
+"""What proxies ask about people, as `Calls` answers it."""
+
+from __future__ import annotations
+
+from tport.engine.api.answers import (
+    InviteInfo,
+    LaunchCode,
+    OpenedApp,
+    SignedIn,
+    SignedSession,
+)
+from tport.engine.auth.caller import Caller, call
+from tport.engine.types.session import AppSession, WebSession
+
+
+class PeopleCalls(Caller):
+    @call
+    async def sign_in(
+        self, *, username: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        return await self.service.login.sign_in(username, password, remote, user_agent)
+
+    @call
+    async def web_session(self, *, id: str) -> WebSession:
+        return await self.service.sessions.web(id)
+
+    @call
+    async def sign_out(self, *, id: str) -> None:
+        await self.service.sessions.sign_out(id)
+
+    @call
+    async def invite(self, *, token: str) -> InviteInfo:
+        return await self.service.users.invite(token)
+
+    @call
+    async def accept_invite(
+        self, *, token: str, password: str, remote: str, user_agent: str
+    ) -> SignedIn:
+        return await self.service.users.accept(token, password, remote, user_agent)
+
+    @call
+    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
+        return await self.service.launcher.launch(web_session, host, state)
+
+    @call
+    async def redeem(self, *, code: str, state: str, host: str, remote: str) -> OpenedApp:
+        return await self.service.launcher.redeem(code, state, host, remote)
+
+    @call
+    async def app_session(self, *, id: str) -> AppSession:
+        return await self.service.sessions.app(id)
+
+    @call
+    async def end_app_session(self, *, id: str) -> None:
+        await self.service.sessions.end_app(id)
+
+    @call
+    async def sign_session(self, *, id: str) -> SignedSession:
+        return await self.service.launcher.sign_session(id)
