@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 _Stamp = tuple[int, int, int]
 
-INTERVAL: Final = 10.0  # s between looks at files
+INTERVAL: Final = 2.0  # s between looks at files: a person who saved one looks for what it did
 REST: Final = 1.0  # s for which a changed file must have stayed as it is: editors write in pieces
 
 Reread = Callable[[], Config]

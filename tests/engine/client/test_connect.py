@@ -88,6 +88,18 @@ def test_when_there_is_none_all_that_was_tried_is_said(machine: Machine, tmp_pat
     assert "tport up" in told.value.hint
 
 
+def test_an_agent_s_file_is_said_to_be_one(machine: Machine, tmp_path: Path) -> None:
+    """Its agent's data may lie beside auth's: only where they don't is the file the wrong one."""
+    file = config_for(tmp_path / "data", tmp_path / "agent.yaml")
+    file.write_text(file.read_text() + 'auth_service: {enabled: "no"}\n')
+    with pytest.raises(NotFound, match="the auth service does not run by this file") as told:
+        find_cluster(config=file, data_dir=None, machine=machine)
+    assert "where auth runs" in told.value.hint
+
+    data = make(tmp_path / "data")
+    assert find_cluster(config=file, data_dir=None, machine=machine).folder.parent == data
+
+
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_another_users_cluster_is_said_to_be_theirs(machine: Machine, tmp_path: Path) -> None:
     folder = make(tmp_path / "theirs") / AUTH_DIR

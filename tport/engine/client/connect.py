@@ -43,10 +43,14 @@ UP_DIR: Final = "up"  # in the user's state directory: what `tport up` keeps
 
 @dataclass(frozen=True)
 class Place:
-    """A cluster on this machine: the folder with its admin files, and how it was found."""
+    """A cluster on this machine: the folder with its admin files, and how it was found.
+
+    `elsewhere`: a file named it, and says that its auth service doesn't run by that file.
+    """
 
     folder: Path
     how: str
+    elsewhere: bool = False
 
 
 def up_data_dir(machine: Machine) -> Path:
@@ -74,8 +78,10 @@ def find_cluster(
     """
     machine = machine or Machine.here()
     tried: list[str] = []
+    elsewhere = False
     for place in _places(config, data_dir, machine):
         tried.append(f"{place.folder} ({place.how})")
+        elsewhere = elsewhere or place.elsewhere
         try:
             os.stat(place.folder / ADMIN_FILE)
         except (FileNotFoundError, NotADirectoryError):
@@ -86,6 +92,12 @@ def find_cluster(
                 hint="run this as the user that runs tport, or with sudo",
             ) from None
         return place
+    if elsewhere and len(tried) == 1:
+        raise NotFound(
+            f"the auth service does not run by this file; looked in {tried[0]}",
+            hint="it is an agent's or a proxy's file: run this command where auth runs, with that"
+            " one's file",
+        )
     raise NotFound(
         "no cluster found on this machine; looked in " + ", ".join(tried),
         hint="start one: tport up; or name yours: tport --config FILE … or --data-dir DIR",
@@ -111,7 +123,8 @@ def _places(config: Path | None, data_dir: Path | None, machine: Machine) -> Ite
 
 
 def _of_file(path: Path, how: str, machine: Machine) -> Place:
-    return Place(load_config(path, machine=machine).data_dir / AUTH_DIR, how)
+    config = load_config(path, machine=machine)
+    return Place(config.data_dir / AUTH_DIR, how, elsewhere=not config.auth_service.enabled)
 
 
 def write_private(path: Path, text: str) -> None:
