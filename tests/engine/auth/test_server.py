@@ -155,6 +155,14 @@ async def test_a_machine_joins(api: Bodies) -> None:
     assert await api.anyone.ping() == CLUSTER
 
 
+@pytest.mark.parametrize("session", ["", "0" * 64, "gone"])
+async def test_who_acts_for_nobody_has_not_the_proxy_s_own_rights(
+    api: Bodies, session: str
+) -> None:
+    with pytest.raises(NotSignedIn):
+        await api.proxy.acting_for(session).list_roles()
+
+
 async def test_roles_travel_whole(api: Bodies) -> None:
     role = Role(
         name="dev",

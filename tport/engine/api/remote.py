@@ -101,8 +101,10 @@ class RemoteAuth:
     def acting_for(self, web_session: str) -> AuthAPI:
         return cast("AuthAPI", _Acting(self, web_session))
 
-    async def ask(self, call: str, arguments: Mapping[str, object], *, acting: str = "") -> Any:
-        """Make one call; `acting`: for the person of this web session.
+    async def ask(
+        self, call: str, arguments: Mapping[str, object], *, acting: str | None = None
+    ) -> Any:
+        """Make one call; `acting`: for the person of this web session, "" too: that is nobody's.
 
         Raises:
             ConnectionProblem: nothing of it arrived.
@@ -122,7 +124,7 @@ class RemoteAuth:
             f"auth did not answer within {CALL_DEADLINE:.0f} s", hint="try again in a moment"
         )
 
-    async def _answered(self, call: str, body: bytes, acting: str) -> tuple[int, bytes]:
+    async def _answered(self, call: str, body: bytes, acting: str | None) -> tuple[int, bytes]:
         """Ask on a kept connection, or a new one; once more if a kept one turns out to be dead."""
         if (connection := await self._take_kept()) is not None:
             try:
@@ -141,7 +143,7 @@ class RemoteAuth:
             raise Unavailable(f"the connection to auth was lost: {lost}") from None
 
     async def _exchange(
-        self, connection: ClientConnection, call: str, body: bytes, acting: str
+        self, connection: ClientConnection, call: str, body: bytes, acting: str | None
     ) -> tuple[int, bytes]:
         keep = False
         try:
@@ -232,10 +234,12 @@ async def _ask_to_watch(connection: ClientConnection) -> None:
         raise wire.decode_error(bytes(answer), head.status)
 
 
-async def _send(connection: ClientConnection, call: str, body: bytes, acting: str = "") -> None:
+async def _send(
+    connection: ClientConnection, call: str, body: bytes, acting: str | None = None
+) -> None:
     target = f"{wire.PREFIX}{call}".encode()
-    headers = (*_HEADERS, (wire.ACTING_FOR, acting.encode())) if acting else _HEADERS
-    await connection.send_head(b"POST", target, headers, of_length(len(body)), body=body)
+    who = () if acting is None else ((wire.ACTING_FOR, acting.encode()),)
+    await connection.send_head(b"POST", target, (*_HEADERS, *who), of_length(len(body)), body=body)
 
 
 def _why(gone: BaseException) -> str:
