@@ -5,20 +5,26 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import cast
 
 import pytest
 import trio
 import trustme
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import START
-from tport.engine.agent.prober import try_app
+from tport.engine.agent import debug_app, upstream
+from tport.engine.agent.passage import Offered
+from tport.engine.agent.prober import Prober, try_app
+from tport.engine.agent.rewrite import Rewriter
+from tport.engine.api.changes import ProbeAsked
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import accept_tls
 from tport.engine.proto.websocket import accept_key
-from tport.engine.types.app import App, Header, Rewrite
+from tport.engine.types.app import App, Header, Rewrite, UpstreamTls
 from tport.engine.types.probe import Finding, ProbeReport, Proposal
 
 PUBLIC = "thing.proxy.test:3080"
@@ -58,14 +64,19 @@ async def sockets(exchange: Exchange) -> None:
 
 
 @asynccontextmanager
-async def serving(answer: Answer, *, tls: trustme.LeafCert | None = None) -> AsyncIterator[int]:
-    """Run an application on a port of this machine."""
+async def serving(
+    answer: Answer, *, tls: trustme.LeafCert | None = None, clients: trustme.CA | None = None
+) -> AsyncIterator[int]:
+    """Run an application on a port of this machine; `clients`: whose certificates it demands."""
 
     async def serve(stream: trio.SocketStream) -> None:
         try:
             if tls is not None:
                 context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
                 tls.configure_cert(context)
+                if clients is not None:
+                    clients.configure_trust(context)
+                    context.verify_mode = ssl.CERT_REQUIRED
                 await serve_http1(await accept_tls(stream, context, ragged_end=True), answer)
             elif (first := await stream.receive_some())[:1] == b"\x16":  # TLS, to one without
                 await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -163,6 +174,29 @@ async def test_one_that_knows_its_own_name_alone_keeps_it() -> None:
     )
 
 
+async def test_a_host_that_spares_people_the_sign_in_is_not_proposed() -> None:
+    async def trusting(exchange: Exchange) -> None:
+        is_local = header(exchange, b"host").startswith(b"127.0.0.1")
+        await (plain(exchange) if is_local else exchange.respond(401, HTML))
+
+    async with serving(trusting) as port:
+        public = Rewrite(headers=(Header("Host", PUBLIC),))
+        report = await tried(App(name="thing", uri=f"http://127.0.0.1:{port}", rewrite=public))
+
+    assert report.proposal == Proposal()
+
+
+@pytest.mark.parametrize(
+    "page",
+    [b"<![x[", b"<title>&#" + b"9" * 5000 + b";</title>", b"<a href='http://[/'>", b"\xff<"],
+)
+async def test_a_page_that_makes_no_sense_is_a_page(page: bytes) -> None:
+    async def odd(exchange: Exchange) -> None:
+        await exchange.respond(200, HTML, page)
+
+    assert of(await tried_at(odd), "page").verdict == "ok"
+
+
 async def test_one_with_a_list_of_origins_is_told_from_one_that_compares() -> None:
     """As Streamlit: no header of ours helps, its own settings do."""
 
@@ -191,6 +225,7 @@ async def test_one_with_a_list_of_origins_is_told_from_one_that_compares() -> No
         ("http://localhost:9999/login", "change", ("localhost",)),
         ("https://apphost/login", "change", ("apphost",)),
         ("https://login.example.com/authorize", "note", ()),  # may well be a sign-in elsewhere
+        ("http://[/", "note", ()),
     ],
 )
 async def test_redirects_to_names_of_the_machine_are_to_be_made_public(
@@ -222,6 +257,45 @@ async def test_one_that_speaks_https_gets_the_uri_that_says_so() -> None:
     assert saws[0] == ("change", "it speaks https there")
     assert saws[1][0] == "fails"
     assert "certificate" in saws[1][1]
+
+
+async def test_whose_authority_is_named_is_not_left_unverified() -> None:
+    """The operator chose who vouches; and the file refuses both settings side by side."""
+    leaf = trustme.CA().issue_cert("127.0.0.1")
+    with trustme.CA().cert_pem.tempfile() as ca_file:
+        async with serving(plain, tls=leaf) as port:
+            tls = UpstreamTls(ca_file=ca_file)
+            report = await tried(App(name="thing", uri=f"https://127.0.0.1:{port}/", tls=tls))
+
+    assert report.proposal == Proposal()
+    assert "certificate" in of(report, "connection").saw
+
+
+async def test_one_that_asks_for_a_certificate_is_not_left_unverified() -> None:
+    ca = trustme.CA()
+    leaf = ca.issue_cert("127.0.0.1")
+
+    async with serving(plain, tls=leaf, clients=ca) as port:
+        uri = f"https://127.0.0.1:{port}/"
+        report = await tried(App(name="thing", uri=uri, insecure_skip_verify=True))
+
+    assert "certificate" in of(report, "connection").saw
+    assert report.proposal == Proposal()
+
+
+async def test_nobody_in_between_talks_people_out_of_tls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """AG-09: whoever can answer in another machine's place can answer without TLS, too."""
+
+    async with serving(plain) as port:
+
+        async def misled(host: str, _port: int, *, deadline: float) -> trio.SocketStream:
+            return await trio.open_tcp_stream("127.0.0.1", port)
+
+        monkeypatch.setattr(upstream, "dial_tcp", misled)
+        report = await tried(App(name="thing", uri="https://app.example.com:8443"))
+
+    assert report.proposal == Proposal()
+    assert of(report, "connection").verdict == "fails"
 
 
 async def test_one_that_speaks_http_alone_gets_the_uri_that_says_so() -> None:
@@ -370,3 +444,44 @@ async def test_nothing_but_the_configured_address_is_dialled() -> None:
         await tried_at(luring)
 
     assert strangers == 0
+
+
+class Told:
+    """Auth, as far as an agent tells it what it found."""
+
+    def __init__(self) -> None:
+        self.reports: list[ProbeReport] = []
+
+    async def probed(self, *, id: str, report: ProbeReport) -> None:
+        self.reports.append(report)
+
+
+async def test_the_debug_app_is_not_looked_for_at_an_address(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It runs within the agent; what listens at the URI that it shows is another application."""
+
+    async def nowhere(host: str, port: int, *, deadline: float) -> trio.SocketStream:
+        raise AssertionError(f"{host}:{port} was dialled")
+
+    monkeypatch.setattr(upstream, "dial_tcp", nowhere)
+    app = debug_app.DEFINITION
+    offered = Offered(app, upstream.Upstream(app, lambda: START), Rewriter(app, hostname="h"))
+    auth = Told()
+    prober = Prober(
+        {app.name: offered},
+        cast("AuthAPI", auth),
+        public_address=lambda _: PUBLIC,
+        hostname="apphost",
+        clock=lambda: START,
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(prober.keep)
+        prober.ask(ProbeAsked(id="1", app=app.name))
+        prober.ask(ProbeAsked(id="2", app="gone"))
+        await wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+
+    debug, gone = auth.reports
+    assert of(debug, "connection").verdict == "ok"
+    assert of(gone, "connection").saw == "this agent does not offer it any more"

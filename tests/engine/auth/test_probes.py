@@ -13,7 +13,7 @@ from tport.engine.api.changes import Change, ProbeAsked
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.probes import KEPT, MAX_PROBES
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
-from tport.engine.types.probe import Finding, ProbeReport
+from tport.engine.types.probe import Finding, ProbeReport, Proposal
 
 FOUND = Finding(check="connection", verdict="ok", saw="it answers")
 REPORT = ProbeReport(
@@ -115,6 +115,9 @@ async def test_nobody_else_may_ask_or_answer(world: World, autojump_clock: MockC
             await world.agent.probed(id=probe, report=replace(REPORT, findings=(FOUND,) * 100))
         with pytest.raises(InvalidRequest):
             await world.agent.probed(id=probe, report=replace(REPORT, title="x" * 10_000))
+        for long in (Proposal(host="x" * 10_000), Proposal(redirect=("localhost",) * 100)):
+            with pytest.raises(InvalidRequest):
+                await world.agent.probed(id=probe, report=replace(REPORT, proposal=long))
         nursery.cancel_scope.cancel()
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urlsplit
 
-from tport.engine.agent.observed import Failed, Observed, Page, Reply, Seen, uri_host
+from tport.engine.agent.observed import Failed, Observed, Page, Reply, Seen, is_here, uri_host
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.config.known_apps import KnownApp
 from tport.engine.proto.fields import values
@@ -18,6 +17,8 @@ SLOW: Final = 2.0  # s to the first page, from which on people wonder
 JWT_HEAD: Final = 4096  # bytes that tport's own headers may come to for a person with many roles
 COMMON_HEAD: Final = 8192  # bytes; nginx, Apache, Tomcat and Node take heads up to about this
 REFUSALS: Final = (400, 401, 403, 404, 421)  # of a Host or an Origin, by one framework or other
+# In the words of `upstream_tls` and `net.tls`: a certificate that was shown, and doesn't verify.
+UNVERIFIED: Final = ("its certificate", "the certificate does not verify")
 MAX_QUOTED: Final = 200  # characters of an application's own words in a finding
 
 
@@ -97,8 +98,9 @@ class _Judge:
             self._say("connection", "ok", f"{self._app.uri} answers, the head after {took}")
         elif isinstance(first, Failed) and (not moved or self._seen.landing is None):
             self._say("connection", "fails", first.problem, first.hint)
-            if "certificate" in first.problem and _is_here(uri):
-                # Nobody but this machine can stand in between.
+            # Who named an authority meant it: then its certificate is what has to be mended.
+            is_unverified = any(words in first.problem for words in UNVERIFIED)
+            if is_unverified and is_here(uri) and not self._app.tls.ca_file:
                 self._proposal["insecure_skip_verify"] = True
 
     def _page(self) -> None:
@@ -142,7 +144,9 @@ class _Judge:
     def _wanted_host(self) -> tuple[str, str]:
         """Return the Host that it should get, and why."""
         seen, own, public = self._seen, self._own, self._public
-        page = _difference(seen.pages, own, public)
+        # 401 is no refusal of a page: a Host that spares people the sign-in is not one to propose.
+        pages = {host: page for host, page in seen.pages.items() if _status(page) != 401}
+        page = _difference(pages, own, public)
         if page is not None:
             liked, reply = page
             return liked, f"it refuses pages of another Host than {liked} ({_told(reply)})"
@@ -184,13 +188,17 @@ class _Judge:
         if not isinstance(page, Seen) or not (location := page.header(b"location")):
             return
         told = location[:MAX_QUOTED]
-        parts = urlsplit(location)
+        try:
+            parts = urlsplit(location)
+        except ValueError:
+            self._say("redirects", "note", f"it redirects to {told}, which is no address")
+            return
         if not parts.netloc:
             self._say("redirects", "ok", f"it redirects to {told}, a path of its own")
             return
         if self._is_made_public(location, host, page.status):
             self._say("redirects", "ok", f"its redirect to {told} is made public")
-        elif _is_here(location) or parts.hostname in (self._hostname.lower(), _first(host)):
+        elif is_here(location) or parts.hostname in (self._hostname.lower(), _first(host)):
             name = parts.hostname or ""
             self._proposal["redirect"] = (name,)
             self._say("redirects", "change", f"it redirects to {told}", f"rewrite.redirect: {name}")
@@ -307,6 +315,10 @@ def _difference(replies: Mapping[str, Reply], own: str, public: str) -> tuple[st
     return None
 
 
+def _status(reply: Reply) -> int | None:
+    return reply.status if isinstance(reply, Seen) else None
+
+
 def _severity(reply: Reply) -> int:
     """Order answers by how little one gets any further from there."""
     if isinstance(reply, Failed):
@@ -317,17 +329,6 @@ def _severity(reply: Reply) -> int:
 
 def _told(reply: Reply) -> str:
     return reply.problem if isinstance(reply, Failed) else f"answers {reply.status}"
-
-
-def _is_here(uri: str) -> bool:
-    """Tell whether a URI names the machine itself."""
-    host = (urlsplit(uri).hostname or "").rstrip(".")
-    if host == "localhost" or host.endswith(".localhost"):
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _first(host: str) -> str:

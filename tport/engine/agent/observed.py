@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from ipaddress import ip_address
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -105,7 +107,9 @@ class Page(HTMLParser):
         self._icon = ""
         self._in_title = False
         if seen.media_type in ("text/html", "application/xhtml+xml"):
-            self.feed(seen.body.decode("utf-8", "replace"))
+            # What no browser stumbles over it may: `<![x[`, a reference of 5000 digits.
+            with suppress(AssertionError, ValueError):
+                self.feed(seen.body.decode("utf-8", "replace"))
         self.title = "".join(c for c in " ".join(self.title.split()) if c.isprintable())[:MAX_TITLE]
         self.icon = own_target(self._icon, seen.target) or "/favicon.ico"
 
@@ -127,6 +131,17 @@ class Page(HTMLParser):
 def uri_host(uri: str) -> str:
     """Return host[:port] of a URI, lower case: the Host that agents send by themselves."""
     return urlsplit(uri).netloc.lower()
+
+
+def is_here(uri: str) -> bool:
+    """Tell whether a URI names the machine itself, so that nobody can stand in between."""
+    host = (urlsplit(uri).hostname or "").rstrip(".")
+    if host == "localhost" or host.endswith(".localhost"):
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def own_target(reference: str, base: str, hosts: frozenset[str] = frozenset()) -> str:

@@ -1,8 +1,9 @@
 """Try an application as people's browsers will, and see what it makes of that.
 
-Only its configured address is dialled. Nothing is sent that a signed-out visitor couldn't send:
-GETs, WebSocket handshakes that are hung up at once, and a POST without a body to a path that
-nobody serves, which shows who refuses it and why. No JWT, no cookie, nobody's name.
+Only its configured address is dialled. Besides the headers of its definition nothing is sent that
+a signed-out visitor couldn't send: GETs, WebSocket handshakes that are hung up at once, and a POST
+without a body to a path that nobody serves, which shows who refuses it and why. No JWT, no cookie,
+nobody's name.
 """
 
 from __future__ import annotations
@@ -16,7 +17,16 @@ from urllib.parse import urlsplit, urlunsplit
 
 import trio
 
-from tport.engine.agent.observed import Failed, Observed, Page, Reply, Seen, own_target, uri_host
+from tport.engine.agent.observed import (
+    Failed,
+    Observed,
+    Page,
+    Reply,
+    Seen,
+    is_here,
+    own_target,
+    uri_host,
+)
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream, close
 from tport.engine.config.known_apps import KnownApp, known_app, recognise
@@ -136,7 +146,9 @@ class _Probe:
             if not fails or not await self._upstream.expects_tls():
                 return None
             scheme = "https"
-        elif isinstance(first, Failed):  # a silent one too: it may wait for the end of a line
+        elif isinstance(first, Failed) and is_here(self._app.uri):
+            # A silent one too: it may wait for the end of a line. Elsewhere, whoever stands in
+            # between could so talk people out of TLS.
             scheme = "http"
         else:
             return None

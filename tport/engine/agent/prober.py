@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.agent import debug_app
 from tport.engine.agent.findings import judge
 from tport.engine.agent.passage import Offered
 from tport.engine.agent.probe import observe
@@ -17,7 +18,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import PROBE_DEADLINE
 from tport.engine.errors import TportError
 from tport.engine.types.app import App
-from tport.engine.types.probe import Finding, ProbeReport
+from tport.engine.types.probe import Finding, ProbeReport, Verdict
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ class Prober:
         offered = self._offered.get(name)
         if offered is None:
             return self._failed(name, "this agent does not offer it any more")
+        if offered.app is debug_app.DEFINITION:  # it isn't at its URI, and who is gets no request
+            return self._only(name, "ok", "it is the agent's own debug app, and needs nothing")
         try:
             return await try_app(
                 offered.app,
@@ -98,7 +101,10 @@ class Prober:
             return self._failed(name, "the agent failed in trying it; its log says how")
 
     def _failed(self, name: str, why: str, hint: str = "") -> ProbeReport:
-        finding = Finding(check="connection", verdict="fails", saw=why, advice=hint)
+        return self._only(name, "fails", why, hint)
+
+    def _only(self, name: str, verdict: Verdict, saw: str, advice: str = "") -> ProbeReport:
+        finding = Finding(check="connection", verdict=verdict, saw=saw, advice=advice)
         return ProbeReport(
             app=name, uri="", public="", hostname=self._hostname, findings=(finding,)
         )

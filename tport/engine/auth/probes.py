@@ -23,7 +23,7 @@ from tport.engine.types.probe import ProbeReport
 MAX_PROBES: Final = 16  # at a time, in the whole cluster
 KEPT: Final = PROBE_DEADLINE + 60.0  # s from the question on that a result waits to be fetched
 WAIT: Final = 5.0  # s that one call waits; callers give up after 10
-MAX_FINDINGS: Final = 40  # of one report
+MAX_FINDINGS: Final = 40  # of one report; and hosts in its proposal
 MAX_TEXT: Final = 2000  # characters of one text in it
 
 
@@ -94,7 +94,9 @@ class Probes:
             raise NotFound("nobody asked for this probe")
         texts = [report.title, report.known, report.uri, report.public, report.hostname]
         texts += [text for f in report.findings for text in (f.saw, f.advice)]
-        if len(report.findings) > MAX_FINDINGS or max(map(len, texts)) > MAX_TEXT:
+        texts += [report.proposal.uri, report.proposal.host, *report.proposal.redirect]
+        parts = max(len(report.findings), len(report.proposal.redirect))
+        if parts > MAX_FINDINGS or max(map(len, texts)) > MAX_TEXT:
             raise InvalidRequest("the report of a probe is too long")
         if report.app != asked.server.app.name:
             raise InvalidRequest("the report is of another application")
