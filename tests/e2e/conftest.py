@@ -6,8 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import Browser, BrowserContext
 
-from tests.e2e.harness import Cluster, Tport, start_cluster, tport_home
+from tests.e2e.browser import Watch, open_browser, open_context, sign_in, trust
+from tests.e2e.harness import PASSWORD, Cluster, Tport, start_cluster, tport_home
 
 
 @pytest.fixture
@@ -22,3 +24,27 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """Auth and proxy, shared by a module's tests; each makes its own users and applications."""
     with start_cluster(tmp_path_factory.mktemp("cluster")) as cluster:
         yield cluster
+
+
+@pytest.fixture(scope="module")
+def browser(cluster: Cluster) -> Iterator[Browser]:
+    """Chromium, which trusts the module's cluster."""
+    trust(cluster, f"--config={cluster.file}")
+    with open_browser(cluster.home) as browser:
+        yield browser
+
+
+@pytest.fixture
+def person(
+    cluster: Cluster, browser: Browser, request: pytest.FixtureRequest
+) -> Iterator[tuple[BrowserContext, Watch]]:
+    """A browser in which somebody has just signed in."""
+    name = request.node.name.replace("_", "-")[:40]
+    cluster.signed_in(name)
+    with open_context(browser, viewport={"width": 1280, "height": 800}) as (context, watch):
+        page = context.new_page()
+        page.goto(cluster.url)
+        sign_in(page, name, PASSWORD)
+        page.get_by_role("heading", name="Applications", exact=True).wait_for()
+        page.close()
+        yield context, watch

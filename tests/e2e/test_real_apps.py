@@ -2,54 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterator
+import re
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, expect
+from playwright.sync_api import BrowserContext, expect
 
-from tests.e2e.browser import Watch, open_browser, open_context, sign_in, trust
-from tests.e2e.harness import (
-    PASSWORD,
-    Background,
-    Cluster,
-    free_port,
-    need,
-    program,
-    wait_for_port,
-)
+from tests.e2e.browser import Watch
+from tests.e2e.harness import Background, Cluster, free_port, need, program, wait_for_port
 
 pytestmark = pytest.mark.e2e
 
+ROOT = Path(__file__).parents[2]
 JUPYTER = Path(
-    os.environ.get("TPORT_TEST_JUPYTER")
-    or Path(__file__).parents[2] / ".test" / "jupyter" / "bin" / "jupyter-lab"
+    os.environ.get("TPORT_TEST_JUPYTER") or ROOT / ".test" / "jupyter" / "bin" / "jupyter-lab"
 )
+STREAMLIT = ROOT / ".test" / "streamlit" / "bin" / "streamlit"
+NODE_RED = ROOT / ".test" / "node-red" / "node_modules" / "node-red" / "red.js"
 SLOW = 60_000  # ms; JupyterLab's first page loads 10 MB of script, and starts a kernel
-
-
-@pytest.fixture(scope="module")
-def browser(cluster: Cluster) -> Iterator[Browser]:
-    trust(cluster, f"--config={cluster.file}")
-    with open_browser(cluster.home) as browser:
-        yield browser
-
-
-@pytest.fixture
-def person(
-    cluster: Cluster, browser: Browser, request: pytest.FixtureRequest
-) -> Iterator[tuple[BrowserContext, Watch]]:
-    """A browser in which somebody has just signed in."""
-    name = request.node.name.replace("_", "-")[:40]
-    cluster.signed_in(name)
-    with open_context(browser, viewport={"width": 1280, "height": 800}) as (context, watch):
-        page = context.new_page()
-        page.goto(cluster.url)
-        sign_in(page, name, PASSWORD)
-        page.get_by_role("heading", name="Applications", exact=True).wait_for()
-        page.close()
-        yield context, watch
 
 
 def start_prometheus(cluster: Cluster) -> tuple[Background, int]:
@@ -96,6 +68,16 @@ def assert_well(watch: Watch) -> None:
     assert [answer for answer in watch.answers if answer[1] >= 500] == []
 
 
+def start_as_shown(cluster: Cluster, app: str, port: int) -> None:
+    """Start an agent with the application as `examples/` has it, for this cluster and port."""
+    text = (ROOT / "examples" / f"{app}.yaml").read_text()
+    section = text[text.index("app_service:") :].replace("tport.example.com:3080", cluster.address)
+    section, found = re.subn(r"uri: http://localhost:\d+", f"uri: http://127.0.0.1:{port}", section)
+    [name] = re.findall(r"- name: (\S+)", section)
+    assert found == 1
+    cluster.wait_for_app(name, cluster.start_agent_of(section, f"agent-{app}"))
+
+
 def start_jupyter(cluster: Cluster) -> tuple[Background, int]:
     need("JupyterLab", JUPYTER.exists(), "make test-deps, or name it in TPORT_TEST_JUPYTER")
     port, notebooks = free_port(), cluster.folder / "notebooks"
@@ -124,20 +106,7 @@ def test_a_notebook_runs_a_cell_over_its_websockets(
     """JupyterLab: XSRF cookie, a kernel, three WebSockets that check their Origin."""
     context, watch = person
     process, port = start_jupyter(cluster)
-    agent = cluster.start_agent_of(
-        f"""\
-app_service:
-  enabled: yes
-  apps:
-  - name: jupyter
-    uri: http://127.0.0.1:{port}
-    rewrite:
-      headers:
-      - "Host: jupyter.{cluster.address}"  # JupyterLab compares it with Origin
-""",
-        "agent-jupyter",
-    )
-    cluster.wait_for_app("jupyter", agent)
+    start_as_shown(cluster, "jupyterlab", port)
     page = context.new_page()
     page.set_default_timeout(SLOW)
     page.goto(cluster.app_url("jupyter", "/lab"))
@@ -155,4 +124,134 @@ app_service:
         expect(output).to_have_text("42\n", timeout=SLOW)
     except AssertionError as problem:
         raise AssertionError(f"{problem}{process.tell()}") from None
+    assert_well(watch)
+
+
+SQUARES = """\
+import streamlit as st
+
+number = st.slider("Number", 0, 10, 3)
+st.write(f"The square is {number * number}.")
+"""
+
+
+def start_streamlit(cluster: Cluster) -> int:
+    need("Streamlit", STREAMLIT.exists(), "make test-deps")
+    script, port = cluster.folder / "squares.py", free_port()
+    script.write_text(SQUARES)
+    process = cluster.spawn(
+        [
+            str(STREAMLIT),
+            "run",
+            str(script),
+            "--server.address=127.0.0.1",
+            f"--server.port={port}",
+            "--server.headless=true",
+            "--browser.gatherUsageStats=false",
+        ]
+    )
+    wait_for_port(port, process)
+    return port
+
+
+def test_a_slider_that_is_moved_changes_what_its_page_shows(
+    cluster: Cluster, person: tuple[BrowserContext, Watch]
+) -> None:
+    """Streamlit: each move goes over a WebSocket that checks its Origin, and so does the answer."""
+    context, watch = person
+    start_as_shown(cluster, "streamlit", start_streamlit(cluster))
+    page = context.new_page()
+    sockets: list[str] = []
+    page.on("websocket", lambda socket: sockets.append(socket.url))
+    page.goto(cluster.app_url("streamlit"))
+    expect(page.get_by_text("The square is 9.")).to_be_visible()
+
+    page.get_by_role("slider").press("ArrowRight")
+
+    expect(page.get_by_text("The square is 16.")).to_be_visible()
+    assert sockets == [f"wss://streamlit.{cluster.address}/_stcore/stream"]
+    assert_well(watch)
+
+
+SETTINGS = """\
+module.exports = {
+  uiHost: "127.0.0.1",
+  telemetry: {enabled: false}, // asks a question at the first start
+  editorTheme: {tours: false},
+  externalModules: {palette: {allowInstall: false}}, // fetches a catalogue from the Internet
+};
+"""
+FLOW = [
+    {"id": "flow", "type": "tab", "label": "Product"},
+    {
+        "id": "ask",
+        "type": "inject",
+        "z": "flow",
+        "name": "ask",
+        "props": [{"p": "payload"}],
+        "payload": "6 * 7",
+        "payloadType": "jsonata",
+        "topic": "",
+        "repeat": "",
+        "crontab": "",
+        "once": False,
+        "onceDelay": 0.1,
+        "x": 150,
+        "y": 100,
+        "wires": [["show"]],
+    },
+    {
+        "id": "show",
+        "type": "debug",
+        "z": "flow",
+        "name": "show",
+        "active": True,
+        "tosidebar": True,
+        "complete": "payload",
+        "targetType": "msg",
+        "x": 350,
+        "y": 100,
+        "wires": [],
+    },
+]
+
+
+def start_node_red(cluster: Cluster) -> int:
+    node = program("node")
+    need("Node-RED", node and NODE_RED.exists(), "make test-deps")
+    folder, port = cluster.folder / "node-red", free_port()
+    folder.mkdir()
+    folder.joinpath("settings.js").write_text(SETTINGS)
+    process = cluster.spawn([node, str(NODE_RED), f"--port={port}", f"--userDir={folder}"])
+    wait_for_port(port, process)
+    return port
+
+
+def test_a_flow_is_deployed_in_the_editor_and_its_log_appears_there(
+    cluster: Cluster, person: tuple[BrowserContext, Watch]
+) -> None:
+    """Node-RED, by name and URI alone: deployed with a POST, run by a click, told over a WebSocket."""
+    context, watch = person
+    cluster.start_agent(
+        "node-red", f"http://127.0.0.1:{start_node_red(cluster)}", "--labels=env=dev"
+    )
+    page = context.new_page()
+    heard: list[str | bytes] = []
+    page.on("websocket", lambda socket: socket.on("framereceived", lambda it: heard.append(it)))
+    page.goto(cluster.app_url("node-red"))
+    page.locator("#red-ui-workspace-tabs .red-ui-tab").first.wait_for()
+    page.locator("#red-ui-loading-progress").wait_for(state="hidden")
+
+    page.keyboard.press("Control+i")
+    page.locator("#red-ui-clipboard-dialog-import-text").fill(json.dumps(FLOW))
+    page.get_by_role("button", name="Import", exact=True).click()
+    page.locator("#red-ui-header-button-deploy").click()
+    expect(page.get_by_text("Successfully deployed").first).to_be_visible()
+    page.keyboard.press("Control+g")
+    page.keyboard.press("d")  # the log's tab
+    page.locator('a[href="#flow"]').click()
+    page.locator("#red-ui-workspace-chart .red-ui-flow-node-button-button").first.click()
+
+    expect(page.locator(".red-ui-debug-msg-payload")).to_have_text("42")
+    assert any('"topic":"debug"' in str(message) for message in heard)
     assert_well(watch)
