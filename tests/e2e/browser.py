@@ -131,6 +131,15 @@ def sign_in(page: Page, name: str, password: str) -> None:
     page.get_by_role("button", name="Sign in").click()
 
 
+def sign_out(context: BrowserContext, url: str) -> None:
+    """Sign out at the proxy, whose address is `url`, in a tab of its own."""
+    page = context.new_page()
+    page.goto(url)
+    page.get_by_role("button", name="Sign out").click()
+    page.get_by_label("User name").wait_for()
+    page.close()
+
+
 def see(page: Page, text: str) -> None:
     """Wait for a heading that begins with `text`; a failure tells what is there instead."""
     try:

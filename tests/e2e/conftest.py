@@ -35,16 +35,20 @@ def browser(cluster: Cluster) -> Iterator[Browser]:
 
 
 @pytest.fixture
-def person(
-    cluster: Cluster, browser: Browser, request: pytest.FixtureRequest
-) -> Iterator[tuple[BrowserContext, Watch]]:
-    """A browser in which somebody has just signed in."""
-    name = request.node.name.replace("_", "-")[:40]
+def who(cluster: Cluster, request: pytest.FixtureRequest) -> str:
+    """The name of a user of the test's own, with PASSWORD."""
+    name: str = request.node.name.replace("_", "-")[:40]
     cluster.signed_in(name)
+    return name
+
+
+@pytest.fixture
+def person(cluster: Cluster, browser: Browser, who: str) -> Iterator[tuple[BrowserContext, Watch]]:
+    """A browser in which that user has just signed in."""
     with open_context(browser, viewport={"width": 1280, "height": 800}) as (context, watch):
         page = context.new_page()
         page.goto(cluster.url)
-        sign_in(page, name, PASSWORD)
+        sign_in(page, who, PASSWORD)
         page.get_by_role("heading", name="Applications", exact=True).wait_for()
         page.close()
         yield context, watch

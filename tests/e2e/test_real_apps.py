@@ -10,8 +10,16 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
-from tests.e2e.browser import Watch
-from tests.e2e.harness import Background, Cluster, free_port, need, program, wait_for_port
+from tests.e2e.browser import Watch, sign_in, sign_out
+from tests.e2e.harness import (
+    PASSWORD,
+    Background,
+    Cluster,
+    free_port,
+    need,
+    program,
+    wait_for_port,
+)
 
 pytestmark = pytest.mark.e2e
 
@@ -135,7 +143,9 @@ st.write(f"The square is {number * number}.")
 """
 
 
-def start_streamlit(cluster: Cluster) -> int:
+@pytest.fixture(scope="module")
+def squares(cluster: Cluster) -> str:
+    """The address of a Streamlit page with a slider."""
     need("Streamlit", STREAMLIT.exists(), "make test-deps")
     script, port = cluster.folder / "squares.py", free_port()
     script.write_text(SQUARES)
@@ -151,26 +161,66 @@ def start_streamlit(cluster: Cluster) -> int:
         ]
     )
     wait_for_port(port, process)
-    return port
+    start_as_shown(cluster, "streamlit", port)
+    return cluster.app_url("streamlit")
 
 
 def test_a_slider_that_is_moved_changes_what_its_page_shows(
-    cluster: Cluster, person: tuple[BrowserContext, Watch]
+    squares: str, person: tuple[BrowserContext, Watch]
 ) -> None:
     """Streamlit: each move goes over a WebSocket that checks its Origin, and so does the answer."""
     context, watch = person
-    start_as_shown(cluster, "streamlit", start_streamlit(cluster))
     page = context.new_page()
     sockets: list[str] = []
     page.on("websocket", lambda socket: sockets.append(socket.url))
-    page.goto(cluster.app_url("streamlit"))
+    page.goto(squares)
     expect(page.get_by_text("The square is 9.")).to_be_visible()
 
     page.get_by_role("slider").press("ArrowRight")
 
     expect(page.get_by_text("The square is 16.")).to_be_visible()
-    assert sockets == [f"wss://streamlit.{cluster.address}/_stcore/stream"]
+    assert sockets == [squares.replace("https:", "wss:") + "_stcore/stream"]
     assert_well(watch)
+
+
+OPEN_SOCKET = """() => {
+    const socket = new WebSocket(`wss://${location.host}/_stcore/stream`, ["streamlit"]);
+    const end = new Promise((tell) => {
+        socket.onclose = (how) => tell([how.code, how.reason, how.wasClean]);
+    });
+    window.endWithin = (seconds) =>
+        Promise.race([end, new Promise((tell) => setTimeout(tell, seconds * 1000, "open"))]);
+    return new Promise((tell) => { socket.onopen = () => tell("open"); });
+}"""
+
+
+def test_a_page_outlives_its_session_and_goes_on_when_its_person_signs_in_again(
+    cluster: Cluster, squares: str, person: tuple[BrowserContext, Watch], who: str
+) -> None:
+    """WebSockets close with 1008, not cut; Streamlit's page asks again until it is let in."""
+    context, watch = person
+    page = context.new_page()
+    page.goto(squares)
+    page.get_by_role("slider").press("ArrowRight")
+    expect(page.get_by_text("The square is 16.")).to_be_visible()
+    assert page.evaluate(OPEN_SOCKET) == "open"
+
+    sign_out(context, cluster.url)
+
+    assert page.evaluate("endWithin(5)") == [1008, "session ended", True]
+    expect(page.get_by_text("CONNECTING")).to_be_visible()
+    expect(page.get_by_text("The square is 16.")).to_be_visible()
+
+    tab = context.new_page()
+    tab.goto(squares)
+    sign_in(tab, who, PASSWORD)
+    expect(tab.get_by_text("The square is 9.")).to_be_visible()
+    tab.close()
+    expect(page.get_by_text("CONNECTING")).to_be_hidden()
+    page.get_by_role("slider").press("ArrowRight")
+
+    expect(page.get_by_text("The square is 25.")).to_be_visible()
+    assert {status for url, status in watch.answers if "/_stcore/" in url} <= {200, 401}
 
 
 SETTINGS = """\
