@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, expect, sync_playwright
 from playwright.sync_api import Error as PlaywrightError
 
 from tests.e2e.harness import Tport, need, program
@@ -23,6 +23,7 @@ FLAGS = [
     "--disable-sync",
 ]
 PATIENCE = 20_000  # ms that a page may take to show what is looked for
+expect.set_options(timeout=PATIENCE)
 
 _running: list[Playwright] = []
 
