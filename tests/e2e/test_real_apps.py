@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import re
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import BrowserContext, expect
 
 from tests.e2e.browser import Watch, sign_in, sign_out
+from tests.e2e.examples import start_as_shown
 from tests.e2e.harness import (
     PASSWORD,
     Background,
@@ -74,16 +74,6 @@ def assert_well(watch: Watch) -> None:
     """No warning, and no request that failed on the way."""
     assert watch.certificate_errors == []
     assert [answer for answer in watch.answers if answer[1] >= 500] == []
-
-
-def start_as_shown(cluster: Cluster, app: str, port: int) -> None:
-    """Start an agent with the application as `examples/` has it, for this cluster and port."""
-    text = (ROOT / "examples" / f"{app}.yaml").read_text()
-    section = text[text.index("app_service:") :].replace("tport.example.com:3080", cluster.address)
-    section, found = re.subn(r"uri: http://localhost:\d+", f"uri: http://127.0.0.1:{port}", section)
-    [name] = re.findall(r"- name: (\S+)", section)
-    assert found == 1
-    cluster.wait_for_app(name, cluster.start_agent_of(section, f"agent-{app}"))
 
 
 def start_jupyter(cluster: Cluster) -> tuple[Background, int]:
