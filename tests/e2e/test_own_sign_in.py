@@ -113,6 +113,7 @@ def test_without_it_the_form_is_stopped_on_a_page_that_says_what_to_do(
     back = sign_in_at_provider(page, cluster.app_url("by-form"))
 
     expect(page.get_by_role("heading")).to_have_text("Not sent: sign in and try again")
+    expect(page.get_by_text("cookie_same_site: none")).to_be_visible()
     answer = back.response()
     assert answer is not None
     assert answer.status == 401

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.proto.fetch import Intent, intent, wants_html
+from tport.engine.proto.fetch import Intent, intent, is_cross_site, wants_html
 
 HTML = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -74,3 +74,20 @@ NAMES = st.sampled_from([b"accept", b"sec-fetch-mode", b"sec-fetch-dest", b"sec-
 @given(st.sampled_from([b"GET", b"POST"]), st.lists(st.tuples(NAMES, st.binary(max_size=20))))
 def test_any_headers_have_one_intent(method: bytes, headers: list[tuple[bytes, bytes]]) -> None:
     assert intent(method, headers) in Intent
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ([b"cross-site"], True),
+        ([b"same-site"], False),
+        ([b"same-origin"], False),
+        ([b"none"], False),
+        ([], False),
+        ([b"cross-site", b"same-origin"], False),
+    ],
+)
+def test_only_a_browser_that_says_so_comes_from_another_site(
+    values: list[bytes], *, expected: bool
+) -> None:
+    assert is_cross_site([(b"sec-fetch-site", value) for value in values]) is expected

@@ -101,6 +101,36 @@ async def test_a_navigation_is_sent_to_sign_in(stack: Stack) -> None:
     assert answer.status == 302
 
 
+SUBMIT = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document", "Accept": "text/html"}
+
+
+@pytest.mark.parametrize(
+    ("site", "cookie", "told"),
+    [
+        ("same-origin", False, "Your session at echo.tport.localhost is over"),
+        ("same-site", False, "Your session at echo.tport.localhost is over"),
+        ("cross-site", False, "came from another site"),
+        ("cross-site", True, "Your session at echo.tport.localhost is over"),
+    ],
+)
+async def test_a_form_without_a_session_is_stopped_and_its_page_says_why(
+    stack: Stack, alice: Person, site: str, told: str, *, cookie: bool
+) -> None:
+    """No cookie of ours with another site's form: it is kept back as the entry has it, or there is none."""
+    await alice.open("echo")
+    sent = {"Cookie": alice.cookie("echo")} if cookie else {}
+    await stack.request(stack.host("echo"), "/teleport-logout", {"Cookie": alice.cookie("echo")})
+
+    headers = SUBMIT | {"Sec-Fetch-Site": site} | sent
+    answer = await stack.request(stack.host("echo"), "/form", headers, method="POST", body=b"a=1")
+
+    text = answer.body.decode()
+    assert answer.status == 401
+    assert "Not sent: sign in and try again" in text
+    assert told in text
+    assert stack.echo.seen == []
+
+
 async def test_a_page_learns_who_is_signed_in_and_until_when(stack: Stack, alice: Person) -> None:
     await alice.open("echo")
 

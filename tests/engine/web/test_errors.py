@@ -36,7 +36,12 @@ def every_page() -> list[Page]:
     return [
         PAGES.failure(failure(), html=True, now=START),
         PAGES.not_signed_in(html=True, login_url="https://proxy.test:3080/x", reason="no-session"),
-        PAGES.not_sent(host="grafana.proxy.test", login_url="https://proxy.test:3080/x"),
+        PAGES.not_sent(
+            host="grafana.proxy.test", login_url="https://proxy.test:3080/x", cross_site=False
+        ),
+        PAGES.not_sent(
+            host="grafana.proxy.test", login_url="https://proxy.test:3080/x", cross_site=True
+        ),
         PAGES.framed(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/"),
         PAGES.denied(html=True, user="alice", host="grafana.proxy.test"),
         PAGES.looping(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/", cause=""),
@@ -151,9 +156,28 @@ def test_a_program_without_a_session_learns_where_to_sign_in() -> None:
 
 
 def test_a_form_that_was_stopped_is_called_not_sent_and_keeps_its_tab() -> None:
-    text = PAGES.not_sent(host="grafana.proxy.test", login_url="https://proxy.test/x").body.decode()
+    page = PAGES.not_sent(
+        host="grafana.proxy.test", login_url="https://proxy.test/x", cross_site=False
+    )
+    text = page.body.decode()
 
     assert "Not sent: sign in and try again" in text
+    assert "Your session at grafana.proxy.test is over" in text
+    assert "cookie_same_site" not in text
+    assert 'href="https://proxy.test/x" target="_blank" rel="noopener"' in text
+
+
+def test_a_form_of_another_site_that_was_stopped_is_no_session_that_is_over() -> None:
+    """Whoever is signed in may come here, again and again: only the application's entry can change it."""
+    page = PAGES.not_sent(
+        host="grafana.proxy.test", login_url="https://proxy.test/x", cross_site=True
+    )
+    text = page.body.decode()
+
+    assert page.status == 401
+    assert "Not sent: sign in and try again" in text
+    assert "is over" not in text
+    assert "cookie_same_site: none" in text
     assert 'href="https://proxy.test/x" target="_blank" rel="noopener"' in text
 
 

@@ -58,6 +58,11 @@ def wants_html(headers: Headers) -> bool:
     return _accepts_html(accept)
 
 
+def is_cross_site(headers: Headers) -> bool:
+    """Tell whether a page of another site began this, as far as the browser says."""
+    return [value for name, value in headers if name == b"sec-fetch-site"] == [b"cross-site"]
+
+
 _TELLING = frozenset({b"sec-fetch-mode", b"sec-fetch-dest", b"sec-purpose", b"accept"})
 
 

@@ -22,7 +22,7 @@ from tport.engine.defaults import LAUNCH_STATE_TTL
 from tport.engine.errors import AccessDenied, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
-from tport.engine.proto.fetch import Intent, intent, wants_html
+from tport.engine.proto.fetch import Intent, intent, is_cross_site, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy import notice
 from tport.engine.proxy.app_session import OPEN_PATH, CookieNames, Credentials, StateSeal
@@ -114,7 +114,9 @@ class SignIn:
                 await self._launch(exchange, request.target, "")
                 return
             case Intent.SUBMIT:
-                page = self._pages.not_sent(host=request.host, login_url=url)
+                # Of a session that is over the cookie came along: it wasn't kept back.
+                foreign = reason == "no-session" and is_cross_site(request.headers)
+                page = self._pages.not_sent(host=request.host, login_url=url, cross_site=foreign)
             case Intent.FRAME:
                 page = self._pages.framed(host=request.host, url=url)
             case _:

@@ -131,11 +131,34 @@ class ErrorPages:
             headers=challenge,
         )
 
-    def not_sent(self, *, host: str, login_url: str) -> Page:
-        """401 for a form (a POST navigation) sent without a session."""
+    def not_sent(self, *, host: str, login_url: str, cross_site: bool) -> Page:
+        """401 for a form (a POST navigation) sent without a session.
+
+        Args:
+            cross_site: another site's page sent it, and no cookie of ours came along: browsers keep
+                it back, whether or not the person is signed in.
+        """
+        title = "Not sent: sign in and try again"
+        challenge = (("www-authenticate", f'Bearer realm="{self._proxy_host}"'),)
+        if cross_site:
+            return self._page(
+                401,
+                title,
+                f"What was just sent to {host} came from another site, and your session did not come"
+                " along with it: the proxy stopped it. Nothing of it reached the application.",
+                steps=(
+                    f"Open {host} in another tab, and sign in if you are asked to.",
+                    "Come back here, and try once more from where you came.",
+                    "If it is stopped again though you are signed in, tell your administrator:"
+                    " to take forms of other sites, as some ways of signing in need, the"
+                    " application's entry wants cookie_same_site: none.",
+                ),
+                links=(Link(f"Open {host}", login_url, "_blank"), self._apps),
+                headers=challenge,
+            )
         return self._page(
             401,
-            "Not sent: sign in and try again",
+            title,
             f"Your session at {host} is over, so the proxy stopped what you just sent."
             " Nothing of it reached the application.",
             steps=(
@@ -144,7 +167,7 @@ class ErrorPages:
                 "Send it again.",
             ),
             links=(Link("Sign in in another tab", login_url, "_blank"), self._apps),
-            headers=(("www-authenticate", f'Bearer realm="{self._proxy_host}"'),),
+            headers=challenge,
         )
 
     def framed(self, *, host: str, url: str) -> Page:
