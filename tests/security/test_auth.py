@@ -85,6 +85,11 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "reset_user": {"name": "mallory"},
     "delete_user": {"name": "mallory"},
     "put_role": {"role": Role(name="mine")},
+    "request_access": {"host": HOST, "reason": "to look"},
+    "explain_own": {"host": HOST},
+    "approve_request": {"id": "x", "role": "access", "ttl": 3600.0, "answer": ""},
+    "deny_request": {"id": "x", "answer": ""},
+    "explain_access": {"user": "x", "app": "x"},
     "start_probe": {"app": "x", "agent": ""},
     "probe_result": {"id": "x"},
     "probed": {

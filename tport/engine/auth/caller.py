@@ -10,6 +10,7 @@ from tport.engine.access.rules import check_rule
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
 from tport.engine.errors import AccessDenied
 from tport.engine.types.identity import Identity
+from tport.engine.types.user import User
 
 if TYPE_CHECKING:
     from tport.engine.auth.service import AuthService
@@ -48,7 +49,7 @@ class Caller:
         self.identity = identity
         self._remote = remote
         self._acting = acting
-        self._person = ""  # whose session that is, once a call was checked
+        self._person: User | None = None  # whose session that is, once a call was checked
 
     def acting_for(self, web_session: str) -> AuthAPI:
         same = type(self)(self.service, self.identity, self._remote, acting=web_session)
@@ -67,7 +68,7 @@ class Caller:
 
     async def _check_person(self, call: str, web_session: str) -> None:
         _, user = await self.service.sessions.web_with_user(web_session)
-        self._person = user.name
+        self._person = user
         if call not in RULES:
             await self._denied(call, "user", f"people may not call {call[:40]!r}")
         if (rule := RULES[call]) is None:
@@ -94,7 +95,18 @@ class Caller:
         return self.identity is None or self.identity.cluster == self.service.cluster.name
 
     @property
+    def is_for_person(self) -> bool:
+        return self._acting is not None
+
+    @property
+    def person(self) -> User:
+        """The person for whom a proxy calls, as they are now."""
+        if self._person is None:
+            raise AccessDenied("nobody is signed in")
+        return self._person
+
+    @property
     def name(self) -> str:
         if self._acting is not None:
-            return self._person
+            return "" if self._person is None else self._person.name
         return "" if self.identity is None else self.identity.name

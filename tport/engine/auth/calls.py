@@ -5,7 +5,8 @@ from __future__ import annotations
 from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
+from tport.engine.auth.request_calls import RequestCalls
 
 
-class Calls(MachineCalls, PeopleCalls, AdministrationCalls):
+class Calls(MachineCalls, PeopleCalls, AdministrationCalls, RequestCalls):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

@@ -21,6 +21,7 @@ from tport.engine.auth.launch import Launcher
 from tport.engine.auth.login import Login
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
+from tport.engine.auth.requests import Requests
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.tokens import Tokens
@@ -76,6 +77,7 @@ class AuthService:
         self.joining = Join(cluster, self.tokens)
         self.watches = Watches(cluster, self.presence)
         self.probes = Probes(cluster, self.presence, self.watches)
+        self.requests = Requests(cluster, self.roles, self.users, self.apps)
         self._latest = cluster.clock()
 
     def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:
@@ -130,5 +132,6 @@ class AuthService:
             self.presence.tick()
             try:
                 await self.apps.tick()
+                await self.requests.tick()
             except Unavailable as problem:
                 logger.warning("storage can't be read for now: %s", problem)

@@ -98,7 +98,11 @@ class Sessions:
             app=launch.app,
             host=launch.host,
             created=now,
-            expires=min(web.expires, now + await self._roles.ttl(user)),
+            expires=min(
+                web.expires,
+                now + await self._roles.ttl(user),
+                *([user.soonest] if user.soonest is not None else ()),
+            ),
         )
         link = f"{web.id}/{session.id}"
         read = await self._stores.web_sessions.read(web.id)

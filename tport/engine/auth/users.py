@@ -21,6 +21,7 @@ from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, No
 from tport.engine.storage.backend import Operation
 from tport.engine.types.session import session_id
 from tport.engine.types.user import (
+    Grant,
     Invite,
     PasswordRecord,
     User,
@@ -93,6 +94,7 @@ class Users:
             user = replace(
                 read.value,
                 roles=read.value.roles if checked_roles is None else checked_roles,
+                grants=_still(read.value.grants, checked_roles),
                 traits=read.value.traits if checked_traits is None else checked_traits,
                 epoch=read.value.epoch + 1,
             )
@@ -210,6 +212,14 @@ class Users:
             raise NotFound(_GONE, hint=_GONE_HINT) from None
         return await self._sessions.make(user.value, remote, user_agent, method="invite")
 
+    async def named(self, name: str) -> User:
+        """Return a user.
+
+        Raises:
+            NotFound: there is none of this name.
+        """
+        return (await self._read(name)).value
+
     # --- Parts ---------------------------------------------------------------------------------
 
     async def _read(self, name: str) -> Stored[User]:
@@ -287,3 +297,8 @@ class Users:
             url=f"https://{address.removesuffix(':443')}/web/invite/{token}",
             expires=invite.expires,
         )
+
+
+def _still(grants: tuple[Grant, ...], roles: tuple[str, ...] | None) -> tuple[Grant, ...]:
+    """Return what stays of roles given for a time; those that are set are given without end."""
+    return grants if roles is None else ()

@@ -33,6 +33,9 @@ CODES: Final[Mapping[str, str]] = {
     "instance.join.failed": "TJ002E",  # written as instance.join, success: false
     "cert.create": "TC000I",
     "role.created": "T9000I",
+    "access_request.create": "T5000I",
+    "access_request.review": "T5002I",
+    "access_request.expire": "T5005I",  # a role given for a time was taken back
     "app.session.start": "T2007I",
     "app.session.start.failed": "T2007E",
     "app.session.end": "T2011I",

@@ -69,7 +69,21 @@ PRESETS: Mapping[str, Role] = {
             name="editor",
             description="Administers the cluster; opens no application",
             allow=Conditions(
-                rules=(Rule(("user", "role", "token", "app_server", "session", "lock"), ("*",)),)
+                rules=(
+                    Rule(
+                        (
+                            "user",
+                            "role",
+                            "token",
+                            "app",
+                            "app_server",
+                            "session",
+                            "lock",
+                            "access_request",
+                        ),
+                        ("*",),
+                    ),
+                )
             ),
         ),
         Role(

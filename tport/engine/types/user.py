@@ -16,12 +16,20 @@ _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
 _TRAIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
 
+class Grant(msgspec.Struct, frozen=True, kw_only=True):
+    """A role given for a time; while it lasts it stands among the user's roles."""
+
+    role: str
+    until: datetime
+
+
 class User(msgspec.Struct, frozen=True, kw_only=True):
     """One person.
 
     Attributes:
         name: canonical (`canonical_user_name`): lower case, one spelling per person.
         roles: names; a name without a role behind it gives nothing.
+        grants: which of the roles are taken back, and when.
         traits: lists of values; `logins` is `{{internal.logins}}`, all are `{{external.…}}`.
         origin: what proves this person: "local" (a password here).
         epoch: grows with each change of what is granted; grants made before are void.
@@ -39,6 +47,12 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     id: str = ""
     created: datetime | None = None
     created_by: str = ""
+    grants: tuple[Grant, ...] = ()
+
+    @property
+    def soonest(self) -> datetime | None:
+        """When the first of the roles given for a time is taken back; None: there are none."""
+        return min((grant.until for grant in self.grants), default=None)
 
 
 class PasswordRecord(msgspec.Struct, frozen=True, kw_only=True):
