@@ -35,6 +35,8 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "tokens": ("tport.commands.tokens", "Join tokens, with which agents enter the cluster."),
     "users": ("tport.commands.users", "People: invite, list, change, remove."),
     "apps": ("tport.commands.apps", "The applications that agents offer."),
+    "why": ("tport.commands.why", "Why a user may, or may not, open an application."),
+    "requests": ("tport.commands.requests", "People who ask for access: list, approve, deny."),
     "ca": ("tport.commands.ca", "The cluster's own certificate authorities."),
     "status": ("tport.commands.status", "What runs in the cluster, and whether it is well."),
     "version": ("tport.commands.version", "Print the version."),
