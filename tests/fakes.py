@@ -8,6 +8,8 @@ from datetime import UTC, datetime, timedelta
 from tport.engine.api.answers import Authorities, InviteInfo, LaunchCode, SignedIn
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.app import AppServer
+from tport.engine.types.explanation import Explanation
+from tport.engine.types.request import AccessRequest, check_words
 from tport.engine.types.session import WebSession, session_id
 
 START = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
@@ -43,6 +45,9 @@ class FakeAuth:
         self.launched: list[tuple[str, str, str]] = []
         self.calls: list[str] = []
         self.failure: Exception | None = None
+        self.requests: list[AccessRequest] = []
+        self.explained: Explanation | None = None
+        self.acting = ""  # the web session that was acted for last
 
     def _check(self) -> None:
         if self.failure is not None:
@@ -126,3 +131,30 @@ class FakeAuth:
     async def list_app_servers(self) -> tuple[AppServer, ...]:
         self._check()
         return self.servers
+
+    def acting_for(self, web_session: str) -> FakeAuth:
+        self.acting = web_session
+        return self
+
+    async def explain_own(self, *, host: str) -> Explanation | None:
+        self._check()
+        return self.explained
+
+    async def own_requests(self) -> tuple[AccessRequest, ...]:
+        self._check()
+        return tuple(reversed(self.requests))
+
+    async def request_access(self, *, host: str, reason: str) -> AccessRequest:
+        self._check()
+        self.calls.append("request_access")
+        user = self.sessions[self.acting].user
+        asked = AccessRequest(
+            id=f"r{len(self.requests)}",
+            user=user,
+            user_id=f"id-{user}",
+            host=host,
+            reason=check_words(reason),
+            created=self.clock(),
+        )
+        self.requests.append(asked)
+        return asked

@@ -81,8 +81,13 @@ async def test_asking_tells_nothing_of_whether_the_application_exists(world: Wor
     not_there = await alice.request_access(host=f"nothing.{PROXY}", reason="x")
 
     assert there.state == not_there.state == "pending"
-    with pytest.raises(AccessDenied):
-        await alice.explain_own(host=HOST)
+    assert await alice.explain_own(host=HOST) is None
+    editor = await world.alice("editor", roles=("editor",))
+    acting = world.proxy.acting_for(editor.session.id)
+    explained = await acting.explain_own(host=HOST)
+    assert explained is not None
+    assert explained.would_open == ("access",)
+    assert await acting.explain_own(host=f"nothing.{PROXY}") is None
 
 
 async def test_a_request_is_decided_once_and_by_somebody_else(world: World) -> None:

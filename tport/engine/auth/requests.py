@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 from msgspec.structs import replace
 
 from tport.engine.access.explain import explain
+from tport.engine.access.rules import check_rule
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.roles import Roles
@@ -210,6 +211,7 @@ class Requests:
     async def explain_own(self, user: User, host: str) -> Explanation | None:
         """See `AuthAPI.explain_own`."""
         try:
+            check_rule(await self._roles.now(), user.roles, "app_server", "read")
             offered = await self._apps.at_host(normalise_host(host))
         except (AccessDenied, NotFound, InvalidRequest):
             return None

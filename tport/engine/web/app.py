@@ -26,6 +26,8 @@ from tport.engine.web.errors import ErrorPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
+from tport.engine.web.refused import PATH as REQUEST_PATH
+from tport.engine.web.refused import RefusedPages
 from tport.engine.web.respond import send_page
 from tport.engine.web.site import Clock, Site, for_people
 
@@ -61,7 +63,8 @@ def web_app(
     )
     accounts = AccountPages(site, clock)
     apps = AppPages(site, clock, directory)
-    launcher = Launcher(site, open_launch)
+    refused = RefusedPages(site, clock, open_launch)
+    launcher = Launcher(site, open_launch, refused.show)
     public = PublicFiles(site)
     app = Starlette(
         routes=[
@@ -72,6 +75,7 @@ def web_app(
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             _get("/web/cluster/{cluster}/apps", apps.apps),
             _get(LAUNCH_PATH, launcher.launch),
+            _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),
             _get("/webapi/cas", public.authorities),
             _get("/.well-known/jwks.json", public.jwks),

@@ -8,7 +8,7 @@ follow a form.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote
@@ -19,6 +19,7 @@ from starlette.responses import Response
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn
 from tport.engine.types.failure import Failure
 from tport.engine.types.launch import LaunchRequest, Onward, own_path
+from tport.engine.types.session import WebSession
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import Site, for_people
 
@@ -29,6 +30,8 @@ AUTH_PATH: Final = "/.tport/auth"  # on every application's host; takes the code
 _FORM_MARK: Final = "&form=1"
 
 OpenLaunch = Callable[[str], LaunchRequest | None]
+# Makes the page of who may not open what they wanted; the last argument is the sealed state.
+ShowRefused = Callable[[WebSession, LaunchRequest, str], Awaitable[Response]]
 
 
 def after_form(next_: str) -> str:
@@ -42,15 +45,17 @@ class Launcher:
     open_launch: unseals the state that the proxy made; None: it is not ours.
     """
 
-    def __init__(self, site: Site, open_launch: OpenLaunch) -> None:
+    def __init__(self, site: Site, open_launch: OpenLaunch, refused: ShowRefused) -> None:
         self._site = site
         self._open = open_launch
+        self._refused = refused
 
     async def launch(self, request: Request) -> Response:
         """GET /web/launch?state=<sealed>"""
         if request.method == "HEAD" or not _is_navigation(request):
             return self._not_a_page(request)
-        wanted = self._open(request.query_params.get("state", ""))
+        sealed = request.query_params.get("state", "")
+        wanted = self._open(sealed)
         session = await self._site.session(request)
         if wanted is None:
             return self._no_state(request)
@@ -67,9 +72,9 @@ class Launcher:
         except AccessDenied:
             if wanted.onward is not None:
                 return self._send_to(request, wanted.app_host, self._at(wanted.onward))
-            page = self._site.errors.denied(
-                html=for_people(request), user=session.user, host=wanted.app_host
-            )
+            if for_people(request):
+                return await self._refused(session, wanted, sealed)
+            page = self._site.errors.denied(html=False, user=session.user, host=wanted.app_host)
             return send_page(page)
         except NotFound as away:
             if wanted.onward is not None:

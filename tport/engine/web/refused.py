@@ -1,0 +1,116 @@
+"""The page of who may not open an application: ask for access here, and wait for the answer.
+
+It is the same for an application that doesn't exist. Only who may read offers is told the rule.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+from urllib.parse import quote
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from tport.engine.errors import InvalidRequest, LimitExceeded
+from tport.engine.types.launch import LaunchRequest
+from tport.engine.types.request import MAX_REASON, AccessRequest
+from tport.engine.types.session import WebSession
+from tport.engine.web.forms import read_form
+from tport.engine.web.launch import PATH as LAUNCH_PATH
+from tport.engine.web.launch import OpenLaunch, after_form
+from tport.engine.web.respond import redirect, render, send_page
+from tport.engine.web.site import FOREIGN_FORM, Clock, Site, clock_time, for_people
+
+PATH: Final = "/web/request"
+ASK_AGAIN: Final = 5  # s between two looks of a page that waits
+
+
+class RefusedPages:
+    def __init__(self, site: Site, clock: Clock, open_launch: OpenLaunch) -> None:
+        self._site = site
+        self._clock = clock
+        self._open = open_launch
+
+    async def show(
+        self,
+        session: WebSession,
+        wanted: LaunchRequest,
+        sealed: str,
+        *,
+        status: int = 403,
+        problem: str = "",
+        reason: str = "",
+    ) -> Response:
+        """Tell who is signed in that they may not open this, and let them ask for it.
+
+        Args:
+            sealed: the state of `wanted`, as the browser has it.
+            problem: what was wrong with the form.
+            reason: what was typed into it.
+        """
+        auth = self._site.auth.acting_for(session.id)
+        asked = await self._asked(session, wanted.app_host)
+        return render(
+            "refused.html",
+            status,
+            cluster=self._site.cluster,
+            user=session.user,
+            host=wanted.app_host,
+            apps_url=self._site.apps_url,
+            asked=asked,
+            since=clock_time(asked.created, self._clock()) if asked else None,
+            refresh=ASK_AGAIN if asked and asked.state == "pending" and not problem else 0,
+            here=f"{LAUNCH_PATH}?state={quote(sealed, safe='')}",
+            explained=await auth.explain_own(host=wanted.app_host),
+            action=PATH,
+            token=self._site.token("request", session.id),
+            state=sealed,
+            reason=reason,
+            max_reason=MAX_REASON,
+            problem=problem,
+        )
+
+    async def submit(self, request: Request) -> Response:
+        """POST /web/request: ask for access."""
+        session = await self._site.session(request)
+        if session is None:
+            return redirect("/web/login", 303)
+        form = await read_form(request.headers.get("content-type", ""), request.stream())
+        sealed = form.get("state", "")
+        wanted = self._open(sealed)
+        if wanted is None:
+            return redirect(self._site.apps_url, 303)
+        if not self._site.is_own_post(request):
+            problem = FOREIGN_FORM
+        else:
+            problem = self._site.form_problem(
+                form.get("token", ""), purpose="request", binding=session.id, new=False
+            )
+        reason = form.get("reason", "")
+        if problem:
+            return await self.show(session, wanted, sealed, problem=problem, reason=reason)
+        try:
+            await self._site.auth.acting_for(session.id).request_access(
+                host=wanted.app_host, reason=reason
+            )
+        except (InvalidRequest, LimitExceeded) as refused:
+            words = str(refused)
+            return await self.show(
+                session,
+                wanted,
+                sealed,
+                status=400,
+                problem=f"Not asked: {words}.",
+                reason=reason,
+            )
+        return redirect(after_form(f"{LAUNCH_PATH}?state={quote(sealed, safe='')}"), 303)
+
+    async def only_posts(self, request: Request) -> Response:
+        """GET /web/request: there is nothing to see without the application it is about."""
+        return send_page(self._site.errors.not_found(html=for_people(request)))
+
+    async def _asked(self, session: WebSession, host: str) -> AccessRequest | None:
+        """Return the person's last request for this host; None: none, or one that was fulfilled."""
+        requests = await self._site.auth.acting_for(session.id).own_requests()
+        last = next((each for each in requests if each.host == host), None)
+        return last if last is not None and last.state != "approved" else None
