@@ -9,9 +9,9 @@ from typing import Final
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
+from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Joined
 from tport.engine.auth.cluster import Cluster
-from tport.engine.auth.limits import AddressLimiter
 from tport.engine.auth.stores import SWAP_TRIES, JoinedHost
 from tport.engine.auth.tokens import Tokens, pinned_apps, used
 from tport.engine.defaults import HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE

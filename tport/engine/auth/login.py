@@ -8,11 +8,11 @@ from typing import Final
 
 import trio
 
+from tport.engine.access.limits import AddressLimiter
 from tport.engine.access.passwords import DUMMY_PHC, hash_password, needs_rehash, verify_password
 from tport.engine.api.answers import SignedIn
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.hashing import Hasher
-from tport.engine.auth.limits import AddressLimiter
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.stores import SWAP_TRIES
 from tport.engine.errors import (

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.fakes import WallClock
-from tport.engine.auth.limits import AddressLimiter, address_key
+from tport.engine.access.limits import AddressLimiter, address_key
 from tport.engine.errors import LimitExceeded
 
 
