@@ -41,6 +41,7 @@ class FakeAuth:
         self.hosts: set[str] = {"grafana.proxy.test"}
         self.servers: tuple[AppServer, ...] = ()
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
+        self.rights: tuple[tuple[str, str], ...] = ()
         self.rounds = 0
         self.launched: list[tuple[str, str, str]] = []
         self.calls: list[str] = []
@@ -127,6 +128,15 @@ class FakeAuth:
             user=("user pem",),
             jwks=self.jwks,
         )
+
+    async def own_rights(self) -> tuple[tuple[str, str], ...]:
+        self._check()
+        return self.rights
+
+    async def check_right(self, *, kind: str, verb: str) -> None:
+        self._check()
+        if (kind, verb) not in self.rights:
+            raise AccessDenied(f"your roles may not {verb} {kind}")
 
     async def list_app_servers(self) -> tuple[AppServer, ...]:
         self._check()

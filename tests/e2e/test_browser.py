@@ -119,6 +119,7 @@ def test_pages_fit_their_screen_and_can_be_left_by_signing_out(
         see(tab, "It works")
         assert_fits(tab.evaluate("[document.documentElement.scrollWidth, innerWidth]"))
 
+        page.locator("details.me > summary").click()
         page.get_by_role("button", name="Sign out").click()
         expect(page).to_have_title(f"Sign in · {DOMAIN}")
         tab.goto(dumper.app_url("dumper"))

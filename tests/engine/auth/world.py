@@ -46,7 +46,7 @@ class MemoryAudit:
     async def search(
         self, *, since: datetime, until: datetime, types: Sequence[str] | None, limit: int
     ) -> Sequence[Mapping[str, Any]]:
-        kept = [one for one in self.events if not types or one.type in types]
+        kept = [one for one in reversed(self.events) if not types or one.type in types]
         return [{"event": one.type, **one.fields} for one in kept][:limit]
 
     def codes(self) -> list[str]:

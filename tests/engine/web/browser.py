@@ -9,6 +9,7 @@ from html import unescape
 from typing import cast
 
 import httpx2
+from starlette.applications import Starlette
 
 from tests.fakes import FakeAuth
 from tport.engine.api.protocol import AuthAPI
@@ -47,27 +48,16 @@ class FakeDirectory:
         return self.refused
 
 
-class Browser:
-    """Follows no redirect, keeps cookies, sends what a navigation sends."""
+class Visitor:
+    """A browser that follows no redirect, keeps cookies, sends what a navigation sends."""
 
-    def __init__(self, auth: FakeAuth) -> None:
-        self.auth = auth
-        self.directory = FakeDirectory()
-        self.states = dict(STATES)
-        self.app = web_app(
-            auth=cast("AuthAPI", auth),
-            cluster=auth.cluster,
-            cluster_id8="0011aabb",
-            public_addr="proxy.test:3080",
-            clock=auth.clock,
-            directory=self.directory,
-            secret=b"x" * 32,
-            open_launch=lambda state: self.states.get(state),
-        )
+    def __init__(self, app: Starlette, cookies: Mapping[str, str]) -> None:
+        self.app = app
         self.http = httpx2.AsyncClient(
-            transport=httpx2.ASGITransport(app=self.app, raise_app_exceptions=False),
+            transport=httpx2.ASGITransport(app=app, raise_app_exceptions=False),
             base_url=ORIGIN,
             headers=NAVIGATION,
+            cookies=dict(cookies),
         )
 
     async def get(self, path: str, **headers: str) -> httpx2.Response:
@@ -84,8 +74,28 @@ class Browser:
 
     async def submit(self, path: str, fields: Mapping[str, str], **headers: str) -> httpx2.Response:
         """Open the page at `path`, fill its form in, send it."""
-        hidden = hidden_fields((await self.get(path)).text)
+        hidden = form_fields((await self.get(path)).text, path.partition("?")[0])
         return await self.post(path.partition("?")[0], {**hidden, **fields}, **headers)
+
+
+class Browser(Visitor):
+    """A browser at the pages of a proxy whose auth is a fake."""
+
+    def __init__(self, auth: FakeAuth) -> None:
+        self.auth = auth
+        self.directory = FakeDirectory()
+        self.states = dict(STATES)
+        app = web_app(
+            auth=cast("AuthAPI", auth),
+            cluster=auth.cluster,
+            cluster_id8="0011aabb",
+            public_addr="proxy.test:3080",
+            clock=auth.clock,
+            directory=self.directory,
+            secret=b"x" * 32,
+            open_launch=lambda state: self.states.get(state),
+        )
+        super().__init__(app, {})
 
     async def sign_in(self, next_: str = "") -> httpx2.Response:
         return await self.submit(
@@ -98,6 +108,12 @@ async def open_browser(auth: FakeAuth) -> AsyncIterator[Browser]:
     browser = Browser(auth)
     async with browser.http:
         yield browser
+
+
+def form_fields(html: str, action: str) -> dict[str, str]:
+    """Return the hidden fields of the page's form that is posted to `action`."""
+    [form] = re.findall(rf'<form method="post" action="{re.escape(action)}".*?</form>', html, re.S)
+    return hidden_fields(form)
 
 
 def hidden_fields(html: str) -> dict[str, str]:

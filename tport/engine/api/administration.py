@@ -50,8 +50,16 @@ class AdministrationAPI(Protocol):
         name: str,
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
+        revision: int = 0,
     ) -> User:
-        """Replace roles or traits (None: leave); what was granted before counts no more."""
+        """Replace roles or traits (None: leave); what was granted before counts no more.
+
+        Args:
+            revision: `UserInfo.revision` as the caller saw it; 0: whatever it is now.
+
+        Raises:
+            CompareFailed: it was changed since; the message says by whom.
+        """
         ...
 
     async def reset_user(self, *, name: str) -> NewInvite:

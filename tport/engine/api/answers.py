@@ -95,10 +95,11 @@ class SignedSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A user as lists show it."""
+    """A user as lists show it. `revision`: what `update_user` takes, to change exactly this."""
 
     user: User
     has_password: bool
+    revision: int = 0
     invited_until: datetime | None = None
     locked_until: datetime | None = None
 

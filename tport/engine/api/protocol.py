@@ -14,15 +14,29 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final, Protocol
 
-from tport.engine.api import administration, machines, people, requests
+from tport.engine.api import (
+    administration,
+    home,
+    machines,
+    people,
+    requests,
+)
 from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.callers import Rule
+from tport.engine.api.home import HomeAPI
 from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
 from tport.engine.api.requests import RequestAPI
 
 
-class AuthAPI(MachineAPI, PeopleAPI, AdministrationAPI, RequestAPI, Protocol):
+class AuthAPI(
+    MachineAPI,
+    PeopleAPI,
+    AdministrationAPI,
+    RequestAPI,
+    HomeAPI,
+    Protocol,
+):
     def acting_for(self, web_session: str) -> AuthAPI:
         """Return the API as a person may use it: for proxies, whose pages they use.
 
@@ -32,7 +46,13 @@ class AuthAPI(MachineAPI, PeopleAPI, AdministrationAPI, RequestAPI, Protocol):
         ...
 
 
-_PARTS = (machines, people, administration, requests)
+_PARTS = (
+    machines,
+    people,
+    administration,
+    requests,
+    home,
+)
 
 # Who may make which call. "anyone" needs no certificate.
 CALLERS: Final[Mapping[str, frozenset[str]]] = {
@@ -42,5 +62,5 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
 # What a person who is signed in may call through a proxy (`acting_for`), by the rules of their
 # roles. What isn't here can't be called so.
 RULES: Final[Mapping[str, Rule]] = {
-    call: rule for part in (administration, requests) for call, rule in part.RULES.items()
+    call: rule for part in _PARTS for call, rule in getattr(part, "RULES", {}).items()
 }

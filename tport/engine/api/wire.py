@@ -57,6 +57,8 @@ _READS: Final = frozenset(
         "list_app_servers",
         "search_events",
         "status",
+        "own_rights",
+        "check_right",
         "report",  # replaces what the proxy said before: the same twice is the same
     }
 )
@@ -96,9 +98,9 @@ def _derive(name: str) -> Call:
     method = getattr(AuthAPI, name)
     hints = get_type_hints(method, vars(sys.modules[method.__module__]))
     fields = [
-        (argument, hints[argument])
-        for argument in inspect.signature(method).parameters
-        if argument != "self"
+        (name, hints[name], msgspec.NODEFAULT if one.default is one.empty else one.default)
+        for name, one in inspect.signature(method).parameters.items()
+        if name != "self"
     ]
     request = msgspec.defstruct(
         f"{name}_request", fields, frozen=True, kw_only=True, forbid_unknown_fields=True

@@ -54,8 +54,9 @@ class AdministrationCalls(Caller):
         name: str,
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
+        revision: int = 0,
     ) -> User:
-        return await self.service.users.update(name, roles, traits, self.name)
+        return await self.service.users.update(name, roles, traits, self.name, revision)
 
     @call
     async def reset_user(self, *, name: str) -> NewInvite:

@@ -64,21 +64,22 @@ class Caller:
         is_row = kind in CALLERS.get(call, frozenset())
         if is_row and self._is_of_this_cluster and self._acting is None:
             return
-        await self._denied(call, kind, f"{kind} {self.name!r} may not call {call[:40]!r}")
+        await self.denied(call, kind, f"{kind} {self.name!r} may not call {call[:40]!r}")
 
     async def _check_person(self, call: str, web_session: str) -> None:
         _, user = await self.service.sessions.web_with_user(web_session)
         self._person = user
         if call not in RULES:
-            await self._denied(call, "user", f"people may not call {call[:40]!r}")
+            await self.denied(call, "user", f"people may not call {call[:40]!r}")
         if (rule := RULES[call]) is None:
             return
         try:
             check_rule(await self.service.roles.now(), user.roles, *rule)
         except AccessDenied as denied:
-            await self._denied(call, "user", f"{user.name} may not call {call}: {denied.reason}")
+            await self.denied(call, "user", f"{user.name} may not call {call}: {denied.reason}")
 
-    async def _denied(self, call: str, kind: str, reason: str) -> NoReturn:
+    async def denied(self, call: str, kind: str, reason: str) -> NoReturn:
+        """Refuse what this caller asked, and write it down."""
         await self.service.cluster.emit(
             "auth.failed",
             call=call[:40],

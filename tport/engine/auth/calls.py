@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from tport.engine.auth.administration_calls import AdministrationCalls
+from tport.engine.auth.home_calls import HomeCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
 from tport.engine.auth.request_calls import RequestCalls
 
 
-class Calls(MachineCalls, PeopleCalls, AdministrationCalls, RequestCalls):
+class Calls(
+    MachineCalls,
+    PeopleCalls,
+    AdministrationCalls,
+    RequestCalls,
+    HomeCalls,
+):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

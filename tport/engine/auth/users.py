@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.conflicts import check_revision
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.sessions import Sessions
@@ -79,10 +80,13 @@ class Users:
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
         by: str,
+        revision: int = 0,
     ) -> User:
         checked_roles = None if roles is None else await self._existing_roles(roles, some=False)
         checked_traits = None if traits is None else check_traits(traits)
-        before = (await self._read(name)).value
+        seen = await self._read(name)
+        await self._check_seen(seen, revision)
+        before = seen.value
         await self._cluster.record(
             "user.update",
             user=by,
@@ -91,6 +95,7 @@ class Users:
         )
         for _ in range(SWAP_TRIES):
             read = await self._read(name)
+            await self._check_seen(read, revision)
             user = replace(
                 read.value,
                 roles=read.value.roles if checked_roles is None else checked_roles,
@@ -157,12 +162,14 @@ class Users:
             item.key: stores.failures.decode(item) for item in await stores.failures.range()
         }
         infos = []
-        for user in await stores.users.all():
+        for item in await stores.users.range():
+            user = stores.users.decode(item)
             failed = failures.get(stores.failures.key(user.name))
             locked = failed.locked_until if failed is not None else None
             infos.append(
                 UserInfo(
                     user=user,
+                    revision=item.revision,
                     has_password=stores.passwords.key(user.name) in has_password,
                     invited_until=invited.get(stores.invite_of.key(user.name)),
                     locked_until=locked if locked is not None and now < locked else None,
@@ -229,6 +236,16 @@ class Users:
             raise NotFound(
                 f"no user is called {name[:128]!r}", hint="list them with: tport users ls"
             ) from None
+
+    async def _check_seen(self, read: Stored[User], revision: int) -> None:
+        await check_revision(
+            self._cluster,
+            wanted=revision,
+            found=read.revision,
+            what="user",
+            name=read.value.name,
+            types=("user.update", "user.create", "reset_password_token.create"),
+        )
 
     async def _existing_roles(
         self, roles: tuple[str, ...], *, some: bool = True

@@ -30,6 +30,8 @@ from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
 from tport.engine.web.respond import send_page
 from tport.engine.web.site import Clock, Site, for_people
+from tport.engine.web.users import UserPages
+from tport.engine.web.visit import SignedInRoutes
 
 
 def web_app(
@@ -62,9 +64,10 @@ def web_app(
         secret=secret,
     )
     accounts = AccountPages(site, clock)
-    apps = AppPages(site, clock, directory)
     refused = RefusedPages(site, clock, open_launch)
     launcher = Launcher(site, open_launch, refused.show)
+    signed_in = SignedInRoutes(site, clock)
+    apps = AppPages(site, directory)
     public = PublicFiles(site)
     app = Starlette(
         routes=[
@@ -73,7 +76,8 @@ def web_app(
             _both("/web/login", accounts.login, accounts.submit_login),
             _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
             _both("/web/logout", accounts.logout, accounts.submit_logout),
-            _get("/web/cluster/{cluster}/apps", apps.apps),
+            signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
+            *UserPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),

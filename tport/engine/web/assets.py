@@ -1,4 +1,4 @@
-"""The files that pages are made of: templates, one stylesheet, one script, one icon.
+"""The files that pages are made of: templates, stylesheets, scripts, one icon.
 
 All are read once, when this module is first imported, and served from memory under names that
 hold a hash of their content, so that a browser may keep them for ever.
@@ -33,9 +33,13 @@ def _load(name: str, media_type: str) -> Asset:
 
 
 STYLE: Final = _load("tport.css", "text/css; charset=utf-8")
+FRAME_STYLE: Final = _load("frame.css", "text/css; charset=utf-8")  # of who is signed in
+FRAME_SCRIPT: Final = _load("frame.js", "text/javascript; charset=utf-8")
 SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8")
 ICON: Final = _load("favicon.svg", "image/svg+xml")
-ASSETS: Final[Mapping[str, Asset]] = {asset.url: asset for asset in (STYLE, SCRIPT, ICON)}
+ASSETS: Final[Mapping[str, Asset]] = {
+    asset.url: asset for asset in (STYLE, FRAME_STYLE, FRAME_SCRIPT, SCRIPT, ICON)
+}
 
 # Error pages appear on the applications' own hosts, where nothing else is ours to serve: they
 # carry the stylesheet and the icon with them, the style allowed by its hash.

@@ -60,12 +60,18 @@ def comes_from(headers: Mapping[str, str], origins: frozenset[str]) -> bool:
     return origin is None or origin in origins
 
 
-async def read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> dict[str, str]:
+async def read_form(
+    content_type: str,
+    chunks: AsyncGenerator[bytes, None],
+    *,
+    limit: int = MAX_FORM,
+    max_fields: int = MAX_FIELDS,
+) -> dict[str, str]:
     """Read an urlencoded body; of a field sent twice the last counts.
 
     Raises:
         InvalidRequest: another type, too many fields, no UTF-8.
-        FormTooLarge: more than MAX_FORM bytes; the rest is left unread.
+        FormTooLarge: more than `limit` bytes; the rest is left unread.
     """
     if content_type.partition(";")[0].strip().lower() != FORM_TYPE:
         raise InvalidRequest("This address takes forms only.")
@@ -73,14 +79,14 @@ async def read_form(content_type: str, chunks: AsyncGenerator[bytes, None]) -> d
     async with aclosing(chunks):
         async for chunk in chunks:
             body += chunk
-            if len(body) > MAX_FORM:
-                raise FormTooLarge(f"This form is larger than {MAX_FORM} bytes.")
+            if len(body) > limit:
+                raise FormTooLarge(f"This form is larger than {limit} bytes.")
     try:
         pairs = parse_qsl(
             body.decode("ascii"),
             keep_blank_values=True,
             errors="strict",
-            max_num_fields=MAX_FIELDS,
+            max_num_fields=max_fields,
         )
     except ValueError as error:  # UnicodeDecodeError among them
         raise InvalidRequest("This form cannot be read.") from error

@@ -13,11 +13,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tport import __version__
+from tport.engine.errors import NotFound
 from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.types.session import WebSession
 from tport.engine.web.assets import ASSETS, ICON
-from tport.engine.web.respond import answer, redirect, render, send_page
-from tport.engine.web.site import Clock, Site, clock_time, for_people
+from tport.engine.web.respond import answer, redirect, send_page
+from tport.engine.web.site import Site, for_people
+from tport.engine.web.visit import Visit
 
 MAX_SEARCH: Final = 200  # characters
 HUES: Final = 6  # colours of the letters that stand for icons, in tport.css
@@ -77,9 +79,8 @@ def make_tile(tile: AppTile, terms: Sequence[str]) -> Tile:
 
 
 class AppPages:
-    def __init__(self, site: Site, clock: Clock, directory: AppDirectory) -> None:
+    def __init__(self, site: Site, directory: AppDirectory) -> None:
         self._site = site
-        self._clock = clock
         self._directory = directory
 
     async def index(self, request: Request) -> Response:
@@ -88,35 +89,27 @@ class AppPages:
             return redirect("/web/login")
         return redirect(self._site.apps_url)
 
-    async def apps(self, request: Request) -> Response:
+    async def apps(self, visit: Visit) -> Response:
         """GET /web/cluster/{cluster}/apps?q=<words>"""
-        if request.path_params["cluster"] != self._site.cluster:
-            return send_page(self._site.errors.not_found(html=for_people(request)))
-        session = await self._site.session(request)
-        if session is None:
-            return self._site.to_sign_in(request)
-        search = request.query_params.get("q", "")[:MAX_SEARCH]
+        if visit.part("cluster") != self._site.cluster:
+            raise NotFound("another cluster")
+        search = visit.request.query_params.get("q", "")[:MAX_SEARCH]
         terms = search.lower().split()
-        allowed = await self._directory.apps_for(session)
+        allowed = await self._directory.apps_for(visit.session)
         # an address that is none of ours would be a script's way in: `javascript:…`
         tiles = [make_tile(tile, terms) for tile in allowed if tile.url.startswith("https://")]
         some_elsewhere = False
         if not tiles:
             servers = await self._site.auth.list_app_servers()
             some_elsewhere = any(not server.refused for server in servers)
-        return render(
+        return await visit.page(
             "apps.html",
-            cluster=self._site.cluster,
-            apps_url=self._site.apps_url,
-            user=session.user,
-            expires=clock_time(session.expires, self._clock()),
-            token=self._site.token("logout", session.id),
             q=search,
             tiles=tiles,
             any=bool(tiles),
             shown=sum(tile.match for tile in tiles),
             some_elsewhere=some_elsewhere,
-            refused=await self._directory.refused_for(session),
+            refused=await self._directory.refused_for(visit.session),
         )
 
 

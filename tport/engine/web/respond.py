@@ -8,12 +8,19 @@ from typing import Final
 from starlette.responses import Response
 
 from tport.engine.types.failure import Page
-from tport.engine.web.assets import ICON, SCRIPT, STYLE, TEMPLATES
+from tport.engine.web.assets import (
+    FRAME_SCRIPT,
+    FRAME_STYLE,
+    ICON,
+    SCRIPT,
+    STYLE,
+    TEMPLATES,
+)
 
 # Only our own files, no inline style or script, never framed; a form goes nowhere but home.
 CSP: Final = (
-    "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; "
-    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; "
+    "img-src 'self' data:; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 HEADERS: Final = {
     "content-security-policy": CSP,
@@ -27,10 +34,15 @@ HEADERS: Final = {
 }
 
 
-def render(name: str, status: int = 200, **values: object) -> Response:
+def render(name: str, status: int = 200, /, **values: object) -> Response:
     """Fill the template `name`."""
     body = TEMPLATES.get_template(name).render(
-        style_url=STYLE.url, script_url=SCRIPT.url, icon_url=ICON.url, **values
+        style_url=STYLE.url,
+        frame_style_url=FRAME_STYLE.url,
+        frame_script_url=FRAME_SCRIPT.url,
+        script_url=SCRIPT.url,
+        icon_url=ICON.url,
+        **values,
     )
     return answer(body.encode(), "text/html; charset=utf-8", status)
 

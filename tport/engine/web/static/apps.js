@@ -1,5 +1,5 @@
-// Filters the applications as one types, and shows times in the reader's own zone.
-// Everything works without it: the form asks the server for ?q=, times are in UTC.
+// Filters the applications as one types.
+// Everything works without it: the form asks the server for ?q=.
 "use strict";
 
 const input = document.getElementById("q");
@@ -38,13 +38,3 @@ if (input) {
   window.addEventListener("pageshow", filter); // going back brings the old words into the box
 }
 
-for (const time of document.querySelectorAll("time")) {
-  const moment = new Date(time.dateTime);
-  const today = moment.toDateString() === new Date().toDateString();
-  time.title = moment.toLocaleString();
-  time.textContent = moment.toLocaleString([], {
-    hour: "2-digit",
-    minute: "2-digit",
-    ...(today ? {} : { weekday: "short" }),
-  });
-}

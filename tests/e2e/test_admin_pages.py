@@ -1,0 +1,140 @@
+"""Each page of the administration does its job on a real cluster, in Chromium, with script and without."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.e2e.browser import Watch, open_browser, open_context, sign_in, sign_up, trust
+from tests.e2e.harness import PASSWORD, Cluster
+
+pytestmark = pytest.mark.e2e
+
+SCRIPT = pytest.mark.parametrize("script", [True, False], ids=["script", "no-script"])
+
+
+@pytest.fixture(scope="module")
+def browser(cluster: Cluster) -> Iterator[Browser]:
+    agent = cluster.start_agent_of("app_service: {enabled: yes, debug_app: true}\n")
+    cluster.wait_for_app("dumper", agent)
+    trust(cluster, f"--config={cluster.file}")
+    cluster.signed_in("erin", "editor,access")
+    with open_browser(cluster.home) as browser:
+        yield browser
+
+
+def open_as_editor(page: Page, cluster: Cluster, section: str) -> None:
+    """Sign in as the editor, and go to a section as its link leads there."""
+    page.goto(f"{cluster.url}/web/login")
+    sign_in(page, "erin", PASSWORD)
+    at(page, "Applications")
+    page.get_by_role("link", name=section, exact=True).click()
+    at(page, section)
+    expect(page.get_by_role("link", name=section, exact=True)).to_have_attribute(
+        "aria-current", "page"
+    )
+
+
+def at(page: Page, title: str) -> None:
+    expect(page.locator("h1")).to_have_text(title)
+
+
+def assert_calm(watch: Watch) -> None:
+    assert watch.failed == []
+    assert watch.complaints == []
+
+
+@SCRIPT
+def test_a_user_is_invited_changed_reset_and_removed(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    name = f"ann-{script}".lower()
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Users")
+
+        page.get_by_role("link", name="Add a user").click()
+        page.get_by_label("User name").fill(name)
+        page.get_by_label("Traits").fill("team=dev")
+        page.get_by_label("access").check()
+        page.get_by_role("button", name="Make the invite link").click()
+        at(page, f"{name} is invited")
+        link = page.locator("#link").inner_text()
+        with open_context(browser) as (invited, _):
+            sign_up(invited.new_page(), link, PASSWORD)
+
+        page.get_by_role("link", name=name, exact=True).click()
+        at(page, name)
+        page.get_by_label("auditor").check()
+        page.get_by_label("access").uncheck()
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{name} was changed")
+        [user] = [
+            u for u in json.loads(cluster.tell("users", "ls", "--format=json")) if u["name"] == name
+        ]
+        assert user["roles"] == ["auditor"]
+
+        page.get_by_role("link", name="New invite link").click()
+        at(page, f"A new invite link for {name}?")
+        page.get_by_role("button", name="Make the link").click()
+        at(page, f"A new link for {name}")
+        assert page.locator("#link").inner_text() != link
+
+        page.get_by_role("link", name=name, exact=True).click()
+        page.get_by_role("link", name="Remove this user").click()
+        page.get_by_role("button", name=f"Remove {name}").click()
+        at(page, "Users")
+        expect(page.get_by_role("status")).to_contain_text(f"{name} was removed")
+        expect(page.get_by_role("link", name=name, exact=True)).to_have_count(0)
+        assert_calm(watch)
+
+
+def test_the_copy_button_copies_the_invite_link(cluster: Cluster, browser: Browser) -> None:
+    with open_context(browser, permissions=["clipboard-read", "clipboard-write"]) as (context, _):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Users")
+        page.goto(f"{cluster.url}/web/users/add")
+        page.get_by_label("User name").fill("copied")
+        page.get_by_label("access").check()
+        page.get_by_role("button", name="Make the invite link").click()
+        page.get_by_role("button", name="Copy").click()
+        expect(page.get_by_role("button", name="Copied")).to_be_visible()
+
+        copied = page.evaluate("navigator.clipboard.readText()")
+        assert copied == page.locator("#link").inner_text()
+
+
+def test_the_menu_and_the_sections_work_by_keyboard(cluster: Cluster, browser: Browser) -> None:
+    with open_context(browser) as (context, _):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Users")
+        page.keyboard.press("Tab")
+        skip = page.get_by_role("link", name="Skip to the page")
+        expect(skip).to_be_focused()
+        page.keyboard.press("Enter")
+        assert page.evaluate("document.activeElement.id") == "main"
+
+        summary = page.locator("details.me > summary")
+        summary.focus()
+        page.keyboard.press("Enter")
+        expect(page.get_by_role("button", name="Sign out")).to_be_visible()
+        page.keyboard.press("Escape")
+        expect(page.get_by_role("button", name="Sign out")).to_be_hidden()
+        expect(summary).to_be_focused()
+
+
+def test_who_has_no_such_role_sees_no_section_and_gets_no_page(
+    cluster: Cluster, browser: Browser
+) -> None:
+    with open_context(browser) as (context, _):
+        page = context.new_page()
+        sign_up(page, cluster.add_user("nora"), PASSWORD)
+        expect(page.get_by_role("link", name="Users")).to_have_count(0)
+
+        answer = page.goto(f"{cluster.url}/web/users")
+        assert answer is not None
+        assert answer.status == 403
+        at(page, "This was refused")

@@ -1,0 +1,48 @@
+"""The pages of signed-in people over a real auth service in memory: what they do, is done."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from tests.engine.auth.world import CLUSTER, World, open_world
+from tests.engine.web.browser import WEB_COOKIE, FakeDirectory, Visitor
+from tport.engine.web.app import web_app
+
+
+class Office:
+    def __init__(self, world: World, stack: AsyncExitStack) -> None:
+        self.world = world
+        self.directory = FakeDirectory()
+        self._stack = stack
+        self.app = web_app(
+            auth=world.proxy,
+            cluster=CLUSTER,
+            cluster_id8="0011aabb",
+            public_addr="proxy.test:3080",
+            clock=world.clock,
+            directory=self.directory,
+            secret=b"x" * 32,
+            open_launch=lambda _: None,
+        )
+
+    async def person(self, name: str, *roles: str) -> Visitor:
+        """Make a user and return their browser, signed in. No role: it is taken away again."""
+        signed = await self.world.alice(name, roles=roles or ("access",))
+        if not roles:
+            await self.world.admin.update_user(name=name, roles=(), traits=None)
+        return await self._browser({WEB_COOKIE: signed.secret})
+
+    async def anybody(self) -> Visitor:
+        return await self._browser({})
+
+    async def _browser(self, cookies: dict[str, str]) -> Visitor:
+        visitor = Visitor(self.app, cookies)
+        await self._stack.enter_async_context(visitor.http)
+        return visitor
+
+
+@asynccontextmanager
+async def open_office() -> AsyncIterator[Office]:
+    async with open_world() as world, AsyncExitStack() as stack:
+        yield Office(world, stack)

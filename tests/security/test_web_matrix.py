@@ -1,0 +1,181 @@
+"""AZ-05 for pages: every route of the proxy's own host, and who gets through it.
+
+Generated from the route table: a route without a row here fails, and so does a row without a
+route. Auth is real, the people have tport's own roles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from typing import Final, Literal, NamedTuple
+
+import pytest
+from starlette.routing import Route
+
+from tests.engine.auth.world import CLUSTER
+from tests.engine.web.browser import WEB_COOKIE, Visitor
+from tests.engine.web.office import Office, open_office
+from tport.engine.access.rules import check_rule
+from tport.engine.errors import AccessDenied
+from tport.engine.types.role import PRESETS
+from tport.engine.types.session import session_id
+from tport.engine.web.assets import STYLE
+from tport.engine.web.forms import form_token
+
+Who = Literal["anybody", "signed-in"] | tuple[str, str]
+
+PEOPLE: Final[Mapping[str, tuple[str, ...]]] = {
+    "anonymous": (),
+    "no-role": (),
+    "auditor": ("auditor",),
+    "editor": ("editor",),
+}
+
+
+class Row(NamedTuple):
+    """A method of a route: who gets through, and an address that the route has.
+
+    `who`: "anybody"; "signed-in": others are sent to sign in; kind and verb: of those who are
+    signed in, who has a role that allows it.
+    """
+
+    who: Who
+    path: str = ""
+
+
+INVITE: Final = "/web/invite/inv_0123456789abcdef"  # there is none like it
+
+ROWS: Final[Mapping[tuple[str, str], Row]] = {
+    ("GET", "/"): Row("signed-in"),
+    ("GET", "/web"): Row("signed-in"),
+    ("GET", "/web/login"): Row("anybody"),
+    ("POST", "/web/login"): Row("anybody"),
+    ("GET", "/web/invite/{token}"): Row("anybody", INVITE),
+    ("POST", "/web/invite/{token}"): Row("anybody", INVITE),
+    ("GET", "/web/logout"): Row("signed-in"),
+    ("POST", "/web/logout"): Row("signed-in"),
+    ("GET", "/web/cluster/{cluster}/apps"): Row("signed-in", f"/web/cluster/{CLUSTER}/apps"),
+    ("GET", "/web/request"): Row("anybody"),
+    ("POST", "/web/request"): Row("signed-in"),
+    ("GET", "/web/launch"): Row("anybody"),  # its state decides; tests of its own
+    ("GET", "/webapi/ping"): Row("anybody"),
+    ("GET", "/webapi/cas"): Row("anybody"),
+    ("GET", "/.well-known/jwks.json"): Row("anybody"),
+    ("GET", "/healthz"): Row("anybody"),
+    ("GET", "/robots.txt"): Row("anybody"),
+    ("GET", "/favicon.ico"): Row("anybody"),
+    ("GET", "/static/{name}"): Row("anybody", STYLE.url),
+    ("GET", "/web/users"): Row(("user", "list")),
+    ("GET", "/web/users/add"): Row(("user", "create")),
+    ("POST", "/web/users/add"): Row(("user", "create")),
+    ("GET", "/web/user/{name}"): Row(("user", "update"), "/web/user/victim"),
+    ("POST", "/web/user/{name}"): Row(("user", "update"), "/web/user/victim"),
+    ("GET", "/web/user/{name}/reset"): Row(("user", "update"), "/web/user/victim/reset"),
+    ("POST", "/web/user/{name}/reset"): Row(("user", "update"), "/web/user/victim/reset"),
+    ("GET", "/web/user/{name}/remove"): Row(("user", "delete"), "/web/user/victim/remove"),
+    ("POST", "/web/user/{name}/remove"): Row(("user", "delete"), "/web/user/victim/remove"),
+}
+PURPOSES: Final = {"/web/logout": "logout", "/web/request": "request"}  # elsewhere: the path
+POSTS: Final = [path for method, path in ROWS if method == "POST"]
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    async with open_office() as opened:
+        await opened.world.alice("victim")
+        yield opened
+
+
+async def someone(office: Office, who: str) -> Visitor:
+    if who == "anonymous":
+        return await office.anybody()
+    return await office.person("person", *PEOPLE[who])
+
+
+async def test_every_route_has_a_row_and_every_row_a_route(office: Office) -> None:
+    """AZ-05"""
+    routes = {
+        (method, route.path)
+        for route in office.app.routes
+        if isinstance(route, Route)
+        for method in route.methods or ()
+        if method != "HEAD"
+    }
+    assert routes == set(ROWS)
+
+
+@pytest.mark.parametrize("who", PEOPLE)
+@pytest.mark.parametrize(("method", "path"), ROWS, ids="-".join)
+async def test_az05_each_route_lets_through_exactly_who_may(
+    office: Office, method: str, path: str, who: str
+) -> None:
+    """AZ-05: a form comes with the right hidden token, so that only who sends it decides."""
+    row = ROWS[(method, path)]
+    visitor, address = await someone(office, who), row.path or path
+    before = await kept(office)
+
+    if method == "POST":
+        response = await visitor.post(address, {"token": own_token(visitor, address)})
+    else:
+        response = await visitor.get(address)
+
+    assert response.status_code < 500
+    if row.who == "anybody":
+        return
+    to_sign_in = response.headers.get("location", "").startswith("/web/login")
+    if address == "/web/logout" and who != "anonymous":
+        to_sign_in = False  # it is what signing out leads to
+    if who == "anonymous":
+        assert to_sign_in
+    elif isinstance(row.who, tuple) and not may(who, row.who):
+        assert response.status_code == 403
+    else:
+        assert response.status_code != 403
+        assert not to_sign_in
+        return
+    assert await kept(office) == before, "who was refused changed nothing"
+
+
+@pytest.mark.parametrize("path", POSTS)
+@pytest.mark.parametrize("lie", ["no-token", "token-of-another", "another-form", "foreign-site"])
+async def test_web05_no_form_counts_that_our_own_page_in_this_browser_did_not_send(
+    office: Office, path: str, lie: str
+) -> None:
+    """WEB-05: an editor's browser, and a page of a sibling application that makes it send forms."""
+    editor = await office.person("person", "editor")
+    address = ROWS[("POST", path)].path or path
+    other = await office.person("other", "editor")
+    token = {
+        "no-token": "",
+        "token-of-another": own_token(other, address),
+        "another-form": own_token(editor, f"{address}/x"),
+        "foreign-site": own_token(editor, address),
+    }[lie]
+    headers = {"sec_fetch_site": "same-site"} if lie == "foreign-site" else {}
+    before = await kept(office)
+
+    response = await editor.post(address, {"token": token}, **headers)
+
+    # 404: there is no such invite; 303: a request without a state leads to the applications
+    assert response.status_code == 403 or address in ("/web/request", INVITE)
+    assert await kept(office) == before
+
+
+def may(who: str, rule: tuple[str, str]) -> bool:
+    try:
+        check_rule(PRESETS, PEOPLE[who], *rule)
+    except AccessDenied:
+        return False
+    return True
+
+
+def own_token(visitor: Visitor, address: str) -> str:
+    """Return the token that our page would have put into a form of this browser."""
+    purpose = PURPOSES.get(address, address)
+    secret = visitor.http.cookies.get(WEB_COOKIE)
+    return form_token(b"x" * 32, purpose, session_id(secret)) if secret else ""
+
+
+async def kept(office: Office) -> list[tuple[str, bytes]]:
+    """Return all that auth has stored."""
+    return [(item.key, item.value) for item in await office.world.backend.range("/")]

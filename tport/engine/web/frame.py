@@ -1,0 +1,35 @@
+"""What stands around every page of a signed-in person: the list of sections, and of the menu.
+
+A page joins by a line here. Who doesn't have the rule doesn't see the section; that the page is
+refused to them as well is auth's doing, at each call.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from tport.engine.api.callers import Rule
+
+
+class Entry(NamedTuple):
+    """A link of the frame.
+
+    Attributes:
+        path: of its first page; all below it belong to it. "": the Applications page.
+        rule: kind and verb that the person's roles must allow; None: everybody's.
+        also: other paths that belong to it.
+    """
+
+    title: str
+    path: str
+    rule: Rule
+    also: tuple[str, ...] = ()
+
+
+SECTIONS: Final[tuple[Entry, ...]] = (
+    Entry("Applications", "", None),
+    Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
+)
+
+# Behind the person's name, above "Sign out".
+MENU: Final[tuple[Entry, ...]] = ()
