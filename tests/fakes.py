@@ -43,6 +43,8 @@ class FakeAuth:
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
         self.rights: tuple[tuple[str, str], ...] = ()
         self.rounds = 0
+        self.opened = 0  # sessions in these
+        self.ahead = timedelta()  # of the proxy's clock
         self.launched: list[tuple[str, str, str]] = []
         self.calls: list[str] = []
         self.failure: Exception | None = None
@@ -110,14 +112,20 @@ class FakeAuth:
         self.passwords[info.user] = password
         return self._session(info.user, remote, user_agent)
 
-    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
+    async def launch(self, *, web_session: str, host: str, state: str, age: float) -> LaunchCode:
         self._check()
         self.calls.append("launch")
         if host not in self.hosts:
             raise AccessDenied("no such application", reason="whatever it was")
         self.rounds += 1
         self.launched.append((web_session, host, state))
-        return LaunchCode(code=f"code-{self.rounds}", host=host, rounds=self.rounds)
+        return LaunchCode(
+            code=f"code-{self.rounds}",
+            host=host,
+            rounds=self.rounds,
+            opened=self.opened,
+            now=self.clock() + self.ahead,
+        )
 
     async def authorities(self) -> Authorities:
         self._check()

@@ -158,7 +158,9 @@ class Person:
         """Get a session for an application by launch and redeem, as a browser would."""
         host = self.stack.host(app)
         state = hashlib.sha256(b"a state").hexdigest()
-        code = await self.stack.api.launch(web_session=session_id(self.web), host=host, state=state)
+        code = await self.stack.api.launch(
+            web_session=session_id(self.web), host=host, state=state, age=0
+        )
         opened = await self.stack.api.redeem(
             code=code.code, state=state, host=host, remote="127.0.0.1"
         )

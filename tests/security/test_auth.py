@@ -73,7 +73,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "sign_out": {"id": "0"},
     "invite": {"token": "x"},
     "accept_invite": {"token": "x", "password": "x", "remote": "", "user_agent": ""},
-    "launch": {"web_session": "0", "host": HOST, "state": STATE},
+    "launch": {"web_session": "0", "host": HOST, "state": STATE, "age": 0.0},
     "redeem": {"code": "x", "state": STATE, "host": HOST, "remote": ""},
     "app_session": {"id": "0"},
     "end_app_session": {"id": "0"},
@@ -247,7 +247,7 @@ async def check_nothing_granted_before_counts(
     alice = await world.alice()
     await world.serve(GRAFANA)
     opened = await world.open(alice)
-    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
 
     await change(world)
 
@@ -270,7 +270,7 @@ async def test_az04_a_reset_or_deletion_ends_every_session(
     with pytest.raises(NotSignedIn):
         await world.proxy.web_session(id=alice.session.id)
     with pytest.raises(NotSignedIn):
-        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
 
 
 @pytest.mark.parametrize("change", [change_roles, change_traits], ids=lambda f: f.__name__)
@@ -514,7 +514,7 @@ async def test_auth07_az11_each_kind_of_secret_works_at_its_own_door_only(world:
             )
         ).token.partition(".")[0],
         "code": (
-            await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+            await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
         ).code,
         "cookie": alice.secret,
     }
@@ -546,12 +546,12 @@ async def test_web06_a_code_is_for_the_browser_that_began(world: World) -> None:
     alice = await world.alice()
     await world.serve(GRAFANA)
     for state in ("f" * 64, "", STATE.upper(), "é"):
-        code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+        code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
         for tried in (state, STATE):
             with pytest.raises(AccessDenied):
                 await world.proxy.redeem(code=code.code, state=tried, host=HOST, remote="")
     tabs = [
-        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=state)
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=state, age=0)
         for state in ("1" * 64, "2" * 64)
     ]
     for tab, state in zip(tabs, ("1" * 64, "2" * 64), strict=True):
@@ -561,7 +561,7 @@ async def test_web06_a_code_is_for_the_browser_that_began(world: World) -> None:
 async def test_web07_a_session_is_for_one_app_at_one_host(world: World) -> None:
     alice = await world.alice()
     await world.serve(GRAFANA, JENKINS)
-    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
     with pytest.raises(AccessDenied):
         await world.proxy.redeem(code=code.code, state=STATE, host=f"jenkins.{PROXY}", remote="")
     opened = await world.open(alice)
@@ -572,7 +572,7 @@ async def test_web07_a_session_is_for_one_app_at_one_host(world: World) -> None:
 async def test_web08_a_code_that_comes_twice_ends_the_session_it_became(world: World) -> None:
     alice = await world.alice()
     await world.serve(GRAFANA)
-    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
     opened = await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
     with pytest.raises(AccessDenied):
         await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
@@ -583,7 +583,7 @@ async def test_web08_a_code_that_comes_twice_ends_the_session_it_became(world: W
 async def test_web08_no_secret_of_the_exchange_is_stored_or_written_down(world: World) -> None:
     alice = await world.alice()
     await world.serve(GRAFANA)
-    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
     opened = await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
     kept = repr(world.audit.events).encode() + b"".join(
         item.key.encode() + item.value for item in await world.backend.range("/")

@@ -183,6 +183,7 @@ async def enter(stack: Stack, alice: Person, app: str) -> Answer:
         web_session=session_id(alice.web),
         host=host,
         state=hashlib.sha256(state_id.encode()).hexdigest(),
+        age=0,
     )
     assert parse_qs(urlsplit(began.header("location")).query)["state"]
     return await stack.request(

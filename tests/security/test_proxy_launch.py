@@ -83,15 +83,48 @@ async def test_web_06_the_state_must_be_the_one_of_this_browser_and_this_attempt
 
 async def test_web_06_tabs_opened_at_once_all_arrive(stack: Stack, browser: Browser) -> None:
     """WEB-06: also when their steps interleave."""
-    targets = ["/one", "/two?x=1"]
+    targets = ["/one", "/two?x=1", "/three", "/four"]
     urls = [await to_the_code(browser, stack.url("echo", target)) for target in targets]
 
     entered = [await browser.ask(url) for url in reversed(urls)]
     pages = [await browser.ask(answer.header("location")) for answer in entered]
 
-    assert [answer.status for answer in entered] == [302, 302]
-    assert [page.status for page in pages] == [200, 200]
-    assert [seen.target for seen in stack.echo.seen] == [b"/two?x=1", b"/one"]
+    assert [answer.status for answer in entered] == [302] * 4
+    assert [page.status for page in pages] == [200] * 4
+    assert [seen.target.decode() for seen in stack.echo.seen] == targets[::-1]
+
+
+async def test_web_06_tabs_that_a_browser_opens_at_its_start_are_no_loop(
+    stack: Stack, browser: Browser
+) -> None:
+    """WEB-06: one is let in after the other, all had come before the first was."""
+    begun = [await browser.ask(stack.url("echo", f"/{tab}")) for tab in range(5)]
+    for tab, answer in enumerate(begun):
+        launched = await browser.ask(answer.header("location"))
+        entered = await browser.ask(launched.header("location"))
+        page = await browser.ask(entered.header("location"))
+
+        assert page.status == 200
+        assert stack.echo.seen[-1].target == b"/%d" % tab
+
+
+async def test_web_06_a_browser_that_loses_the_session_s_cookie_is_told_which_one(
+    stack: Stack, browser: Browser
+) -> None:
+    url: str | None = stack.url("echo")
+    page = b""
+    while url is not None:
+        assert len(browser.trail) < 12, browser.trail
+        jar = browser.jar.get(stack.host("echo"), {})
+        for name in [name for name in jar if name.startswith("__Host-tport_app_")]:
+            del jar[name]
+        answer = await browser.ask(url)
+        page, next_ = answer.body, whereto(answer)
+        url = urljoin(url, next_) if next_ else None
+
+    assert b"its cookie did not come back" in page
+    assert b"2 made in the last 20 s" in page
+    assert stack.echo.seen == []
 
 
 @pytest.mark.parametrize(

@@ -132,7 +132,7 @@ async def test_a_person_is_invited_signs_in_and_opens_an_app(api: Bodies) -> Non
     )
     await api.world.serve(GRAFANA)
     host, state = "grafana.tport.example.com", "0" * 64
-    code = await api.proxy.launch(web_session=signed_in.session.id, host=host, state=state)
+    code = await api.proxy.launch(web_session=signed_in.session.id, host=host, state=state, age=0)
     opened = await api.proxy.redeem(code=code.code, state=state, host=host, remote="192.0.2.1")
     assert await api.proxy.app_session(id=opened.session.id) == opened.session
     assert (await api.proxy.sign_session(id=opened.session.id)).credential

@@ -135,7 +135,9 @@ class World:
 
     async def open(self, signed_in: SignedIn, host: str = f"grafana.{PROXY}") -> OpenedApp:
         """Launch an app and redeem the code, as a proxy does for a browser."""
-        code = await self.proxy.launch(web_session=signed_in.session.id, host=host, state=STATE)
+        code = await self.proxy.launch(
+            web_session=signed_in.session.id, host=host, state=STATE, age=0
+        )
         return await self.proxy.redeem(code=code.code, state=STATE, host=host, remote="192.0.2.1")
 
 

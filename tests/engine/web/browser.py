@@ -32,6 +32,11 @@ STATES: Mapping[str, LaunchRequest] = {
     "late": LaunchRequest(
         state_id="s2", app_host="grafana.proxy.test", raw_path="/d/1?a=%20b", expired=True
     ),
+    "over": LaunchRequest(state_id="s4", app_host="grafana.proxy.test", cause="session-over"),
+    "cookieless": LaunchRequest(
+        state_id="s5", app_host="grafana.proxy.test", cause="no-state-cookie"
+    ),
+    "refused": LaunchRequest(state_id="s6", app_host="grafana.proxy.test", cause="code-refused"),
     "other": LaunchRequest(state_id="s3", app_host="secret.proxy.test"),
 }
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.fakes import START
 from tport.engine.types.failure import Failure, Page, Place
+from tport.engine.types.launch import Loop
 from tport.engine.web.errors import ErrorPages
 
 PAGES = ErrorPages(cluster="main", public_addr="proxy.test:3080")
@@ -44,7 +45,10 @@ def every_page() -> list[Page]:
         ),
         PAGES.framed(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/"),
         PAGES.denied(html=True, user="alice", host="grafana.proxy.test"),
-        PAGES.looping(host="grafana.proxy.test", url="https://grafana.proxy.test:3080/", cause=""),
+        PAGES.looping(
+            Loop(host="grafana.proxy.test", cause="", opened=0, skew=0),
+            url="https://grafana.proxy.test:3080/",
+        ),
         PAGES.not_found(html=True),
         PAGES.misdirected(html=True, host="other.test"),
         PAGES.head_too_large(html=True, host="grafana.proxy.test"),

@@ -78,12 +78,18 @@ class OpenedApp(msgspec.Struct, frozen=True, kw_only=True):
 class LaunchCode(msgspec.Struct, frozen=True, kw_only=True):
     """A one-time code for one state, app and web session; good for 60 s.
 
-    `rounds`: how many were made for this web session and app within 20 s, this one included.
+    Attributes:
+        rounds: how often, within 20 s, this web session came for one: each but the first after the
+            way of an earlier one had come to its end. Tabs opened side by side are one round.
+        opened: sessions that the rounds before came to.
+        now: auth's clock.
     """
 
     code: str
     host: str
     rounds: int
+    opened: int
+    now: datetime
 
 
 class SignedSession(msgspec.Struct, frozen=True, kw_only=True):

@@ -55,10 +55,12 @@ class PeopleAPI(Protocol):
         """
         ...
 
-    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
+    async def launch(self, *, web_session: str, host: str, state: str, age: float) -> LaunchCode:
         """Make the code with which the browser opens the app at `host`.
 
-        `state` is the SHA-256 hex of the state cookie's value.
+        Args:
+            state: SHA-256, in hex, of the state cookie's value.
+            age: seconds since the browser came to the app without a session.
 
         Raises:
             AccessDenied: no such app, or no role allows it: one message for both.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hmac
 import uuid
 from collections import OrderedDict
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -37,7 +38,16 @@ from tport.engine.types.user import user_key
 CODE_PREFIX: Final = "code_"  # tells what a secret is for. Source: security.md AZ-11
 ROUND_WINDOW: Final = timedelta(seconds=20)  # rounds within it count as one attempt that fails
 MAX_ROUNDS: Final = 10_000  # (web session, app) pairs remembered
+MANY: Final = 20  # codes within the window that are a loop whatever clocks say
 _BAD_CODE = "this sign-in link is spent, expired or not yours"
+
+
+@dataclass
+class _Way:
+    """How one web session came to one application lately; times by auth's clock."""
+
+    codes: list[datetime] = field(default_factory=list)
+    ended: list[tuple[datetime, bool]] = field(default_factory=list)  # whether by a session
 
 
 class Launcher:
@@ -47,9 +57,9 @@ class Launcher:
         self._roles = roles
         self._sessions = sessions
         self._apps = apps
-        self._rounds: OrderedDict[tuple[str, str], list[datetime]] = OrderedDict()
+        self._ways: OrderedDict[tuple[str, str], _Way] = OrderedDict()
 
-    async def launch(self, web_session: str, host: str, state: str) -> LaunchCode:
+    async def launch(self, web_session: str, host: str, state: str, age: float) -> LaunchCode:
         web, user = await self._sessions.web_with_user(web_session)
         if len(state) != 64:
             raise InvalidRequest("state is no SHA-256")
@@ -68,8 +78,13 @@ class Launcher:
         await self._stores.launches.create(
             session_id(code), record, expires=self._cluster.clock() + LAUNCH_CODE_TTL
         )
+        rounds, opened = self._count_round(web.id, offered.name, age)
         return LaunchCode(
-            code=code, host=offered.host, rounds=self._count_round(web.id, offered.name)
+            code=code,
+            host=offered.host,
+            rounds=rounds,
+            opened=opened,
+            now=self._cluster.clock(),
         )
 
     async def redeem(self, code: str, state: str, host: str, remote: str) -> OpenedApp:
@@ -162,6 +177,8 @@ class Launcher:
 
     async def _open(self, spent: tuple[LaunchRecord, str], state: str, host: str) -> OpenedApp:
         record, secret = spent
+        way = self._ways.get((record.web_session, record.app), _Way())
+        way.ended.append((self._cluster.clock(), False))
         if not hmac.compare_digest(record.state.encode(), state.encode("utf-8", "replace")):
             raise AccessDenied(_BAD_CODE, reason="the state is another browser's, or missing")
         if record.host != host:
@@ -169,15 +186,28 @@ class Launcher:
         web, user = await self._sessions.web_with_user(record.web_session)
         await self._roles.allowed(user, await self._apps.servers_of(record.app))
         try:
-            return await self._sessions.open_app(web, user, record, secret)
+            opened = await self._sessions.open_app(web, user, record, secret)
         except (CompareFailed, NotFound):
             raise NotSignedIn(_BAD_CODE, reason="signed out meanwhile") from None
+        way.ended[-1] = (self._cluster.clock(), True)
+        return opened
 
-    def _count_round(self, web_session: str, app: str) -> int:
+    def _count_round(self, web_session: str, app: str, age: float) -> tuple[int, int]:
+        """Count the round that began `age` seconds ago; return which it is, and sessions so far.
+
+        Only what had come to its end before it began is a round before it: many tabs that a
+        browser opens at once, as at its start, are no loop.
+        """
         now = self._cluster.clock()
         key = (web_session, app)
-        recent = [then for then in self._rounds.pop(key, ()) if now - then < ROUND_WINDOW]
-        self._rounds[key] = [*recent, now][-10:]
-        if len(self._rounds) > MAX_ROUNDS:
-            self._rounds.popitem(last=False)
-        return len(self._rounds[key])
+        way = self._ways.pop(key, _Way())
+        way.codes.append(now)
+        way.codes = [then for then in way.codes if now - then < ROUND_WINDOW][-MANY:]
+        way.ended = [one for one in way.ended if now - one[0] < ROUND_WINDOW][-MANY:]
+        self._ways[key] = way
+        if len(self._ways) > MAX_ROUNDS:
+            self._ways.popitem(last=False)
+        began = now - timedelta(seconds=min(max(age, 0.0), ROUND_WINDOW.total_seconds()))
+        before = [is_open for then, is_open in way.ended if then <= began]
+        rounds = len(way.codes) if len(way.codes) >= MANY else len(before) + 1
+        return rounds, sum(before)

@@ -39,8 +39,8 @@ class PeopleCalls(Caller):
         return await self.service.users.accept(token, password, remote, user_agent)
 
     @call
-    async def launch(self, *, web_session: str, host: str, state: str) -> LaunchCode:
-        return await self.service.launcher.launch(web_session, host, state)
+    async def launch(self, *, web_session: str, host: str, state: str, age: float) -> LaunchCode:
+        return await self.service.launcher.launch(web_session, host, state, age)
 
     @call
     async def redeem(self, *, code: str, state: str, host: str, remote: str) -> OpenedApp:

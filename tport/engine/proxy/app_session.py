@@ -57,7 +57,7 @@ class _State(msgspec.Struct, frozen=True, array_like=True, kw_only=True):
     host: str
     path: str
     cause: RoundCause
-    made: int  # seconds since the epoch
+    made: float  # seconds since the epoch
     then: tuple[str, ...] = ()  # hosts to go to after this one; `path` is at the last of them
 
 
@@ -96,7 +96,7 @@ class StateSeal:
             host=host,
             path=own_path(target.decode("latin-1")),
             cause=cause,
-            made=int(self._clock().timestamp()),
+            made=self._clock().timestamp(),
             then=then,
         )
         return state.id, self._seal(state, _STATE)
@@ -111,6 +111,7 @@ class StateSeal:
             app_host=state.host,
             raw_path=state.path,
             expired=not self._is_fresh(state.made),
+            age=max(0.0, self._clock().timestamp() - state.made),
             cause=state.cause,
             onward=self.chain(state.then, state.path) if state.then else None,
         )
@@ -141,7 +142,7 @@ class StateSeal:
         except (ValueError, InvalidTag, msgspec.DecodeError):
             return None
 
-    def _is_fresh(self, made: int) -> bool:
+    def _is_fresh(self, made: float) -> bool:
         age = timedelta(seconds=self._clock().timestamp() - made)
         return -CLOCK_SKEW <= age <= LAUNCH_STATE_TTL
 

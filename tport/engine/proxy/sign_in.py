@@ -111,7 +111,9 @@ class SignIn:
         url = f"https://{request.host}{self._port_suffix}/"
         match intent(request.method, request.headers):
             case Intent.NAVIGATE:
-                await self._launch(exchange, request.target, "")
+                # Of a session that is over the cookie came back: what fails isn't the browser.
+                cause: RoundCause = "session-over" if reason == "session-over" else ""
+                await self._launch(exchange, request.target, cause)
                 return
             case Intent.SUBMIT:
                 # Of a session that is over the cookie came along: it wasn't kept back.

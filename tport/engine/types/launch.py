@@ -9,8 +9,8 @@ import msgspec
 
 MAX_PATH: Final = 2048  # characters of an application's path that survive signing in
 
-# Why the round before this one ended without a session; "" when nothing is known.
-RoundCause = Literal["", "no-state-cookie", "code-refused", "no-session-cookie", "clock"]
+# What is known of why this round had to be begun; "": the browser brought no session.
+RoundCause = Literal["", "no-state-cookie", "code-refused", "session-over"]
 
 
 class Onward(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +40,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
         raw_path: path and query as they came, percent-encoding untouched.
         expired: sealed longer ago than LAUNCH_STATE_TTL: the state cookie is gone, so that
             the attempt must start again at the application.
+        age: seconds since it was sealed, by this proxy's clock.
         cause: why the round before failed, for the page that explains a loop.
         onward: when another application is being opened and this one only with it, where to go
             from here, whether this one could be opened or not.
@@ -49,8 +50,23 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     app_host: str
     raw_path: str = "/"
     expired: bool = False
+    age: float = 0.0
     cause: RoundCause = ""
     onward: Onward | None = None
+
+
+class Loop(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of an application that is opened again and again.
+
+    Attributes:
+        opened: sessions that were made for it in the last rounds.
+        skew: seconds by which the clocks of this proxy and of auth differ.
+    """
+
+    host: str
+    cause: RoundCause
+    opened: int
+    skew: float
 
 
 class AppTile(msgspec.Struct, frozen=True, kw_only=True):

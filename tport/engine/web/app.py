@@ -65,7 +65,7 @@ def web_app(
     )
     accounts = AccountPages(site, clock)
     refused = RefusedPages(site, clock, open_launch)
-    launcher = Launcher(site, open_launch, refused.show)
+    launcher = Launcher(site, clock, open_launch, refused.show)
     signed_in = SignedInRoutes(site, clock)
     apps = AppPages(site, directory)
     public = PublicFiles(site)

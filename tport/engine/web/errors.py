@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from tport.engine.defaults import CLOCK_SKEW
 from tport.engine.types.failure import Failure, Page, Place
+from tport.engine.types.launch import Loop
 from tport.engine.web.assets import INLINE_ICON, INLINE_STYLE, INLINE_STYLE_HASH, TEMPLATES
 
 _PLACES: Final[tuple[Place, ...]] = ("you", "proxy", "agent", "app")
@@ -45,6 +47,13 @@ class Hop(NamedTuple):
     name: str
     detail: str
     state: str  # "ok", "failed" or "unknown"
+
+
+class Fact(NamedTuple):
+    """A piece of evidence."""
+
+    name: str
+    text: str
 
 
 class Since(NamedTuple):
@@ -197,16 +206,25 @@ class ErrorPages:
             links=(self._apps, Link("Sign out", f"{self._origin}/web/logout")),
         )
 
-    def looping(self, *, host: str, url: str, cause: str) -> Page:
+    def looping(self, loop: Loop, *, url: str) -> Page:
         """The third attempt to open one application within seconds: stop, and say what fails."""
+        host, cause = loop.host, _loop_cause(loop)
+        clocks = f"differ by {loop.skew:.0f} s" if loop.skew > _SKEW else "agree"
         return self._page(
             400,
             "The application keeps sending you back",
             "You are signed in, and the application was opened for you three times in a row;"
             f" each time your browser came back without a session for {host}.",
-            diagnosis=_LOOP_CAUSES.get(cause, _LOOP_CAUSES[""]),
-            steps=_LOOP_STEPS.get(cause, _LOOP_STEPS[""]),
+            diagnosis=_LOOP_CAUSES[cause],
+            steps=_LOOP_STEPS.get(cause, _COOKIE_STEPS),
             steps_title="What to do",
+            facts=(
+                Fact("Cookie", _LOOP_COOKIES[cause]),
+                Fact("Sessions", f"{loop.opened} made in the last 20 s"),
+                Fact("Host", f"{host}, an application's address"),
+                Fact("Clocks", f"the proxy's and the auth service's {clocks}"),
+                Fact("Agent", "connected"),
+            ),
             links=(Link("Try again", url), self._apps),
         )
 
@@ -338,6 +356,7 @@ class ErrorPages:
         diagnosis: str = "",
         steps: tuple[str, ...] = (),
         steps_title: str = "",
+        facts: tuple[Fact, ...] = (),
         hops: tuple[Hop, ...] = (),
         since: Since | None = None,
         request_id: str = "",
@@ -357,6 +376,7 @@ class ErrorPages:
             diagnosis=diagnosis,
             steps=steps,
             steps_title=steps_title,
+            facts=facts,
             hops=hops,
             since=since,
             request_id=request_id,
@@ -389,17 +409,40 @@ _LOOP_CAUSES: Final = {
     "": "Most often the browser does not keep or return the cookie of that address.",
     "no-state-cookie": "The cookie that marks this attempt did not come back from your browser.",
     "no-session-cookie": "The session was made, but its cookie did not come back from your browser.",
+    "session-over": "The cookie came back, but its session was over at once.",
     "code-refused": "The one-time code was refused: it came late, twice, or through another proxy.",
-    "clock": "The clocks of the proxy and the auth service differ, so that codes end too soon.",
+    "clock": "The clocks of the proxy and the auth service differ, so that sessions end too soon.",
+}
+_LOOP_COOKIES: Final = {
+    "": "of the session, did not come back",
+    "no-state-cookie": "of the attempt, did not come back",
+    "no-session-cookie": "of the attempt, came back; of the session, did not",
+    "session-over": "of the session, came back",
+    "code-refused": "of the attempt, came back",
+    "clock": "came back",
 }
 _LOOP_STEPS: Final = {
-    "": _COOKIE_STEPS,
     "code-refused": (
         "Close other tabs of this application, wait half a minute, then try again.",
         "If it goes on, tell your administrator: all proxies must reach the same auth service.",
     ),
+    "session-over": (
+        "Wait half a minute, then try again.",
+        "If it goes on, tell your administrator: the agent's log, or the audit log, says why the"
+        " session is refused.",
+    ),
     "clock": ("Tell your administrator: the machines' clocks must be synchronised (NTP).",),
 }
+_SKEW: Final = CLOCK_SKEW.total_seconds()
+
+
+def _loop_cause(loop: Loop) -> str:
+    """Return the key of what most likely keeps failing."""
+    if loop.skew > _SKEW and loop.cause in ("code-refused", "session-over"):
+        return "clock"
+    if loop.cause == "" and loop.opened:
+        return "no-session-cookie"
+    return loop.cause
 
 
 def retry_seconds(wait: float) -> str:

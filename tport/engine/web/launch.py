@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Awaitable, Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -18,17 +18,18 @@ from starlette.responses import Response
 
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn
 from tport.engine.types.failure import Failure
-from tport.engine.types.launch import LaunchRequest, Onward, own_path
+from tport.engine.types.launch import LaunchRequest, Loop, Onward, own_path
 from tport.engine.types.session import WebSession
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import Site, for_people
 
 PATH: Final = "/web/launch"
-LOOP_ROUNDS: Final = 3  # codes for one session and application within 20 s: it does not work
+LOOP_ROUNDS: Final = 3  # for one session and application within 20 s: it does not work
 AUTH_PATH: Final = "/.tport/auth"  # on every application's host; takes the code
 
 _FORM_MARK: Final = "&form=1"
 
+Clock = Callable[[], datetime]
 OpenLaunch = Callable[[str], LaunchRequest | None]
 # Makes the page of who may not open what they wanted; the last argument is the sealed state.
 ShowRefused = Callable[[WebSession, LaunchRequest, str], Awaitable[Response]]
@@ -45,8 +46,11 @@ class Launcher:
     open_launch: unseals the state that the proxy made; None: it is not ours.
     """
 
-    def __init__(self, site: Site, open_launch: OpenLaunch, refused: ShowRefused) -> None:
+    def __init__(
+        self, site: Site, clock: Clock, open_launch: OpenLaunch, refused: ShowRefused
+    ) -> None:
         self._site = site
+        self._clock = clock
         self._open = open_launch
         self._refused = refused
 
@@ -66,6 +70,7 @@ class Launcher:
                 web_session=session.id,
                 host=wanted.app_host,
                 state=hashlib.sha256(wanted.state_id.encode()).hexdigest(),
+                age=wanted.age,
             )
         except NotSignedIn:  # over since the line above
             return self._site.to_sign_in(request)
@@ -86,9 +91,9 @@ class Launcher:
         if code.rounds >= LOOP_ROUNDS:
             if wanted.onward is not None:
                 return self._send_to(request, code.host, self._at(wanted.onward))
-            return send_page(
-                self._site.errors.looping(host=code.host, url=again, cause=wanted.cause)
-            )
+            skew = abs((code.now - self._clock()).total_seconds())
+            loop = Loop(host=code.host, cause=wanted.cause, opened=code.opened, skew=skew)
+            return send_page(self._site.errors.looping(loop, url=again))
         url = again
         if not wanted.expired:  # else the state cookie is gone, and only a new attempt can work
             secret, state = quote(code.code, safe=""), quote(wanted.state_id, safe="")
@@ -120,8 +125,8 @@ class Launcher:
             request_id="",
             repeatable=True,
         )
-        now = datetime.now(UTC)
-        return send_page(self._site.errors.failure(failure, html=for_people(request), now=now))
+        page = self._site.errors.failure(failure, html=for_people(request), now=self._clock())
+        return send_page(page)
 
     def _no_state(self, request: Request) -> Response:
         return send_page(
