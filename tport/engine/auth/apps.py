@@ -276,12 +276,16 @@ class Apps:
         raise AccessDenied(DENIED, reason=f"no application is at {host[:253]}")
 
     async def servers_of(self, name: str) -> tuple[AppServer, ...]:
-        """Return the offers of this name that count now.
+        """Return the offers of this name that count now; when there are none, the last ones.
+
+        Proxies may know of an agent before auth does, or still, as after a machine's sleep: who
+        may open the application is not told otherwise meanwhile.
 
         Raises:
             Unavailable: as `at_host`.
         """
         servers = tuple(s for s in self._presence.servers if not s.refused and s.app.name == name)
+        servers = servers or self._last.get(name, ())
         if not servers and (definition := await self._store.find(name)) is not None:
             self._check_complete(definition)
         return servers
