@@ -37,6 +37,8 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "apps": ("tport.commands.apps", "The applications that agents offer."),
     "why": ("tport.commands.why", "Why a user may, or may not, open an application."),
     "requests": ("tport.commands.requests", "People who ask for access: list, approve, deny."),
+    "lock": ("tport.commands.lock", "Lock a user, a role or an agent out at once."),
+    "sessions": ("tport.commands.sessions", "Who is signed in, and where."),
     "ca": ("tport.commands.ca", "The cluster's own certificate authorities."),
     "status": ("tport.commands.status", "What runs in the cluster, and whether it is well."),
     "version": ("tport.commands.version", "Print the version."),

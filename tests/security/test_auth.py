@@ -48,6 +48,7 @@ from tport.engine.pki.keys import load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
 from tport.engine.types.event import Event, event
 from tport.engine.types.identity import Identity, IdentityKind
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.probe import ProbeReport
 from tport.engine.types.role import PRESETS, Role
 
@@ -84,6 +85,11 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "update_user": {"name": "mallory", "roles": ("editor",), "traits": None},
     "reset_user": {"name": "mallory"},
     "delete_user": {"name": "mallory"},
+    "create_lock": {"target": LockTarget(user="mallory"), "message": "", "ttl": 60.0},
+    "delete_lock": {"name": "x"},
+    "list_sessions": {"user": "", "limit": 10},
+    "end_session": {"id": "0" * 64},
+    "end_own_session": {"id": "0" * 64},
     "put_role": {"role": Role(name="mine")},
     "request_access": {"host": HOST, "reason": "to look"},
     "explain_own": {"host": HOST},

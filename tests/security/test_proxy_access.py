@@ -19,18 +19,19 @@ from trio.testing import MockClock
 from tests.certs import forge
 from tests.rogue import open_rogue_proxy, request_head
 from tests.security.conftest import MovableClock
-from tests.stack import DOMAIN, Person, Stack, open_stack, read_answer
+from tests.stack import DOMAIN, PASSWORD, Person, Stack, open_stack, read_answer
 from tport.engine.agent.join import auth_dial
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.auth.watch import Watches
 from tport.engine.config.address import Address
-from tport.engine.errors import AccessDenied, TportError, Unavailable
+from tport.engine.errors import AccessDenied, Locked, TportError, Unavailable
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
 from tport.engine.proxy.forward import CLOSE_DEADLINE
 from tport.engine.proxy.service import JUDGE_INTERVAL
 from tport.engine.types.app import App
 from tport.engine.types.identity import Identity
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.role import Conditions, Role, RoleOptions
 from tport.engine.types.session import session_id
 
@@ -218,6 +219,15 @@ async def _app_left(stack: Stack, alice: Person) -> None:
     assert left.status == 200
 
 
+async def _locked(stack: Stack, alice: Person) -> None:
+    target = LockTarget(user="Alice")
+    await stack.admin.create_lock(target=target, message="ask Kim", ttl=60)
+
+
+async def _role_locked(stack: Stack, alice: Person) -> None:
+    await stack.admin.create_lock(target=LockTarget(role="access"), message="", ttl=0)
+
+
 TAKEN: dict[str, Callable[[Stack, Person], Awaitable[None]]] = {
     "role edited": _role_edited,
     "roles changed": _roles_changed,
@@ -225,6 +235,8 @@ TAKEN: dict[str, Callable[[Stack, Person], Awaitable[None]]] = {
     "user reset": _user_reset,
     "signed out": _signed_out,
     "left the app": _app_left,
+    "locked": _locked,
+    "role locked": _role_locked,
 }
 
 
@@ -318,6 +330,40 @@ async def _rest(stream: trio.abc.ReceiveStream) -> bytes:
     except trio.BrokenResourceError:
         pass
     return data
+
+
+async def test_az_04_who_is_locked_is_told_so_everywhere_and_goes_on_when_it_is_lifted(
+    stack: Stack, alice: Person
+) -> None:
+    """AZ-04: the sessions live on, and do nothing; no new one is made."""
+    await alice.open("echo")
+    web = {"Cookie": f"{stack.web_cookie}={alice.web}", "Accept": "text/html"}
+    lock = await stack.admin.create_lock(
+        target=LockTarget(user="alice"), message="ask <Kim>", ttl=0
+    )
+    with trio.fail_after(5):
+        while (refused := await alice.get("echo", **JSON)).status == 200:  # noqa: ASYNC110 - over a network
+            await trio.sleep(0.01)
+    page = await alice.get("echo", Accept="text/html")
+    home = await stack.request(DOMAIN, "/web", web)
+    with pytest.raises(AccessDenied, match="user name or the password is wrong"):
+        await stack.api.sign_in(
+            username="alice", password=PASSWORD, remote="127.0.0.1", user_agent=""
+        )
+    with pytest.raises(Locked):
+        await stack.api.acting_for(session_id(alice.web)).list_own_sessions()
+    await stack.admin.delete_lock(name=lock.name)
+    with trio.fail_after(5):
+        while (await alice.get("echo", **JSON)).status != 200:  # noqa: ASYNC110 - over a network
+            await trio.sleep(0.01)
+
+    assert refused.status == page.status == home.status == 403
+    assert json.loads(refused.body)["error"] == "locked"
+    assert b"ask &lt;Kim&gt;" in page.body
+    assert b"ask &lt;Kim&gt;" in home.body
+    failed = await stack.event("user.login", user="alice", success=False)
+    assert failed["error"] == f"lock {lock.name} on user alice"
+    await stack.event("lock.created", name=lock.name, target="user alice")
 
 
 async def test_az_04_a_namesake_inherits_nothing(stack: Stack, alice: Person) -> None:

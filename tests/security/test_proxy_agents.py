@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import suppress
 from datetime import timedelta
 
 import jwt
@@ -13,16 +14,19 @@ from msgspec.structs import replace
 
 from tests.rogue import open_rogue_agent, open_rogue_proxy, request_head
 from tests.stack import DOMAIN, Stack, open_stack
-from tport.engine.agent.join import auth_dial, join_cluster
+from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
+from tport.engine.agent.state import load_state
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.config.address import Address
-from tport.engine.errors import AccessDenied, LimitExceeded
+from tport.engine.errors import AccessDenied, LimitExceeded, Locked
 from tport.engine.pki.authority import new_authority
 from tport.engine.pki.jwt import sign_session_credential
 from tport.engine.pki.keys import load_certificate
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
 from tport.engine.types.app import App, Header, Rewrite
+from tport.engine.types.identity import Identity
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.session import SessionCredential, session_id
 from tport.engine.types.user import user_key
 
@@ -279,6 +283,52 @@ async def test_az_03_an_agent_checks_again_behind_a_proxy_that_checks_nothing(
     await stack.event("app.access.denied", sid=sid, server_kind="agent", app_name="echo")
 
 
+async def test_ag_15_a_locked_agent_is_gone_at_once_and_stays_out_until_the_lock_is_lifted(
+    stack: Stack,
+) -> None:
+    """AG-15, AZ-04: a download is cut; tunnel, watch and renewal are refused; the process lives on."""
+    alice = await stack.user("alice")
+    await alice.open("raw")
+    await alice.open("echo")
+    stack.raw_app.script = _drip
+    [agent] = (await stack.admin.status()).agents
+    get = f"GET / HTTP/1.1\r\nHost: {stack.host('raw')}\r\nCookie: {alice.cookie('raw')}\r\n\r\n"
+    async with await stack.connect(stack.host("raw")) as download:
+        await download.send_all(get.encode())
+        assert (await download.receive_some()).startswith(b"HTTP/1.1 200")
+        lock = await stack.admin.create_lock(
+            target=LockTarget(server_id=agent.hostname), message="it was stolen", ttl=0
+        )
+        assert lock.target.server_id == agent.host_id
+        with trio.fail_after(5):
+            cut = b""
+            with suppress(trio.BrokenResourceError):  # a reset is as good an end of it
+                while more := await download.receive_some():
+                    cut += more
+            while (await stack.admin.status()).agents:  # noqa: ASYNC110 - over a network
+                await trio.sleep(0.01)
+    assert not cut.endswith(b"0\r\n\r\n")
+    refused = await alice.get("echo", Accept="application/json")
+
+    identity = Identity(kind="agent", name=agent.host_id, cluster=DOMAIN)
+    with pytest.raises(Locked, match="it was stolen"):
+        await stack.auth.as_caller(identity, "127.0.0.1").emit(events=())
+    state = stack.running.config.data_dir / "agent"
+    kept = await trio.to_thread.run_sync(load_state, state)
+    assert kept is not None
+    with pytest.raises(Locked):
+        await renew_identity(kept, Address("127.0.0.1", stack.port), wall_clock)
+    down = await stack.event("tunnel.down", host_id=agent.host_id)
+
+    await stack.admin.delete_lock(name=lock.name)
+    with trio.fail_after(20):
+        while (await alice.get("echo")).status != 200:  # noqa: ASYNC110 - over a network
+            await trio.sleep(0.05)
+
+    assert refused.status == 502
+    assert down["reason"] == "the agent is locked"
+
+
 async def test_az_03_what_auth_takes_away_the_agent_refuses_without_the_proxys_help(
     stack: Stack,
 ) -> None:
@@ -308,6 +358,15 @@ async def test_az_03_what_auth_takes_away_the_agent_refuses_without_the_proxys_h
             assert isinstance(await ask(head), NoAnswer)
 
     assert stack.echo.seen == []
+
+
+async def _drip(stream: trio.SocketStream) -> None:
+    """Answer with a body that never ends."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n")
+    while True:
+        await stream.send_all(b"1\r\nx\r\n")
+        await trio.sleep(0.05)
 
 
 def _echo(stack: Stack) -> App:

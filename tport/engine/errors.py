@@ -4,6 +4,7 @@
     ├── ConfigError                   2            -      names file:line:column
     ├── InvalidRequest                2           400     the caller asked for nonsense
     ├── AccessDenied                  3           403     `reason` is for the audit log only
+    │   ├── Locked                    3           403     a lock on this person or machine
     │   └── NotSignedIn               3           401     no session, or one that is over
     ├── NotFound                      4           404
     ├── AlreadyExists                 6           409
@@ -59,6 +60,10 @@ class AccessDenied(TportError):
     def __init__(self, message: str, *, reason: str = "", hint: str = "") -> None:
         super().__init__(message, hint=hint)
         self.reason = reason or message
+
+
+class Locked(AccessDenied):
+    """A lock keeps the caller out, whom it tells so; it may be lifted any time."""
 
 
 class NotSignedIn(AccessDenied):

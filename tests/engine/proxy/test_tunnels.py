@@ -86,6 +86,7 @@ class Side:
             cluster="main",
             public_address=lambda app: f"{app.name}.proxy.test",
             live_proxies=lambda: self.live,
+            check_host=lambda _: None,
             clock=self.clock,
         )
         self._nursery = nursery

@@ -13,10 +13,19 @@ from typing import Final
 
 import trio
 
+from tport.engine.access.locks import check_person
 from tport.engine.access.rbac import check_app_access
 from tport.engine.agent.passage import Offered, Passage
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.changes import Change, EpochChanged, RoleChanged, RoleDeleted, SessionEnded
+from tport.engine.api.changes import (
+    Change,
+    EpochChanged,
+    LockChanged,
+    LockDeleted,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+)
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import AUTH_GRACE, READ_SIZE
@@ -192,6 +201,8 @@ class AgentApps:
         if self._cache.is_ended(credential.sid) or credential.session_expires <= self._clock():
             return "the session has ended"
         try:
+            # Locks on users come as epochs: an agent learns no names.
+            check_person(self._cache.locks, "", credential.roles, self._clock())
             check_app_access(self._cache.roles, credential.roles, credential.traits, offered.labels)
         except AccessDenied as denied:
             return denied.reason
@@ -202,7 +213,14 @@ class AgentApps:
         match change:
             case SessionEnded(id=session):
                 self._live.cut(session, "the session has ended")
-            case RoleChanged() | RoleDeleted() | EpochChanged() | None:
+            case (
+                RoleChanged()
+                | RoleDeleted()
+                | LockChanged()
+                | LockDeleted()
+                | EpochChanged()
+                | None
+            ):
                 self.judge_again()
             case _:
                 pass

@@ -32,6 +32,7 @@ from tport.engine.errors import (
     AccessDenied,
     ConfigError,
     ConnectionProblem,
+    Locked,
     RemoteProtocolError,
     Unavailable,
 )
@@ -191,7 +192,7 @@ class _Agent:
         while True:
             try:
                 fresh = await renew_identity(state, self._proxy, self._clock)
-            except (ConnectionProblem, Unavailable, RemoteProtocolError) as problem:
+            except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:
                 if self._clock() < state.expires:
                     return state
                 logger.warning("can't renew the expired certificate yet: %s", problem)
@@ -208,7 +209,7 @@ class _Agent:
                 continue
             try:
                 self.state = await renew_identity(self.state, self._proxy, self._clock)
-            except (ConnectionProblem, Unavailable, RemoteProtocolError) as problem:
+            except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:
                 logger.warning("certificate not renewed yet: %s", problem)
             else:
                 logger.info("certificate renewed until %s", self.state.expires.isoformat())

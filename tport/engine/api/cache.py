@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime
 from typing import Final, NoReturn
 
@@ -21,6 +21,8 @@ from tport.engine.api.changes import (
     Change,
     Current,
     EpochChanged,
+    LockChanged,
+    LockDeleted,
     ProxiesChanged,
     RoleChanged,
     RoleDeleted,
@@ -33,11 +35,13 @@ from tport.engine.defaults import AUTH_GRACE, FRESH
 from tport.engine.errors import (
     ConnectionProblem,
     LimitExceeded,
+    Locked,
     NotSignedIn,
     RemoteProtocolError,
     Unavailable,
 )
 from tport.engine.types.app import AppServer
+from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession
 from tport.engine.types.user import User
@@ -48,8 +52,9 @@ MAX_SESSIONS: Final = 100_000  # remembered at a time; the oldest goes first, to
 MAX_ENDED: Final = 10_000  # ids of ended sessions remembered against an answer still on its way
 RETRY: Final = 1.0  # s, the most before the first further try to watch; doubled up to FRESH
 
-# What goes by: the watch is tried again. AccessDenied does not: auth refuses this machine.
-_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError)
+# What goes by: the watch is tried again. AccessDenied does not: auth refuses this machine; but a
+# lock may be lifted.
+_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError, Locked)
 
 Clock = Callable[[], datetime]
 
@@ -61,6 +66,7 @@ class _Known:
         self.roles: dict[str, Role] = {}
         self.users: dict[str, User] = {}
         self.epochs: dict[str, int] = {}
+        self.locks: dict[str, Lock] = {}
         self.servers: tuple[AppServer, ...] = ()
         self.proxies: tuple[str, ...] = ()
         self.authorities: Authorities | None = None
@@ -96,6 +102,11 @@ class AuthCache:
         return self._known.users
 
     @property
+    def locks(self) -> Collection[Lock]:
+        """All that were told; one may be over by now."""
+        return self._known.locks.values()
+
+    @property
     def servers(self) -> tuple[AppServer, ...]:
         return self._known.servers
 
@@ -116,7 +127,7 @@ class AuthCache:
         return trio.current_time() - self._last_current
 
     def epoch(self, user_key: str) -> int:
-        """Return the epoch before which grants to a user are void; -1: the user is gone."""
+        """Return the epoch before which grants to a user are void; -1: the user is gone, or locked."""
         return self._known.epochs.get(user_key, -1)
 
     async def wait_for_epoch(self, user_key: str, epoch: int) -> None:
@@ -274,6 +285,10 @@ class AuthCache:
                 known.epochs[key] = epoch
             case SessionEnded(id=session):
                 self.forget(session)
+            case LockChanged(lock=lock):
+                known.locks[lock.name] = lock
+            case LockDeleted(name=name):
+                known.locks.pop(name, None)
             case AppServersChanged(servers=servers):
                 known.servers = servers
             case AuthoritiesChanged(authorities=authorities):

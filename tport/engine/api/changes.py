@@ -6,6 +6,7 @@ import msgspec
 
 from tport.engine.api.answers import Authorities
 from tport.engine.types.app import AppServer
+from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.user import User
 
@@ -29,7 +30,10 @@ class UserDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="user-deleted")
 
 
 class EpochChanged(msgspec.Struct, frozen=True, kw_only=True, tag="epoch"):
-    """For agents: grants to this user made before `epoch` are void. `epoch` -1: deleted."""
+    """For agents: grants to this user made before `epoch` are void.
+
+    `epoch` -1: all are; the user was deleted, or is locked.
+    """
 
     user_key: str
     epoch: int
@@ -39,6 +43,16 @@ class SessionEnded(msgspec.Struct, frozen=True, kw_only=True, tag="session-ended
     """A web or app session is over before its time."""
 
     id: str
+
+
+class LockChanged(msgspec.Struct, frozen=True, kw_only=True, tag="lock"):
+    """For proxies: a lock, new or changed. For agents: on roles only, without who said what."""
+
+    lock: Lock
+
+
+class LockDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="lock-deleted"):
+    name: str
 
 
 class AppServersChanged(msgspec.Struct, frozen=True, kw_only=True, tag="app-servers"):
@@ -75,6 +89,8 @@ Change = (
     | UserDeleted
     | EpochChanged
     | SessionEnded
+    | LockChanged
+    | LockDeleted
     | AppServersChanged
     | AuthoritiesChanged
     | ProxiesChanged

@@ -17,16 +17,20 @@ from typing import Final, Protocol
 from tport.engine.api import (
     administration,
     home,
+    locks,
     machines,
     people,
     requests,
+    sessions,
 )
 from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.home import HomeAPI
+from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
 from tport.engine.api.requests import RequestAPI
+from tport.engine.api.sessions import SessionAPI
 
 
 class AuthAPI(
@@ -35,6 +39,8 @@ class AuthAPI(
     AdministrationAPI,
     RequestAPI,
     HomeAPI,
+    LockAPI,
+    SessionAPI,
     Protocol,
 ):
     def acting_for(self, web_session: str) -> AuthAPI:
@@ -52,6 +58,8 @@ _PARTS = (
     administration,
     requests,
     home,
+    locks,
+    sessions,
 )
 
 # Who may make which call. "anyone" needs no certificate.

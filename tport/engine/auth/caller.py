@@ -63,6 +63,8 @@ class Caller:
             return
         is_row = kind in CALLERS.get(call, frozenset())
         if is_row and self._is_of_this_cluster and self._acting is None:
+            if kind == "agent":
+                await self.service.locks.check_host(self.name)
             return
         await self.denied(call, kind, f"{kind} {self.name!r} may not call {call[:40]!r}")
 

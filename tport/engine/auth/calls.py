@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.home_calls import HomeCalls
+from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
 from tport.engine.auth.request_calls import RequestCalls
+from tport.engine.auth.session_calls import SessionCalls
 
 
 class Calls(
@@ -15,5 +17,7 @@ class Calls(
     AdministrationCalls,
     RequestCalls,
     HomeCalls,
+    LockCalls,
+    SessionCalls,
 ):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

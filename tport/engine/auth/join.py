@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Joined
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.locks import Locks
 from tport.engine.auth.stores import SWAP_TRIES, JoinedHost
 from tport.engine.auth.tokens import Tokens, pinned_apps, used
 from tport.engine.defaults import HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
@@ -46,9 +47,10 @@ _KINDS: Final[dict[JoinRole, IdentityKind]] = {"app": "agent"}
 
 
 class Join:
-    def __init__(self, cluster: Cluster, tokens: Tokens) -> None:
+    def __init__(self, cluster: Cluster, tokens: Tokens, locks: Locks) -> None:
         self._cluster = cluster
         self._tokens = tokens
+        self._locks = locks
         self._limiter = AddressLimiter(
             cluster.clock, per_minute=FAILURES_PER_MINUTE, burst=FAILURES_PER_MINUTE
         )
@@ -62,6 +64,7 @@ class Join:
             key = public_key_of_csr(csr)
             known = await self._tokens.check(secret, role)
             host_id = await self._use(known, public_key_id(key))
+            await self._locks.check_host(host_id)
             joined = self._certify(_KINDS[role], host_id, key, hostname, pinned_apps(known))
         except (AccessDenied, InvalidRequest) as problem:
             self._limiter.take(remote)
@@ -104,6 +107,7 @@ class Join:
             )
             check_renewal(cert, csr, proof)
             key = public_key_of_csr(csr)
+            await self._locks.check_host(identity.name)
         except (AccessDenied, InvalidRequest) as problem:
             self._limiter.take(remote)
             await self._cluster.emit("auth.failed", call="renew", remote=remote, error=str(problem))

@@ -20,6 +20,7 @@ from tport.engine.errors import (
     AlreadyExists,
     CompareFailed,
     InvalidRequest,
+    Locked,
     NotFound,
     Unavailable,
 )
@@ -81,6 +82,10 @@ class Login:
             return None, "the account is locked"
         if not right:
             return None, "wrong password"
+        try:
+            await self._sessions.check_may_sign_in(user)
+        except Locked as locked:  # in the words for a wrong password: it may be no secret any more
+            return None, locked.reason
         if needs_rehash(phc):
             await self._rehash(name, password)
         return user, ""

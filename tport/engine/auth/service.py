@@ -18,11 +18,13 @@ from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.join import Join
 from tport.engine.auth.launch import Launcher
+from tport.engine.auth.locks import Locks
 from tport.engine.auth.login import Login
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
 from tport.engine.auth.requests import Requests
 from tport.engine.auth.roles import Roles
+from tport.engine.auth.session_list import SessionList
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.tokens import Tokens
 from tport.engine.auth.users import Users
@@ -67,14 +69,16 @@ class AuthService:
         self.cluster = cluster
         self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
         self.roles = Roles(cluster)
-        self.sessions = Sessions(cluster, self.roles)
+        self.locks = Locks(cluster, self.presence)
+        self.sessions = Sessions(cluster, self.roles, self.locks)
+        self.session_list = SessionList(cluster, self.sessions)
         hasher = Hasher()
         self.users = Users(cluster, hasher, self.sessions, self.presence)
         self.login = Login(cluster, hasher, self.sessions)
         self.apps = Apps(cluster, self.presence)
         self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps)
         self.tokens = Tokens(cluster, self.presence, self.apps)
-        self.joining = Join(cluster, self.tokens)
+        self.joining = Join(cluster, self.tokens, self.locks)
         self.watches = Watches(cluster, self.presence)
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)

@@ -12,6 +12,7 @@ import msgspec
 
 from tport.engine.api.answers import OpenedApp, SignedIn
 from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.locks import Locks
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.stores import LaunchRecord
 from tport.engine.defaults import WEB_SESSION_TTL
@@ -26,15 +27,21 @@ _LINK = msgspec.Raw(b"null")
 
 
 class Sessions:
-    def __init__(self, cluster: Cluster, roles: Roles) -> None:
+    def __init__(self, cluster: Cluster, roles: Roles, locks: Locks) -> None:
         self._cluster = cluster
         self._stores = cluster.stores
         self._roles = roles
+        self._locks = locks
 
     # --- Web sessions --------------------------------------------------------------------------
 
     async def make(self, user: User, remote: str, user_agent: str, *, method: str) -> SignedIn:
-        """Sign a person in, whatever proved them: the one place that makes web sessions."""
+        """Sign a person in, whatever proved them: the one place that makes web sessions.
+
+        Raises:
+            Locked: a lock is on this user or a role of theirs.
+        """
+        await self._locks.check_person(user)
         now = self._cluster.clock()
         secret = new_secret()
         session = WebSession(
@@ -64,22 +71,32 @@ class Sessions:
         return (await self.web_with_user(id_))[0]
 
     async def web_with_user(self, id_: str) -> tuple[WebSession, User]:
-        """Return a live web session and its user as they are now, or raise NotSignedIn."""
+        """Return a live web session and its user as they are now, or raise NotSignedIn.
+
+        Raises:
+            Locked: it lives on, and does nothing while the lock is there.
+        """
         session = await self._stores.web_sessions.find(id_)
         if session is None or self._cluster.clock() >= session.expires:
             raise NotSignedIn(_OVER, reason="no such web session, or it has expired")
-        return session, await self._same_user(session)
+        user = await self._same_user(session)
+        await self._locks.check_person(user)
+        return session, user
 
-    async def sign_out(self, id_: str) -> None:
-        """End a web session and what came from it."""
+    async def check_may_sign_in(self, user: User) -> None:
+        """Raise Locked when a lock keeps this user out now."""
+        await self._locks.check_person(user)
+
+    async def sign_out(self, id_: str, *, by: str = "") -> None:
+        """End a web session and what came from it; `by`: who else ended it."""
         session = await self._stores.web_sessions.find(id_)
         if session is None:
             return
         await self._delete(self._stores.web_sessions.key(id_))
         for item in await self._stores.sessions_of.range(f"{id_}/"):
             app_id = item.key.rpartition("/")[2]
-            await self.end_app(app_id)
-        await self._cluster.emit("user.logout", user=session.user)
+            await self.end_app(app_id, by=by)
+        await self._cluster.emit("user.logout", user=session.user, **_ended_by(by))
 
     # --- App sessions --------------------------------------------------------------------------
 
@@ -129,8 +146,8 @@ class Sessions:
             raise NotSignedIn(_OVER, reason=f"{session.user} has changed since")
         return session, user
 
-    async def end_app(self, id_: str) -> None:
-        """End an app session; gone already is fine."""
+    async def end_app(self, id_: str, *, by: str = "") -> None:
+        """End an app session; gone already is fine. `by`: who else ended it."""
         session = await self._stores.app_sessions.find(id_)
         if session is None:
             return
@@ -139,7 +156,11 @@ class Sessions:
             self._stores.sessions_of.key(f"{session.web_session}/{id_}"),
         )
         await self._cluster.emit(
-            "app.session.end", user=session.user, app_name=session.app, sid=session.id
+            "app.session.end",
+            user=session.user,
+            app_name=session.app,
+            sid=session.id,
+            **_ended_by(by),
         )
 
     # --- Parts -----------------------------------------------------------------------------------
@@ -163,3 +184,8 @@ class Sessions:
                     await self._stores.backend.delete(key)
                 except NotFound:
                     pass
+
+
+def _ended_by(name: str) -> dict[str, str]:
+    """Return what an event says of a session that somebody else ended."""
+    return {"ended_by": name} if name else {}

@@ -13,6 +13,7 @@
     /tokens/<secret hash>                   JoinToken           its own
     /joins/<secret hash>/<key id>           JoinedHost          JOIN_REPEAT; makes joining repeatable
     /apps/<name>                            Definition          -
+    /locks/<name>                           Lock                its own
     /requests/<id>                          AccessRequest       KEPT after it was made or decided
     /sessions/web/<cookie hash>             WebSession          its own
     /sessions/app/<cookie hash>             AppSession          its own
@@ -46,6 +47,7 @@ from tport.engine.storage.backend import (
     Put,
 )
 from tport.engine.types.app import App
+from tport.engine.types.lock import Lock
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession, WebSession
@@ -215,6 +217,7 @@ class Stores:
         self.tokens = Store(backend, "/tokens/", JoinToken)
         self.joins = Store(backend, "/joins/", JoinedHost)
         self.apps = Store(backend, "/apps/", Definition)
+        self.locks = Store(backend, "/locks/", Lock)
         self.requests = Store(backend, "/requests/", AccessRequest)
         self.web_sessions = Store(backend, "/sessions/web/", WebSession)
         self.app_sessions = Store(backend, "/sessions/app/", AppSession)

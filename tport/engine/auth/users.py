@@ -191,6 +191,7 @@ class Users:
         """Spend the invite and set the password as one write, then sign in."""
         read = await self._live_invite(token)
         invite = read.value
+        await self._sessions.check_may_sign_in(await self._stores.users.get(invite.user))
         check = partial(
             check_password_strength,
             password,

@@ -14,6 +14,8 @@ from tport.engine.api.changes import (
     Change,
     Current,
     EpochChanged,
+    LockChanged,
+    LockDeleted,
     ProbeAsked,
     ProxiesChanged,
     RoleChanged,
@@ -24,10 +26,11 @@ from tport.engine.api.changes import (
 )
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.presence import Presence
-from tport.engine.errors import Unavailable
+from tport.engine.errors import Locked, Unavailable
 from tport.engine.storage.backend import Change as Written
 from tport.engine.storage.backend import Item, Put, WatchLost
 from tport.engine.types.app import AppServer
+from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.user import User, user_key
 
@@ -110,7 +113,10 @@ class Watches:
             feed.changes.close()
 
     async def _changes(self, follower: Follower, feed: _Feed) -> AsyncGenerator[Change, None]:
-        view = _View(follower, self._cluster)
+        view = _View(follower, feed.name, self._cluster)
+        for item in await self._cluster.stores.locks.range():
+            for change in view.lock(Put(item)):
+                yield change
         for item in await self._cluster.stores.roles.range():
             for change in view.role(Put(item)):
                 yield change
@@ -160,9 +166,11 @@ def _queued(feed: _Feed) -> Iterator[_Told]:
 class _View:
     """What one follower has been told, so that an old change says nothing new."""
 
-    def __init__(self, follower: Follower, cluster: Cluster) -> None:
+    def __init__(self, follower: Follower, name: str, cluster: Cluster) -> None:
         self._is_proxy = follower == "proxy"
+        self._name = name
         self._stores = cluster.stores
+        self._locks: dict[str, tuple[int, Lock]] = {}  # name → revision, lock
         self._roles: dict[str, int] = {}  # name → revision
         self._users: dict[str, tuple[int, User]] = {}
         self._servers: tuple[AppServer, ...] | None = None
@@ -174,6 +182,8 @@ class _View:
             yield from self.role(written)
         elif key.startswith(self._stores.users.prefix):
             yield from self.user(written)
+        elif key.startswith(self._stores.locks.prefix):
+            yield from self.lock(written)
         elif not isinstance(written, Put) and key.startswith(
             (self._stores.web_sessions.prefix, self._stores.app_sessions.prefix)
         ):
@@ -190,6 +200,51 @@ class _View:
         elif written.revision > self._roles.get(name, written.revision):
             del self._roles[name]
             yield RoleDeleted(name=name)
+
+    def lock(self, written: Written) -> Iterator[Change]:
+        """Tell of a lock.
+
+        Raises:
+            Locked: it is on this follower.
+        """
+        name = written.key.removeprefix(self._stores.locks.prefix)
+        revision, before = self._locks.get(name, (0, None))
+        if isinstance(written, Put):
+            if written.item.revision <= revision:
+                return
+            lock = self._stores.locks.decode(written.item)
+            self._locks[name] = (written.item.revision, lock)
+            if not self._is_proxy and lock.target.server_id == self._name:
+                raise Locked("this agent is locked", reason=f"lock {name}")
+            yield from self._lock_told(lock, before)
+        elif before is not None and written.revision > revision:
+            del self._locks[name]
+            if self._is_proxy or before.target.role:
+                yield LockDeleted(name=name)
+            yield from self._user_told(before.target.user)
+
+    def _lock_told(self, lock: Lock, before: Lock | None) -> Iterator[Change]:
+        """Agents learn no names: a locked user's grants are void to them, which is the same."""
+        if self._is_proxy:
+            yield LockChanged(lock=lock)
+        elif lock.target.role:
+            yield LockChanged(lock=Lock(name=lock.name, target=lock.target, expires=lock.expires))
+        elif before is not None and before.target.role:
+            yield LockDeleted(name=lock.name)
+        for target in {lock.target.user, before.target.user if before is not None else ""}:
+            yield from self._user_told(target)
+
+    def _user_told(self, name: str) -> Iterator[Change]:
+        """Tell an agent how a user stands, where a lock has changed that."""
+        _, user = self._users.get(name, (0, None))
+        if user is not None and not self._is_proxy:
+            yield self._epoch(user)
+
+    def _epoch(self, user: User) -> Change:
+        is_locked = any(lock.target.user == user.name for _, lock in self._locks.values())
+        return (
+            _void(user) if is_locked else EpochChanged(user_key=user_key(user.id), epoch=user.epoch)
+        )
 
     def user(self, written: Written) -> Iterator[Change]:
         name = written.key.removeprefix(self._stores.users.prefix)
@@ -212,7 +267,7 @@ class _View:
             return
         if before is not None and before.id != user.id:
             yield _void(before)
-        yield EpochChanged(user_key=user_key(user.id), epoch=user.epoch)
+        yield self._epoch(user)
 
     def present(self, presence: Presence) -> Iterator[Change]:
         if self._is_proxy and presence.servers != self._servers:

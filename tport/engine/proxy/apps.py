@@ -12,11 +12,12 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+from tport.engine.access.locks import check_person
 from tport.engine.access.rbac import check_app_access
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import AccessDenied, NotSignedIn, Unavailable
+from tport.engine.errors import AccessDenied, Locked, NotSignedIn, Unavailable
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import (
     is_ours,
@@ -100,12 +101,16 @@ class Apps:
         """
         request = exchange.request
         path = request.target.partition(b"?")[0]
-        if path.startswith(RESERVED):
-            await self._sign_in.answer_reserved(exchange, path, remote)
-        elif path == LOGOUT:
-            await self._sign_in.sign_out(exchange, remote)
-        else:
-            await self._serve(exchange, remote)
+        try:
+            if path.startswith(RESERVED):
+                await self._sign_in.answer_reserved(exchange, path, remote)
+            elif path == LOGOUT:
+                await self._sign_in.sign_out(exchange, remote)
+            else:
+                await self._serve(exchange, remote)
+        except Locked as locked:
+            html = wants_html(request.headers)
+            await send_page(exchange, self._pages.locked(html=html, message=str(locked)))
 
     # --- Who, and may they ---------------------------------------------------------------------
 
@@ -139,6 +144,8 @@ class Apps:
             raise NotSignedIn("signed out", reason="session-over") from None
         except AccessDenied as denied:
             self._denied(session, remote, denied.reason)
+            if isinstance(denied, Locked):
+                raise
             await self._tell_denied(exchange, session)
             return
         if outcome is not None:
@@ -156,9 +163,11 @@ class Apps:
 
         Raises:
             AccessDenied: there are offers, and none is allowed; or there is no such user any more.
+            Locked: a lock is on the user.
         """
         if user is None:
             raise AccessDenied("access denied", reason="the user was deleted")
+        check_person(self._cache.locks, user.name, user.roles, self._clock())
         allowed: list[Tunnel] = []
         refusal: AccessDenied | None = None
         for tunnel in self._tunnels.candidates(session.app, session.id):
@@ -186,6 +195,8 @@ class Apps:
             return None  # not remembered, hence to be asked for: see the service
         try:
             self._allowed(live, self._cache.users.get(live.user))
+        except Locked:
+            return "account locked"
         except AccessDenied:
             return "access removed"
         return None

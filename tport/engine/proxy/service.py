@@ -18,12 +18,15 @@ from typing import Final, NoReturn
 import trio
 from cryptography import x509
 
+from tport.engine.access.locks import check_host
 from tport.engine.api.answers import ProxyReport
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import (
     AppServersChanged,
     AuthoritiesChanged,
     Change,
+    LockChanged,
+    LockDeleted,
     RoleChanged,
     RoleDeleted,
     SessionEnded,
@@ -36,6 +39,7 @@ from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL, PRESENCE_INTERVAL
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
+    Locked,
     NotSignedIn,
     RemoteProtocolError,
     TportError,
@@ -173,6 +177,7 @@ class _Proxy:
             cluster=cluster,
             public_address=self._public_address,
             live_proxies=self._live_proxies,
+            check_host=self._check_host,
             clock=clock,
         )
         self._certificates = Certificates(
@@ -201,6 +206,9 @@ class _Proxy:
         others = (proxy for proxy in self._cache.proxies if proxy != self._settings.proxy_id)
         return (self._settings.proxy_id, *others)
 
+    def _check_host(self, host_id: str) -> None:
+        check_host(self._cache.locks, host_id, self._clock())
+
     def _is_known(self, host: str) -> bool:
         """Tell whether a host is ours or an application's now."""
         return host in self._own_hosts or any(
@@ -216,6 +224,9 @@ class _Proxy:
                 self._live.cut(session, "session ended")
             case RoleChanged() | RoleDeleted() | UserChanged() | UserDeleted():
                 self._live.judge(self._apps.verdict)
+            case LockChanged() | LockDeleted():
+                self._live.judge(self._apps.verdict)
+                self._tunnel_service.judge()
             case AuthoritiesChanged():
                 self._credentials.forget_all()
             case AppServersChanged(servers=servers):
@@ -223,6 +234,7 @@ class _Proxy:
             case None:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
+                self._tunnel_service.judge()
                 self._anew.set()
                 self._anew = trio.Event()
             case _:
@@ -305,7 +317,7 @@ class _Proxy:
         """
         try:
             await self._cache.app_session(session)
-        except NotSignedIn:
+        except (NotSignedIn, Locked):
             self._live.cut(session, "session ended")
         except TportError as problem:
             logger.debug("a session can't be asked for now: %s", problem)

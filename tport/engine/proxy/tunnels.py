@@ -17,7 +17,13 @@ from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import PRESENCE_INTERVAL
-from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
+from tport.engine.errors import (
+    ConnectionProblem,
+    Locked,
+    RemoteProtocolError,
+    TportError,
+    Unavailable,
+)
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
@@ -60,6 +66,7 @@ class Tunnel:
         self.servers: dict[str, AppServer] = {}  # the offers that count, by application
         self.refused: tuple[AppServer, ...] = ()
         self.up = False  # the hello went well: it may serve, and its end is an event
+        self.refused_now = trio.Event()  # its agent may be here no longer
         self._told: dict[str, str] = {}
 
     @property
@@ -161,12 +168,14 @@ class TunnelService:
         cluster: str,
         public_address: Callable[[App], str],
         live_proxies: Callable[[], tuple[str, ...]],
+        check_host: Callable[[str], None],
         clock: Clock,
     ) -> None:
         """
         Args:
             public_address: host[:port] at which people reach an application.
             live_proxies: ids of the proxies alive now.
+            check_host: raises Locked when an agent, by its id, may have no tunnel now.
         """
         self._auth = auth
         self._events = events
@@ -175,8 +184,18 @@ class TunnelService:
         self._cluster = cluster
         self._public_address = public_address
         self._live_proxies = live_proxies
+        self._check_host = check_host
         self._budget = WindowBudget()  # of all tunnels together
         self._clock = clock
+        self._open: set[Tunnel] = set()  # those that still say hello, too
+
+    def judge(self) -> None:
+        """End the tunnels of agents that may have none now; to be called when locks have changed."""
+        for tunnel in self._open:
+            try:
+                self._check_host(tunnel.agent_id)
+            except Locked:
+                tunnel.refused_now.set()
 
     async def serve(
         self, transport: trio.abc.Stream, identity: Identity, *, remote: str, not_after: datetime
@@ -186,14 +205,20 @@ class TunnelService:
         Args:
             identity: of the agent, from its verified certificate.
             not_after: the certificate's end, at which the tunnel ends too (TLS-09).
+
+        Raises:
+            Locked: the agent is; a lock that comes later ends the tunnel.
         """
+        self._check_host(identity.name)
         mux = Mux(transport, client=True, peer_may_open=False, budget=self._budget)
         tunnel = Tunnel(mux, identity, remote=remote, since=self._clock())
         reason = ""
+        self._open.add(tunnel)
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_as_long_as, mux, partial(self._converse, tunnel))
                 nursery.start_soon(self._until, not_after)
+                nursery.start_soon(self._until_refused, tunnel)
                 await mux.run()
                 nursery.cancel_scope.cancel()
         except* RemoteProtocolError as errors:
@@ -204,6 +229,7 @@ class TunnelService:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = reason or "connection lost"
         finally:
+            self._open.discard(tunnel)
             self._tunnels.remove(tunnel)
         what = "ended" if tunnel.up else "not opened"
         reason = reason or "closed by the agent"
@@ -228,6 +254,10 @@ class TunnelService:
         while (left := (not_after - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 - a clock
             await trio.sleep(min(left, 5.0))
         raise ConnectionProblem("the agent's certificate has expired")
+
+    async def _until_refused(self, tunnel: Tunnel) -> NoReturn:
+        await tunnel.refused_now.wait()
+        raise ConnectionProblem("the agent is locked")
 
     async def _converse(self, tunnel: Tunnel) -> None:
         """Run the control stream: our hello, the agent's, then its offers and our news."""

@@ -36,6 +36,8 @@ CODES: Final[Mapping[str, str]] = {
     "access_request.create": "T5000I",
     "access_request.review": "T5002I",
     "access_request.expire": "T5005I",  # a role given for a time was taken back
+    "lock.created": "TLK00I",
+    "lock.deleted": "TLK01I",
     "app.session.start": "T2007I",
     "app.session.start.failed": "T2007E",
     "app.session.end": "T2011I",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Literal
 
 import msgspec
 
@@ -47,6 +48,27 @@ class AppSession(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     app: str
     host: str
+    created: datetime
+    expires: datetime
+
+
+class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
+    """A live session as lists show it. Nothing in it lets anybody in.
+
+    Attributes:
+        web_session: of an app session, the id of the web session it came from.
+        app, host: of an app session.
+        remote, user_agent: of the sign-in it rests on.
+    """
+
+    id: str
+    kind: Literal["web", "app"]
+    user: str
+    web_session: str = ""
+    app: str = ""
+    host: str = ""
+    remote: str = ""
+    user_agent: str = ""
     created: datetime
     expires: datetime
 

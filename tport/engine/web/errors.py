@@ -206,6 +206,17 @@ class ErrorPages:
             links=(self._apps, Link("Sign out", f"{self._origin}/web/logout")),
         )
 
+    def locked(self, *, html: bool, message: str) -> Page:
+        """403 for who is signed in and locked; `message` says so, in a lock's maker's words."""
+        return self.plain(
+            html=html,
+            status=403,
+            error="locked",
+            title="Your account is locked",
+            message=f"{message[:1].upper()}{message[1:]}".rstrip(".") + ".",
+            advice="Ask your administrator, who locked it and can lift the lock.",
+        )
+
     def looping(self, loop: Loop, *, url: str) -> Page:
         """The third attempt to open one application within seconds: stop, and say what fails."""
         host, cause = loop.host, _loop_cause(loop)
