@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
+import msgspec
+
 from tport.engine.api.answers import Authorities, InviteInfo, LaunchCode, SignedIn
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.app import AppServer
+from tport.engine.types.approval import JoinRequest, JoinState, read_code
 from tport.engine.types.explanation import Explanation
 from tport.engine.types.request import AccessRequest, check_words
 from tport.engine.types.session import WebSession, session_id
@@ -50,6 +53,7 @@ class FakeAuth:
         self.failure: Exception | None = None
         self.requests: list[AccessRequest] = []
         self.explained: Explanation | None = None
+        self.join: JoinRequest | None = None
         self.acting = ""  # the web session that was acted for last
 
     def _check(self) -> None:
@@ -176,3 +180,16 @@ class FakeAuth:
         )
         self.requests.append(asked)
         return asked
+
+    async def find_join(self, *, code: str) -> JoinRequest:
+        self._check()
+        if self.join is None or read_code(code) != self.join.code:
+            raise NotFound("no machine that shows this code has asked", hint="compare it")
+        return self.join
+
+    async def decide_join(self, *, code: str, approve: bool) -> JoinRequest:
+        asked = await self.find_join(code=code)
+        self.calls.append("approve" if approve else "deny")
+        state: JoinState = "approved" if approve else "denied"
+        self.join = msgspec.structs.replace(asked, state=state, by="alice")
+        return self.join

@@ -31,6 +31,7 @@ ROOTS_OWN: Final = ("install_completion", "show_completion")  # typer gives them
 BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "up": ("tport.commands.up", "Start everything on this machine and open it in a browser."),
     "start": ("tport.commands.start", "Start the services that a file or flags enable."),
+    "join": ("tport.commands.join", "Offer an application: show a code, wait to be let in."),
     "configure": ("tport.commands.configure", "Write a configuration file, or check one."),
     "tokens": ("tport.commands.tokens", "Join tokens, with which agents enter the cluster."),
     "users": ("tport.commands.users", "People: invite, list, change, remove."),

@@ -120,7 +120,12 @@ async def test_ag_03_an_app_token_makes_an_agent_and_nothing_more(stack: Stack) 
                 await auth.sign_session(id="0" * 64)
             with pytest.raises(AccessDenied):
                 await auth.offer(
-                    host_id="x", hostname="", version="", apps=(_echo(stack),), pinned=None
+                    host_id="x",
+                    hostname="",
+                    version="",
+                    apps=(_echo(stack),),
+                    pinned=None,
+                    pinned_uri="",
                 )
         await stack.event("auth.failed", caller="agent", name=agent.state.host_id)
 

@@ -65,6 +65,8 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/robots.txt"): Row("anybody"),
     ("GET", "/favicon.ico"): Row("anybody"),
     ("GET", "/static/{name}"): Row("anybody", STYLE.url),
+    ("GET", "/web/join"): Row(("token", "create")),
+    ("POST", "/web/join"): Row(("token", "create")),
     ("GET", "/web/users"): Row(("user", "list")),
     ("GET", "/web/users/add"): Row(("user", "create")),
     ("POST", "/web/users/add"): Row(("user", "create")),

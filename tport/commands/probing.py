@@ -11,7 +11,7 @@ from tport.engine.defaults import PROBE_DEADLINE
 if TYPE_CHECKING:
     from tport.engine.config.model import Config
     from tport.engine.types.app import App
-    from tport.engine.types.probe import ProbeReport, Proposal
+    from tport.engine.types.probe import ProbeReport
 
 
 def tried(config: Config, app: App, deadline: float = PROBE_DEADLINE) -> ProbeReport:
@@ -35,10 +35,10 @@ def tried(config: Config, app: App, deadline: float = PROBE_DEADLINE) -> ProbeRe
     )
 
 
-def proposals(
+def tried_all(
     config: Config, taken: Collection[str], deadline: float = PROBE_DEADLINE
-) -> Mapping[str, Proposal]:
-    """Try every application of `config`, say what is wrong, and return what should be set.
+) -> Mapping[str, ProbeReport]:
+    """Try every application of `config`, say what is wrong, and return what was found.
 
     Args:
         taken: names of those that will get what they need: of these it is said so.
@@ -46,25 +46,23 @@ def proposals(
     """
     found = {}
     for app in config.app_service.apps:
-        report = tried(config, app, deadline)
+        report = found[app.name] = tried(config, app, deadline)
         for finding in report.findings:
             if finding.verdict == "ok" or (finding.verdict == "note" and not finding.advice):
                 continue
             advice = f"; {finding.advice}" if finding.advice else ""
             say(printable(f"{app.name}: {finding.saw}{advice}"))
-        if report.proposal:
-            found[app.name] = report.proposal
-            if app.name in taken:
-                say(f"{app.name} gets what it needs; in a file: tport apps check {app.name}")
+        if report.proposal and app.name in taken:
+            say(f"{app.name} gets what it needs; in a file: tport apps check {app.name}")
     return found
 
 
-def applied(config: Config, proposals: Mapping[str, Proposal]) -> Config:
+def applied(config: Config, reports: Mapping[str, ProbeReport]) -> Config:
     """Return `config` with what was proposed for some of its applications."""
     import msgspec
 
     apps = tuple(
-        proposals[app.name].applied(app) if app.name in proposals else app
+        reports[app.name].proposal.applied(app) if app.name in reports else app
         for app in config.app_service.apps
     )
     service = msgspec.structs.replace(config.app_service, apps=apps)

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from tport.commands.printing import hint, say
-from tport.commands.probing import applied, proposals
+from tport.commands.probing import applied, tried_all
 from tport.commands.run import settings_of
 
 if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.config.flags import StartFlags
     from tport.engine.config.model import Config
-    from tport.engine.types.probe import Proposal
+    from tport.engine.types.probe import ProbeReport
 
 app = typer.Typer()
 
@@ -129,9 +129,9 @@ def _configured(
     merged = config = merge_flags(loaded, flags)
     if config.app_service.enabled and not config.auth_service.enabled:
         config = _with_local_cluster(config)
-    needs: dict[str, Proposal] = {}
+    needs: dict[str, ProbeReport] = {}
     if probe and config.app_service.enabled:
-        found = proposals(config, {flags.app_name})
+        found = tried_all(config, {flags.app_name})
         needs = {name: need for name, need in found.items() if name == flags.app_name}
         config = applied(config, needs)
     if file is None or file == STDIN:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from typing import Annotated
 
 import typer
 
-from tport.commands.printing import print_out, print_rows, print_value, say, time_text
-from tport.commands.run import with_cluster
+from tport.commands.printing import print_out, print_rows, print_value, printable, say, time_text
+from tport.commands.run import settings_of, with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import InvalidRequest
 
@@ -155,6 +156,26 @@ def rm(
             raise
         return
     say(f"token {gone.hint}… deleted")
+
+
+@app.command()
+def approve(
+    ctx: typer.Context,
+    code: Annotated[str, typer.Argument(help="The code that the machine shows.")],
+    refuse: Annotated[bool, typer.Option("--refuse", help="Don't let it join.")] = False,
+) -> None:
+    """Let a machine join that shows this code (`tport join`), without a token.
+
+    What it says of itself is shown first, and asked about on a terminal; --yes answers.
+    """
+    asked = with_cluster(ctx, lambda auth: auth.find_join(code=code))
+    title = f" ({asked.title})" if asked.title else ""
+    say(printable(f"{asked.hostname} at {asked.remote} asks to offer {asked.app}{title}"))
+    say(printable(f"at {asked.uri}; its key is {asked.key_id[:32]}…"))
+    if not refuse and sys.stdin.isatty() and not settings_of(ctx).yes:
+        typer.confirm("Does that machine show this code, and may it join?", abort=True, err=True)
+    with_cluster(ctx, lambda auth: auth.decide_join(code=code, approve=not refuse))
+    say(f"{asked.app} is refused" if refuse else f"it joins, and offers {asked.app}")
 
 
 def _asked_for_format(ctx: typer.Context) -> bool:

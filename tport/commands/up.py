@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tport.commands.printing import hint, print_out, say
-from tport.commands.probing import applied, proposals
+from tport.commands.probing import applied, tried_all
 from tport.commands.run import settings_of
 from tport.commands.start import run
 
@@ -52,7 +52,7 @@ def up(
     _check_not_up(config)
     if config.app_service.apps and port:  # 0: which address it will have isn't known yet
         names = [app.name for app in config.app_service.apps]
-        config = applied(config, proposals(config, names, deadline=TRYING))
+        config = applied(config, tried_all(config, names, deadline=TRYING))
     run(config, _greet)
 
 
@@ -95,7 +95,7 @@ def _config(
     if public_addr:
         public = parse_public_address(public_addr, port)
         listen = Address("", port)
-    apps = (_app(uri, name),) if uri else ()
+    apps = (app_of(uri, name),) if uri else ()
     return Config(
         data_dir=(data_dir or up_data_dir(Machine.here())).absolute(),
         nodename="",
@@ -116,7 +116,12 @@ def _config(
     )
 
 
-def _app(uri: str, name: str) -> App:
+def app_of(uri: str, name: str) -> App:
+    """Return the application that a person means by a URI, or a port, and perhaps a name.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
     from urllib.parse import urlsplit
 
     from tport.engine.config.app_rules import check_uri

@@ -109,7 +109,7 @@ class World:
         pinned: tuple[str, ...] | None = None,
     ) -> tuple[AppServer, ...]:
         return await self.proxy.offer(
-            host_id=host, hostname=host, version="1", apps=apps, pinned=pinned
+            host_id=host, hostname=host, version="1", apps=apps, pinned=pinned, pinned_uri=""
         )
 
     async def tunnel(self, *servers: AppServer, proxy: str = "proxy-1") -> None:

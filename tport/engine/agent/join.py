@@ -42,7 +42,9 @@ Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 
-class _Bundle(msgspec.Struct):
+class Bundle(msgspec.Struct):
+    """The public side of a cluster's authorities, as a proxy shows them."""
+
     cluster: str
     host: tuple[str, ...]
     web: tuple[str, ...]
@@ -117,7 +119,16 @@ def auth_dial(
     return dial
 
 
-async def _authorities(proxy: Address, pins: Sequence[str], *, insecure: bool) -> _Bundle:
+async def shown_authorities(proxy: Address) -> Bundle:
+    """Fetch what a proxy shows, believed by nobody yet: a person must compare what follows from it.
+
+    Raises:
+        ConnectionProblem: it can't be reached, or is no proxy.
+    """
+    return await _fetch(proxy, https_context(insecure=True), verified=False)
+
+
+async def _authorities(proxy: Address, pins: Sequence[str], *, insecure: bool) -> Bundle:
     """Fetch the cluster's authorities, and see that somebody vouches for them."""
     unverified = bool(pins) or insecure
     bundle = await _fetch(proxy, https_context(insecure=unverified), verified=not unverified)
@@ -132,13 +143,13 @@ async def _authorities(proxy: Address, pins: Sequence[str], *, insecure: bool) -
     return bundle
 
 
-def _check_pins(pins: Sequence[str], bundle: _Bundle) -> None:
+def _check_pins(pins: Sequence[str], bundle: Bundle) -> None:
     """Raise AccessDenied unless every pin is the bundle's: a wrong one is never outvoted."""
     for pin in pins:
         check_bundle(pin, bundle.host, bundle.web)
 
 
-async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> _Bundle:
+async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> Bundle:
     with trio.move_on_after(FETCH_DEADLINE):
         stream = await dial_through_proxy(proxy.host, proxy.port)
         try:
@@ -158,7 +169,7 @@ async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> 
     raise ConnectionProblem(f"{proxy} did not answer within {FETCH_DEADLINE:.0f} s")
 
 
-async def _get_bundle(connection: ClientConnection, proxy: Address) -> _Bundle:
+async def _get_bundle(connection: ClientConnection, proxy: Address) -> Bundle:
     body = bytearray()
     try:
         await connection.send_head(
@@ -168,7 +179,7 @@ async def _get_bundle(connection: ClientConnection, proxy: Address) -> _Bundle:
         while (piece := await connection.receive_body()) and len(body) < MAX_BUNDLE:
             body += piece
         if head.status == 200:
-            return msgspec.json.decode(bytes(body), type=_Bundle)
+            return msgspec.json.decode(bytes(body), type=Bundle)
         what = f"it answers {head.status}"
     except (UpstreamGone, RemoteProtocolError, msgspec.DecodeError) as problem:
         what = str(problem)

@@ -75,10 +75,12 @@ class MachineAPI(Protocol):
         version: str,
         apps: tuple[App, ...],
         pinned: tuple[str, ...] | None,
+        pinned_uri: str,
     ) -> tuple[AppServer, ...]:
         """Judge what an agent offers: one AppServer each, `refused` set where it does not count.
 
-        `pinned` are the names that the agent's certificate allows; None: any. Labels of the
+        `pinned` are the names that the agent's certificate allows, None: any; `pinned_uri` the
+        one address, "": any. Labels of the
         apps are the current ones.
         """
         ...

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from tport.engine.api import (
     administration,
+    approval,
     home,
     locks,
     machines,
@@ -24,6 +25,7 @@ from tport.engine.api import (
     sessions,
 )
 from tport.engine.api.administration import AdministrationAPI
+from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.locks import LockAPI
@@ -38,6 +40,7 @@ class AuthAPI(
     PeopleAPI,
     AdministrationAPI,
     RequestAPI,
+    ApprovalAPI,
     HomeAPI,
     LockAPI,
     SessionAPI,
@@ -57,6 +60,7 @@ _PARTS = (
     people,
     administration,
     requests,
+    approval,
     home,
     locks,
     sessions,

@@ -50,6 +50,8 @@ _READS: Final = frozenset(
         "list_tokens",
         "list_users",
         "list_roles",
+        "join_answer",
+        "find_join",
         "list_requests",
         "list_locks",
         "list_sessions",

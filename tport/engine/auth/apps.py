@@ -84,6 +84,7 @@ class Apps:
         version: str,
         apps: tuple[App, ...],
         pinned: tuple[str, ...] | None,
+        pinned_uri: str = "",
     ) -> tuple[AppServer, ...]:
         """Return one AppServer for each app, `refused` set where it doesn't count."""
         if len(apps) > MAX_APPS:
@@ -95,6 +96,7 @@ class Apps:
             for app in apps:
                 offer = replace(app, commands=())
                 refused = "the agent offers this name twice" if app.name in seen else ""
+                refused = refused or _uri_fault(offer, pinned_uri)
                 refused = refused or self._fault(offer, pinned, definitions)
                 refused = refused or await self._define(offer, host_id, pinned)
                 seen.add(app.name)
@@ -385,3 +387,10 @@ def _check_settings(app: App) -> None:
     if app.group:
         check_group(app.group)
     check_required_apps(app.required_apps, of=app.name)
+
+
+def _uri_fault(app: App, pinned_uri: str) -> str:
+    """Return why an agent that was let join for one address may not offer this, "" when it may."""
+    if pinned_uri and app.uri != pinned_uri:
+        return f"this agent was let join for {pinned_uri} alone; let it join anew: tport join"
+    return ""

@@ -47,12 +47,12 @@ class Caller:
         """`acting`: the id of the web session for whose person a proxy calls."""
         self.service = service
         self.identity = identity
-        self._remote = remote
+        self.remote = remote
         self._acting = acting
         self._person: User | None = None  # whose session that is, once a call was checked
 
     def acting_for(self, web_session: str) -> AuthAPI:
-        same = type(self)(self.service, self.identity, self._remote, acting=web_session)
+        same = type(self)(self.service, self.identity, self.remote, acting=web_session)
         return cast("AuthAPI", same)
 
     async def check(self, call: str) -> None:
@@ -87,7 +87,7 @@ class Caller:
             call=call[:40],
             caller=kind,
             name=self.name,
-            remote=self._remote,
+            remote=self.remote,
             error=reason,
         )
         who = "this caller" if self._acting is None else "your roles"

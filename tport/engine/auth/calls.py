@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tport.engine.auth.administration_calls import AdministrationCalls
+from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.home_calls import HomeCalls
 from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
@@ -16,6 +17,7 @@ class Calls(
     PeopleCalls,
     AdministrationCalls,
     RequestCalls,
+    ApprovalCalls,
     HomeCalls,
     LockCalls,
     SessionCalls,

@@ -112,11 +112,19 @@ class Join:
             self._limiter.take(remote)
             await self._cluster.emit("auth.failed", call="renew", remote=remote, error=str(problem))
             raise
-        joined = self._certify(identity.kind, identity.name, key, identity.hostname, identity.apps)
+        joined = self._certify(
+            identity.kind, identity.name, key, identity.hostname, identity.apps, identity.uri
+        )
         await self._cluster.record(
             "cert.create", cert_type=identity.kind, host_id=identity.name, remote=remote
         )
         return joined
+
+    def admit(
+        self, host_id: str, key: HostKey, hostname: str, *, apps: tuple[str, ...], uri: str
+    ) -> Joined:
+        """Certify an agent that somebody let join, for these names at this address alone."""
+        return self._certify("agent", host_id, key, hostname, apps, uri)
 
     # --- For this process ------------------------------------------------------------------------
 
@@ -178,6 +186,7 @@ class Join:
         key: HostKey,
         hostname: str,
         apps: tuple[str, ...] | None,
+        uri: str = "",
     ) -> Joined:
         now = self._cluster.clock()
         identity = Identity(
@@ -186,6 +195,7 @@ class Join:
             cluster=self._cluster.name,
             apps=apps,
             hostname=_shown(hostname),
+            uri=uri,
         )
         certificate = issue_host_certificate(
             self._cluster.keys["host"], key, identity, now=now, ttl=HOST_CERTIFICATE_TTL

@@ -41,11 +41,11 @@ AGENT_EVENTS: Final = frozenset(
 class MachineCalls(Caller):
     @call
     async def join(self, *, token: str, csr: str, role: JoinRole, hostname: str) -> Joined:
-        return await self.service.joining.join(token, csr, role, hostname, self._remote)
+        return await self.service.joining.join(token, csr, role, hostname, self.remote)
 
     @call
     async def renew(self, *, certificate: str, csr: str, proof: str) -> Joined:
-        return await self.service.joining.renew(certificate, csr, proof, self._remote)
+        return await self.service.joining.renew(certificate, csr, proof, self.remote)
 
     @call
     async def authorities(self) -> Authorities:
@@ -80,8 +80,9 @@ class MachineCalls(Caller):
         version: str,
         apps: tuple[App, ...],
         pinned: tuple[str, ...] | None,
+        pinned_uri: str,
     ) -> tuple[AppServer, ...]:
-        return await self.service.apps.judge(host_id, hostname, version, apps, pinned)
+        return await self.service.apps.judge(host_id, hostname, version, apps, pinned, pinned_uri)
 
     @call
     async def proxy_keys(self) -> ProxyKeys:

@@ -12,6 +12,7 @@ import trio
 
 from tport.engine.api.answers import Authorities
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.auth.approval import Approval
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.calls import Calls
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
@@ -79,6 +80,7 @@ class AuthService:
         self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps)
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens, self.locks)
+        self.approval = Approval(cluster, self.joining)
         self.watches = Watches(cluster, self.presence)
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)

@@ -14,6 +14,7 @@
     /joins/<secret hash>/<key id>           JoinedHost          JOIN_REPEAT; makes joining repeatable
     /apps/<name>                            Definition          -
     /locks/<name>                           Lock                its own
+    /join_requests/<id>                     JoinRequest         15 minutes
     /requests/<id>                          AccessRequest       KEPT after it was made or decided
     /sessions/web/<cookie hash>             WebSession          its own
     /sessions/app/<cookie hash>             AppSession          its own
@@ -47,6 +48,7 @@ from tport.engine.storage.backend import (
     Put,
 )
 from tport.engine.types.app import App
+from tport.engine.types.approval import JoinRequest
 from tport.engine.types.lock import Lock
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
@@ -218,6 +220,7 @@ class Stores:
         self.joins = Store(backend, "/joins/", JoinedHost)
         self.apps = Store(backend, "/apps/", Definition)
         self.locks = Store(backend, "/locks/", Lock)
+        self.join_requests = Store(backend, "/join_requests/", JoinRequest)
         self.requests = Store(backend, "/requests/", AccessRequest)
         self.web_sessions = Store(backend, "/sessions/web/", WebSession)
         self.app_sessions = Store(backend, "/sessions/app/", AppSession)

@@ -343,6 +343,7 @@ class TunnelService:
             version=tunnel.version,
             apps=message.apps,
             pinned=tunnel.identity.apps,
+            pinned_uri=tunnel.identity.uri,
         )
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
         tunnel.refused = (

@@ -31,6 +31,7 @@ CODES: Final[Mapping[str, str]] = {
     "join_token.delete": "TPT01I",  # *
     "instance.join": "TJ002I",
     "instance.join.failed": "TJ002E",  # written as instance.join, success: false
+    "instance.join.asked": "TJP01I",  # * a machine asked to join by approval
     "cert.create": "TC000I",
     "role.created": "T9000I",
     "access_request.create": "T5000I",

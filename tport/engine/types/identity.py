@@ -17,6 +17,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         name: the host's id (a UUID), or the user's name.
         cluster: the cluster that issued it; of no meaning in any other.
         apps: the only application names this agent may offer; None: any.
+        uri: the only address at which it may offer them; "": any.
         hostname: what the machine calls itself, for people to read; proves nothing.
     """
 
@@ -25,3 +26,4 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     cluster: str
     apps: tuple[str, ...] | None = None
     hostname: str = ""
+    uri: str = ""

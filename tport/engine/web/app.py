@@ -24,6 +24,7 @@ from tport.engine.errors import (
 from tport.engine.types.failure import Page
 from tport.engine.web.accounts import AccountPages
 from tport.engine.web.errors import ErrorPages
+from tport.engine.web.join import JoinPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
@@ -79,6 +80,7 @@ def web_app(
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
             *UserPages().routes(signed_in),
+            *JoinPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),

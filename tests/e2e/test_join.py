@@ -1,0 +1,72 @@
+"""`tport join`: an application's machine shows a code, an editor types it in Chromium, and it serves."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import Browser
+
+from tests.e2e.browser import open_context, see, sign_in
+from tests.e2e.harness import PASSWORD, Cluster, start_upstream
+
+pytestmark = pytest.mark.e2e
+
+CODE = re.compile(r"^  ([0-9A-Z]{4}-[0-9A-Z]{4}-[0-9A-Z]{4})$", re.MULTILINE)
+
+
+def test_a_machine_joins_by_a_code_that_an_editor_types(cluster: Cluster, browser: Browser) -> None:
+    """No token, no file: and what it may offer is what the editor saw."""
+    upstream = start_upstream(cluster)
+    command = ["join", cluster.address, upstream.url, "--name=jira"]
+    folder = f"--data-dir={cluster.folder / 'joined'}"
+    joining = cluster.start(*command, folder)
+    joining.wait_for("/web/join")
+    [code] = CODE.findall(joining.stdout)
+    cluster.signed_in("olga", "editor,access")
+
+    with open_context(browser) as (context, watch):
+        page = context.new_page()
+        page.goto(f"{cluster.url}/web/join")
+        sign_in(page, "olga", PASSWORD)
+        page.get_by_label("Code").fill("0000 0000 0000")
+        page.get_by_role("button", name="Go on").click()
+        page.get_by_role("alert").get_by_text("No machine that shows this code").wait_for()
+        page.get_by_label("Code").fill(code.lower().replace("-", " "))
+        page.get_by_role("button", name="Go on").click()
+        see(page, "Let this machine join?")
+        assert upstream.url in page.inner_text("main")
+        page.get_by_role("button", name="Let it join").click()
+        see(page, "It may join")
+        cluster.wait_for_app("jira", joining)
+        page.goto(cluster.app_url("jira"))
+        assert "hello" in page.inner_text("body")
+        assert watch.certificate_errors == []
+
+    joining.stop()
+    again = cluster.start(*command, folder)
+    again.wait_for("joined once")
+    assert CODE.findall(again.stdout) == []
+    again.stop()
+
+
+def test_a_machine_that_is_refused_is_told_so_and_ends(cluster: Cluster) -> None:
+    upstream = start_upstream(cluster)
+    folder = f"--data-dir={cluster.folder / 'refused'}"
+    joining = cluster.start("join", cluster.address, upstream.url, "--name=nope", folder)
+    joining.wait_for("/web/join")
+    [code] = CODE.findall(joining.stdout)
+
+    told = cluster.command("tokens", "approve", code, "--refuse")
+
+    assert told.returncode == 0, told.stderr
+    assert "asks to offer nope" in told.stderr
+    assert joining.wait() == 3
+    assert "refused to let this machine join" in joining.stderr
+
+
+def test_a_code_that_no_machine_shows_lets_nobody_in(cluster: Cluster) -> None:
+    done = cluster.command("tokens", "approve", "3K7M-QZ0A-9XWB")
+
+    assert done.returncode == 4
+    assert "somebody sits between" in done.stderr

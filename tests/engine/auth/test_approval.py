@@ -1,0 +1,145 @@
+"""Joining by approval: what asks is recognised by its code, let in for one thing, or refused."""
+
+from __future__ import annotations
+
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
+from trio.testing import MockClock
+
+from tests.engine.auth.world import GRAFANA, World
+from tport.engine.auth.approval import PER_MINUTE
+from tport.engine.errors import (
+    AccessDenied,
+    CompareFailed,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+)
+from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import (
+    load_certificate,
+    make_key_and_csr,
+    public_key_id,
+    public_key_of_csr,
+)
+from tport.engine.types.approval import join_code
+
+
+async def asking(
+    world: World, *, pin: str = "", app: str = "grafana", uri: str = GRAFANA.uri
+) -> tuple[str, str]:
+    """Ask as a machine does; return the word for the answer, and the code it shows."""
+    _, csr = make_key_and_csr()
+    asked = await world.anyone.ask_to_join(
+        csr=csr, hostname="box7", app=app, uri=uri, title="Grafana"
+    )
+    key_id = public_key_id(public_key_of_csr(csr))
+    return asked, join_code(key_id, pin or world.service.pin)
+
+
+async def test_a_machine_that_is_let_in_may_offer_what_it_asked_for_and_nothing_else(
+    world: World, autojump_clock: MockClock
+) -> None:
+    asked, code = await asking(world)
+    assert await world.anyone.join_answer(id=asked) is None
+
+    found = await world.admin.find_join(code=code.lower().replace("-", " "))
+    assert (found.hostname, found.app, found.uri, found.title, found.remote) == (
+        "box7",
+        "grafana",
+        GRAFANA.uri,
+        "Grafana",
+        "192.0.2.7",
+    )
+    await world.admin.decide_join(code=code, approve=True)
+    joined = await world.anyone.join_answer(id=asked)
+
+    assert joined is not None
+    identity = identity_of(
+        load_certificate(joined.certificate).public_bytes(Encoding.DER),
+        authorities=world.service.authorities,
+        expected_kinds=["agent"],
+        now=world.clock(),
+    )
+    assert (identity.apps, identity.uri, identity.name) == (
+        ("grafana",),
+        GRAFANA.uri,
+        joined.host_id,
+    )
+    offer = {"host_id": joined.host_id, "hostname": "box7", "version": "1"}
+    for app, counts in (
+        (GRAFANA, True),
+        (replace(GRAFANA, uri="http://169.254.169.254/"), False),
+        (replace(GRAFANA, name="payroll"), False),
+    ):
+        [server] = await world.proxy.offer(
+            **offer, apps=(app,), pinned=identity.apps, pinned_uri=identity.uri
+        )
+        assert (server.refused == "") is counts, server.refused
+
+
+async def test_who_sits_between_is_found_out(world: World) -> None:
+    """The machine was shown other authorities: its code is none that this cluster knows."""
+    _, code = await asking(world, pin="ab" * 32)
+
+    with pytest.raises(NotFound) as told:
+        await world.admin.find_join(code=code)
+    assert "somebody sits between" in told.value.hint
+    with pytest.raises(NotFound):
+        await world.admin.decide_join(code=code, approve=True)
+
+
+async def test_what_is_refused_is_told_so_and_can_t_be_let_in_after(world: World) -> None:
+    asked, code = await asking(world)
+
+    await world.admin.decide_join(code=code, approve=False)
+
+    with pytest.raises(AccessDenied, match="refused to let this machine join"):
+        await world.anyone.join_answer(id=asked)
+    with pytest.raises(CompareFailed, match="denied"):
+        await world.admin.decide_join(code=code, approve=True)
+
+
+async def test_a_request_is_over_after_a_quarter_of_an_hour(world: World) -> None:
+    asked, code = await asking(world)
+    world.pass_time(minutes=15)
+
+    with pytest.raises(NotFound, match="nobody answered"):
+        await world.anyone.join_answer(id=asked)
+    with pytest.raises(NotFound):
+        await world.admin.decide_join(code=code, approve=True)
+
+
+async def test_one_address_can_t_fill_the_queue(world: World) -> None:
+    for _ in range(PER_MINUTE):
+        await asking(world)
+    with pytest.raises(LimitExceeded):
+        await asking(world)
+
+
+@pytest.mark.parametrize(
+    ("app", "uri"),
+    [
+        ("../x", GRAFANA.uri),
+        ("grafana", "ftp://x"),
+        ("grafana", "http://user:secret@x"),
+        ("grafana", "http://x/\n"),
+        ("grafana", "http://" + "x" * 3000),
+    ],
+)
+async def test_nonsense_is_no_request(world: World, app: str, uri: str) -> None:
+    with pytest.raises(InvalidRequest):
+        await asking(world, app=app, uri=uri)
+    with pytest.raises(InvalidRequest):
+        await world.anyone.ask_to_join(csr="x", hostname="", app="a", uri="http://a", title="")
+
+
+async def test_who_lets_a_machine_in_is_written_down(world: World) -> None:
+    editor = await world.alice("olga", roles=("editor",))
+    _, code = await asking(world)
+
+    await world.proxy.acting_for(editor.session.id).decide_join(code=code, approve=True)
+
+    [event] = [e for e in world.audit.events if e.type == "instance.join"]
+    assert (event.fields["user"], event.fields["method"]) == ("olga", "approval")

@@ -1,0 +1,78 @@
+"""A machine that asks to join, and the code by which somebody who may recognises it."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Final, Literal
+
+import msgspec
+
+from tport.engine.errors import InvalidRequest
+
+JoinState = Literal["pending", "approved", "denied"]
+
+# Crockford's base 32: no letter that is read as another, https://www.crockford.com/base32.html
+_ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_READ_AS: Final = str.maketrans({"O": "0", "I": "1", "L": "1", " ": None, "-": None})
+_CODE: Final = re.compile(f"[{_ALPHABET}]{{12}}")
+_BITS: Final = 60  # nobody finds another key with the same code while a request waits
+
+
+class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that wants to offer one application.
+
+    Attributes:
+        id: a random word that only the machine has; by it it asks for the answer.
+        key_id: SHA-256 hex of its public key.
+        csr: PEM.
+        code: `join_code` of its key and this cluster's authorities.
+        title: of the application's page, in its own words.
+        remote: the machine's address, as auth sees it.
+        host_id: that it becomes.
+    """
+
+    id: str
+    key_id: str
+    csr: str
+    code: str
+    hostname: str
+    app: str
+    uri: str
+    title: str
+    remote: str
+    created: datetime
+    host_id: str
+    state: JoinState = "pending"
+    by: str = ""
+
+
+def join_code(key_id: str, pin: str) -> str:
+    """Return the code that both sides show: of the machine's key and the authorities it was shown.
+
+    Whoever sits between shows the machine authorities of their own, so that its code is none
+    that this cluster knows.
+
+    Args:
+        key_id: SHA-256 hex of the public key.
+        pin: of the cluster's authorities, 64 hex digits.
+    """
+    digest = hashlib.sha256(b"tport join\0" + bytes.fromhex(key_id) + bytes.fromhex(pin)).digest()
+    number = int.from_bytes(digest[:8], "big") >> (64 - _BITS)
+    letters = "".join(_ALPHABET[number >> shift & 31] for shift in range(_BITS - 5, -1, -5))
+    return "-".join((letters[:4], letters[4:8], letters[8:]))
+
+
+def read_code(text: str) -> str:
+    """Return a code as `join_code` writes it, from how people type it.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    letters = text.strip().upper().translate(_READ_AS)
+    if not _CODE.fullmatch(letters):
+        raise InvalidRequest(
+            "this is no code; it has twelve letters and digits, as in 3K7M-QZ0A-9XWB"
+        )
+    return "-".join((letters[:4], letters[4:8], letters[8:]))
