@@ -420,6 +420,21 @@ async def test_ag04_a_rogue_agent_takes_no_address_of_others(world: World, addre
     assert (await world.open(alice)).session.app == "grafana"
 
 
+async def test_ag04_an_address_two_labels_below_the_proxy_is_refused_with_what_to_take(
+    world: World,
+) -> None:
+    """A wildcard, in DNS or a certificate, stands for one label."""
+    deep = replace(JENKINS, public_addr=f"ci.team.{PROXY}")
+    [judged] = await world.offer(deep)
+    assert "more than one label below" in judged.refused
+    assert judged.refused.endswith(f"take ci.{PROXY}")
+
+    report = ProxyReport(proxy_id="p2", public_addrs=(f"team.{PROXY}:3080",), tunnels=())
+    await world.caller("proxy", name="p2").report(report=report)
+    [judged] = await world.offer(deep)
+    assert judged.refused == ""  # one label below another of the proxies' names
+
+
 async def test_ag04_a_name_whose_address_is_taken_is_refused_too(world: World) -> None:
     taking = replace(JENKINS, public_addr=f"metrics.{PROXY}")
     await world.serve(taking)

@@ -160,17 +160,21 @@ class Apps:
             return f"public_addr {address!r} is an IP address; applications need names"
         if "." not in normal:
             return f"public_addr {address!r} has no domain"
-        for proxy in self._proxy_hosts():
+        proxies = self._proxy_hosts()
+        for proxy in proxies:
             if normal == proxy:
                 return f"public_addr {address!r} is the proxy's own"
             if proxy.endswith(f".{normal}"):
                 return f"public_addr {address!r} is a parent of the proxy's {proxy}"
-            if normal.endswith(f".{proxy}"):
-                label = normal.removesuffix(f".{proxy}")
-                if "." in label:
-                    return f"public_addr {address!r} is more than one label below {proxy}"
-                if pinned is not None and label != app.name:
-                    return f"public_addr {address!r} is another name's than the join token's"
+        label, _, parent = normal.partition(".")
+        if parent in proxies:
+            if pinned is not None and label != app.name:
+                return f"public_addr {address!r} is another name's than the join token's"
+        elif above := [proxy for proxy in proxies if normal.endswith(f".{proxy}")]:
+            return (
+                f"public_addr {address!r} is more than one label below {above[0]}, where neither"
+                f" *.{above[0]} in DNS nor such a certificate reaches; take {label}.{above[0]}"
+            )
         if normal != address:
             return f"public_addr {address!r}: write {normal!r}"
         return ""
