@@ -207,7 +207,9 @@ class Stack:
         return f"https://{DOMAIN}:{self.port}"
 
     def host(self, app: str) -> str:
-        return f"{app}.{DOMAIN}"
+        named = self.running.config.app_service.apps
+        own = [each.public_addr for each in named if each.name == app and each.public_addr]
+        return own[0] if own else f"{app}.{DOMAIN}"
 
     def url(self, app: str, target: str = "/") -> str:
         return f"https://{self.host(app)}:{self.port}{target}"
@@ -287,10 +289,13 @@ class Stack:
     async def connect(
         self, server_name: str | None, *, context: ssl.SSLContext | None = None
     ) -> TlsStream:
-        """Open a TLS connection to the proxy with this SNI."""
+        """Open a TLS connection to the proxy with this SNI.
+
+        For a name that isn't below the proxy's, the cluster's own authority vouches for nobody.
+        """
         stream = await trio.open_tcp_stream("127.0.0.1", self.port)
         if context is None:
-            context = self.context()
+            context = self.context(verify=not server_name or DOMAIN in server_name)
             if server_name is None:
                 context.check_hostname = False
         tls = TlsStream(

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+import jwt
 import pytest
 import trio
 import trustme
@@ -64,6 +65,7 @@ http {{
     location = /headers {{
       return 200 "$http_x_custom_header|$http_x_env|$http_x_account|$http_x_teams|$host";
     }}
+    location = /bearer {{ return 200 $http_authorization; }}
     location /api/ {{ return 200 "$request_uri"; }}
   }}
   server {{
@@ -189,6 +191,30 @@ async def test_a_real_server_receives_the_headers_of_the_example(tmp_path: Path)
             answer = await alice.get("dashboard", "/headers", **{"X-Env": "forged"})
 
     assert answer.body == b"example|prod|alice|red|dashboard.example.com"
+
+
+async def test_a_real_server_finds_the_jwt_as_a_bearer_token(tmp_path: Path) -> None:
+    """examples/jwt.yaml: over what the client sent, and short."""
+    async with running(tmp_path) as nginx:
+        app = replace(example("jwt.yaml"), uri=f"http://localhost:{nginx.http}")
+        async with opened(app, env=("prod",)) as (_, alice):
+            answer = await alice.get("api", "/bearer", Authorization="Bearer forged")
+
+    scheme, _, token = answer.body.decode().partition(" ")
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert (scheme, claims["sub"], claims["app"]) == ("Bearer", "alice", "api")
+    assert not claims.keys() & {"roles", "traits"}
+
+
+async def test_a_real_server_is_reached_at_an_address_of_its_own(tmp_path: Path) -> None:
+    """examples/public-address.yaml: and it redirects to that."""
+    async with running(tmp_path) as nginx:
+        app = replace(example("public-address.yaml"), uri=f"http://localhost:{nginx.http}")
+        async with opened(app) as (stack, alice):
+            assert stack.host("jira") == "jira.example.com"
+            moved = await alice.get("jira", "/moved")
+
+    assert (moved.status, moved.header("location")) == (301, stack.url("jira", "/target?a=b"))
 
 
 async def test_an_application_in_a_sub_directory_is_entered_there(tmp_path: Path) -> None:
