@@ -189,7 +189,13 @@ async def test_people_see_the_hops_the_cause_and_what_to_do(stack: Stack, alice:
 
     page = answer.body.decode()
     assert answer.status == 502
-    for words in ("testhost", "connection refused", "Nothing listens there", "Request"):
+    for words in (
+        "testhost",
+        "connection refused",
+        "Nothing listens there",
+        "here after",
+        "Request",
+    ):
         assert words in page
 
 
@@ -214,6 +220,11 @@ async def test_an_offline_application_is_told_from_one_nobody_may_see(stack: Sta
     assert [answer.status for answer in pages["alice"]] == [502, 200, 403]
     assert b"no agent that offers lonely is connected" in pages["alice"][0].body
     assert [answer.status for answer in pages["mallory"]] == [403, 403, 403]
-    away, echo, none = (answer.body for answer in pages["mallory"])
+    away, echo, none = (without_secrets(answer.body) for answer in pages["mallory"])
     assert away.replace(b"lonely", b"no-such-app") == none
     assert echo.replace(b"echo", b"no-such-app") == none
+
+
+def without_secrets(page: bytes) -> bytes:
+    """Leave out what differs on each page: the form's token and the sealed state."""
+    return re.sub(rb'(name="(?:token|state)" value=)"[^"]+"', rb"\1", page)

@@ -29,6 +29,7 @@ def failure(hop: Place = "app", *, agent: str = "host-7", repeatable: bool = Tru
         host="grafana.proxy.test",
         agent=agent,
         since=START - timedelta(minutes=4),
+        took=2.04,
         repeatable=repeatable,
     )
 
@@ -88,6 +89,7 @@ def test_a_failure_tells_cause_since_when_request_id_and_what_to_do() -> None:
         "Start it there.",
         "host-7",
         "Try again",
+        "failed here after 2.0 s",
     ):
         assert part in text
 
@@ -115,6 +117,7 @@ def test_programs_get_the_same_in_json() -> None:
         "hop": "app",
         "cause": "Nothing listens at port 3000 of the agent's machine",
         "since": "2026-01-01T11:56:00+00:00",
+        "seconds": 2.04,
         "advice": "Start it there.",
         "app": "grafana",
         "host": "grafana.proxy.test",

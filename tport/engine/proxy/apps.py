@@ -12,6 +12,8 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Final
 
+import trio
+
 from tport.engine.access.locks import check_person
 from tport.engine.access.rbac import check_app_access
 from tport.engine.api.cache import AuthCache
@@ -134,6 +136,7 @@ class Apps:
             await send_page(exchange, cross_site(self._pages, request))
             return
         head = self._head(request, session, remote)
+        began = trio.current_time()
 
         def candidates() -> list[Tunnel]:
             return self._allowed(session, self._cache.users.get(session.user))
@@ -149,7 +152,8 @@ class Apps:
             await self._tell_denied(exchange, session)
             return
         if outcome is not None:
-            await self._failed(exchange, session, head, outcome)
+            took = trio.current_time() - began
+            await self._failed(exchange, session, head, outcome, took)
 
     async def _tell_denied(self, exchange: Exchange, session: AppSession) -> None:
         html, host = wants_html(exchange.request.headers), exchange.request.host
@@ -219,7 +223,12 @@ class Apps:
         )
 
     async def _failed(
-        self, exchange: Exchange, session: AppSession, head: RequestHead, outcome: Unanswered
+        self,
+        exchange: Exchange,
+        session: AppSession,
+        head: RequestHead,
+        outcome: Unanswered,
+        took: float,
     ) -> None:
         """Tell why there is no answer, on which hop, and what to do."""
         problem, request = outcome.problem, exchange.request
@@ -227,7 +236,7 @@ class Apps:
             self._denied(session, head.remote, problem.cause)
             await self._tell_denied(exchange, session)
             return
-        failure = failure_of(problem, head, host=request.host, agent=outcome.agent)
+        failure = failure_of(problem, head, host=request.host, agent=outcome.agent, took=took)
         logger.info(
             "%s %s: %s (request %s)", session.app, failure.error, failure.cause, head.request_id
         )

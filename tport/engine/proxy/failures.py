@@ -45,7 +45,9 @@ _PLACES: Final[dict[NoAnswerKind, Place]] = {
 }
 
 
-def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -> Failure:
+def failure_of(
+    problem: NoAnswer, head: RequestHead, *, host: str, agent: str, took: float | None = None
+) -> Failure:
     """Return what to tell about a request that ended with `problem`, which is not "denied".
 
     What an agent wrote is shown, so it is made one printable line first.
@@ -53,6 +55,7 @@ def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -
     Args:
         host: the application's public host.
         agent: what the asked agent's machine calls itself; "": there was none to ask.
+        took: seconds from the request to here.
     """
     status, error, advice = _KINDS[problem.kind]
     hop = _PLACES.get(problem.kind, problem.hop)
@@ -72,6 +75,7 @@ def failure_of(problem: NoAnswer, head: RequestHead, *, host: str, agent: str) -
         host=host,
         agent=agent,
         since=_since(problem.since),
+        took=took,
         request_id=head.request_id,
         repeatable=head.method in (b"GET", b"HEAD"),
     )

@@ -24,6 +24,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         agent: what the agent's machine calls itself; "" when none was reached.
         since: when it began; None: not known.
         request_id: what to look for in logs.
+        took: seconds from the request to the failure; None: not known.
         repeatable: asking again by a click is the same request (a GET or HEAD).
     """
 
@@ -37,6 +38,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     advice: str = ""
     agent: str = ""
     since: datetime | None = None
+    took: float | None = None
     repeatable: bool = True
 
 

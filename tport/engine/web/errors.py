@@ -47,6 +47,7 @@ class Hop(NamedTuple):
     name: str
     detail: str
     state: str  # "ok", "failed" or "unknown"
+    time: str = ""  # after how long it failed
 
 
 class Fact(NamedTuple):
@@ -91,6 +92,7 @@ class ErrorPages:
                 hop=failure.hop,
                 cause=failure.cause,
                 since=None if failure.since is None else failure.since.isoformat(),
+                seconds=None if failure.took is None else round(failure.took, 3),
                 advice=failure.advice,
                 app=failure.app,
                 host=failure.host,
@@ -116,8 +118,13 @@ class ErrorPages:
             ("Agent", failure.agent or no_agent),
             ("Application", failure.app),
         )
+        took = "" if failure.took is None else f"after {_duration(failure.took)}"
         return tuple(
-            Hop(name, detail, "ok" if at < failed else "failed" if at == failed else "unknown")
+            Hop(name, detail, "ok")
+            if at < failed
+            else Hop(name, detail, "failed", took)
+            if at == failed
+            else Hop(name, detail, "unknown")
             for at, (name, detail) in enumerate(named)
         )
 
@@ -348,7 +355,7 @@ class ErrorPages:
         message: str,
         *,
         headers: tuple[tuple[str, str], ...] = (),
-        **more: str | None,
+        **more: str | float | None,
     ) -> Page:
         body = msgspec.json.encode({"error": error, "message": message, **more})
         return Page(
@@ -459,6 +466,10 @@ def _loop_cause(loop: Loop) -> str:
 def retry_seconds(wait: float) -> str:
     """Write a wait as Retry-After wants it: whole seconds, at least one."""
     return str(max(1, math.ceil(wait)))
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.1f} s"
 
 
 def _since(began: datetime, now: datetime) -> Since:
