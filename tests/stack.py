@@ -15,7 +15,6 @@ import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -23,13 +22,14 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
-from tport.engine.config.model import AppService, AuthService, Config, Log, ProxyService
+from tport.engine.config.model import AppService, AuditLogs, AuthService, Config, Log, ProxyService
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.process import Running, open_process
 from tport.engine.proto.forwarded import parse_network
 from tport.engine.signals import Signals
 from tport.engine.types.app import App, Rewrite
+from tport.engine.types.event_query import EventQuery
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
 from tport.engine.types.session import session_id
@@ -238,10 +238,20 @@ class Stack:
 
     async def events(self, *types: str) -> Sequence[Mapping[str, object]]:
         """Return the audit events of these types so far; none named: all."""
-        now = datetime.now(UTC)
-        return await self.admin.search_events(
-            since=now - timedelta(days=1), until=now + timedelta(days=1), types=types, limit=1000
-        )
+        query = EventQuery(types=types)
+        return (await self.admin.search_events(query=query, cursor="", limit=1000)).events
+
+    async def requests(self, **wanted: object) -> Sequence[Mapping[str, object]]:
+        """Wait until a request with these fields is in the log of requests; return all there are."""
+        found: Sequence[Mapping[str, object]] = ()
+        query = EventQuery(log="requests")
+        with trio.move_on_after(5):
+            while True:
+                found = (await self.admin.search_events(query=query, cursor="", limit=1000)).events
+                if any(wanted.items() <= each.items() for each in found):
+                    return found
+                await trio.sleep(0.01)  # it is on its way from the proxy, in real time
+        raise AssertionError(f"no request with {wanted}, only {found}")
 
     async def event(self, type_: str, **fields: object) -> Mapping[str, object]:
         """Wait for an audit event of this type with these fields, and return it."""
@@ -409,6 +419,7 @@ async def open_stack(
     drain: bool = True,
     trusted_proxies: Sequence[str] = (),
     proxy_protocol: bool = False,
+    audit: AuditLogs = AuditLogs(),
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -434,6 +445,7 @@ async def open_stack(
                     listen_addr=Address("127.0.0.1", 0),
                     listen_is_given=True,
                     cluster_name=DOMAIN,
+                    audit=audit,
                 ),
                 proxy_service=ProxyService(
                     enabled=True,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from datetime import timedelta
 from typing import Any, get_args
 
 import pytest
@@ -27,7 +26,7 @@ from tests.engine.auth.world import (
     World,
     open_world,
 )
-from tests.fakes import START, WallClock
+from tests.fakes import WallClock
 from tport.engine.access.rules import check_rule
 from tport.engine.api import wire
 from tport.engine.api.answers import ProxyReport, SignedIn
@@ -46,7 +45,9 @@ from tport.engine.errors import (
 from tport.engine.pki.identity import identity_extension
 from tport.engine.pki.keys import load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
+from tport.engine.types.chain import ChainState
 from tport.engine.types.event import Event, event
+from tport.engine.types.event_query import EventQuery
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.probe import ProbeReport
@@ -114,12 +115,10 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
         "report": ProbeReport(app="x", uri="", public="", hostname="", findings=()),
     },
     "check_right": {"kind": "user", "verb": "list"},
-    "search_events": {
-        "since": START,
-        "until": START + timedelta(days=1),
-        "types": (),
-        "limit": 1,
-    },
+    "search_events": {"query": EventQuery(), "cursor": "", "limit": 1},
+    "follow_events": {"query": EventQuery(), "cursor": "", "limit": 1},
+    "check_events": {"log": "audit", "state": ChainState()},
+    "record_requests": {"requests": ()},
 }
 KINDS: tuple[IdentityKind | None, ...] = (None, *get_args(IdentityKind))
 

@@ -27,7 +27,7 @@ import trio
 from tport.engine.agent.offers import AppSet
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.audit.emitter import open_audit_log
+from tport.engine.audit.trail import Retention, open_audit_log
 from tport.engine.auth.cluster import AuthSettings, StaticToken
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
@@ -197,7 +197,7 @@ class _Process:
             cluster = config.auth_service.cluster_name
             async with (
                 open_sqlite_backend(folder / "tport.db", wall_clock) as backend,
-                open_audit_log(folder / "audit", cluster, wall_clock) as audit,
+                open_audit_log(folder, cluster, wall_clock, _retention(config)) as audit,
                 open_auth_service(
                     backend=backend,
                     audit=audit,
@@ -272,6 +272,8 @@ class _Process:
                         config.proxy_service.trusted_proxies,
                         proxy_protocol=config.proxy_service.proxy_protocol,
                     ),
+                    request_log=config.auth_service.audit.request_log,
+                    include_query=config.auth_service.audit.include_query,
                 ),
                 Surroundings(
                     auth=auth,
@@ -425,6 +427,11 @@ async def _pins(config: Config) -> tuple[str, ...]:
         else:
             pins.append(pin)
     return tuple(pins)
+
+
+def _retention(config: Config) -> Retention:
+    kept = config.auth_service.audit
+    return Retention(audit=kept.retention, requests=kept.request_log_retention)
 
 
 def _app_set(service: AppService) -> AppSet:

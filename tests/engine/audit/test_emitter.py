@@ -15,12 +15,14 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import START, WallClock
-from tport.engine.audit.emitter import CLOSE_DEADLINE, EMIT_DEADLINE, QUEUE, Emitter, open_audit_log
+from tport.engine.audit.emitter import CLOSE_DEADLINE, EMIT_DEADLINE, QUEUE, Emitter
+from tport.engine.audit.files import list_days
 from tport.engine.audit.log import AuditLog
+from tport.engine.audit.trail import open_audit_log
 from tport.engine.errors import Unavailable
+from tport.engine.types.chain import ChainState
 from tport.engine.types.event import event
-
-MINUTE = timedelta(minutes=1)
+from tport.engine.types.event_query import EventQuery
 
 
 class FickleLog(AuditLog):
@@ -55,9 +57,9 @@ def emitter(log: FickleLog) -> Emitter:
 async def test_what_was_emitted_is_found(tmp_path: Path) -> None:
     async with open_audit_log(tmp_path, "example", WallClock()) as audit:
         await audit.emit(event("user.login", user="alice"))
-        await audit.emit({"event": "user.login", "user": "bob", "path": b"/\x1b\n"})
+        await audit.emit(event("user.login", user="bob", path=b"/\x1b\n"))
 
-        [bob, alice] = await audit.search(since=START, until=START + MINUTE)
+        [bob, alice] = (await audit.search(EventQuery(), cursor="", limit=9)).events
 
     assert (alice["user"], alice["code"], alice["cluster_name"]) == ("alice", "T1000I", "example")
     assert (bob["user"], bob["path"], bob["time"]) == ("bob", "/\x1b\n", "2026-01-01T12:00:00.000Z")
@@ -72,14 +74,14 @@ async def test_events_of_two_days_lie_in_two_files(tmp_path: Path) -> None:
         clock.now += timedelta(days=1)
         await audit.emit({"n": 1})
 
-    assert sorted(os.listdir(tmp_path)) == ["2026-01-01.jsonl", "2026-01-02.jsonl"]
+    assert list_days(tmp_path / "audit") == ["2026-01-01.jsonl", "2026-01-02.jsonl"]
 
 
 async def test_a_recorded_event_is_in_the_file_when_record_returns(tmp_path: Path) -> None:
     async with open_audit_log(tmp_path, "example", WallClock()) as audit:
         await audit.record(event("user.create", name="alice"))
 
-        [written] = await audit.log.search(since=START, until=START + MINUTE)
+        [written] = (await AuditLog(tmp_path / "audit").search(EventQuery())).events
         assert written["name"] == "alice"
 
 
@@ -92,8 +94,8 @@ async def test_closing_writes_what_is_queued_even_when_cancelled(tmp_path: Path)
                     {"n": n}
                 )  # the caller is cancelled: it gets its event in nevertheless
 
-    found = await AuditLog(tmp_path).search(since=START, until=START + MINUTE, limit=500)
-    assert [event["n"] for event in found] == list(range(299, -1, -1))
+    found = await AuditLog(tmp_path / "audit").search(EventQuery(), limit=500)
+    assert [event["n"] for event in found.events] == list(range(299, -1, -1))
 
 
 async def test_events_outlive_a_full_disk_in_order(
@@ -205,12 +207,15 @@ async def test_a_partial_write_is_taken_back(
             raise OSError(28, "No space left on device")
         return write(fd, data)
 
-    async with open_audit_log(tmp_path, "example", WallClock()) as audit:
-        await audit.log.append(START.date(), [b"{}\n"])
-        with monkeypatch.context() as patch:
-            patch.setattr(os, "write", tear)
-            with pytest.raises(OSError, match="No space left"):
-                await audit.log.append(START.date(), [b'{"a": "bcdefghijk"}\n'])
-        await audit.log.append(START.date(), [b'{"z": 1}\n'])
+    log = AuditLog(tmp_path)
+    await log.create()
+    await log.append(START.date(), [b'{"a":1}\n'])
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", tear)
+        with pytest.raises(OSError, match="No space left"):
+            await log.append(START.date(), [b'{"b": "bcdefghijk"}\n'])
+    await log.append(START.date(), [b'{"z":1}\n'])
 
-    assert (tmp_path / "2026-01-01.jsonl").read_bytes() == b'{}\n{"z": 1}\n'
+    lines = (tmp_path / "2026-01-01.jsonl").read_bytes().splitlines()
+    assert [json.loads(line).keys() - {"prev"} for line in lines] == [{"a", "seq"}, {"z", "seq"}]
+    assert (await log.check(ChainState())).findings == (), "the next line names the last whole one"

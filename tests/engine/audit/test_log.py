@@ -7,11 +7,16 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.fakes import START
+from tport.engine.audit import log as log_module
+from tport.engine.audit import search as search_module
+from tport.engine.audit.files import BLOCK, MARK, list_days
 from tport.engine.audit.line import encode_line
-from tport.engine.audit.log import BLOCK, AuditLog
+from tport.engine.audit.log import AuditLog
 from tport.engine.errors import InvalidRequest, Unavailable
+from tport.engine.types.event_query import EventPage, EventQuery
 
 DAY = timedelta(days=1)
 FILE = "2026-01-01.jsonl"
@@ -34,11 +39,13 @@ async def numbers(
     until: datetime = START + 9 * DAY,
     *,
     types: tuple[str, ...] = (),
-    user: str | None = None,
+    user: str = "",
+    app: str = "",
+    text: str = "",
     limit: int = 500,
 ) -> list[int]:
-    found = await log.search(since=since, until=until, types=types, user=user, limit=limit)
-    return [event["n"] for event in found]
+    query = EventQuery(since=since, until=until, types=types, user=user, app=app, text=text)
+    return [event["n"] for event in (await log.search(query, limit=limit)).events]
 
 
 async def test_a_file_a_day_readable_by_its_owner_alone(log: AuditLog) -> None:
@@ -48,7 +55,7 @@ async def test_a_file_a_day_readable_by_its_owner_alone(log: AuditLog) -> None:
     await append(log, START + DAY)
 
     files = sorted(log.directory.iterdir())
-    assert [file.name for file in files] == [FILE, "2026-01-02.jsonl"]
+    assert [file.name for file in files] == [FILE, "2026-01-02.jsonl", MARK]
     assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
     assert stat.S_IMODE(log.directory.stat().st_mode) == 0o700
 
@@ -88,6 +95,115 @@ async def test_a_search_keeps_the_types_and_the_user_asked_for(log: AuditLog) ->
     assert await numbers(log, types=("user.login",), user="alice") == [0]
 
 
+async def test_a_search_keeps_the_application_asked_for(log: AuditLog) -> None:
+    for n, app in enumerate(("grafana", "graf", "grafana")):
+        await append(log, START, app_name=app, n=n)
+
+    assert await numbers(log, app="grafana") == [2, 0]
+
+
+async def test_a_search_for_words_finds_those_that_stand_in_the_values(log: AuditLog) -> None:
+    """All of them, whatever their case, in nested values too; names of fields are no values."""
+    await append(log, START, error="No Such User", n=0)
+    await append(log, START, error="no such app", nested={"x": ["ÄPFEL\n"]}, n=1)
+
+    assert await numbers(log, text="such NO") == [1, 0]
+    assert await numbers(log, text="user no") == [0]
+    assert await numbers(log, text="äpfel") == [1]
+    assert await numbers(log, text="error") == []
+
+
+async def test_pages_follow_each_other_without_a_gap_while_more_is_written(log: AuditLog) -> None:
+    for n in range(25):
+        await append(log, START + n * DAY / 10, n=n, user="bob" if n % 2 else "alice")
+    query = EventQuery(user="alice")
+
+    found: list[int] = []
+    page = await log.search(query, limit=4)
+    while page.cursor:
+        found += [event["n"] for event in page.events]
+        await append(log, START + 4 * DAY, n=99, user="alice")
+        page = await log.search(query, limit=4, cursor=page.cursor)
+    found += [event["n"] for event in page.events]
+
+    assert found == list(range(24, -1, -2))
+
+
+async def test_a_search_that_takes_long_says_where_it_stopped(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Time is bounded, and so are the bytes of one page."""
+    lines = [encode_line({"n": n}, uid="u", cluster="c", now=START) for n in range(600)]
+    await log.append(START.date(), lines)
+    monkeypatch.setattr(search_module, "PAGE_TIME", -1.0)
+
+    page = await log.search(EventQuery(text="nowhere"))
+    assert (page.events, page.cursor != "") == ((), True)
+
+    monkeypatch.undo()
+    monkeypatch.setattr(search_module, "PAGE_BYTES", 1000)
+    page = await log.search(EventQuery())
+    assert 5 < len(page.events) < 20
+
+
+async def collect(log: AuditLog, query: EventQuery, page: EventPage) -> tuple[list[int], EventPage]:
+    page = await log.follow(query, cursor=page.cursor)
+    return [event["n"] for event in page.events], page
+
+
+async def test_following_tells_what_is_written_from_now_on_in_order(log: AuditLog) -> None:
+    await append(log, START, n=0)
+    page = await log.follow(EventQuery(), cursor="")
+    assert page.events == ()
+
+    await append(log, START, n=1)
+    await append(log, START + DAY, n=2)
+    found, page = await collect(log, EventQuery(), page)
+    assert found == [1, 2]
+
+    await append(log, START + DAY, n=3)
+    await append(log, START + 2 * DAY, n=4, user="alice")
+    found, page = await collect(log, EventQuery(user="alice"), page)
+    assert found == [4]
+
+
+async def test_following_waits_for_what_comes_and_not_for_ever(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(log_module, "GATHER", 0.01)
+    await append(log, START, n=0)
+    page = await log.follow(EventQuery(), cursor="")
+
+    async with trio.open_nursery() as nursery:
+
+        async def write_soon() -> None:
+            await trio.sleep(0.05)
+            await append(log, START, n=1)
+
+        nursery.start_soon(write_soon)
+        with trio.fail_after(4):
+            found, page = await collect(log, EventQuery(), page)
+    assert found == [1]
+
+    monkeypatch.setattr(log_module, "FOLLOW_WAIT", 0.05)
+    assert (await collect(log, EventQuery(), page))[0] == []
+
+
+async def test_files_that_are_too_old_are_named_and_removed_but_never_the_newest(
+    log: AuditLog,
+) -> None:
+    for day in range(3):
+        await append(log, START + day * DAY, n=day)
+
+    names, through = await log.expired((START + 9 * DAY).date())
+    assert (names, through) == ([FILE, "2026-01-02.jsonl"], 2)
+    assert await log.expired(START.date()) == ([], 0)
+
+    await log.remove(names)
+    assert list_days(log.directory) == ["2026-01-03.jsonl"]
+    assert await numbers(log) == [2]
+
+
 async def test_a_torn_line_costs_nothing_but_itself(log: AuditLog) -> None:
     """As a crash in the middle of a write leaves it; neither before nor after is anything lost."""
     await append(log, START, n=0)
@@ -124,6 +240,11 @@ async def test_there_is_nothing_in_an_empty_log(log: AuditLog) -> None:
 
 
 async def test_a_search_that_means_nothing_is_refused(log: AuditLog) -> None:
+    for cursor in ("2026-01-01", "../../etc:0", "2026-01-01:-1"):
+        with pytest.raises(InvalidRequest):
+            await log.search(EventQuery(), cursor=cursor)
+        with pytest.raises(InvalidRequest):
+            await log.follow(EventQuery(), cursor=cursor)
     for limit in (0, 10_001):
         with pytest.raises(InvalidRequest):
             await numbers(log, limit=limit)

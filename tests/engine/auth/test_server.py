@@ -34,6 +34,7 @@ from tport.engine.net.tls import connect_tls
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import auth_client_context
 from tport.engine.pki.keys import KeyPair, make_csr, make_key
+from tport.engine.types.event_query import EventQuery
 from tport.engine.types.identity import IdentityKind
 from tport.engine.types.role import Conditions, Role
 
@@ -227,11 +228,9 @@ async def test_status_and_events_can_be_read(api: Bodies) -> None:
     await api.world.serve(GRAFANA)
     status = await api.admin.status()
     assert (status.users, len(status.agents), len(status.app_servers)) == (1, 1, 1)
-    start = api.world.clock()
-    events = await api.admin.search_events(
-        since=start, until=start + timedelta(days=1), types=("user.create",), limit=10
-    )
-    assert [event["name"] for event in events] == ["alice"]
+    query = EventQuery(types=("user.create",), since=api.world.clock())
+    page = await api.admin.search_events(query=query, cursor="", limit=10)
+    assert [event["name"] for event in page.events] == ["alice"]
     assert (await api.proxy.proxy_keys()).seal
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,11 +11,12 @@ import pytest
 from tests.engine.auth.world import CLUSTER, PASSWORD, PROXY
 from tests.fakes import WallClock
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.audit.emitter import open_audit_log
+from tport.engine.audit.trail import open_audit_log
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.errors import AccessDenied
 from tport.engine.storage.sqlite import open_sqlite_backend
+from tport.engine.types.event_query import EventQuery
 from tport.engine.types.identity import Identity
 
 
@@ -53,13 +53,8 @@ async def test_people_sessions_and_authorities_outlive_a_restart(tmp_path: Path)
         proxy = as_(service, "proxy")
         assert await proxy.web_session(id=signed_in.session.id) == signed_in.session
         await proxy.sign_in(username="alice", password=PASSWORD, remote="", user_agent="")
-        events = await as_(service, "admin").search_events(
-            since=clock() - timedelta(days=1),
-            until=clock() + timedelta(days=1),
-            types=(),
-            limit=100,
-        )
-    assert [event["code"] for event in reversed(events)] == [
+        page = await as_(service, "admin").search_events(query=EventQuery(), cursor="", limit=100)
+    assert [event["code"] for event in reversed(page.events)] == [
         "T1002I",
         "T1005I",
         "T1000I",

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import timedelta
 
 from tests.fakes import START, WallClock
 from tport.engine.api.answers import OpenedApp, ProxyReport, SignedIn, TunnelReport
@@ -17,8 +16,11 @@ from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.errors import Unavailable
 from tport.engine.storage.memory import MemoryBackend, open_memory_backend
 from tport.engine.types.app import App, AppServer
+from tport.engine.types.chain import ChainReport, ChainState
 from tport.engine.types.event import Event
+from tport.engine.types.event_query import EventPage, EventQuery, LogName
 from tport.engine.types.identity import Identity, IdentityKind
+from tport.engine.types.request_record import RequestRecord
 
 CLUSTER = "example"
 PROXY = "tport.example.com"
@@ -31,6 +33,7 @@ class MemoryAudit:
     """Keeps events. `broken`: nothing can be recorded."""
 
     events: list[Event] = field(default_factory=list)
+    requests: list[RequestRecord] = field(default_factory=list)
     broken: bool = False
     lost: int = 0
 
@@ -43,11 +46,22 @@ class MemoryAudit:
             raise Unavailable("the audit log can't be written")
         self.events.append(event)
 
-    async def search(
-        self, *, since: datetime, until: datetime, types: Sequence[str] | None, limit: int
-    ) -> Sequence[Mapping[str, Any]]:
-        kept = [one for one in reversed(self.events) if not types or one.type in types]
-        return [{"event": one.type, **one.fields} for one in kept][:limit]
+    async def record_requests(self, records: Sequence[RequestRecord], origin: str) -> None:
+        if self.broken:
+            raise Unavailable("the log of requests can't be written")
+        self.requests += records
+
+    async def search(self, query: EventQuery, *, cursor: str, limit: int) -> EventPage:
+        kept = [one for one in reversed(self.events) if not query.types or one.type in query.types]
+        return EventPage(
+            events=tuple({"event": one.type, **one.fields} for one in kept)[:limit], cursor=""
+        )
+
+    async def follow(self, query: EventQuery, *, cursor: str, limit: int) -> EventPage:
+        return await self.search(query, cursor=cursor, limit=limit)
+
+    async def check(self, log: LogName, state: ChainState) -> ChainReport:
+        return ChainReport(findings=(), state=state, is_done=True)
 
     def codes(self) -> list[str]:
         return [event.code for event in self.events]

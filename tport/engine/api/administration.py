@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final, Protocol
 
 from tport.engine.api.answers import (
@@ -96,10 +95,6 @@ class AdministrationAPI(Protocol):
         """
         ...
 
-    async def search_events(
-        self, *, since: datetime, until: datetime, types: tuple[str, ...], limit: int
-    ) -> tuple[Mapping[str, object], ...]: ...
-
     async def status(self) -> ClusterStatus: ...
 
 
@@ -117,7 +112,6 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "list_app_servers": ADMIN | PROXY,
     "start_probe": ADMIN,
     "probe_result": ADMIN,
-    "search_events": ADMIN,
     "status": ADMIN | PROXY,
 }
 
@@ -135,6 +129,5 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_app_servers": ("app_server", "list"),
     "start_probe": ("app_server", "update"),
     "probe_result": ("app_server", "update"),
-    "search_events": ("event", "list"),
     "status": ("app_server", "list"),
 }

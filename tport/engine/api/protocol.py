@@ -17,6 +17,7 @@ from typing import Final, Protocol
 from tport.engine.api import (
     administration,
     approval,
+    audit,
     home,
     locks,
     machines,
@@ -26,6 +27,7 @@ from tport.engine.api import (
 )
 from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.approval import ApprovalAPI
+from tport.engine.api.audit import AuditAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.locks import LockAPI
@@ -44,6 +46,7 @@ class AuthAPI(
     HomeAPI,
     LockAPI,
     SessionAPI,
+    AuditAPI,
     Protocol,
 ):
     def acting_for(self, web_session: str) -> AuthAPI:
@@ -64,6 +67,7 @@ _PARTS = (
     home,
     locks,
     sessions,
+    audit,
 )
 
 # Who may make which call. "anyone" needs no certificate.

@@ -61,6 +61,8 @@ _READS: Final = frozenset(
         "explain_access",
         "list_app_servers",
         "search_events",
+        "follow_events",
+        "check_events",
         "status",
         "own_rights",
         "check_right",

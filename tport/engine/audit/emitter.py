@@ -9,13 +9,12 @@ being written uses `record`.
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import groupby
-from pathlib import Path
-from typing import Any, Final
+from typing import Final
 from uuid import uuid4
 
 import trio
@@ -34,32 +33,6 @@ RETRY: Final = 1.0  # s between tries while the disk refuses
 CLOSE_DEADLINE: Final = 2.0  # s for what is still queued at the end
 
 
-@asynccontextmanager
-async def open_audit_log(
-    directory: Path, cluster: str, clock: Callable[[], datetime]
-) -> AsyncIterator[Emitter]:
-    """Open the audit log in `directory`; on leaving, what is queued is written first.
-
-    Args:
-        cluster: written to each event as `cluster_name`.
-        clock: returns the aware time of an event that brings none.
-
-    Raises:
-        Unavailable: the directory can't be made.
-    """
-    log = AuditLog(directory)
-    await log.create()
-    emitter = Emitter(log, cluster, clock)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(emitter.keep_writing)
-        try:
-            yield emitter
-        finally:
-            with trio.move_on_after(CLOSE_DEADLINE, shield=True):
-                await emitter.drain()
-            emitter.stop()
-
-
 @dataclass(eq=False, slots=True)
 class _Entry:
     """A line on its way. `is_wanted` ends when `record` gave up on it."""
@@ -71,7 +44,7 @@ class _Entry:
 
 
 class Emitter:
-    """The way into an audit log. `open_audit_log` makes and runs it.
+    """The way into an audit log. `trail.open_audit_log` makes and runs it.
 
     Attributes:
         log: the files.
@@ -114,21 +87,12 @@ class Emitter:
                 hint="see whether the disk of the audit log is full",
             )
 
-    async def search(
-        self,
-        *,
-        since: datetime,
-        until: datetime,
-        types: Sequence[str] | None = None,
-        user: str | None = None,
-        limit: int = 500,
-    ) -> list[dict[str, Any]]:
-        """Search as `AuditLog.search` does, once what was emitted before is written, or 2 s passed."""
+    async def wait_written(self) -> None:
+        """Return once what was emitted before is written, or 2 s passed."""
         last = _Entry(self._clock().astimezone(UTC).date(), b"")
         with trio.move_on_after(EMIT_DEADLINE), suppress(trio.ClosedResourceError):
             await self._send.send(last)
             await last.written.wait()
-        return await self.log.search(since=since, until=until, types=types, user=user, limit=limit)
 
     async def keep_writing(self) -> None:
         """Write what is queued until `drain`; shielded, so that the events of the end are in it."""
@@ -180,12 +144,13 @@ class Emitter:
         is_refused = False
         while True:  # ends by success, or by `stop`
             wanted = [entry for entry in entries if entry.is_wanted]
-            lines = [entry.line for entry in wanted]
+            lines = [entry.line for entry in wanted if entry.line]
             lost = self._unreported
             if lost:
                 lines.insert(0, self._entry(event("audit.lost", count=lost)).line)
             try:
-                await self.log.append(day, lines)
+                if lines:
+                    await self.log.append(day, lines)
             except OSError as error:
                 if not is_refused:
                     logger.warning("audit: can't write to %s: %s", self.log.directory, error)

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from tport.engine.audit.chain import NAMES
 from tport.engine.types.event import Event
 
 FIELDS_LIMIT: Final = 64  # fields of an event
@@ -48,13 +49,13 @@ def encode_line(
         "uid": uid,
         "cluster_name": cluster,
     }
-    theirs = [(str(key), value) for key, value in event.items() if key not in fields]
+    theirs = [(str(key), value) for key, value in event.items() if key not in fields.keys() | NAMES]
     for key, value in theirs[:FIELDS_LIMIT]:
         fields.setdefault(_Cutter(NAME_LIMIT).text(key), _Cutter(FIELD_LIMIT).clean(value))
-    line = _encode(fields)
+    line = encode(fields)
     if len(line) > LINE_LIMIT:
         # Only what is large: nobody gets rid of the other fields by a long path.
-        line = _encode({key: _shorten(value) for key, value in fields.items()})
+        line = encode({key: _shorten(value) for key, value in fields.items()})
     return line + b"\n"
 
 
@@ -132,12 +133,15 @@ class _Cutter:
 
 
 def _shorten(value: Any) -> Any:
-    return value if len(_encode(value)) < LARGE else _Cutter(SHORT).clean(value)
+    return value if len(encode(value)) < LARGE else _Cutter(SHORT).clean(value)
 
 
-def _encode(value: object) -> bytes:
-    text = msgspec.json.encode(value).decode()
-    return _UNPRINTABLE.sub(_escape, text).encode("ascii")
+def encode(value: object) -> bytes:
+    """Return a value as JSON in printable ASCII, on one line."""
+    encoded = msgspec.json.encode(value)
+    if encoded.isascii() and b"\x7f" not in encoded:
+        return encoded  # JSON has escaped all other control characters
+    return _UNPRINTABLE.sub(_escape, encoded.decode()).encode("ascii")
 
 
 def _escape(match: re.Match[str]) -> str:

@@ -1,44 +1,61 @@
-"""The files of the audit log: one for each UTC day, a JSON object a line, only ever appended to.
+"""The files of a log: one for each UTC day, a JSON object a line, only ever appended to.
 
 A line is with the operating system when `append` returns: it survives the process, and a power
-cut may cost the last seconds. Nothing is ever deleted here: how long to keep it is the
-operator's to say.
+cut may cost the last seconds. Each line holds the hash of the one before it: see `chain`. What is
+deleted, whole files alone, is what `remove` was told to: how long to keep them is the operator's
+to say.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import Final, TypeVar
 
-import msgspec
 import trio
 
-from tport.engine.audit.line import format_time
-from tport.engine.errors import InvalidRequest, Unavailable
+from tport.engine.audit import check, search
+from tport.engine.audit.chain import START, link_line, read_link, read_mark, write_mark
+from tport.engine.audit.files import MARK, lines_backwards, list_days, name_of
+from tport.engine.errors import Unavailable
+from tport.engine.types.chain import ChainReport, ChainState, Link
+from tport.engine.types.event_query import EventPage, EventQuery
 
-SEARCH_LIMIT: Final = 10_000  # events a search returns; Teleport's
+T = TypeVar("T")
+
 SEARCHES: Final = 2  # threads that search at once; further searches wait
-BLOCK: Final = 64 * 1024  # bytes read at a time, from the end backwards
+LOOK_BACK: Final = 10_000  # lines in which the last that holds a link is looked for
+FOLLOW_WAIT: Final = 5.0  # s that one call waits for news; callers give up after 10
+GATHER: Final = 0.25  # s in which more news may come along
 
 
 class AuditLog:
-    """A directory of files named YYYY-MM-DD.jsonl, readable by their owner alone."""
+    """A directory of files named YYYY-MM-DD.jsonl, readable by their owner alone.
+
+    Attributes:
+        damage: what was wrong with the end of the chain when it was opened; "": nothing.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        self.damage = ""
+        self._last = START
+        self._grown = trio.Event()
         self._appends = trio.CapacityLimiter(1)
         self._searches = trio.CapacityLimiter(SEARCHES)
 
     async def create(self) -> None:
-        """Make the directory if it isn't there; Unavailable if that can't be."""
+        """Make the directory if it isn't there, and find the end of the chain.
+
+        Raises:
+            Unavailable: it can't be made or read.
+        """
         try:
-            await trio.to_thread.run_sync(
-                lambda: self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            )
+            await trio.to_thread.run_sync(self._open)
         except OSError as error:
             raise Unavailable(
                 f"can't write an audit log in {self.directory}: {error.strerror}"
@@ -47,82 +64,137 @@ class AuditLog:
     async def append(self, day: date, lines: Sequence[bytes]) -> None:
         """Append to the day's file: all lines, or none and OSError."""
         await trio.to_thread.run_sync(
-            _append,
-            self._path(day),
-            b"".join(lines),
+            self._append,
+            day,
+            lines,
             limiter=self._appends,
             abandon_on_cancel=True,  # it is cancelled only when a disk hangs as we close
         )
+        self._grown.set()
+        self._grown = trio.Event()
 
-    async def search(
-        self,
-        *,
-        since: datetime,
-        until: datetime,
-        types: Sequence[str] | None = None,
-        user: str | None = None,
-        limit: int = 500,
-    ) -> list[dict[str, Any]]:
-        """Return the events of a time, the last written first. Lines that are no events are passed over.
+    async def search(self, query: EventQuery, *, cursor: str = "", limit: int = 500) -> EventPage:
+        """Return events, the last written first. Lines that are no events are passed over.
 
         Args:
-            since: aware; the first moment that counts.
-            until: aware; the first that counts no more.
-            types: values of `event` to keep; None or none given: all.
-            user: value of `user` to keep; None: all.
-            limit: how many to return, 1 to 10000; Teleport's default.
+            cursor: of the page before; "": the newest.
+            limit: how many to return, 1 to 10000; fewer come when the search takes long.
 
         Raises:
-            InvalidRequest: a limit or time that means nothing.
+            InvalidRequest: a limit, time or cursor that means nothing.
             Unavailable: a file can't be read.
         """
-        if not 1 <= limit <= SEARCH_LIMIT:
-            raise InvalidRequest(f"a search returns 1 to {SEARCH_LIMIT} events, not {limit}")
-        if since.tzinfo is None or until.tzinfo is None:
-            raise InvalidRequest("a search needs times with a time zone")
+        search.check_query(query, cursor, limit)
+        return await self._read(partial(search.search_back, self.directory, query, cursor, limit))
 
-        def search() -> list[dict[str, Any]]:
-            found: list[dict[str, Any]] = []
-            kept = frozenset(types or ())
-            for event in self._events(since, until):
-                if kept and event.get("event") not in kept:
-                    continue
-                if user is not None and event.get("user") != user:
-                    continue
-                found.append(event)
-                if len(found) == limit:
-                    break
-            return found
+    async def follow(self, query: EventQuery, *, cursor: str, limit: int = 500) -> EventPage:
+        """Return what was written behind `cursor`, the oldest first; wait up to 5 s for it.
+
+        `cursor` "": from now on; the page is empty, and its cursor is where to follow from. Raises
+        as `search` does.
+        """
+        search.check_query(query, cursor, limit)
+        if not cursor:
+            return EventPage(
+                events=(), cursor=await self._read(partial(search.end_of, self.directory))
+            )
+        until = trio.current_time() + FOLLOW_WAIT
+        while True:
+            grown = self._grown
+            page = await self._read(partial(search.search_on, self.directory, query, cursor, limit))
+            if page.events or trio.current_time() >= until:
+                return page
+            cursor = page.cursor
+            with trio.move_on_at(until):
+                await grown.wait()
+                await trio.sleep(GATHER)
+
+    async def check(self, state: ChainState) -> ChainReport:
+        """Check a part of the chain, from `state` on.
+
+        Raises:
+            Unavailable: a file can't be read.
+        """
+        findings, is_all = await self._read(partial(check.check_files, self.directory, state))
+        if not is_all:
+            return ChainReport(findings=tuple(findings), state=state, is_done=False)
+        async with self._appends:  # nobody writes now: what comes next is the end
+            last = self._last
+            report = await self._read(partial(check.finish, self.directory, state, last))
+        return ChainReport(
+            findings=(*findings, *report.findings), state=state, is_done=report.is_done
+        )
+
+    async def expired(self, before: date) -> tuple[list[str], int]:
+        """Return the files of earlier days, and the number of the last line in them (0: unchained).
+
+        The newest file is never among them: it holds the end of the chain.
+        """
+
+        def look() -> tuple[list[str], int]:
+            names = [name for name in list_days(self.directory)[:-1] if name < name_of(before)]
+            return names, max((self._last_link(name).number for name in names), default=0)
+
+        return await self._read(look)
+
+    async def remove(self, names: Sequence[str]) -> None:
+        """Delete these files of `expired`; one that is gone already is fine."""
+
+        def remove() -> None:
+            for name in names:
+                (self.directory / name).unlink(missing_ok=True)
 
         try:
+            await trio.to_thread.run_sync(remove, limiter=self._searches)
+        except OSError as error:
+            raise Unavailable(f"an old log can't be removed: {error.strerror}") from error
+
+    async def _read(self, ask: Callable[[], T]) -> T:
+        try:
             return await trio.to_thread.run_sync(
-                search, limiter=self._searches, abandon_on_cancel=True
+                ask, limiter=self._searches, abandon_on_cancel=True
             )
         except OSError as error:
             raise Unavailable(f"the audit log can't be read: {error.strerror}") from error
 
-    def _path(self, day: date) -> Path:
-        return self.directory / f"{day.isoformat()}.jsonl"
+    # --- In a thread ---------------------------------------------------------------------------
 
-    def _events(self, since: datetime, until: datetime) -> Iterator[dict[str, Any]]:
-        first, end = format_time(since), format_time(until)
-        # An event that took its time to reach us lies in the file of the next day.
-        names = (
-            self._path(since.astimezone(UTC).date()).name,
-            self._path(until.astimezone(UTC).date() + timedelta(days=1)).name,
-        )
-        files = sorted(self.directory.glob("????-??-??.jsonl"), reverse=True)
-        for path in files:
-            if not names[0] <= path.name <= names[1]:
-                continue
-            with path.open("rb") as file:
-                for line in _lines_backwards(file):
-                    try:
-                        event = msgspec.json.decode(line)
-                    except msgspec.DecodeError:
-                        continue  # torn by a crash
-                    if isinstance(event, dict) and first <= str(event.get("time")) < end:
-                        yield event
+    def _open(self) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        last = START
+        for name in reversed(list_days(self.directory)[-2:]):  # one may hold a torn line alone
+            if (last := self._last_link(name)) != START:
+                break
+        path = self.directory / MARK
+        mark = read_mark(path.read_bytes()) if path.exists() else None
+        self._last = last
+        if mark is None or mark.number < last.number:
+            return  # none yet; or a crash came between a line and its mark
+        self._last = mark  # what follows then shows for ever that something is missing
+        if mark != last:
+            self.damage = (
+                f"{self.directory}: the last line is number {last.number} of the chain and not as"
+                f" written; number {mark.number} was the last"
+            )
+
+    def _last_link(self, name: str) -> Link:
+        with (self.directory / name).open("rb") as file:
+            for count, (_, line) in enumerate(lines_backwards(file)):
+                if (found := read_link(line)) is not None:
+                    return found[0]
+                if count == LOOK_BACK:
+                    break
+        return START
+
+    def _append(self, day: date, lines: Sequence[bytes]) -> None:
+        linked, last = [], self._last
+        for line in lines:
+            whole, last = link_line(line, last)
+            linked.append(whole)
+        _append(self.directory / name_of(day), b"".join(linked))
+        self._last = last
+        with suppress(OSError):  # it is behind then, as after a crash
+            _write_mark(self.directory / MARK, write_mark(last))
 
 
 def _append(path: Path, data: bytes) -> None:
@@ -145,12 +217,9 @@ def _append(path: Path, data: bytes) -> None:
         os.close(fd)
 
 
-def _lines_backwards(file: BinaryIO) -> Iterator[bytes]:
-    position, rest = file.seek(0, os.SEEK_END), b""
-    while position > 0:
-        start = max(0, position - BLOCK)
-        file.seek(start)
-        rest, *lines = (file.read(position - start) + rest).split(b"\n")
-        yield from reversed(lines)
-        position = start
-    yield rest
+def _write_mark(path: Path, data: bytes) -> None:
+    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+    try:
+        os.pwrite(fd, data, 0)
+    finally:
+        os.close(fd)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
-from typing import Final
 
 from tport import __version__
 from tport.engine.api.answers import (
@@ -14,14 +12,11 @@ from tport.engine.api.answers import (
     UserInfo,
 )
 from tport.engine.auth.caller import Caller, call
-from tport.engine.errors import InvalidRequest
 from tport.engine.types.app import AppServer
 from tport.engine.types.probe import ProbeReport
 from tport.engine.types.role import Role
 from tport.engine.types.token import JoinRole, JoinToken
 from tport.engine.types.user import User
-
-MAX_FOUND: Final = 10_000  # events of one search. Source: Teleport
 
 
 class AdministrationCalls(Caller):
@@ -89,16 +84,6 @@ class AdministrationCalls(Caller):
     @call
     async def probe_result(self, *, id: str) -> ProbeReport | None:
         return await self.service.probes.result(id)
-
-    @call
-    async def search_events(
-        self, *, since: datetime, until: datetime, types: tuple[str, ...], limit: int
-    ) -> tuple[Mapping[str, object], ...]:
-        if since.tzinfo is None or until.tzinfo is None:
-            raise InvalidRequest("since and until need a time zone")
-        if not 1 <= limit <= MAX_FOUND:
-            raise InvalidRequest(f"limit is 1 to {MAX_FOUND}")
-        return await self.service.search(since, until, types, limit)
 
     @call
     async def status(self) -> ClusterStatus:

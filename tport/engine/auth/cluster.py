@@ -10,7 +10,7 @@ from copy import copy
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from typing import Any, Final, Protocol, TypeVar, get_args
+from typing import Final, Protocol, TypeVar, get_args
 
 from msgspec.structs import replace
 
@@ -30,7 +30,10 @@ from tport.engine.pki.authority import (
 from tport.engine.pki.jwt import jwks
 from tport.engine.proto.host import normalise_host, split_host
 from tport.engine.storage.backend import Backend
+from tport.engine.types.chain import ChainReport, ChainState
 from tport.engine.types.event import Event, event
+from tport.engine.types.event_query import EventPage, EventQuery, LogName
+from tport.engine.types.request_record import RequestRecord
 from tport.engine.types.role import PRESETS
 from tport.engine.types.token import JoinRole
 
@@ -43,15 +46,17 @@ SECRET_BYTES: Final = 32  # of a cookie, a code, a link. Source: security.md AUT
 
 
 class Audit(Protocol):
-    """What auth needs of the audit log; `audit.emitter.Emitter` is one."""
+    """What auth needs of the audit log; `audit.trail.Trail` is one, and says what each does."""
 
-    lost: int
+    @property
+    def lost(self) -> int: ...
 
     async def emit(self, event: Event) -> None: ...
     async def record(self, event: Event) -> None: ...
-    async def search(
-        self, *, since: datetime, until: datetime, types: Sequence[str] | None, limit: int
-    ) -> Sequence[Mapping[str, Any]]: ...
+    async def record_requests(self, records: Sequence[RequestRecord], origin: str) -> None: ...
+    async def search(self, query: EventQuery, *, cursor: str, limit: int) -> EventPage: ...
+    async def follow(self, query: EventQuery, *, cursor: str, limit: int) -> EventPage: ...
+    async def check(self, log: LogName, state: ChainState) -> ChainReport: ...
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,6 +7,7 @@ from typing import Final
 
 from tport.engine.auth.cluster import Cluster
 from tport.engine.errors import CompareFailed, TportError
+from tport.engine.types.event_query import EventQuery
 
 LOOK_BACK: Final = timedelta(days=7)  # as far as the audit log is asked who it was
 LOOK_AT: Final = 1000  # events
@@ -35,11 +36,10 @@ async def check_revision(
 
 
 async def _changed_by(cluster: Cluster, name: str, types: tuple[str, ...]) -> str:
-    now = cluster.clock()
+    query = EventQuery(types=types, since=cluster.clock() - LOOK_BACK)
     try:
-        found = await cluster.audit.search(
-            since=now - LOOK_BACK, until=now + timedelta(seconds=1), types=types, limit=LOOK_AT
-        )
+        found = await cluster.audit.search(query, cursor="", limit=LOOK_AT)
     except TportError:  # the log decides nothing here
         return ""
-    return next((str(event.get("user", "")) for event in found if event.get("name") == name), "")
+    changes = (event for event in found.events if event.get("name") == name)
+    return next((str(event.get("user", "")) for event in changes), "")

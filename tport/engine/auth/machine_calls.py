@@ -26,6 +26,7 @@ from tport.engine.types.probe import ProbeReport
 from tport.engine.types.token import JoinRole
 
 MAX_EVENTS: Final = 500  # of one `emit`
+OWN_EVENTS: Final = frozenset({"audit.damaged", "audit.removed"})  # auth's own to say
 # What an agent may say happened; anything else of it is no event of this machine's.
 AGENT_EVENTS: Final = frozenset(
     {
@@ -106,7 +107,7 @@ class MachineCalls(Caller):
         assert self.identity is not None
         kind = self.identity.kind
         for one in events:
-            is_theirs = kind == "proxy" or one.type in AGENT_EVENTS
+            is_theirs = one.type in AGENT_EVENTS or (kind == "proxy" and one.type not in OWN_EVENTS)
             if not is_theirs or one.code not in _codes(one.type):
                 raise AccessDenied(f"{kind}s write no event {one.type[:40]!r}")
         origin = {"server_id": self.name, "server_kind": kind}

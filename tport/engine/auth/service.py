@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final, NoReturn
 
 import trio
@@ -122,13 +122,6 @@ class AuthService:
         if self.cluster.audit.lost:
             problems.append(f"{self.cluster.audit.lost} audit events were lost")
         return tuple(problems)
-
-    async def search(
-        self, since: datetime, until: datetime, types: tuple[str, ...], limit: int
-    ) -> tuple[Mapping[str, object], ...]:
-        return tuple(
-            await self.cluster.audit.search(since=since, until=until, types=types, limit=limit)
-        )
 
     async def keep_time(self) -> NoReturn:
         """Forget who has fallen silent, each second, until cancelled."""

@@ -15,6 +15,7 @@ import msgspec
 
 from tport.engine.config.words import (
     check_join_secret,
+    check_retention,
     parse_cluster_name,
     parse_pin,
     parse_seconds,
@@ -98,12 +99,20 @@ class Authentication(Section, frozen=True):
     )
 
 
+class AuditLogs(Section, frozen=True):
+    retention: Annotated[str, check_retention] = "forever"
+    request_log: bool = True
+    request_log_retention: Annotated[str, check_retention] = "90d"
+    include_query: bool = False
+
+
 class AuthService(Section, frozen=True):
     enabled: bool = True
     listen_addr: Text = ""
     cluster_name: Annotated[str, parse_cluster_name] = ""
     tokens: TextList = ()
     authentication: Authentication = Authentication()
+    audit: AuditLogs = AuditLogs()
 
     without_effect = _names(
         "public_addr session_recording proxy_checks_host_keys client_idle_timeout"

@@ -48,6 +48,22 @@ class Log(msgspec.Struct, frozen=True, kw_only=True):
     output: str = "stderr"
 
 
+class AuditLogs(msgspec.Struct, frozen=True, kw_only=True):
+    """What is written down, and for how long.
+
+    Attributes:
+        retention: days that events are kept; None: for ever.
+        request_log: whether requests to applications are recorded.
+        request_log_retention: days that those are kept; None: for ever.
+        include_query: with their query, which may hold secrets.
+    """
+
+    retention: int | None = None
+    request_log: bool = True
+    request_log_retention: int | None = 90
+    include_query: bool = False
+
+
 class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     """The auth service.
 
@@ -63,6 +79,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str
     tokens: tuple[Secret, ...] = ()
     second_factor: SecondFactor = "off"
+    audit: AuditLogs = AuditLogs()
 
 
 class KeyPair(msgspec.Struct, frozen=True, kw_only=True):

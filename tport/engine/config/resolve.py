@@ -22,6 +22,7 @@ from tport.engine.config.model import (
     LETS_ENCRYPT,
     Acme,
     AppService,
+    AuditLogs,
     AuthService,
     Config,
     KeyPair,
@@ -31,7 +32,13 @@ from tport.engine.config.model import (
     Severity,
 )
 from tport.engine.config.read import Reading
-from tport.engine.config.words import check_email, one_of, shown, split_static_token
+from tport.engine.config.words import (
+    check_email,
+    one_of,
+    parse_retention,
+    shown,
+    split_static_token,
+)
 from tport.engine.defaults import AUTH_PORT, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.forwarded import Network, parse_network
@@ -270,6 +277,12 @@ class Resolver:
             cluster_name=auth.cluster_name or proxy.public_addrs[0].host,
             tokens=tuple(self._tokens(auth.tokens)),
             second_factor=asked.second_factor,
+            audit=AuditLogs(
+                retention=parse_retention(auth.audit.retention),
+                request_log=auth.audit.request_log,
+                request_log_retention=parse_retention(auth.audit.request_log_retention),
+                include_query=auth.audit.include_query,
+            ),
         )
 
     def _tokens(self, entries: tuple[str, ...]) -> list[Secret]:

@@ -19,6 +19,7 @@ _DURATION = re.compile(r"(?:[0-9]{1,9}(?:\.[0-9]{1,9})?(?:ms|s|m|h))+")
 _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
+_DAYS = re.compile(r"([1-9][0-9]{0,4})d")
 _PIN = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 _STATIC_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _EMAIL = re.compile(r"[!-~]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
@@ -67,6 +68,21 @@ def parse_whole_seconds(text: str) -> int:
     if text.isascii() and text.isdigit() and len(text) <= 9:
         return int(text)
     return int(parse_seconds(text))
+
+
+def parse_retention(text: str) -> int | None:
+    """Read for how many days something is kept: `90d`; None: `forever`."""
+    if text == "forever":
+        return None
+    if (match := _DAYS.fullmatch(text)) is None:
+        hint = f"; did you mean '{text}d'?" if _DAYS.fullmatch(f"{text}d") else ""
+        raise InvalidRequest(f"expected days like 90d, or forever, found {shown(text)}{hint}")
+    return int(match[1])
+
+
+def check_retention(text: str) -> str:
+    parse_retention(text)
+    return text
 
 
 def parse_choice(text: str, choices: Sequence[str]) -> str:

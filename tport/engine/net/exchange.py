@@ -27,8 +27,8 @@ class Exchange:
 
     Attributes:
         status: of the final head sent, 0 before.
-        received: bytes of the request's body so far.
-        sent: bytes of the answer's body so far.
+        received: bytes of the request's body so far; after an upgrade, all that came since.
+        sent: bytes of the answer's body so far; after an upgrade, all that was sent since.
         finished: the whole answer is sent.
         aborted: `abort` was called.
         upgraded: the connection has left HTTP.
@@ -231,7 +231,7 @@ class Exchange:
         self.keep_alive = False
         self.upgraded = True
         await self._write(head)
-        return UpgradedStream(self._wire)
+        return UpgradedStream(self._wire, self)
 
     async def _send_informational(self, status: int, headers: Headers, reason: bytes) -> None:
         if self.request.version != b"1.1":
@@ -290,10 +290,17 @@ class Exchange:
 class UpgradedStream(trio.abc.Stream):
     """A connection that has left HTTP. The bytes read before that come first."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, exchange: Exchange) -> None:
+        """`exchange`: it counts the bytes."""
         self._wire = wire
+        self._exchange = exchange
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
+        data = await self._receive_some(max_bytes)
+        self._exchange.received += len(data)
+        return data
+
+    async def _receive_some(self, max_bytes: int | None) -> bytes:
         if self._wire.buffer:
             await trio.lowlevel.checkpoint()
             data = bytes(self._wire.buffer[:max_bytes])
@@ -314,6 +321,7 @@ class UpgradedStream(trio.abc.Stream):
             await self._wire.send(data)
         except ClientGone as gone:
             raise trio.BrokenResourceError from gone
+        self._exchange.sent += len(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._wire.wait_send_all_might_not_block()

@@ -35,6 +35,7 @@ from tport.engine.proxy.failures import failure_of
 from tport.engine.proxy.forward import Forwarder, Unanswered
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, send_page
+from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.sign_in import SignIn
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.session import AppSession
@@ -64,6 +65,7 @@ class Apps:
         names: CookieNames,
         pages: Pages,
         events: EventQueue,
+        request_log: RequestLog | None,
         proxy_origin: str,
         port_suffix: str,
         offers: Offers,
@@ -71,6 +73,7 @@ class Apps:
     ) -> None:
         """
         Args:
+            request_log: is told of each request that is let through; None: nobody is.
             proxy_origin: `https://host[:port]` of the web UI.
             port_suffix: what follows an application's host in its address: ":3080", or "".
         """
@@ -79,6 +82,7 @@ class Apps:
         self._forwarder = forwarder
         self._pages = pages
         self._events = events
+        self._request_log = request_log
         self._port_suffix = port_suffix
         self._offers = offers
         self._clock = clock
@@ -136,13 +140,12 @@ class Apps:
             await send_page(exchange, cross_site(self._pages, request))
             return
         head = self._head(request, session, remote)
-        began = trio.current_time()
 
         def candidates() -> list[Tunnel]:
             return self._allowed(session, self._cache.users.get(session.user))
 
         try:
-            outcome = await self._forwarder.forward(exchange, head, candidates)
+            await self._forward(exchange, session, head, candidates)
         except NotSignedIn:
             raise NotSignedIn("signed out", reason="session-over") from None
         except AccessDenied as denied:
@@ -150,10 +153,6 @@ class Apps:
             if isinstance(denied, Locked):
                 raise
             await self._tell_denied(exchange, session)
-            return
-        if outcome is not None:
-            took = trio.current_time() - began
-            await self._failed(exchange, session, head, outcome, took)
 
     async def _tell_denied(self, exchange: Exchange, session: AppSession) -> None:
         html, host = wants_html(exchange.request.headers), exchange.request.host
@@ -222,6 +221,35 @@ class Apps:
             request_id=secrets.token_hex(8),
         )
 
+    async def _forward(
+        self,
+        exchange: Exchange,
+        session: AppSession,
+        head: RequestHead,
+        candidates: Callable[[], list[Tunnel]],
+    ) -> None:
+        """Send it on, tell what fails, and note for the log of requests how it ended.
+
+        Raises:
+            NotSignedIn, AccessDenied, Unavailable: it is not let through; it isn't noted.
+        """
+        began = trio.current_time()
+        end: str | None = "cut"  # why there is no whole answer; None: it isn't let through
+        try:
+            outcome = await self._forwarder.forward(exchange, head, candidates)
+            if outcome is not None:
+                took = trio.current_time() - began
+                await self._failed(exchange, session, head, outcome, took)
+                end = _error(outcome)
+            elif not exchange.aborted:
+                end = ""
+        except (NotSignedIn, AccessDenied, Unavailable):
+            end = None
+            raise
+        finally:
+            if end is not None and self._request_log is not None:
+                self._request_log.note(exchange, session, head.request_id, head.remote, began, end)
+
     async def _failed(
         self,
         exchange: Exchange,
@@ -253,6 +281,12 @@ class Apps:
             error=reason,
             **{"addr.remote": remote},
         )
+
+
+def _error(outcome: Unanswered) -> str | None:
+    """Return why an application did not answer, for the log; None: it wasn't to be asked."""
+    problem = outcome.problem
+    return None if problem.kind == "denied" else f"{problem.kind}: {problem.cause}"
 
 
 def _for_agent(request: HttpHead) -> Headers:

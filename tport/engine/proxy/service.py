@@ -66,6 +66,7 @@ from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
+from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
@@ -149,6 +150,11 @@ class _Proxy:
         auth = around.auth
         self._cache = AuthCache(auth, clock)
         self._events = EventQueue(auth)
+        self._request_log: RequestLog | None = None
+        if settings.request_log:
+            self._request_log = RequestLog(
+                auth, self._events, clock, include_query=settings.include_query
+            )
         self._tunnels = Tunnels()
         self._live: LiveStreams[str] = LiveStreams()
         seal = StateSeal(seal_key, clock)
@@ -164,6 +170,7 @@ class _Proxy:
             names=CookieNames(cluster_id8),
             pages=around.pages,
             events=self._events,
+            request_log=self._request_log,
             proxy_origin=f"https://{main.host}{self._port_suffix}",
             port_suffix=self._port_suffix,
             offers=Offers(self._cache, main.host, self._port_suffix),
@@ -258,6 +265,8 @@ class _Proxy:
     ) -> None:
         async with trio.open_nursery() as background:
             background.start_soon(self._events.keep)
+            if self._request_log is not None:
+                background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
             background.start_soon(self._keep_presence)
@@ -274,6 +283,8 @@ class _Proxy:
                     await self._until_quiet()
                 connections.cancel_scope.cancel()
             with trio.move_on_after(LAST_EVENTS):
+                if self._request_log is not None:
+                    await self._request_log.send()
                 await self._events.wait_sent()
             background.cancel_scope.cancel()
 

@@ -27,12 +27,16 @@ class ProxySettings:
         public_addrs: at which people and agents reach it; the first is the main one.
         files: certificates; where there is none for a name, the own web CA makes one.
         clients: tells who a client is.
+        request_log: whether auth is told of each request.
+        include_query: with what stands behind its `?`.
     """
 
     proxy_id: str
     public_addrs: Sequence[Address]
     files: Sequence[KeyPair] = ()
     clients: Clients = field(default_factory=Clients)
+    request_log: bool = True
+    include_query: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

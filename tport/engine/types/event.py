@@ -42,6 +42,7 @@ CODES: Final[Mapping[str, str]] = {
     "app.session.start": "T2007I",
     "app.session.start.failed": "T2007E",
     "app.session.end": "T2011I",
+    "app.session.request": "T2009I",  # in the log of requests
     "app.refused": "TPA01W",  # * an agent's offer was refused
     "auth.failed": "T3007W",
     "app.access.denied": "TPA02W",  # * a request was refused for its role
@@ -52,6 +53,8 @@ CODES: Final[Mapping[str, str]] = {
     "tunnel.down": "TPN02I",  # *
     "tunnel.protocol_error": "TPN03E",  # *
     "audit.lost": "TPX01E",  # * events that could not be written
+    "audit.damaged": "TPX02E",  # * the end of a log is not as it was written
+    "audit.removed": "TPX03I",  # * files were kept as long as the configuration says
 }
 
 

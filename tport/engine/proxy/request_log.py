@@ -1,0 +1,158 @@
+"""Requests on their way to auth's log of them: noted on the request path, sent by a task of its own.
+
+Noting appends a tuple and no more: nothing is formatted, nobody is woken and nothing waited for.
+While auth can't be reached QUEUE of them wait; what comes then is counted, and the count becomes
+an event of the audit log.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple, NoReturn
+
+import trio
+
+from tport.engine.api.events import EventQueue
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.errors import AccessDenied, InvalidRequest, TportError
+from tport.engine.net.exchange import Exchange
+from tport.engine.proto.head import RequestHead as HttpHead
+from tport.engine.types.request_record import RequestRecord
+from tport.engine.types.session import AppSession
+
+logger = logging.getLogger(__name__)
+
+QUEUE: Final = 20_000  # requests that wait: what a busy proxy carries in some seconds
+BATCH: Final = 200  # in one call: 1 ms of the loop's time
+INTERVAL: Final = 0.25  # s from the first request of a batch until it is sent
+RETRY: Final = 1.0  # s between two tries
+
+Clock = Callable[[], datetime]
+
+
+class Served(NamedTuple):
+    """What the request path notes of a request when it ends; times are trio's."""
+
+    request: HttpHead
+    session: AppSession
+    request_id: str
+    remote: str
+    began: float
+    ended: float
+    status: int
+    received: int
+    sent: int
+    error: str
+
+
+class RequestLog:
+    """Takes requests from the request path; `keep` sends them."""
+
+    def __init__(
+        self, auth: AuthAPI, events: EventQueue, clock: Clock, *, include_query: bool
+    ) -> None:
+        self._auth = auth
+        self._events = events
+        self._clock = clock
+        self._include_query = include_query
+        self._served: deque[Served] = deque()
+        self._come = trio.Event()
+        self._lost = 0
+        self._sending = trio.Lock()  # `keep` sends, and at the end who closes
+
+    def note(
+        self,
+        exchange: Exchange,
+        session: AppSession,
+        request_id: str,
+        remote: str,
+        began: float,
+        error: str,
+    ) -> None:
+        """Note a request that has ended. Never waits.
+
+        Args:
+            began: trio's time when it did.
+            error: why the application did not answer; "": it did.
+        """
+        served = self._served
+        if len(served) >= QUEUE:
+            self._lost += 1
+            return
+        served.append(
+            Served(
+                exchange.request,
+                session,
+                request_id,
+                remote,
+                began,
+                trio.current_time(),
+                exchange.status,
+                exchange.received,
+                exchange.sent,
+                error,
+            )
+        )
+        if len(served) == 1:
+            self._come.set()
+
+    async def keep(self) -> NoReturn:
+        """Send what was noted, in order, until cancelled."""
+        while True:
+            await self._come.wait()
+            await trio.sleep(INTERVAL)
+            await self.send()
+
+    async def send(self) -> None:
+        """Send all that is noted now."""
+        async with self._sending:
+            while self._served:
+                if self._lost:
+                    self._events.put("audit.lost", count=self._lost, log="requests")
+                    self._lost = 0
+                await self._send(min(BATCH, len(self._served)))
+            self._come = trio.Event()
+
+    async def _send(self, count: int) -> None:
+        """Send the first so many, as often as it takes; what auth refuses is dropped, and said."""
+        behind = timedelta(seconds=trio.current_time())
+        origin = self._clock() - behind  # the wall clock at trio's 0
+        batch = tuple(self._record(self._served[n], origin) for n in range(count))
+        while True:
+            try:
+                await self._auth.record_requests(requests=batch)
+                break
+            except (AccessDenied, InvalidRequest) as refusal:
+                logger.warning("auth refused %d requests for its log: %s", count, refusal)
+                break
+            except TportError as problem:
+                logger.warning("%d requests wait to be logged: %s", len(self._served), problem)
+                await trio.sleep(RETRY)
+        for _ in range(count):
+            self._served.popleft()
+
+    def _record(self, served: Served, origin: datetime) -> RequestRecord:
+        request, session = served.request, served.session
+        path, _, query = request.target.partition(b"?")
+        agent = next((value for name, value in request.headers if name == b"user-agent"), b"")
+        return RequestRecord(
+            time=origin + timedelta(seconds=served.ended),
+            duration=round((served.ended - served.began) * 1000, 3),
+            request_id=served.request_id,
+            user=session.user,
+            session=session.id,
+            app=session.app,
+            host=session.host,
+            method=request.method.decode("latin-1"),
+            path=path.decode("latin-1"),
+            query=query.decode("latin-1") if self._include_query else "",
+            status=served.status,
+            bytes_in=served.received,
+            bytes_out=served.sent,
+            remote=served.remote,
+            user_agent=agent.decode("utf-8", "replace"),
+            error=served.error,
+        )
