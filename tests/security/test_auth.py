@@ -107,6 +107,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "explain_own": {"host": HOST},
     "approve_request": {"id": "x", "role": "access", "ttl": 3600.0, "answer": ""},
     "deny_request": {"id": "x", "answer": ""},
+    "explain_request": {"id": "x"},
     "explain_access": {"user": "x", "app": "x"},
     "start_probe": {"app": "x", "agent": ""},
     "probe_result": {"id": "x"},

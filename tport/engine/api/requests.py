@@ -59,6 +59,14 @@ class RequestAPI(Protocol):
         """
         ...
 
+    async def explain_request(self, *, id: str) -> Explanation | None:
+        """Say why who asked may or may not open what they asked for. None: nothing is there.
+
+        Raises:
+            NotFound: there is no such request, or the user is gone.
+        """
+        ...
+
     async def explain_access(self, *, user: str, app: str) -> Explanation:
         """Say why a user may or may not open an application.
 
@@ -77,6 +85,7 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "list_requests": ADMIN,
     "approve_request": ADMIN,
     "deny_request": ADMIN,
+    "explain_request": ADMIN,
     "explain_access": ADMIN,
 }
 
@@ -87,5 +96,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_requests": ("access_request", "list"),
     "approve_request": ("access_request", "update"),
     "deny_request": ("access_request", "update"),
+    "explain_request": ("access_request", "list"),
     "explain_access": ("user", "read"),
 }

@@ -59,6 +59,7 @@ _READS: Final = frozenset(
         "own_requests",
         "explain_own",
         "explain_access",
+        "explain_request",
         "list_app_servers",
         "search_events",
         "follow_events",

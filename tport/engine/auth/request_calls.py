@@ -43,5 +43,9 @@ class RequestCalls(Caller):
         return Decider(self.name, self.person.id if self.is_for_person else "")
 
     @call
+    async def explain_request(self, *, id: str) -> Explanation | None:
+        return await self.service.requests.explain_request(id)
+
+    @call
     async def explain_access(self, *, user: str, app: str) -> Explanation:
         return await self.service.requests.explain(user, app)

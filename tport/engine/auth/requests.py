@@ -212,6 +212,20 @@ class Requests:
         """See `AuthAPI.explain_own`."""
         try:
             check_rule(await self._roles.now(), user.roles, "app_server", "read")
+        except AccessDenied:
+            return None
+        return await self._explained_at(user, host)
+
+    async def explain_request(self, id_: str) -> Explanation | None:
+        """See `AuthAPI.explain_request`."""
+        try:
+            asked = await self._store.get(id_[:64])
+        except NotFound:
+            raise NotFound("there is no such request any more") from None
+        return await self._explained_at((await self._asker(asked)).value, asked.host)
+
+    async def _explained_at(self, user: User, host: str) -> Explanation | None:
+        try:
             offered = await self._apps.at_host(normalise_host(host))
         except (AccessDenied, NotFound, InvalidRequest):
             return None

@@ -30,6 +30,7 @@ from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
 from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
+from tport.engine.web.requests import RequestPages
 from tport.engine.web.respond import send_page
 from tport.engine.web.site import Clock, Site, for_people
 from tport.engine.web.users import UserPages
@@ -80,6 +81,7 @@ def web_app(
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
             *UserPages().routes(signed_in),
+            *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),

@@ -29,6 +29,7 @@ class Entry(NamedTuple):
 SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Applications", "", None),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
+    Entry("Requests", "/web/requests", ("access_request", "list")),
     Entry("Let a machine join", "/web/join", ("token", "create")),
 )
 
