@@ -59,8 +59,12 @@ class RequestPages:
         )
 
     async def one(self, visit: Visit) -> Response:
-        """GET /web/requests/{id}"""
-        request = await _found(visit)
+        """GET /web/requests/{id}; the list, and what is wrong, when there is none like it."""
+        try:
+            request = await _found(visit)
+        except NotFound as gone:
+            visit.problem = visit.problem or gone
+            return await self.list(visit)
         explained = await visit.auth.explain_request(id=request.id)
         fitting = explained.would_open if explained else ()
         roles = [role.name for role in await visit.auth.list_roles()]
