@@ -472,6 +472,20 @@ async def test_http_13_a_template_without_its_trait_removes_the_clients_header(
     assert seen.values(b"x-team") == [b"blue"]
 
 
+async def test_http_13_a_websocket_s_handshake_has_the_configured_headers_and_no_others(
+    stack: Stack, alice: Person
+) -> None:
+    evil = ("X-Team: red", "X-External-Trait: admin", "Authorization: Bearer evil")
+    await stack.raw(stack.host("echo"), get(alice, *UPGRADE, *evil))
+
+    [seen] = stack.echo.seen
+    assert seen.values(b"sec-websocket-key") == [KEY.encode()]
+    assert seen.values(b"x-team") == [b"blue"]
+    assert seen.values(b"x-external-trait") == []
+    [bearer] = seen.values(b"authorization")
+    assert [bearer] == [b"Bearer " + jwt for jwt in seen.values(b"teleport-jwt-assertion")]
+
+
 async def test_http_13_reserved_names_are_stripped_from_websockets_and_for_the_debug_app_too(
     stack: Stack, alice: Person
 ) -> None:
