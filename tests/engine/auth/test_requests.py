@@ -18,6 +18,8 @@ from tport.engine.errors import (
     NotFound,
     NotSignedIn,
 )
+from tport.engine.types.role import Conditions, Role, Rule
+from tport.engine.types.user import User
 
 HOST = f"grafana.{PROXY}"
 
@@ -170,3 +172,40 @@ async def test_why_is_answered_for_administrators(world: World) -> None:
         await world.admin.explain_access(user="alice", app="jira")
     with pytest.raises(NotFound, match="no user"):
         await world.admin.explain_access(user="bob", app="grafana")
+
+
+async def test_who_decides_on_access_alone_makes_nobody_an_administrator(world: World) -> None:
+    await world.serve(GRAFANA)
+    rules = (Rule(resources=("access_request",), verbs=("list", "update")),)
+    await world.admin.put_role(role=Role(name="reviewer", allow=Conditions(rules=rules)))
+    reviewer = await world.alice("rita", roles=("reviewer",))
+    acting = world.proxy.acting_for(reviewer.session.id)
+    _, alice = await outsider(world)
+    asked = await alice.request_access(host=HOST, reason="x")
+
+    with pytest.raises(AccessDenied, match="only who may change users"):
+        await acting.approve_request(id=asked.id, role="editor", ttl=60, answer="")
+    decided = await acting.approve_request(id=asked.id, role="access", ttl=60, answer="")
+
+    assert (decided.state, decided.role) == ("approved", "access")
+
+
+async def test_one_deleted_while_roles_are_taken_back_stops_nothing(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.serve(GRAFANA)
+    _, alice = await outsider(world)
+    asked = await alice.request_access(host=HOST, reason="x")
+    await world.admin.approve_request(id=asked.id, role="access", ttl=60, answer="")
+    users = world.service.cluster.stores.users
+    listed = await users.all()
+    await world.admin.delete_user(name="alice")
+
+    async def as_it_was() -> list[User]:
+        return listed
+
+    monkeypatch.setattr(users, "all", as_it_was)
+    world.pass_time(seconds=120)
+    await trio.sleep(2)  # auth looks each second
+
+    assert await world.anyone.ping()

@@ -40,7 +40,9 @@ class RequestCalls(Caller):
 
     @property
     def _decider(self) -> Decider:
-        return Decider(self.name, self.person.id if self.is_for_person else "")
+        if not self.is_for_person:
+            return Decider(self.name)
+        return Decider(self.name, self.person.id, self.person.roles)
 
     @call
     async def explain_request(self, *, id: str) -> Explanation | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -27,6 +28,7 @@ from tport.engine.proto.host import normalise_host
 from tport.engine.types.app import AppServer
 from tport.engine.types.explanation import Explanation
 from tport.engine.types.request import AccessRequest, check_words
+from tport.engine.types.role import Role
 from tport.engine.types.user import Grant, User
 
 KEPT: Final = timedelta(days=7)  # after it was made, or decided; then it is forgotten
@@ -37,10 +39,11 @@ LOOK: Final = timedelta(minutes=1)  # between two looks at all users, when nothi
 
 
 class Decider(NamedTuple):
-    """Who decides: their name for the log, and their user's id; "": no user, the command line."""
+    """Who decides: their name for the log, their user's id ("": no user, the command line), roles."""
 
     name: str
     user_id: str = ""
+    roles: tuple[str, ...] = ()
 
 
 class Requests:
@@ -71,7 +74,11 @@ class Requests:
         if len(pending) >= MAX_PENDING:
             raise LimitExceeded(f"{MAX_PENDING} requests of yours wait to be decided on already")
         await self._cluster.record(
-            "access_request.create", id=asked.id, user=user.name, host=asked.host, reason=reason
+            "access_request.create",
+            id=asked.id,
+            user=user.name,
+            host=asked.host,
+            reason=asked.reason,
         )
         await self._store.create(asked.id, asked, expires=asked.created + KEPT)
         return asked
@@ -90,8 +97,11 @@ class Requests:
         """See `AuthAPI.approve_request`."""
         if not MIN_GRANT <= ttl <= MAX_GRANT:
             raise InvalidRequest("access is given for a minute at least, and 7 days at most")
-        if role not in await self._roles.now():
+        roles = await self._roles.now()
+        if role not in roles:
             raise NotFound(f"no role is called {role[:64]!r}", hint="tport get roles lists them")
+        if by.user_id and roles[role].allow.rules:
+            _check_may_give(roles, by, role)
         read = await self._pending(id_, by)
         until = self._cluster.clock() + ttl
         words = check_words(answer)
@@ -165,7 +175,10 @@ class Requests:
 
     async def _take_back(self, name: str, now: datetime) -> None:
         for _ in range(SWAP_TRIES):
-            read = await self._cluster.stores.users.read(name)
+            try:
+                read = await self._cluster.stores.users.read(name)
+            except NotFound:
+                return  # deleted since it was listed
             user = read.value
             over = {grant.role for grant in user.grants if grant.until <= now}
             if not over:
@@ -247,6 +260,23 @@ class Requests:
             for server in sorted(servers, key=lambda server: server.host_id)
         ]
         return next((each for each in found if each.allowed), found[0])
+
+
+def _check_may_give(roles: Mapping[str, Role], by: Decider, role: str) -> None:
+    """Let roles that administer be given by those alone who may change users anyway.
+
+    Whoever only decides on access to applications could else make an administrator.
+
+    Raises:
+        AccessDenied: with what to do.
+    """
+    try:
+        check_rule(roles, by.roles, "user", "update")
+    except AccessDenied as denied:
+        raise AccessDenied(
+            f"the role {role!r} administers the cluster; only who may change users gives it",
+            reason=denied.reason,
+        ) from None
 
 
 def _granted(user: User, role: str, until: datetime) -> User:
