@@ -19,7 +19,7 @@ import trustme
 
 from tests.browser import NAVIGATION, Browser
 from tests.rogue import open_rogue_agent
-from tests.stack import Person, RawApp, Script, Stack, open_stack
+from tests.stack import Person, RawApp, Script, Stack, open_stack, without_secrets
 from tport.engine.errors import TportError
 from tport.engine.net.tls import accept_tls
 from tport.engine.types.app import App, Timeouts, UpstreamTls
@@ -223,8 +223,3 @@ async def test_an_offline_application_is_told_from_one_nobody_may_see(stack: Sta
     away, echo, none = (without_secrets(answer.body) for answer in pages["mallory"])
     assert away.replace(b"lonely", b"no-such-app") == none
     assert echo.replace(b"echo", b"no-such-app") == none
-
-
-def without_secrets(page: bytes) -> bytes:
-    """Leave out what differs on each page: the form's token and the sealed state."""
-    return re.sub(rb'(name="(?:token|state)" value=)"[^"]+"', rb"\1", page)
