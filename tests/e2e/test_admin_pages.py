@@ -138,3 +138,44 @@ def test_who_has_no_such_role_sees_no_section_and_gets_no_page(
         assert answer is not None
         assert answer.status == 403
         at(page, "This was refused")
+
+
+@SCRIPT
+def test_a_token_is_made_with_its_command_and_deleted(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Join tokens")
+        page.get_by_role("link", name="Make a token").click()
+        app = f"app-{script}".lower()
+        page.get_by_label("Only for this application").fill(app)
+        page.get_by_label("It lives for").select_option("1 day")
+        page.get_by_role("button", name="Make the token").click()
+        at(page, f"A join token for {app}")
+        secret = page.locator("#secret").inner_text()
+        assert secret in page.locator("#command").inner_text()
+
+        page.get_by_role("link", name="All tokens").click()
+        page.get_by_role("link", name=f"Delete {secret[:8]}").click()
+        page.get_by_role("button", name="Delete the token").click()
+        at(page, "Join tokens")
+        expect(page.get_by_role("status")).to_contain_text(f"Token {secret[:8]}… was deleted")
+        assert secret[:8] not in cluster.tell("tokens", "ls")
+        assert_calm(watch)
+
+
+@SCRIPT
+def test_an_application_is_checked_by_its_agent(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Agents")
+        expect(page.get_by_role("heading", name="dumper")).to_contain_text("up since")
+        page.get_by_role("button", name="Check dumper").click()
+        at(page, "Check of dumper")
+        expect(page.get_by_text("It is the agent's own debug app")).to_be_visible()
+        page.get_by_role("link", name="Open dumper").click()
+        expect(page.locator("h1")).to_contain_text("It works")
+        assert_calm(watch)

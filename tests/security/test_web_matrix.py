@@ -7,18 +7,20 @@ route. Auth is real, the people have tport's own roles.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping
+from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
 import pytest
 from starlette.routing import Route
 
-from tests.engine.auth.world import CLUSTER
+from tests.engine.auth.world import CLUSTER, GRAFANA
 from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office, open_office
 from tport.engine.access.rules import check_rule
 from tport.engine.errors import AccessDenied
 from tport.engine.types.role import PRESETS
 from tport.engine.types.session import session_id
+from tport.engine.types.token import JoinToken
 from tport.engine.web.assets import STYLE
 from tport.engine.web.forms import form_token
 
@@ -79,6 +81,15 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/web/user/{name}/reset"): Row(("user", "update"), "/web/user/victim/reset"),
     ("GET", "/web/user/{name}/remove"): Row(("user", "delete"), "/web/user/victim/remove"),
     ("POST", "/web/user/{name}/remove"): Row(("user", "delete"), "/web/user/victim/remove"),
+    ("GET", "/web/tokens"): Row(("token", "list")),
+    ("GET", "/web/tokens/add"): Row(("token", "create")),
+    ("POST", "/web/tokens/add"): Row(("token", "create")),
+    ("GET", "/web/token/{id}/delete"): Row(("token", "delete"), "/web/token/0123/delete"),
+    ("POST", "/web/token/{id}/delete"): Row(("token", "delete"), "/web/token/0123/delete"),
+    ("GET", "/web/agents"): Row(("app_server", "list")),
+    ("GET", "/web/app/{name}/check"): Row(("app_server", "update"), "/web/app/grafana/check"),
+    ("POST", "/web/app/{name}/check"): Row(("app_server", "update"), "/web/app/grafana/check"),
+    ("GET", "/web/check/{id}"): Row(("app_server", "update"), "/web/check/0123"),
 }
 PURPOSES: Final = {"/web/logout": "logout", "/web/request": "request"}  # elsewhere: the path
 POSTS: Final = [path for method, path in ROWS if method == "POST"]
@@ -87,7 +98,11 @@ POSTS: Final = [path for method, path in ROWS if method == "POST"]
 @pytest.fixture
 async def office() -> AsyncIterator[Office]:
     async with open_office() as opened:
-        await opened.world.alice("victim")
+        await opened.world.admin.create_user(name="victim", roles=("access",), traits={})
+        await opened.world.serve(GRAFANA)
+        expires = opened.world.clock.now + timedelta(hours=1)
+        token = JoinToken(id="0123", hint="0123", expires=expires)
+        await opened.world.service.cluster.stores.tokens.put("0123", token)
         yield opened
 
 

@@ -11,7 +11,7 @@ from tests.engine.auth.test_watch import after, until_current
 from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.changes import Change, ProbeAsked
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.auth.probes import KEPT, MAX_PROBES
+from tport.engine.auth.probes import KEPT, MAX_PROBES, RESULT_KEPT
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
 from tport.engine.types.probe import Finding, ProbeReport, Proposal
 
@@ -38,7 +38,7 @@ async def until_asked(told: list[Change]) -> ProbeAsked:
     return question
 
 
-async def test_the_agent_s_answer_reaches_who_asked_once(
+async def test_the_agent_s_answer_reaches_who_asked_and_is_forgotten(
     world: World, autojump_clock: MockClock
 ) -> None:
     await world.serve(GRAFANA)
@@ -52,6 +52,8 @@ async def test_the_agent_s_answer_reaches_who_asked_once(
         await world.agent.probed(id=probe, report=REPORT)
 
         assert await world.admin.probe_result(id=probe) == REPORT
+        assert await world.admin.probe_result(id=probe) == REPORT  # a page is loaded again
+        await trio.sleep(RESULT_KEPT)
         with pytest.raises(NotFound):
             await world.admin.probe_result(id=probe)
         nursery.cancel_scope.cancel()

@@ -27,10 +27,16 @@ class Office:
         )
 
     async def person(self, name: str, *roles: str) -> Visitor:
-        """Make a user and return their browser, signed in. No role: it is taken away again."""
-        signed = await self.world.alice(name, roles=roles or ("access",))
+        """Make a user and return their browser, signed in. No role: it is taken away again.
+
+        No password is chosen: hashing would take most of these tests' time.
+        """
+        await self.world.admin.create_user(name=name, roles=roles or ("access",), traits={})
         if not roles:
             await self.world.admin.update_user(name=name, roles=(), traits=None)
+        service = self.world.service
+        user = await service.cluster.stores.users.get(name)
+        signed = await service.sessions.make(user, "192.0.2.1", "UA", method="invite")
         return await self._browser({WEB_COOKIE: signed.secret})
 
     async def anybody(self) -> Visitor:

@@ -40,10 +40,11 @@ async def test_a_user_is_added_by_a_form_and_the_link_signs_them_in(
 
 async def test_the_list_tells_how_each_user_stands(office: Office, editor: Visitor) -> None:
     await office.world.admin.create_user(name="bob", roles=("access",), traits={"x": ("<i>",)})
+    await office.world.alice()
 
     page = (await editor.get("/web/users")).text
     assert re.search(r"bob</a>\s*<span class=\"badge \">invited until <time", page)
-    assert re.search(r"erin</a>\s*<span class=\"badge good\">active", page)
+    assert re.search(r"alice</a>\s*<span class=\"badge good\">active", page)
     assert "x=&lt;i&gt;" in page
 
     office.world.pass_time(hours=2)

@@ -29,7 +29,7 @@ class AdministrationAPI(Protocol):
     async def list_tokens(self) -> tuple[JoinToken, ...]: ...
 
     async def delete_token(self, *, token: str) -> JoinToken:
-        """Delete by the whole token, its secret, or the hint that lists show (unique prefix)."""
+        """Delete by the whole token, its secret, its id, or the hint that lists show (unique prefix)."""
         ...
 
     async def create_user(

@@ -18,6 +18,7 @@ from tport.engine.api import (
     administration,
     approval,
     audit,
+    catalogue,
     home,
     locks,
     machines,
@@ -29,6 +30,7 @@ from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.audit import AuditAPI
 from tport.engine.api.callers import Rule
+from tport.engine.api.catalogue import CatalogueAPI
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
@@ -47,6 +49,7 @@ class AuthAPI(
     LockAPI,
     SessionAPI,
     AuditAPI,
+    CatalogueAPI,
     Protocol,
 ):
     def acting_for(self, web_session: str) -> AuthAPI:
@@ -68,6 +71,7 @@ _PARTS = (
     locks,
     sessions,
     audit,
+    catalogue,
 )
 
 # Who may make which call. "anyone" needs no certificate.

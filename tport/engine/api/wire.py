@@ -65,6 +65,7 @@ _READS: Final = frozenset(
         "follow_events",
         "check_events",
         "status",
+        "list_apps",
         "own_rights",
         "check_right",
         "report",  # replaces what the proxy said before: the same twice is the same

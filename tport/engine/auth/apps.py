@@ -296,6 +296,10 @@ class Apps:
             self._check_complete(definition)
         return servers
 
+    def last_offers(self, name: str) -> tuple[AppServer, ...]:
+        """Return how an application was offered when an agent last did; (): not in this run."""
+        return self._last.get(name, ())
+
     async def is_ours(self, host: str) -> bool:
         """Tell whether the proxies serve this host: their own, or an application's.
 

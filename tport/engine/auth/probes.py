@@ -21,7 +21,9 @@ from tport.engine.types.app import AppServer
 from tport.engine.types.probe import ProbeReport
 
 MAX_PROBES: Final = 16  # at a time, in the whole cluster
-KEPT: Final = PROBE_DEADLINE + 60.0  # s from the question on that a result waits to be fetched
+KEPT: Final = PROBE_DEADLINE + 60.0  # s from the question on that an answer is waited for
+MAX_RESULTS: Final = 64  # that can still be read
+RESULT_KEPT: Final = 600.0  # s that a result can be read, and a page that shows it loaded anew
 WAIT: Final = 5.0  # s that one call waits; callers give up after 10
 MAX_FINDINGS: Final = 40  # of one report; and hosts in its proposal
 MAX_TEXT: Final = 2000  # characters of one text in it
@@ -47,7 +49,7 @@ class Probes:
     async def start(self, app: str, agent: str, by: str) -> str:
         """Ask an agent that offers `app`; see `AuthAPI.start_probe`."""
         self._forget()
-        if len(self._asked) >= MAX_PROBES:
+        if sum(asked.report is None for asked in self._asked.values()) >= MAX_PROBES:
             raise LimitExceeded(f"{MAX_PROBES} applications are being tried; wait for these")
         for server in self._offering(app, agent):
             probe = secrets.token_urlsafe(16)
@@ -83,8 +85,6 @@ class Probes:
             raise NotFound("there is no such probe any more; start it again")
         with trio.move_on_after(WAIT):
             await asked.done.wait()
-        if asked.report is not None:
-            self._asked.pop(probe, None)
         return asked.report
 
     def told(self, probe: str, report: ProbeReport, *, by: str) -> None:
@@ -101,8 +101,12 @@ class Probes:
         if report.app != asked.server.app.name:
             raise InvalidRequest("the report is of another application")
         asked.report = report
+        asked.until = trio.current_time() + RESULT_KEPT
         asked.done.set()
 
     def _forget(self) -> None:
         now = trio.current_time()
-        self._asked = {id: asked for id, asked in self._asked.items() if now < asked.until}
+        kept = [(id, asked) for id, asked in self._asked.items() if now < asked.until]
+        running = [one for one in kept if one[1].report is None]
+        told = [one for one in kept if one[1].report is not None]
+        self._asked = dict((*told[-MAX_RESULTS:], *running))

@@ -15,6 +15,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.approval import Approval
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.calls import Calls
+from tport.engine.auth.catalogue import Catalogue
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.join import Join
@@ -77,6 +78,7 @@ class AuthService:
         self.users = Users(cluster, hasher, self.sessions, self.presence)
         self.login = Login(cluster, hasher, self.sessions)
         self.apps = Apps(cluster, self.presence)
+        self.catalogue = Catalogue(cluster, self.presence, self.apps)
         self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps)
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens, self.locks)

@@ -96,7 +96,7 @@ class Tokens:
         except InvalidRequest:
             wanted = ""
         beginning = token.strip().removesuffix("…")
-        found = [t for t in tokens if t.id == wanted] or [
+        found = [t for t in tokens if t.id in (wanted, token)] or [
             t for t in tokens if beginning and t.hint.startswith(beginning)
         ]
         if not found:

@@ -23,6 +23,7 @@ from tport.engine.errors import (
 )
 from tport.engine.types.failure import Page
 from tport.engine.web.accounts import AccountPages
+from tport.engine.web.agents import AgentPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.join import JoinPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
@@ -33,6 +34,7 @@ from tport.engine.web.refused import RefusedPages
 from tport.engine.web.requests import RequestPages
 from tport.engine.web.respond import send_page
 from tport.engine.web.site import Clock, Site, for_people
+from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
 from tport.engine.web.visit import SignedInRoutes
 
@@ -83,6 +85,8 @@ def web_app(
             *UserPages().routes(signed_in),
             *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),
+            *TokenPages().routes(signed_in),
+            *AgentPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),

@@ -115,7 +115,9 @@ class Visit:
     # After a form
 
     def done(self, path: str, notice: str) -> Response:
-        """Lead on to a page of ours that says what was done."""
+        """Lead on to a page of ours that says what was done; notice "": it shows that itself."""
+        if not notice:
+            return redirect(path, 303)
         notice = notice[:MAX_NOTICE]
         query = urlencode({"notice": notice, "sign": self.token(_notice_purpose(notice))})
         return redirect(f"{path}{'&' if '?' in path else '?'}{query}", 303)

@@ -1,0 +1,59 @@
+"""Every application with how it stands: for pages. What counts is decided in `apps`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from datetime import datetime
+
+from tport.engine.api.catalogue import AppInfo
+from tport.engine.auth.apps import Apps
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.presence import Presence
+from tport.engine.auth.stores import Definition
+from tport.engine.types.app import App, AppServer
+
+
+class Catalogue:
+    def __init__(self, cluster: Cluster, presence: Presence, apps: Apps) -> None:
+        self._cluster = cluster
+        self._presence = presence
+        self._apps = apps
+
+    async def all(self) -> tuple[AppInfo, ...]:
+        since = {agent.host_id: agent.since for agent in self._presence.agents}
+        counting: dict[str, list[AppServer]] = defaultdict(list)
+        refused: dict[str, list[AppServer]] = defaultdict(list)
+        for server in self._presence.servers:
+            (refused if server.refused else counting)[server.app.name].append(server)
+        gone = {each.app.name: each for each in await self._cluster.stores.apps.all()}
+        found = []
+        for name in sorted({*counting, *refused, *gone}):
+            servers = tuple(counting.get(name, ()))
+            last = servers or self._apps.last_offers(name)
+            app = last[0].app if last else gone[name].app if name in gone else None
+            found.append(
+                AppInfo(
+                    name=name,
+                    address=self._address(app or App(name=name, uri="")),
+                    up=bool(servers),
+                    since=_earliest(servers, since) if servers else _gone(gone.get(name)),
+                    servers=last,
+                    refused=tuple(refused.get(name, ())),
+                )
+            )
+        return tuple(found)
+
+    def _address(self, app: App) -> str:
+        default = self._apps.default_host(app.name)
+        if not app.public_addr:
+            return default
+        _, colon, port = default.partition(":")
+        return f"{app.public_addr}{colon}{port}"
+
+
+def _earliest(servers: tuple[AppServer, ...], since: dict[str, datetime]) -> datetime | None:
+    return min((since[s.host_id] for s in servers if s.host_id in since), default=None)
+
+
+def _gone(definition: Definition | None) -> datetime | None:
+    return definition.gone if definition is not None else None
