@@ -29,7 +29,7 @@ class Entry(NamedTuple):
 SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Applications", "", None),
     Entry("Agents", "/web/agents", ("app_server", "list"), also=("/web/app", "/web/check")),
-    Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token",)),
+    Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
     Entry("Requests", "/web/requests", ("access_request", "list")),
     Entry("Let a machine join", "/web/join", ("token", "create")),
