@@ -32,7 +32,6 @@ SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
     Entry("Requests", "/web/requests", ("access_request", "list")),
-    Entry("Let a machine join", "/web/join", ("token", "create")),
 )
 
 # Behind the person's name, above "Sign out".
