@@ -187,8 +187,10 @@ class FakeAuth:
             raise NotFound("no machine that shows this code has asked", hint="compare it")
         return self.join
 
-    async def decide_join(self, *, code: str, approve: bool) -> JoinRequest:
+    async def decide_join(self, *, code: str, host_id: str, approve: bool) -> JoinRequest:
         asked = await self.find_join(code=code)
+        if host_id != asked.host_id:
+            raise NotFound("what this machine asked for is not what was shown any more")
         self.calls.append("approve" if approve else "deny")
         state: JoinState = "approved" if approve else "denied"
         self.join = msgspec.structs.replace(asked, state=state, by="alice")

@@ -102,7 +102,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "ask_to_join": {"csr": "", "hostname": "", "app": "x", "uri": "http://x", "title": ""},
     "join_answer": {"id": "x"},
     "find_join": {"code": "0000-0000-0000"},
-    "decide_join": {"code": "0000-0000-0000", "approve": True},
+    "decide_join": {"code": "0000-0000-0000", "host_id": "", "approve": True},
     "request_access": {"host": HOST, "reason": "to look"},
     "explain_own": {"host": HOST},
     "approve_request": {"id": "x", "role": "access", "ttl": 3600.0, "answer": ""},

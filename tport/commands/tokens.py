@@ -174,7 +174,10 @@ def approve(
     say(printable(f"at {asked.uri}; its key is {asked.key_id[:32]}…"))
     if not refuse and sys.stdin.isatty() and not settings_of(ctx).yes:
         typer.confirm("Does that machine show this code, and may it join?", abort=True, err=True)
-    with_cluster(ctx, lambda auth: auth.decide_join(code=code, approve=not refuse))
+    with_cluster(
+        ctx,
+        lambda auth: auth.decide_join(code=code, host_id=asked.host_id, approve=not refuse),
+    )
     say(f"{asked.app} is refused" if refuse else f"it joins, and offers {asked.app}")
 
 

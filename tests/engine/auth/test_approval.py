@@ -8,6 +8,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, World
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.approval import PER_MINUTE
 from tport.engine.errors import (
     AccessDenied,
@@ -38,6 +39,32 @@ async def asking(
     return asked, join_code(key_id, pin or world.service.pin)
 
 
+async def decide(world: World, who: AuthAPI, code: str, *, approve: bool) -> None:
+    """Decide as somebody does who saw what the machine asks for."""
+    found = await world.admin.find_join(code=code)
+    await who.decide_join(code=code, host_id=found.host_id, approve=approve)
+
+
+async def test_what_a_machine_asks_for_after_it_was_looked_at_is_not_let_in(world: World) -> None:
+    """By the same key, hence under the same code."""
+    _, csr = make_key_and_csr()
+    code = join_code(public_key_id(public_key_of_csr(csr)), world.service.pin)
+    ask = {"csr": csr, "hostname": "box7", "title": ""}
+    shown = await world.anyone.ask_to_join(app="demo", uri="http://localhost:1", **ask)
+    seen = await world.admin.find_join(code=code)
+    world.pass_time(seconds=1)
+    other = await world.anyone.ask_to_join(app="payroll", uri="http://localhost:2", **ask)
+
+    decided = await world.admin.decide_join(code=code, host_id=seen.host_id, approve=True)
+
+    assert decided.app == "demo"
+    assert await world.anyone.join_answer(id=shown) is not None
+    latest = await world.admin.find_join(code=code)
+    assert (latest.app, latest.state) == ("payroll", "pending")
+    with pytest.raises(NotFound, match="not what was shown"):
+        await world.admin.decide_join(code=code, host_id=other, approve=True)
+
+
 async def test_a_machine_that_is_let_in_may_offer_what_it_asked_for_and_nothing_else(
     world: World, autojump_clock: MockClock
 ) -> None:
@@ -52,7 +79,7 @@ async def test_a_machine_that_is_let_in_may_offer_what_it_asked_for_and_nothing_
         "Grafana",
         "192.0.2.7",
     )
-    await world.admin.decide_join(code=code, approve=True)
+    await decide(world, world.admin, code, approve=True)
     joined = await world.anyone.join_answer(id=asked)
 
     assert joined is not None
@@ -87,18 +114,18 @@ async def test_who_sits_between_is_found_out(world: World) -> None:
         await world.admin.find_join(code=code)
     assert "somebody sits between" in told.value.hint
     with pytest.raises(NotFound):
-        await world.admin.decide_join(code=code, approve=True)
+        await decide(world, world.admin, code, approve=True)
 
 
 async def test_what_is_refused_is_told_so_and_can_t_be_let_in_after(world: World) -> None:
     asked, code = await asking(world)
 
-    await world.admin.decide_join(code=code, approve=False)
+    await decide(world, world.admin, code, approve=False)
 
     with pytest.raises(AccessDenied, match="refused to let this machine join"):
         await world.anyone.join_answer(id=asked)
     with pytest.raises(CompareFailed, match="denied"):
-        await world.admin.decide_join(code=code, approve=True)
+        await decide(world, world.admin, code, approve=True)
 
 
 async def test_a_request_is_over_after_a_quarter_of_an_hour(world: World) -> None:
@@ -108,7 +135,7 @@ async def test_a_request_is_over_after_a_quarter_of_an_hour(world: World) -> Non
     with pytest.raises(NotFound, match="nobody answered"):
         await world.anyone.join_answer(id=asked)
     with pytest.raises(NotFound):
-        await world.admin.decide_join(code=code, approve=True)
+        await decide(world, world.admin, code, approve=True)
 
 
 async def test_one_address_can_t_fill_the_queue(world: World) -> None:
@@ -139,7 +166,7 @@ async def test_who_lets_a_machine_in_is_written_down(world: World) -> None:
     editor = await world.alice("olga", roles=("editor",))
     _, code = await asking(world)
 
-    await world.proxy.acting_for(editor.session.id).decide_join(code=code, approve=True)
+    await decide(world, world.proxy.acting_for(editor.session.id), code, approve=True)
 
     [event] = [e for e in world.audit.events if e.type == "instance.join"]
     assert (event.fields["user"], event.fields["method"]) == ("olga", "approval")

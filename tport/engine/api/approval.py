@@ -38,8 +38,11 @@ class ApprovalAPI(Protocol):
         """
         ...
 
-    async def decide_join(self, *, code: str, approve: bool) -> JoinRequest:
+    async def decide_join(self, *, code: str, host_id: str, approve: bool) -> JoinRequest:
         """Let the machine join, or refuse it.
+
+        Args:
+            host_id: of the request that was shown: a machine may ask for something else meanwhile.
 
         Raises:
             InvalidRequest, NotFound: as `find_join`.

@@ -101,6 +101,9 @@ class Approval:
 
     async def find(self, code: str) -> JoinRequest:
         """See `AuthAPI.find_join`."""
+        return max(await self._of(code), key=lambda each: each.created)
+
+    async def _of(self, code: str) -> list[JoinRequest]:
         wanted = read_code(code)
         found = [each for each in await self._store.all() if each.code == wanted]
         if not found:
@@ -110,11 +113,16 @@ class Approval:
                 " authorities than this cluster's: it asked another cluster, or somebody sits"
                 " between. Don't let it join",
             )
-        return max(found, key=lambda each: each.created)
+        return found
 
-    async def decide(self, code: str, by: str, *, approve: bool) -> JoinRequest:
+    async def decide(self, code: str, host_id: str, by: str, *, approve: bool) -> JoinRequest:
         """See `AuthAPI.decide_join`."""
-        asked = await self.find(code)
+        asked = next((each for each in await self._of(code) if each.host_id == host_id), None)
+        if asked is None:
+            raise NotFound(
+                "what this machine asked for is not what was shown any more",
+                hint="type its code again, and look at what it asks for now",
+            )
         read = await self._store.read(asked.id)
         if read.value.state != "pending":
             raise CompareFailed(f"it was {read.value.state} by {read.value.by} already")

@@ -21,5 +21,5 @@ class ApprovalCalls(Caller):
         return await self.service.approval.find(code)
 
     @call
-    async def decide_join(self, *, code: str, approve: bool) -> JoinRequest:
-        return await self.service.approval.decide(code, self.name, approve=approve)
+    async def decide_join(self, *, code: str, host_id: str, approve: bool) -> JoinRequest:
+        return await self.service.approval.decide(code, host_id, self.name, approve=approve)

@@ -26,7 +26,11 @@ class JoinPages:
         """POST /web/join: first the code alone, then with the decision."""
         code, decision = visit.form.get("code", ""), visit.form.get("decision", "")
         if decision in ("approve", "deny"):
-            decided = await visit.auth.decide_join(code=code, approve=decision == "approve")
+            decided = await visit.auth.decide_join(
+                code=code,
+                host_id=visit.form.get("machine", ""),
+                approve=decision == "approve",
+            )
             return await _page(visit, decided=decided)
         return await _page(visit, asked=await visit.auth.find_join(code=code))
 
