@@ -234,20 +234,19 @@ class Apps:
             NotSignedIn, AccessDenied, Unavailable: it is not let through; it isn't noted.
         """
         began = trio.current_time()
-        end: str | None = "cut"  # why there is no whole answer; None: it isn't let through
+        end: str | None = ""  # why the application did not answer; None: it isn't let through
         try:
             outcome = await self._forwarder.forward(exchange, head, candidates)
             if outcome is not None:
                 took = trio.current_time() - began
                 await self._failed(exchange, session, head, outcome, took)
                 end = _error(outcome)
-            elif not exchange.aborted:
-                end = ""
         except (NotSignedIn, AccessDenied, Unavailable):
             end = None
             raise
         finally:
             if end is not None and self._request_log is not None:
+                end = end or ("" if _is_whole(exchange) else "cut")
                 self._request_log.note(exchange, session, head.request_id, head.remote, began, end)
 
     async def _failed(
@@ -281,6 +280,11 @@ class Apps:
             error=reason,
             **{"addr.remote": remote},
         )
+
+
+def _is_whole(exchange: Exchange) -> bool:
+    """Tell whether the client has the answer to its end. It may hang up then, at once."""
+    return exchange.finished or (exchange.upgraded and not exchange.aborted)
 
 
 def _error(outcome: Unanswered) -> str | None:

@@ -24,6 +24,7 @@ from tport.engine.errors import (
 from tport.engine.types.failure import Page
 from tport.engine.web.accounts import AccountPages
 from tport.engine.web.agents import AgentPages
+from tport.engine.web.audit import AuditPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.join import JoinPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
@@ -87,6 +88,7 @@ def web_app(
             *JoinPages().routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
+            *AuditPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),

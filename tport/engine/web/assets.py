@@ -35,10 +35,13 @@ def _load(name: str, media_type: str) -> Asset:
 STYLE: Final = _load("tport.css", "text/css; charset=utf-8")
 FRAME_STYLE: Final = _load("frame.css", "text/css; charset=utf-8")  # of who is signed in
 FRAME_SCRIPT: Final = _load("frame.js", "text/javascript; charset=utf-8")
+AUDIT_STYLE: Final = _load("audit.css", "text/css; charset=utf-8")
+AUDIT_SCRIPT: Final = _load("audit.js", "text/javascript; charset=utf-8")
 SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8")
 ICON: Final = _load("favicon.svg", "image/svg+xml")
 ASSETS: Final[Mapping[str, Asset]] = {
-    asset.url: asset for asset in (STYLE, FRAME_STYLE, FRAME_SCRIPT, SCRIPT, ICON)
+    asset.url: asset
+    for asset in (STYLE, FRAME_STYLE, FRAME_SCRIPT, AUDIT_STYLE, AUDIT_SCRIPT, SCRIPT, ICON)
 }
 
 # Error pages appear on the applications' own hosts, where nothing else is ours to serve: they

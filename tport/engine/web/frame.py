@@ -32,6 +32,7 @@ SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
     Entry("Requests", "/web/requests", ("access_request", "list")),
+    Entry("Audit", "/web/audit", ("event", "list")),
 )
 
 # Behind the person's name, above "Sign out".

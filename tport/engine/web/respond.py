@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from typing import Final
 
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
 from tport.engine.types.failure import Page
 from tport.engine.web.assets import (
@@ -52,6 +52,14 @@ def answer(
 ) -> Response:
     """Make a response; `headers` replace those that every response has."""
     return Response(body, status, headers={**HEADERS, "content-type": media_type, **dict(headers)})
+
+
+def stream(
+    pieces: AsyncIterator[bytes], media_type: str, *, headers: Iterable[tuple[str, str]] = ()
+) -> Response:
+    """Make a response of `pieces` as they come; when they fail in the middle, it is cut short."""
+    all_headers = {**HEADERS, "content-type": media_type, **dict(headers)}
+    return StreamingResponse(pieces, headers=all_headers)
 
 
 def redirect(location: str, status: int = 302) -> Response:
