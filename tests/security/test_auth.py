@@ -109,6 +109,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "deny_request": {"id": "x", "answer": ""},
     "explain_request": {"id": "x"},
     "explain_access": {"user": "x", "app": "x"},
+    "create_device_token": {"app": "x", "name": "x", "ttl": 3600.0},
+    "revoke_device_token": {"id": "0" * 64},
+    "delete_device_token": {"id": "0" * 64},
     "start_probe": {"app": "x", "agent": ""},
     "probe_result": {"id": "x"},
     "probed": {

@@ -40,7 +40,7 @@ class EpochChanged(msgspec.Struct, frozen=True, kw_only=True, tag="epoch"):
 
 
 class SessionEnded(msgspec.Struct, frozen=True, kw_only=True, tag="session-ended"):
-    """A web or app session is over before its time."""
+    """A web or app session, or a device token, is over before its time."""
 
     id: str
 

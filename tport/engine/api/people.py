@@ -77,7 +77,11 @@ class PeopleAPI(Protocol):
         ...
 
     async def app_session(self, *, id: str) -> AppSession:
-        """Return a live app session. Raises NotSignedIn: none, or over."""
+        """Return a live app session, of a browser or of a device token.
+
+        Raises:
+            NotSignedIn: none, or over.
+        """
         ...
 
     async def end_app_session(self, *, id: str) -> None: ...

@@ -19,6 +19,7 @@ from tport.engine.api import (
     approval,
     audit,
     catalogue,
+    device_tokens,
     home,
     locks,
     machines,
@@ -31,6 +32,7 @@ from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.audit import AuditAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.catalogue import CatalogueAPI
+from tport.engine.api.device_tokens import DeviceTokenAPI
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
@@ -50,6 +52,7 @@ class AuthAPI(
     SessionAPI,
     AuditAPI,
     CatalogueAPI,
+    DeviceTokenAPI,
     Protocol,
 ):
     def acting_for(self, web_session: str) -> AuthAPI:
@@ -72,6 +75,7 @@ _PARTS = (
     sessions,
     audit,
     catalogue,
+    device_tokens,
 )
 
 # Who may make which call. "anyone" needs no certificate.

@@ -56,6 +56,8 @@ _READS: Final = frozenset(
         "list_locks",
         "list_sessions",
         "list_own_sessions",
+        "own_device_tokens",
+        "list_device_tokens",
         "own_requests",
         "explain_own",
         "explain_access",

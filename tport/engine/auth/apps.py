@@ -313,6 +313,14 @@ class Apps:
             if not self._is_abandoned(definition)
         )
 
+    async def main_host(self, name: str) -> str:
+        """Return the public host of an application, offered now or not; "": nobody defined it."""
+        definition = await self._store.find(name)
+        if definition is None:
+            return ""
+        hosts = self._proxy_hosts()
+        return definition.app.public_addr or (f"{name}.{hosts[0]}" if hosts else "")
+
     def default_host(self, name: str) -> str:
         """Return `<name>.<main proxy host>`, "" when no proxy is known."""
         addresses = self._presence.proxy_addrs

@@ -6,6 +6,7 @@ from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.audit_calls import AuditCalls
 from tport.engine.auth.catalogue_calls import CatalogueCalls
+from tport.engine.auth.device_token_calls import DeviceTokenCalls
 from tport.engine.auth.home_calls import HomeCalls
 from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
@@ -25,5 +26,6 @@ class Calls(
     SessionCalls,
     AuditCalls,
     CatalogueCalls,
+    DeviceTokenCalls,
 ):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

@@ -15,6 +15,7 @@ from tport.engine.access.rbac import DENIED
 from tport.engine.api.answers import LaunchCode, OpenedApp, SignedSession
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.device_tokens import DeviceTokens
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.stores import LaunchRecord, Stored
@@ -51,12 +52,20 @@ class _Way:
 
 
 class Launcher:
-    def __init__(self, cluster: Cluster, roles: Roles, sessions: Sessions, apps: Apps) -> None:
+    def __init__(
+        self,
+        cluster: Cluster,
+        roles: Roles,
+        sessions: Sessions,
+        apps: Apps,
+        device_tokens: DeviceTokens,
+    ) -> None:
         self._cluster = cluster
         self._stores = cluster.stores
         self._roles = roles
         self._sessions = sessions
         self._apps = apps
+        self._device_tokens = device_tokens
         self._ways: OrderedDict[tuple[str, str], _Way] = OrderedDict()
 
     async def launch(self, web_session: str, host: str, state: str, age: float) -> LaunchCode:
@@ -115,7 +124,7 @@ class Launcher:
         return opened
 
     async def sign_session(self, id_: str) -> SignedSession:
-        session, user = await self._sessions.app_with_user(id_)
+        session, user = await self._device_tokens.session(id_)
         server = await self._roles.allowed(user, await self._apps.servers_of(session.app))
         now = self._cluster.clock()
         expires = min(now + SESSION_CREDENTIAL_TTL, session.expires)

@@ -48,7 +48,7 @@ class PeopleCalls(Caller):
 
     @call
     async def app_session(self, *, id: str) -> AppSession:
-        return await self.service.sessions.app(id)
+        return (await self.service.device_tokens.session(id))[0]
 
     @call
     async def end_app_session(self, *, id: str) -> None:

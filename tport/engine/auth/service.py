@@ -17,6 +17,7 @@ from tport.engine.auth.apps import Apps
 from tport.engine.auth.calls import Calls
 from tport.engine.auth.catalogue import Catalogue
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
+from tport.engine.auth.device_tokens import DeviceTokens
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.join import Join
 from tport.engine.auth.launch import Launcher
@@ -79,7 +80,8 @@ class AuthService:
         self.login = Login(cluster, hasher, self.sessions)
         self.apps = Apps(cluster, self.presence)
         self.catalogue = Catalogue(cluster, self.presence, self.apps)
-        self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps)
+        self.device_tokens = DeviceTokens(cluster, self.roles, self.sessions, self.apps)
+        self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps, self.device_tokens)
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens, self.locks)
         self.approval = Approval(cluster, self.joining)
@@ -134,5 +136,6 @@ class AuthService:
             try:
                 await self.apps.tick()
                 await self.requests.tick()
+                await self.device_tokens.tick()
             except Unavailable as problem:
                 logger.warning("storage can't be read for now: %s", problem)

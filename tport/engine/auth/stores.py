@@ -20,6 +20,8 @@
     /sessions/app/<cookie hash>             AppSession          its own
     /sessions/of/<web hash>/<app hash>      -                   the app session's
     /launch/<code hash>                     LaunchRecord        LAUNCH_CODE_TTL
+    /device_tokens/<token hash>             DeviceToken         its own
+    /device_tokens_of/<user id>/<hash>      -                   the device token's
 
 What a person or a machine holds (cookies, codes, tokens, links) is here as SHA-256 only: who
 reads the database can't be anybody. The names of the first folder are what watches follow.
@@ -49,6 +51,7 @@ from tport.engine.storage.backend import (
 )
 from tport.engine.types.app import App
 from tport.engine.types.approval import JoinRequest
+from tport.engine.types.device_token import DeviceToken
 from tport.engine.types.lock import Lock
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
@@ -226,6 +229,8 @@ class Stores:
         self.app_sessions = Store(backend, "/sessions/app/", AppSession)
         self.sessions_of = Store(backend, "/sessions/of/", msgspec.Raw)
         self.launches = Store(backend, "/launch/", LaunchRecord)
+        self.device_tokens = Store(backend, "/device_tokens/", DeviceToken)
+        self.device_tokens_of = Store(backend, "/device_tokens_of/", msgspec.Raw)
 
     async def batch(self, operations: Sequence[Operation]) -> None:
         """Do all, or none, as one write."""

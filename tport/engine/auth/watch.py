@@ -185,7 +185,11 @@ class _View:
         elif key.startswith(self._stores.locks.prefix):
             yield from self.lock(written)
         elif not isinstance(written, Put) and key.startswith(
-            (self._stores.web_sessions.prefix, self._stores.app_sessions.prefix)
+            (
+                self._stores.web_sessions.prefix,
+                self._stores.app_sessions.prefix,
+                self._stores.device_tokens.prefix,
+            )
         ):
             yield SessionEnded(id=key.rpartition("/")[2])
 

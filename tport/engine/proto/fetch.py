@@ -58,6 +58,14 @@ def wants_html(headers: Headers) -> bool:
     return _accepts_html(accept)
 
 
+def is_browser(headers: Headers) -> bool:
+    """Tell whether a browser sent this, as all do that know Fetch Metadata, or name themselves."""
+    return any(
+        name.startswith(b"sec-fetch-") or (name == b"user-agent" and value[:8] == b"Mozilla/")
+        for name, value in headers
+    )
+
+
 def is_cross_site(headers: Headers) -> bool:
     """Tell whether a page of another site began this, as far as the browser says."""
     return [value for name, value in headers if name == b"sec-fetch-site"] == [b"cross-site"]

@@ -19,18 +19,20 @@ from tport.engine.access.rbac import check_app_access
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import AccessDenied, Locked, NotSignedIn, Unavailable
+from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn, Unavailable
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import (
     is_ours,
     strip_cookies,
 )
+from tport.engine.proto.device_token import is_device_token, presented_secret
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.cross_origin import answer_preflight, may_connect
+from tport.engine.proxy.device_tokens import DeviceTokens
 from tport.engine.proxy.failures import failure_of
 from tport.engine.proxy.forward import Forwarder, Unanswered
 from tport.engine.proxy.offers import Offers
@@ -98,6 +100,9 @@ class Apps:
             port_suffix=port_suffix,
             offers=offers,
         )
+        self._device_tokens = DeviceTokens(
+            cache=cache, credentials=credentials, events=events, offers=offers, clock=clock
+        )
 
     async def answer(self, exchange: Exchange, *, remote: str) -> None:
         """Answer one request whose Host is an application's, or nobody's.
@@ -125,6 +130,9 @@ class Apps:
         html = wants_html(request.headers)
         if await answer_preflight(exchange, self._offers):
             return
+        if (secret := presented_secret(request.headers)) is not None:
+            await self._serve_device(exchange, secret, remote)
+            return
         try:
             session = await self._sign_in.session(request, remote)
             await self._serve_session(exchange, session, remote)
@@ -132,6 +140,19 @@ class Apps:
             await self._sign_in.send_on(exchange, over.reason)
         except Unavailable:
             await send_page(exchange, self._pages.unavailable(html=html))
+
+    async def _serve_device(self, exchange: Exchange, secret: str, remote: str) -> None:
+        """Answer what shows a device token: it alone counts, whatever cookies came along."""
+        try:
+            session = await self._device_tokens.session(secret, exchange.request, remote)
+            await self._serve_session(exchange, session, remote)
+        except NotSignedIn:
+            await send_page(exchange, self._pages.bad_device_token())
+        except LimitExceeded as limit:
+            page = self._pages.too_many(html=False, retry_after=limit.retry_after)
+            await send_page(exchange, page)
+        except Unavailable:
+            await send_page(exchange, self._pages.unavailable(html=False))
 
     async def _serve_session(self, exchange: Exchange, session: AppSession, remote: str) -> None:
         request = exchange.request
@@ -294,12 +315,14 @@ def _error(outcome: Unanswered) -> str | None:
 
 
 def _for_agent(request: HttpHead) -> Headers:
-    """Return the headers that go on: no hop-by-hop ones, no reserved ones, none of our cookies."""
+    """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies or tokens of ours."""
     passed: Headers = []
     for name, value in forwardable(request.headers, request.connection_tokens):
         if name == b"cookie":
             if kept := strip_cookies(value, is_ours):
                 passed.append((name, kept))
-        elif not is_reserved(fold(name)):
+        elif not is_reserved(fold(name)) and not (
+            name == b"authorization" and is_device_token(value)
+        ):
             passed.append((name, value))
     return passed

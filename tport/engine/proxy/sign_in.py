@@ -22,7 +22,7 @@ from tport.engine.defaults import LAUNCH_STATE_TTL
 from tport.engine.errors import AccessDenied, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
-from tport.engine.proto.fetch import Intent, intent, is_cross_site, wants_html
+from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy import notice
 from tport.engine.proxy.app_session import OPEN_PATH, CookieNames, Credentials, StateSeal
@@ -123,7 +123,18 @@ class SignIn:
                 page = self._pages.framed(host=request.host, url=url)
             case _:
                 page = self._pages.not_signed_in(html=False, login_url=url, reason=reason)
+                if not is_browser(request.headers):
+                    await send_page(exchange, page, self._basic)
+                    return
         await send_page(exchange, page)
+
+    @property
+    def _basic(self) -> tuple[bytes, bytes]:
+        """What tells git and WebDAV clients to send their device token, as a password.
+
+        Never for browsers: they would ask their person for one, in a window of their own.
+        """
+        return b"www-authenticate", f'Basic realm="{self._offers.proxy_host}"'.encode("ascii")
 
     async def _launch(
         self,

@@ -34,6 +34,9 @@ CODES: Final[Mapping[str, str]] = {
     "instance.join.asked": "TJP01I",  # * a machine asked to join by approval
     "cert.create": "TC000I",
     "role.created": "T9000I",
+    "device_token.create": "TPD01I",  # *
+    "device_token.delete": "TPD02I",  # *
+    "device_token.use": "TPD03I",  # * at a proxy where it was not in use just before
     "access_request.create": "T5000I",
     "access_request.review": "T5002I",
     "access_request.expire": "T5005I",  # a role given for a time was taken back

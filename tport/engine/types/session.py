@@ -34,8 +34,8 @@ class AppSession(msgspec.Struct, frozen=True, kw_only=True):
     """One person at one application. Never outlives its web session.
 
     Attributes:
-        id: SHA-256 hex of the cookie's value.
-        web_session: the id of the web session it came from.
+        id: SHA-256 hex of the cookie's value; of a device token `device_token_id`.
+        web_session: the id of the web session it came from; "": a device token's.
         app: the application's name.
         host: the public host (lower case, no port) it is for, and no other.
     """

@@ -147,6 +147,21 @@ class ErrorPages:
             headers=challenge,
         )
 
+    def bad_device_token(self) -> Page:
+        """401 for a device token that doesn't count, whatever is wrong with it: programs send them."""
+        return self._json(
+            401,
+            "not-signed-in",
+            "This device token is wrong, expired, revoked, or for another application",
+            reason="device-token",
+            headers=(
+                (
+                    "www-authenticate",
+                    f'Bearer realm="{self._proxy_host}", error="invalid_token"',
+                ),
+            ),
+        )
+
     def not_sent(self, *, host: str, login_url: str, cross_site: bool) -> Page:
         """401 for a form (a POST navigation) sent without a session.
 

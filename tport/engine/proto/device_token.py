@@ -1,0 +1,96 @@
+"""A device token among a request's headers: found, and told from what is the application's. Sans-IO.
+
+    Authorization: Bearer tport_…
+    Authorization: Basic base64(anything:tport_…)
+    Tport-Authorization: Bearer tport_…     for applications that need Authorization themselves
+
+Any other Authorization is the application's own business and passes. A browser can't be made to
+send the first and the third. It may remember a Basic secret, and send it along when another site's
+page asks for something: from there it doesn't count.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Sequence
+from typing import Final
+
+from tport.engine.types.device_token import PREFIX, SECRET
+
+Headers = Sequence[tuple[bytes, bytes]]  # names lower case
+
+UNUSABLE: Final = ""  # what is meant as a device token, and can't be one
+
+_OURS: Final = PREFIX.encode()
+_NAMES: Final = frozenset({b"authorization", b"tport-authorization"})
+
+
+def presented_secret(headers: Headers) -> str | None:
+    """Return the device token that a request shows; None: none.
+
+    UNUSABLE: it is no token's form, there are two that differ, or a page of another site had a
+    browser send it.
+    """
+    shown = [field for field in headers if field[0] in _NAMES]
+    if not shown:
+        return None
+    secrets: set[str] = set()
+    for name, value in shown:
+        secret = _bearer(value)
+        if secret is None and name == b"authorization":
+            secret = _basic(value)
+            if secret is not None and _is_asked_elsewhere(headers):
+                secret = b""
+        if name == b"tport-authorization" or secret is not None:
+            secrets.add(_usable(secret or b""))
+    if not secrets:
+        return None
+    return secrets.pop() if len(secrets) == 1 else UNUSABLE
+
+
+def is_device_token(authorization: bytes) -> bool:
+    """Tell whether an Authorization's value is ours, so that no application may see it."""
+    return _bearer(authorization) is not None or _basic(authorization) is not None
+
+
+def _bearer(value: bytes) -> bytes | None:
+    scheme, secret = _parted(value)
+    return secret if scheme == b"bearer" and secret.startswith(_OURS) else None
+
+
+def _basic(value: bytes) -> bytes | None:
+    """Return the password when it begins as our secrets do. Source: RFC 7617 §2."""
+    scheme, encoded = _parted(value)
+    if scheme != b"basic":
+        return None
+    encoded = encoded.rstrip(b"=")
+    try:
+        decoded = base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+    except binascii.Error:
+        return None
+    _, colon, password = decoded.partition(b":")
+    return password if colon and password.startswith(_OURS) else None
+
+
+def _parted(value: bytes) -> tuple[bytes, bytes]:
+    """Return the scheme in lower case, and what follows it."""
+    parts = value.split(None, 1)
+    return (parts[0].lower(), parts[1].rstrip()) if len(parts) == 2 else (b"", b"")
+
+
+def _usable(secret: bytes) -> str:
+    text = secret.decode("ascii", "replace")
+    return text if SECRET.fullmatch(text) else UNUSABLE
+
+
+def _is_asked_elsewhere(headers: Headers) -> bool:
+    """Tell whether a page of another origin has a browser send this."""
+    host = b""
+    for name, value in headers:
+        if name == b"sec-fetch-site" and value not in (b"same-origin", b"none"):
+            return True
+        if name == b"host":
+            host = value
+    origins = [value for name, value in headers if name == b"origin"]
+    return any(origin.lower() != b"https://" + host.lower() for origin in origins)
