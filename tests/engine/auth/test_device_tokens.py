@@ -294,7 +294,7 @@ async def test_a_use_is_noted_off_its_path_and_not_more_often_than_each_five_min
         await world.proxy.app_session(id=made.token.id)
         await trio.sleep(2.1)
         [token] = await acting(world, alice).own_device_tokens()
-        return token.last_seen and (token.last_seen - START).total_seconds() / 60
+        return None if token.last_seen is None else (token.last_seen - START).seconds / 60
 
     [unused] = await acting(world, alice).own_device_tokens()
     assert unused.last_seen is None

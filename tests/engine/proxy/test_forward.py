@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from typing import Literal
 
@@ -9,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.engine.proxy.ends import Agent, Client, World, open_world
+from tests.engine.proxy.ends import Agent, Client, World, open_world, signed
 from tests.stack import Answer
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
@@ -82,6 +83,41 @@ async def test_an_agent_that_forgot_the_session_is_told_again() -> None:
         assert await again.body() == b"the body"
         await again.answer()
         assert (await client.answer()).status == 200
+
+
+async def test_an_agent_that_refuses_a_credential_gets_what_auth_signs_now() -> None:
+    """It knows of a change of the user before the proxy does."""
+    async with open_world() as world:
+        agent, client = world.agent(), world.client()
+        await client.get()
+        await (await agent.next()).answer()
+        await client.answer()
+        world.auth.sign = lambda _: signed("newer")
+
+        await post(client, b"the body")
+        sent = []
+        for _ in range(2):
+            request = await agent.next()
+            sent.append(request.head.credential)
+            await request.refuse(no_answer("unknown-session", "agent"))
+        last = await agent.next()
+
+        assert [*sent, last.head.credential] == ["", "jws", "newer"]
+        assert await last.body() == b"the body"
+        await last.answer()
+        assert (await client.answer()).status == 200
+
+
+async def test_an_agent_that_refuses_every_credential_is_not_asked_for_ever() -> None:
+    async with open_world() as world:
+        agent, client, count = world.agent(), world.client(), itertools.count()
+        world.auth.sign = lambda _: signed(f"jws {next(count)}")
+        await client.get()
+        for _ in range(2):
+            await (await agent.next()).refuse(no_answer("unknown-session", "agent"))
+
+        assert told(await client.answer())["kind"] == "unknown-session"
+        assert agent.mux.streams == 0
 
 
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304)], ids=str)

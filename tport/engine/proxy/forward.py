@@ -116,11 +116,25 @@ class Forwarder:
     async def _try(
         self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel
     ) -> NoAnswer | None:
-        """Send it through one tunnel, with the credential where the agent lacks it."""
+        """Send it through one tunnel.
+
+        An agent that refuses a credential may know of a change of its user before this proxy
+        does: then auth is asked for one that counts now, or says that there is none.
+        """
+        problem = await self._offer(exchange, head, body, tunnel)
+        if _is_unknown(problem) and not body.committed:
+            self._credentials.forget(head.session)
+            problem = await self._offer(exchange, head, body, tunnel)
+        return problem
+
+    async def _offer(
+        self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel
+    ) -> NoAnswer | None:
+        """Send it, with the credential where the agent lacks it."""
         credential = await self._credentials.of(head.session)
         known = tunnel.has_credential(head.session, credential)
         problem = await self._send(exchange, head, body, tunnel, "" if known else credential)
-        if problem is not None and problem.kind == "unknown-session" and not body.committed:
+        if known and _is_unknown(problem) and not body.committed:
             problem = await self._send(exchange, head, body, tunnel, credential)
         return problem
 
@@ -367,6 +381,10 @@ def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
         for name, value in answer.headers
         if name != b"set-cookie" or allowed_set_cookie(value)
     ]
+
+
+def _is_unknown(problem: NoAnswer | None) -> bool:
+    return problem is not None and problem.kind == "unknown-session"
 
 
 def _framing(answer: ResponseHead) -> Framing:
