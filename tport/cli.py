@@ -40,6 +40,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "requests": ("tport.commands.requests", "People who ask for access: list, approve, deny."),
     "lock": ("tport.commands.lock", "Lock a user, a role or an agent out at once."),
     "sessions": ("tport.commands.sessions", "Who is signed in, and where."),
+    "device-tokens": ("tport.commands.device_tokens", "Tokens of people's programs: list, revoke."),
     "audit": ("tport.commands.audit", "What happened, and who asked for what."),
     "ca": ("tport.commands.ca", "The cluster's own certificate authorities."),
     "status": ("tport.commands.status", "What runs in the cluster, and whether it is well."),

@@ -17,6 +17,7 @@ from tport.engine.net.tls_stream import TlsStream
 from tport.engine.proxy.device_tokens import BURST
 from tport.engine.types.app import App, Cors
 from tport.engine.types.device_token import PREFIX, NewDeviceToken
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.role import Conditions, Role
 from tport.engine.types.session import session_id
 
@@ -363,11 +364,16 @@ async def _role_edited(stack: Stack, alice: Person, made: NewDeviceToken) -> Non
     await stack.admin.put_role(role=Role(name="access"))
 
 
+async def _user_locked(stack: Stack, alice: Person, made: NewDeviceToken) -> None:
+    await stack.admin.create_lock(target=LockTarget(user="alice"), message="", ttl=0.0)
+
+
 TAKEN: dict[str, Callable[[Stack, Person, NewDeviceToken], Awaitable[None]]] = {
     "revoked": _revoked,
     "revoked by an administrator": _deleted,
     "user deleted": _user_deleted,
     "user reset": _user_reset,
+    "user locked": _user_locked,
     "role edited": _role_edited,
 }
 
@@ -387,7 +393,7 @@ async def test_az_04_what_a_token_runs_ends_with_what_allowed_it(
             answer = await ask(stack, bearer(made.secret), app="raw")
 
     assert b"\x03\xf0" in frames  # closed with 1008
-    assert answer.status == (403 if how == "role edited" else 401)
+    assert answer.status == (403 if how in ("user locked", "role edited") else 401)
 
 
 async def test_az_04_a_change_of_roles_is_felt_and_ends_no_token(

@@ -20,13 +20,16 @@ from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
     InvalidRequest,
+    Locked,
     NotFound,
     NotSignedIn,
     Unavailable,
 )
 from tport.engine.pki.jwt import verify_session_credential
 from tport.engine.types.device_token import PREFIX, SECRET, NewDeviceToken, device_token_id
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.session import session_id
+from tport.engine.types.user import Grant
 
 DAY = 86400.0
 HOST = f"grafana.{PROXY}"
@@ -239,6 +242,33 @@ async def test_a_reset_or_deletion_of_its_maker_ends_a_token(
     with pytest.raises(NotSignedIn):
         await world.proxy.sign_session(id=made.token.id)
     assert await world.admin.list_device_tokens() == ()
+
+
+async def test_a_lock_stops_a_token_and_lifted_lets_it_go_on(world: World, alice: SignedIn) -> None:
+    made = await make(world, alice)
+
+    lock = await world.admin.create_lock(target=LockTarget(user="alice"), message="", ttl=0.0)
+    with pytest.raises(Locked):
+        await world.proxy.app_session(id=made.token.id)
+    with pytest.raises(Locked):
+        await world.proxy.sign_session(id=made.token.id)
+    await world.admin.delete_lock(name=lock.name)
+
+    await world.proxy.sign_session(id=made.token.id)
+
+
+async def test_a_role_given_for_a_time_is_asked_for_again_when_that_is_over(
+    world: World, alice: SignedIn
+) -> None:
+    made = await make(world, alice)
+    until = START + timedelta(hours=1)
+    read = await world.service.cluster.stores.users.read("alice")
+    timed = msgspec.structs.replace(read.value, grants=(Grant(role="access", until=until),))
+    await world.service.cluster.stores.users.swap("alice", read, timed)
+
+    assert (await world.proxy.app_session(id=made.token.id)).expires == until
+    world.pass_time(hours=1)
+    assert (await world.proxy.app_session(id=made.token.id)).expires == made.token.expires
 
 
 async def test_a_person_revokes_their_own_tokens_and_nobody_elses(
