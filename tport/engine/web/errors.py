@@ -149,18 +149,10 @@ class ErrorPages:
 
     def bad_device_token(self) -> Page:
         """401 for a device token that doesn't count, whatever is wrong with it: programs send them."""
-        return self._json(
-            401,
-            "not-signed-in",
-            "This device token is wrong, expired, revoked, or for another application",
-            reason="device-token",
-            headers=(
-                (
-                    "www-authenticate",
-                    f'Bearer realm="{self._proxy_host}", error="invalid_token"',
-                ),
-            ),
-        )
+        message = "This device token is wrong, expired, revoked, or for another application"
+        challenge = f'Bearer realm="{self._proxy_host}", error="invalid_token"'
+        headers = (("www-authenticate", challenge),)
+        return self._json(401, "not-signed-in", message, reason="device-token", headers=headers)
 
     def not_sent(self, *, host: str, login_url: str, cross_site: bool) -> Page:
         """401 for a form (a POST navigation) sent without a session.
