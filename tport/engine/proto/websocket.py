@@ -54,23 +54,25 @@ class FrameWalker:
         """Take head bytes one frame's worth; set `_left` when the head is whole."""
         held = len(self._head)
         window = self._head + data[position : position + 14 - held]  # 14: the longest head
-        size = _head_size(window)
+        size = frame_head_size(window)
         if size is None or len(window) < size:
             self._head = window
             return position + len(window) - held
-        self._left = _payload_length(window)
+        self._left = frame_payload_length(window)
         self._head = b""
         return position + size - held
 
 
-def _head_size(window: bytes) -> int | None:
+def frame_head_size(window: bytes | bytearray) -> int | None:
+    """Return how long the head at the front of `window` is; None: fewer than 2 bytes don't tell."""
     if len(window) < 2:
         return None
     short = window[1] & 0x7F
     return 2 + (2 if short == 126 else 8 if short == 127 else 0) + (4 if window[1] & 0x80 else 0)
 
 
-def _payload_length(window: bytes) -> int:
+def frame_payload_length(window: bytes | bytearray) -> int:
+    """Return how many bytes of payload follow the whole head at the front of `window`."""
     short = window[1] & 0x7F
     if short == 126:
         return int(_U16.unpack_from(window, 2)[0])
