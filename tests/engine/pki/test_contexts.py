@@ -92,6 +92,29 @@ def test_an_application_is_verified_unless_its_definition_says_otherwise(cluster
     handshake(server, https_context(insecure=True), server_hostname="whatever.test")
 
 
+def test_a_browser_s_trust_is_the_system_s_and_what_was_added(
+    cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And no more: without `and_system` the added authorities are all."""
+    system = trustme.CA()
+    system.cert_pem.write_to_path(str(tmp_path / "system.pem"))
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "system.pem"))
+    leaf = system.issue_cert("proxy.test")
+    theirs = KeyPair(
+        chain="".join(blob.bytes().decode() for blob in leaf.cert_chain_pems),
+        key=leaf.private_key_pem.bytes().decode(),
+    )
+    both = https_context(authorities=cluster.web.trusted, and_system=True)
+    ours = https_context(authorities=cluster.web.trusted)
+
+    handshake(browser_context(web_pair(cluster)), both, server_hostname="proxy.test")
+    handshake(browser_context(theirs), both, server_hostname="proxy.test")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(browser_context(theirs), ours, server_hostname="proxy.test")
+    with pytest.raises(ssl.SSLCertVerificationError):
+        handshake(browser_context(theirs), both, server_hostname="other.test")
+
+
 def test_certificates_from_elsewhere_serve_browsers_too() -> None:
     """An RSA certificate with an intermediate, as operators have in files."""
     root = trustme.CA(key_type=trustme.KeyType.RSA)

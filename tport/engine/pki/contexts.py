@@ -118,12 +118,17 @@ def auth_client_context(pair: KeyPair | None, host_authorities: Sequence[str]) -
 
 
 def https_context(
-    *, authorities: Sequence[str] = (), insecure: bool = False, pair: KeyPair | None = None
+    *,
+    authorities: Sequence[str] = (),
+    and_system: bool = False,
+    insecure: bool = False,
+    pair: KeyPair | None = None,
 ) -> ssl.SSLContext:
     """HTTPS to somebody else: an application, an identity provider, a proxy before joining.
 
     Args:
         authorities: PEM certificates (one or more in each text); none: the system's.
+        and_system: trust the system's beside `authorities`, as a browser does.
         insecure: verify nothing. For an application whose definition says so, and to fetch
             what a pin will then prove.
         pair: the certificate to show where one is asked for.
@@ -141,7 +146,7 @@ def https_context(
         context.verify_mode = ssl.CERT_NONE
     elif authorities:
         _trust(context, authorities)
-    else:
+    if not insecure and (and_system or not authorities):
         context.load_default_certs()
     if pair is not None:
         _show(context, pair)
