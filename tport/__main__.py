@@ -1,0 +1,8 @@
+"""`python -m tport`: the program, where its script is not on the PATH."""
+
+from __future__ import annotations
+
+from tport.cli import main
+
+if __name__ == "__main__":
+    main()
