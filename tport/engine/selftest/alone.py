@@ -9,8 +9,9 @@ from typing import Final
 
 import trio
 
+from tport.engine.config.address import Address
 from tport.engine.errors import TportError
-from tport.engine.net.dial import Address, dial_tcp, open_listener
+from tport.engine.net.dial import dial_tcp, open_listener
 from tport.engine.pki.contexts import https_context
 from tport.engine.selftest import report
 from tport.engine.selftest.failure import Failure, PathFailed

@@ -15,7 +15,8 @@ from urllib.parse import urlsplit
 import msgspec
 import trio
 
-from tport.engine.api.protocol import AuthAPI, ClusterStatus
+from tport.engine.api.answers import ClusterStatus
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import ConnectionProblem, NotFound, TportError
 from tport.engine.pki.contexts import https_context
 from tport.engine.selftest import report
