@@ -56,6 +56,7 @@ class JudgingAuth(ScriptedAuth):
         version: str,
         apps: tuple[App, ...],
         pinned: tuple[str, ...] | None,
+        pinned_uri: str,
     ) -> tuple[AppServer, ...]:
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
