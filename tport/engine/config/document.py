@@ -7,6 +7,7 @@ cost anything, and nothing in the text can name a Python type.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -26,6 +27,8 @@ from ruamel.yaml.events import (
 MAX_NODES = 50_000  # with aliases counted as often as they are used: no "billion laughs"
 MAX_DEPTH = 32  # levels; the deepest setting lies at 6
 
+_COLON = re.compile(r"\s*:")
+_LAST_BREAK = re.compile(r"\r?\n\Z")
 _NULLS = ("", "~", "null", "Null", "NULL")  # YAML 1.2 core schema, 10.3.2
 
 
@@ -40,11 +43,22 @@ class SyntaxFault(Exception):
 
 @dataclass(slots=True)
 class Node:
-    """Where it begins, counted from 1, and how many nodes it is with all that is in it."""
+    """A value of the text.
+
+    Attributes:
+        line, column: where it begins, counted from 1.
+        size: how many nodes it is with all that is in it.
+        start, end: its characters are `text[start:end]`. A block ends with the last value that
+            is written in it, an absent value lies behind its colon.
+        marked: it has an anchor or a tag; with an anchor it may stand in other places too.
+    """
 
     line: int
     column: int
     size: int = field(default=1, kw_only=True)
+    start: int = field(default=0, kw_only=True)
+    end: int = field(default=0, kw_only=True)
+    marked: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True)
@@ -59,12 +73,19 @@ class Scalar(Node):
 
 @dataclass(slots=True)
 class Sequence(Node):
+    """`flow`: it is written in brackets."""
+
     items: list[Node]
+    flow: bool = field(default=False, kw_only=True)
 
 
 @dataclass(slots=True)
 class Mapping(Node):
+    """`own`: how many of the entries stand in it; those behind them came by `<<`."""
+
     entries: list[tuple[Scalar, Node]]
+    own: int = field(default=0, kw_only=True)
+    flow: bool = field(default=False, kw_only=True)
 
 
 def parse_document(text: str) -> Node | None:
@@ -94,8 +115,10 @@ class _Builder:
     def __init__(self, text: str) -> None:
         # A dump of events: typed Any, as ruamel's `parse` has no annotation.
         self._events: Iterator[Any] = YAML(typ="safe", pure=True).parse(text)
+        self._text = text
         self._anchors: dict[str, Node | None] = {}
         self._size = 0
+        self._end = 0  # of the last value that was read
         self.line = self.column = 1  # of the last event, for errors that name no place
 
     def document(self) -> Node | None:
@@ -123,6 +146,7 @@ class _Builder:
         if isinstance(event, AliasEvent):
             node = self._alias(event.anchor)
             self._count(node.size)
+            self._end = event.end_mark.index
             return node
         self._count(1)
         line, column = self.line, self.column
@@ -131,18 +155,26 @@ class _Builder:
         if event.anchor is not None:
             self._anchors[event.anchor] = None  # not yet whole: an alias to it would be a loop
         node = self._content(event, line, column, depth)
+        node.marked = event.anchor is not None or tag is not None
+        node.end = self._end
         if event.anchor is not None:
             self._anchors[event.anchor] = node
         return node
 
     def _content(self, event: Any, line: int, column: int, depth: int) -> Node:
+        start = event.start_mark.index
         if isinstance(event, ScalarEvent):
-            return Scalar(line, column, str(event.value), plain=event.style in (None, ""))
+            start, self._end = self._scalar_span(event)
+            plain = event.style in (None, "")
+            return Scalar(line, column, str(event.value), plain=plain, start=start)
+        flow = bool(event.flow_style)
         if isinstance(event, SequenceStartEvent):
             items = []
             while not isinstance(part := self._next(), SequenceEndEvent):
                 items.append(self._node(part, depth + 1))
-            return Sequence(line, column, items, size=1 + sum(item.size for item in items))
+            self._close(part, flow=flow)
+            size = 1 + sum(item.size for item in items)
+            return Sequence(line, column, items, size=size, start=start, flow=flow)
         assert isinstance(event, MappingStartEvent)
         entries: list[tuple[Scalar, Node]] = []
         while not isinstance(part := self._next(), MappingEndEvent):
@@ -150,8 +182,26 @@ class _Builder:
             if not isinstance(key, Scalar):
                 raise SyntaxFault("a list or a map cannot name a setting", key.line, key.column)
             entries.append((key, self._node(self._next(), depth + 1)))
+        self._close(part, flow=flow)
         size = 1 + sum(1 + value.size for _, value in entries)
-        return Mapping(line, column, _merged(entries), size=size)
+        merged, own = _merged(entries)
+        return Mapping(line, column, merged, size=size, start=start, own=own, flow=flow)
+
+    def _close(self, event: Any, *, flow: bool) -> None:
+        if flow:  # a block ends with what is in it: the parser's mark is behind blanks and comments
+            self._end = event.end_mark.index
+
+    def _scalar_span(self, event: Any) -> tuple[int, int]:
+        start, end = event.start_mark.index, event.end_mark.index
+        if start == end:  # nothing is written, and the parser's mark is at whatever comes next
+            colon = _COLON.match(self._text, self._end)
+            behind = colon.end() if colon else self._end
+            return behind, behind
+        if event.style in ("|", ">"):  # the parser counts the blank lines behind it in
+            text = self._text[start:end]
+            keeps = "+" in text.splitlines()[0].partition("#")[0]
+            end = start + len(_LAST_BREAK.sub("", text) if keeps else text.rstrip())
+        return start, end
 
     def _alias(self, anchor: str) -> Node:
         node = self._anchors.get(anchor)
@@ -167,19 +217,23 @@ class _Builder:
             raise self._fault(f"more than {MAX_NODES} values, aliases counted as often as used")
 
 
-def _merged(entries: list[tuple[Scalar, Node]]) -> list[tuple[Scalar, Node]]:
-    """Put what `<<: *anchor` brings behind the map's own settings, which win. YAML 1.1, "merge"."""
-    own = [entry for entry in entries if not _is_merge(entry[0])]
-    taken = {key.text for key, _ in own}
+def _merged(entries: list[tuple[Scalar, Node]]) -> tuple[list[tuple[Scalar, Node]], int]:
+    """Put what `<<: *anchor` brings behind the map's own settings, which win. YAML 1.1, "merge".
+
+    Returns all of them, and how many are the map's own.
+    """
+    merged = [entry for entry in entries if not _is_merge(entry[0])]
+    own = len(merged)
+    taken = {key.text for key, _ in merged}
     for key, value in entries:
         if not _is_merge(key):
             continue
         for source in value.items if isinstance(value, Sequence) else [value]:
             if not isinstance(source, Mapping):
                 raise SyntaxFault("<< takes a map, or a list of maps", key.line, key.column)
-            own += [entry for entry in source.entries if entry[0].text not in taken]
+            merged += [entry for entry in source.entries if entry[0].text not in taken]
             taken |= {entry[0].text for entry in source.entries}
-    return own
+    return merged, own
 
 
 def _is_merge(key: Scalar) -> bool:
