@@ -48,6 +48,15 @@ def test_an_agents_file_has_its_proxy_token_and_app() -> None:
 
 
 @pytest.mark.parametrize(
+    "folder", ["/srv/a b", '/"\\#', "/Überblick", "/srv/\N{PACKAGE}", "/a\x85b"]
+)
+def test_every_letter_of_a_path_is_kept(folder: str) -> None:
+    text = sample_config(SampleFlags(cluster_name="a.test", data_dir=folder))
+
+    assert read(text).data_dir == Path(folder)
+
+
+@pytest.mark.parametrize(
     "flags",
     [
         SampleFlags(cluster_name="a.test"),

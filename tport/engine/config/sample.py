@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from tport.engine.config.address import Address, parse_dial_address, parse_public_address
 from tport.engine.config.app_rules import check_uri
 from tport.engine.config.flags import Role, judge_flag, parse_roles
+from tport.engine.config.quoting import quoted
 from tport.engine.config.words import check_email, check_join_secret, parse_cluster_name
 from tport.engine.defaults import WEB_PORT
 from tport.engine.errors import ConfigError
@@ -129,13 +129,13 @@ def _instance(flags: SampleFlags) -> list[str]:
     lines = [
         "tport:",
         "  # Keys, the database and the audit log; each role has a folder of its own in it.",
-        f"  data_dir: {_yaml(flags.data_dir or DATA_DIR)}",
+        f"  data_dir: {quoted(flags.data_dir or DATA_DIR)}",
     ]
     if flags.token:
         judge_flag("--token", check_join_secret, flags.token)
         lines += [
             "  # With this an agent joins; an absolute path is read as a file.",
-            f"  auth_token: {_yaml(flags.token)}",
+            f"  auth_token: {quoted(flags.token)}",
         ]
     if flags.proxy:
         address = judge_flag(
@@ -143,7 +143,7 @@ def _instance(flags: SampleFlags) -> list[str]:
         )
         lines += [
             "  # The proxy that agents dial.",
-            f"  proxy_server: {_yaml(str(address))}",
+            f"  proxy_server: {quoted(str(address))}",
         ]
     return [*lines, "  log:", "    severity: info", "    format:", "      output: text"]
 
@@ -156,7 +156,7 @@ def _auth(flags: SampleFlags, public: Address | None) -> list[str]:
         "auth_service:",
         _ON,
         "  # Fixed at the first start.",
-        f"  cluster_name: {_yaml(judge_flag('--cluster-name', parse_cluster_name, name))}",
+        f"  cluster_name: {quoted(judge_flag('--cluster-name', parse_cluster_name, name))}",
     ]
 
 
@@ -164,23 +164,23 @@ def _proxy(flags: SampleFlags, public: Address) -> list[str]:
     lines = [
         "proxy_service:",
         _ON,
-        f"  web_listen_addr: {_yaml(f':{public.port}')}",
+        f"  web_listen_addr: {quoted(f':{public.port}')}",
         "  # The address users and agents reach the proxy at. Apps are at names below it.",
-        f"  public_addr: {_yaml(str(public))}",
+        f"  public_addr: {quoted(str(public))}",
     ]
     if flags.acme:
         lines += [
             "  # Certificates from Let's Encrypt, for the proxy and for each app; needs port 443.",
             "  acme:",
             '    enabled: "yes"',
-            f"    email: {_yaml(judge_flag('--acme-email', check_email, flags.acme_email))}",
+            f"    email: {quoted(judge_flag('--acme-email', check_email, flags.acme_email))}",
         ]
     elif flags.cert_file:
         lines += [
             "  # Chosen by the name that is asked for, and reloaded when they change.",
             "  https_keypairs:",
-            f"  - key_file: {_yaml(flags.key_file)}",
-            f"    cert_file: {_yaml(flags.cert_file)}",
+            f"  - key_file: {quoted(flags.key_file)}",
+            f"    cert_file: {quoted(flags.cert_file)}",
         ]
     else:
         lines.append("  # Without https_keypairs or acme, tport makes its own certificates.")
@@ -201,11 +201,6 @@ def _app(flags: SampleFlags, public: Address | None) -> list[str]:
         *lines,
         "  apps:",
         f"  # At https://{flags.app_name}.{host} unless public_addr names another host.",
-        f"  - name: {_yaml(judge_flag('--app-name', check_app_name, flags.app_name))}",
-        f"    uri: {_yaml(judge_flag('--app-uri', check_uri, flags.app_uri))}",
+        f"  - name: {quoted(judge_flag('--app-name', check_app_name, flags.app_name))}",
+        f"    uri: {quoted(judge_flag('--app-uri', check_uri, flags.app_uri))}",
     ]
-
-
-def _yaml(text: str) -> str:
-    """Return a double-quoted YAML scalar: JSON's strings are such."""
-    return json.dumps(text)
