@@ -7,10 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tport.engine.config.known_apps import USUAL_PORTS, usual_uri
 from tport.engine.config.secret_file import MAX_SECRET, read_secret_file
 from tport.engine.errors import ConfigError
-from tport.engine.types.app import check_app_name
 
 
 @pytest.fixture
@@ -66,11 +64,3 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, 12345, -1)
     with pytest.raises(ConfigError, match="another user"):
         read_secret_file(file)
-
-
-def test_known_names_are_names_and_have_ports() -> None:
-    for name, port in USUAL_PORTS.items():
-        assert check_app_name(name) == name
-        assert 0 < port < 65536
-    assert usual_uri("grafana") == "http://localhost:3000"
-    assert usual_uri("unheard-of") == ""

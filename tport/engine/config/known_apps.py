@@ -1,55 +1,45 @@
-"""Applications that many people run, and the port each listens on when nobody says otherwise.
+"""Applications that many people run: where they listen, and what they need behind a proxy. Pure.
 
-So that `tport start --roles=app --app-name=grafana` needs no URI. Ports: each project's own
-documentation. A name here is only a guess; it counts when something answers there.
+So that `tport start --roles=app --app-name=grafana` needs no URI, and `tport apps check` says what
+to set on the application's own side. The data is known_apps.toml, from each project's own
+documentation and source; docs/known-applications.md shows it to people.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+import tomllib
+from functools import lru_cache
+from importlib.resources import files
+from typing import Literal
 
-USUAL_PORTS: Final[Mapping[str, int]] = {
-    "airflow": 8080,
-    "alertmanager": 9093,
-    "code-server": 8080,
-    "gitea": 3000,
-    "grafana": 3000,
-    "home-assistant": 8123,
-    "jaeger": 16686,
-    "jenkins": 8080,
-    "jupyter": 8888,
-    "jupyterlab": 8888,
-    "kibana": 5601,
-    "metabase": 3000,
-    "minio": 9001,
-    "mlflow": 5000,
-    "node-red": 1880,
-    "portainer": 9000,
-    "prometheus": 9090,
-    "rabbitmq": 15672,
-    "streamlit": 8501,
-    "superset": 8088,
-    "syncthing": 8384,
-    "tensorboard": 6006,
-    "traefik": 8080,
-    "uptime-kuma": 3001,
-}
+import msgspec
+
+from tport.engine.proto.fields import Headers, values
 
 
-def usual_uri(name: str) -> str:
-    """Return where an application of this name usually is on its own machine; "": not known."""
-    port = USUAL_PORTS.get(name)
-    return f"http://localhost:{port}" if port else ""
+class KnownApp(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An application, and what its own project says of it; "" where nothing is said or known.
 
-
-@dataclass(frozen=True)
-class KnownApp:
-    """An application that many people run, and what it needs; "" where that isn't known."""
+    Attributes:
+        name: what people call theirs; likewise `aliases`.
+        title: in the title of its pages, and what it is called to people.
+        port: where it listens unless told otherwise.
+        header: in its answers: a header's name, lower case, or `name: beginning of the value`.
+        body: in the source of its first page, or in what it says to a Host that it refuses.
+        host: the header Host that it wants: that of its `uri`, when it refuses names that it
+            doesn't know; the public one, when it compares Origin with Host, or makes links of it.
+        websocket: where one of its WebSockets is, a path with its query.
+        events: where one of its streams of server-sent events is.
+        path: the sub-directory that it lives in, as `/path/`.
+        needs: what to set on its own side, in sentences for a person.
+    """
 
     name: str
+    aliases: tuple[str, ...] = ()
     title: str
+    port: int
+    header: str = ""
+    body: str = ""
     host: Literal["uri", "public", ""] = ""
     websocket: str = ""
     events: str = ""
@@ -57,13 +47,43 @@ class KnownApp:
     needs: str = ""
 
 
-JUPYTER: Final = KnownApp("jupyter", "JupyterLab", host="public", websocket="/api/events/subscribe")
+@lru_cache(maxsize=1)
+def known_apps() -> tuple[KnownApp, ...]:
+    """Return all of them, in the order of the file."""
+    text = files(__package__).joinpath("known_apps.toml").read_text("utf-8")
+    return msgspec.convert(tomllib.loads(text)["app"], tuple[KnownApp, ...])
 
 
 def known_app(name: str) -> KnownApp | None:
-    return JUPYTER if name in ("jupyter", "jupyterlab") else None
+    """Return what is known of an application that somebody named so; only a guess. None: nothing."""
+    return next((known for known in known_apps() if name in (known.name, *known.aliases)), None)
 
 
-def recognise(title: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> KnownApp | None:
-    """Tell by an answer which application it is; None: one that isn't known here."""
-    return JUPYTER if "Jupyter" in title else None
+def recognise(title: str, headers: Headers, body: bytes) -> KnownApp | None:
+    """Tell by an answer which application it is; None: one that isn't known here.
+
+    What only one program says counts before a title, which may be of a page about another.
+
+    Args:
+        title: of the page; "": it has none.
+        headers: names lower case.
+        body: its beginning.
+    """
+    for known in known_apps():
+        if _has_header(known, headers) or (known.body and known.body.encode() in body):
+            return known
+    named = [known for known in known_apps() if known.title.casefold() in title.casefold()]
+    return max(named, key=lambda known: len(known.title), default=None)
+
+
+def usual_uri(name: str) -> str:
+    """Return where an application of this name usually is on its own machine; "": not known."""
+    known = known_app(name)
+    return f"http://localhost:{known.port}" if known else ""
+
+
+def _has_header(known: KnownApp, headers: Headers) -> bool:
+    name, _, beginning = known.header.partition(": ")
+    return bool(name) and any(
+        value.lower().startswith(beginning.encode()) for value in values(headers, name.encode())
+    )
