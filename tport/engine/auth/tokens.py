@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import secrets
 from datetime import timedelta
 from typing import Final
@@ -15,12 +14,11 @@ from tport.engine.auth.cluster import Cluster, StaticToken
 from tport.engine.auth.presence import Presence
 from tport.engine.errors import AccessDenied, ConfigError, InvalidRequest, NotFound
 from tport.engine.types.app import DEBUG_APP, check_app_name
-from tport.engine.types.token import JoinRole, JoinToken, split_join_token
+from tport.engine.types.token import HINT, JoinRole, JoinToken, split_join_token, token_id
 
 TOKEN_BYTES: Final = 16  # 128 bits, hex. Source: security.md AG-01
 MIN_STATIC: Final = 32  # characters of a token in the file. Source: AG-01
 MAX_TTL: Final = timedelta(days=30)
-HINT: Final = 8  # characters that lists show
 EXPIRED_KEPT: Final = timedelta(days=1)  # so that a late agent is told "expired", not "unknown"
 
 
@@ -151,11 +149,6 @@ def _static(token: StaticToken) -> tuple[str, JoinToken]:
         )
     id_ = token_id(token.secret)
     return id_, JoinToken(id=id_, hint=token.secret[:HINT], roles=token.roles, static=True)
-
-
-def token_id(secret: str) -> str:
-    """Return what a token is stored under. By it static tokens are compared too: no timing tells."""
-    return hashlib.sha256(secret.encode()).hexdigest()
 
 
 def used(token: JoinToken) -> JoinToken:

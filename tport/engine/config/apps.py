@@ -72,7 +72,7 @@ def resolve_apps(
             )
         elif entry.name:
             names[entry.name] = path.removeprefix("app_service.")
-        app = _AppReader(reading, path, proxy_hosts, locate).app(entry)
+        app = AppReader(reading, path, proxy_hosts, locate).app(entry)
         default = f"{app.name}.{proxy_host}" if app.name and proxy_host else ""
         host = app.public_addr or default
         if host and host in hosts:
@@ -91,7 +91,7 @@ def resolve_apps(
     return tuple(apps), tuple(faulty)
 
 
-class _AppReader:
+class AppReader:
     """One app. What is faulty has a harmless value in the result, and a complaint."""
 
     def __init__(

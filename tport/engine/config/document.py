@@ -94,9 +94,27 @@ def parse_document(text: str) -> Node | None:
     Raises:
         SyntaxFault: it isn't YAML, holds a second document, or is beyond the bounds.
     """
+    documents = _parse(text, many=False)
+    return documents[0] if documents else None
+
+
+def parse_documents(text: str) -> list[Node]:
+    """Return the documents in `text`, those that hold something; JSON is YAML, too.
+
+    Raises:
+        SyntaxFault: it isn't YAML, or is beyond the bounds, which all of them share.
+    """
+    return [each for each in _parse(text, many=True) if not _is_nothing(each)]
+
+
+def _is_nothing(node: Node) -> bool:
+    return isinstance(node, Scalar) and node.is_null
+
+
+def _parse(text: str, *, many: bool) -> list[Node]:
     builder = _Builder(text)
     try:
-        return builder.document()
+        return builder.documents(many=many)
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
@@ -121,15 +139,16 @@ class _Builder:
         self._end = 0  # of the last value that was read
         self.line = self.column = 1  # of the last event, for errors that name no place
 
-    def document(self) -> Node | None:
-        root: Node | None = None
+    def documents(self, *, many: bool) -> list[Node]:
+        found: list[Node] = []
         while (event := self._next()) is not None:
             if not isinstance(event, NodeEvent):
                 continue  # begin and end of stream and document
-            if root is not None:
+            if found and not many:
                 raise self._fault("a second document begins here; one file is one document")
-            root = self._node(event, 0)
-        return root
+            self._anchors.clear()  # they name nothing beyond their document
+            found.append(self._node(event, 0))
+        return found
 
     def _next(self) -> Any:
         event = next(self._events, None)

@@ -19,6 +19,7 @@ from tport.engine.errors import ConfigError
 DEFAULT_FILE: Final = Path("/etc/tport.yaml")
 MAX_FILE: Final = 1024 * 1024  # bytes; a thousand apps are a tenth of it
 STDIN: Final = Path("-")
+_MAKE_ONE: Final = "make one with: tport configure --cluster-name=NAME --output={name}"
 
 
 def find_config_file(
@@ -54,7 +55,9 @@ def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
         )
     folder = path.absolute().parent
     name = "stdin" if path == STDIN else str(path)
-    return parse_config(_read(path, name), name=name, folder=folder, machine=machine, path=path)
+    return parse_config(
+        read_text(path, name, hint=_MAKE_ONE), name=name, folder=folder, machine=machine, path=path
+    )
 
 
 def parse_config(
@@ -93,7 +96,12 @@ def _told(complaints: list[Complaint], name: str) -> str:
     return "\n".join(complaint.told(name) for complaint in sorted(complaints))
 
 
-def _read(path: Path, name: str) -> str:
+def read_text(path: Path, name: str, *, hint: str = "") -> str:
+    """Return the text of a file, `-` for stdin, of at most MAX_FILE bytes. Blocks.
+
+    Raises:
+        ConfigError: it can't be read, or isn't UTF-8; `name` is what the message calls it.
+    """
     try:
         if path == STDIN:
             raw = sys.stdin.buffer.read(MAX_FILE + 1)
@@ -104,7 +112,7 @@ def _read(path: Path, name: str) -> str:
         raise ConfigError(
             "there is no such file",
             where=name,
-            hint=f"make one with: tport configure --cluster-name=NAME --output={name}",
+            hint=hint.format(name=name),
         ) from None
     except PermissionError:
         raise ConfigError(

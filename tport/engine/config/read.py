@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from collections.abc import Mapping as MappingOf
 from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
@@ -14,6 +15,16 @@ from tport.engine.config.words import did_you_mean, parse_bool, parse_choice, sh
 from tport.engine.errors import InvalidRequest
 
 S = TypeVar("S", bound=Section)
+
+_INTEGER = re.compile(r"-?[0-9]{1,15}")
+_BOOLEANS = {
+    "true": True,
+    "True": True,
+    "TRUE": True,
+    "false": False,
+    "False": False,
+    "FALSE": False,
+}
 
 
 class Complaint(msgspec.Struct, frozen=True, order=True):
@@ -88,6 +99,32 @@ def read_file(root: Node | None, reading: Reading) -> File:
     return _section(File, root, "", reading)
 
 
+def read_section(kind: type[S], node: Node, path: str, reading: Reading) -> S:
+    """Read one section, as `read_file` does each of its own; `path` names it in complaints."""
+    reading.place(path, node)
+    return _section(kind, node, path, reading)
+
+
+def plain_value(node: Node, path: str, reading: Reading) -> Any:
+    """Return what a node is by YAML 1.2's core schema: maps, lists, text, numbers, booleans, None."""
+    reading.place(path, node)
+    if isinstance(node, Mapping):
+        return {
+            key.text: plain_value(value, _join(path, key.text), reading)
+            for key, value in _once(node, path, reading)
+        }
+    if isinstance(node, Sequence):
+        return [
+            plain_value(item, f"{path}[{index}]", reading) for index, item in enumerate(node.items)
+        ]
+    assert isinstance(node, Scalar)
+    if node.is_null:
+        return None
+    if node.plain and node.text in _BOOLEANS:
+        return _BOOLEANS[node.text]
+    return int(node.text) if node.plain and _INTEGER.fullmatch(node.text) else node.text
+
+
 def within(complaints: list[Complaint], path: str) -> Iterator[Complaint]:
     """Yield those about `path` and what is in it."""
     return (complaint for complaint in complaints if _within(complaint.path, path))
@@ -152,7 +189,7 @@ def _value(type_: Any, node: Node, path: str, reading: Reading) -> Any:
     if get_origin(type_) is tuple:
         return _list(get_args(type_)[0], node, path, reading, one=ONE_OR_MANY in marks)
     if get_origin(type_) is MappingOf:
-        return _map(node, path, reading)
+        return _map(get_args(type_)[1], node, path, reading)
     if isinstance(type_, type) and issubclass(type_, Section):
         return _section(type_, node, path, reading)
     return _scalar(_parser(type_, marks), node, path, reading)
@@ -175,14 +212,14 @@ def _list(type_: Any, node: Node, path: str, reading: Reading, *, one: bool) -> 
     return tuple(values)
 
 
-def _map(node: Node, path: str, reading: Reading) -> Any:
+def _map(type_: Any, node: Node, path: str, reading: Reading) -> Any:
     if not isinstance(node, Mapping):
         reading.complain(path, f"expected a map of `name: value`, found {_kind(node)}", shape=True)
         return msgspec.UNSET
     values = {}
     for key, value in _once(node, path, reading):
-        text = _scalar(str, value, _join(path, key.text), reading)
-        values[key.text] = "" if text is msgspec.UNSET else text
+        read = _value(type_, value, _join(path, key.text), reading)
+        values[key.text] = _nothing(type_) if read is msgspec.UNSET else read
     return values
 
 
@@ -212,6 +249,10 @@ def _parser(type_: Any, marks: tuple[Any, ...]) -> Callable[[str], Any]:
 
 
 def _nothing(type_: Any) -> Any:
+    if get_origin(type_) is Annotated:
+        type_ = get_args(type_)[0]
+    if get_origin(type_) is tuple:
+        return ()
     return type_() if isinstance(type_, type) else ""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from datetime import datetime
 from typing import Literal
@@ -12,6 +13,10 @@ from tport.engine.errors import InvalidRequest
 
 JoinRole = Literal["app"]  # what a token lets its holder become
 
+HINT = 8  # characters that lists show
+MIN_CHOSEN = 32  # characters of a secret that a person chose. Source: security.md AG-01
+
+_HASHED = re.compile(r"sha256:([0-9a-f]{64})(?::([A-Za-z0-9_-]{1,8}))?")
 _JOIN_TOKEN = re.compile(r"([A-Za-z0-9_-]{16,128})(?:\.([0-9a-f]{64}))?")
 
 
@@ -53,3 +58,28 @@ def split_join_token(token: str) -> tuple[str, str]:
             hint="a token looks like 3f0c….<pin>; make one with: tport tokens add --type=app",
         )
     return match[1], match[2] or ""
+
+
+def token_id(secret: str) -> str:
+    """Return what a token is stored under. By it static tokens are compared too: no timing tells."""
+    return hashlib.sha256(secret.encode()).hexdigest()
+
+
+def hashed_token(name: str) -> tuple[str, str]:
+    """Return the id and the hint of the token that a resource is named by.
+
+    That is its secret, as Teleport has it, or `sha256:<id>:<hint>`, as tport writes it, who doesn't
+    know the secret.
+
+    Raises:
+        InvalidRequest: it is neither, or could be guessed; the message never holds it.
+    """
+    if (match := _HASHED.fullmatch(name)) is not None:
+        return match[1], match[2] or match[1][:HINT]
+    secret, _ = split_join_token(name)
+    if len(secret) < MIN_CHOSEN:
+        raise InvalidRequest(
+            f"a join token's name is its secret, and has {MIN_CHOSEN} characters or more",
+            hint="make one with: openssl rand -hex 32; or let tport make it: tport tokens add",
+        )
+    return token_id(secret), secret[:HINT]

@@ -1,0 +1,368 @@
+"""Resources as text: read with places, written as they are read."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tport.engine.config.kinds import KINDS, Reference, parse_references
+from tport.engine.config.resource_text import json_text, resource_value, yaml_text
+from tport.engine.config.resources import read_resources
+from tport.engine.errors import ConfigError, InvalidRequest, TportError
+from tport.engine.types.app import App, AppServer, Cors, Header, Rewrite, Timeouts, UpstreamTls
+from tport.engine.types.lock import Lock, LockTarget
+from tport.engine.types.resource import (
+    AppResource,
+    AppServerResource,
+    AuthorityResource,
+    LockResource,
+    Resource,
+    RoleResource,
+    TokenResource,
+    UserResource,
+    UserSecrets,
+)
+from tport.engine.types.role import Conditions, Role, RoleOptions, Rule
+from tport.engine.types.token import JoinToken, token_id
+from tport.engine.types.user import User
+
+SECRET = "0123456789abcdef0123456789abcdef"
+LATER = datetime(2027, 1, 1, 12, 30, 15, 250_000, tzinfo=UTC)
+
+
+def read(text: str) -> list[Resource]:
+    return [each.resource for each in read_resources(text, name="x.yaml")[0]]
+
+
+def complaints(text: str) -> list[str]:
+    with pytest.raises(ConfigError) as refused:
+        read_resources(text, name="x.yaml")
+    return str(refused.value).splitlines()
+
+
+WHOLE: list[Resource] = [
+    RoleResource(
+        role=Role(
+            name="dev",
+            version="v5",
+            description="Developers: yes, no, 1.10",
+            allow=Conditions(
+                app_labels={"env": ("dev", "st*"), "team": ("{{external.team}}",)},
+                rules=(Rule(("session",), ("list", "read")),),
+            ),
+            deny=Conditions(app_labels={"secret": ("^.*$",)}),
+            options=RoleOptions(max_session_ttl=timedelta(hours=1, minutes=2, seconds=3)),
+            other={"spec.options": {"forward_agent": True}, "metadata": {"labels": {"a": "b"}}},
+        ),
+        revision="12",
+    ),
+    UserResource(
+        user=User(name="alice", roles=("dev",), traits={"logins": ("root", "no"), "n": ("1",)}),
+        secrets=UserSecrets(id="an-id", password_hash="$argon2id$v=19$x", password_changed=LATER),
+        revision="7",
+    ),
+    TokenResource(
+        token=JoinToken(
+            id=token_id(SECRET), hint=SECRET[:8], app_name="grafana", max_uses=2, expires=LATER
+        )
+    ),
+    AppResource(
+        app=App(
+            name="grafana",
+            uri="https://localhost:3000/x",
+            public_addr="g.example.com",
+            description="Graphs",
+            labels={"env": "dev"},
+            insecure_skip_verify=True,
+            rewrite=Rewrite(
+                redirect=("localhost",),
+                headers=(Header("X-Team", "{{external.team}}"), Header("X-Empty", "")),
+                jwt_claims="none",
+            ),
+            tls=UpstreamTls(server_name="g.internal"),
+            timeouts=Timeouts(connect=5, response_head=2.5, idle=0),
+            cookie_same_site="none",
+            cors=Cors(allowed_origins=("https://a.example.com",), max_age=60),
+            required_apps=("api",),
+            group="tools",
+            session_notice=True,
+        )
+    ),
+    LockResource(lock=Lock(name="l1", target=LockTarget(user="alice"), message="x", expires=LATER)),
+    LockResource(lock=Lock(name="l2", target=LockTarget(server_id="agent-1"))),
+    AuthorityResource(
+        name="jwt",
+        spec={
+            "kind": "jwt",
+            "cluster": "main",
+            "generation": 2,
+            "key": "-----BEGIN X-----\nabc\n-----END X-----\n",
+            "trusted": ["-----BEGIN Y-----\n" + "a" * 300 + "\n"],
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize("write", [yaml_text, json_text], ids=["yaml", "json"])
+def test_what_is_written_reads_as_the_same(write: Callable[[list[Resource]], str]) -> None:
+    assert read(write(WHOLE)) == WHOLE
+
+
+def test_teleport_s_own_examples_are_taken() -> None:
+    """Of its reference and guides, as they stand there."""
+    role, user, token, app, lock = read(
+        """\
+kind: role
+version: v7
+metadata:
+  name: dev
+spec:
+  options:
+    max_session_ttl: 30h0m0s
+    forward_agent: true
+    port_forwarding: true
+  allow:
+    logins: ['{{internal.logins}}']
+    node_labels: {'*': '*'}
+    app_labels:
+      'env': 'dev'
+---
+kind: user
+metadata:
+  expires: "0001-01-01T00:00:00Z"
+  name: Joe
+spec:
+  created_by:
+    time: "2023-07-21T20:32:27.111Z"
+    user: {name: admin}
+  expires: "0001-01-01T00:00:00Z"
+  roles: [access]
+  status:
+    is_locked: false
+  traits:
+    logins: [joe, root]
+version: v2
+---
+kind: token
+version: v2
+metadata:
+  name: 0123456789abcdef0123456789abcdef
+  expires: "2027-01-01T00:00:00Z"
+spec:
+  roles: [App]
+---
+kind: app
+version: v3
+metadata:
+  name: grafana
+  description: Example app
+  labels:
+    env: test
+spec:
+  uri: http://localhost:3000
+  public_addr: grafana.example.com
+  insecure_skip_verify: false
+  rewrite:
+    redirect: [localhost]
+    headers:
+    - name: X-Custom
+      value: x
+    - "X-Line: y"
+---
+kind: lock
+version: v2
+metadata: {name: d5b0ec5e-c3a0-4cd3-9c5e-f7e1a6f0b8ba}
+spec:
+  target: {node: 5a4f5a3c-6a8a-4a0f-8b7a-111111111111}
+  message: Suspicious activity.
+  expires: null
+"""
+    )
+
+    assert isinstance(role, RoleResource)
+    assert role.role.allow.app_labels == {"env": ("dev",)}
+    assert isinstance(user, UserResource)
+    assert (user.user.name, user.user.roles) == ("joe", ("access",))
+    assert isinstance(token, TokenResource)
+    assert token.token.id == token_id(SECRET)
+    assert isinstance(app, AppResource)
+    assert app.app.rewrite.headers == (Header("X-Custom", "x"), Header("X-Line", "y"))
+    assert isinstance(lock, LockResource)
+    assert lock.lock.target.server_id == "5a4f5a3c-6a8a-4a0f-8b7a-111111111111"
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("", "x.yaml: there is no resource in it"),
+        ("---\n...\n", "x.yaml: there is no resource in it"),
+        ("a: [", "x.yaml:1:"),
+        ("kind", "x.yaml:1:1: expected a resource: kind, version, metadata, spec"),
+        ("metadata: {name: x}", "x.yaml:1:1: kind: is missing"),
+        ("kind: rol", "x.yaml:1:7: kind: 'rol' is no kind of resource; did you mean 'role'?"),
+        ("kind: node", "x.yaml:1:7: kind: 'node' is no kind of resource"),
+        ("kind: app_server", "x.yaml:1:7: kind: an app_server is what an agent offers now"),
+        ("kind: role\nversion: v2", "x.yaml:2:10: version: 'v2' is none of v3, v4"),
+        ("kind: user\nversion: v1", "x.yaml:2:10: version: expected v2, found 'v1'"),
+        ("kind: user\nspec: {}", "x.yaml:1:1: metadata.name: is missing"),
+        ("kind: user\nkind: role", "x.yaml:2:1: kind: is set twice"),
+        (
+            "kind: user\nmetadata: {name: a b}",
+            "x.yaml:2:18: metadata.name: 'a b' is no user name",
+        ),
+        (
+            "kind: user\nmetadata: {name: a}\nspec:\n  rolls: [x]",
+            "x.yaml:4:3: spec.rolls: unknown setting; did you mean 'roles'?",
+        ),
+        (
+            "kind: user\nmetadata: {name: a}\nspec:\n  expires: 2027-01-01T00:00:00Z",
+            "x.yaml:4:12: spec.expires: users don't expire here",
+        ),
+        (
+            "kind: role\nmetadata: {name: a}\nspec:\n  allow:\n    app_labels:\n      '*': x",
+            "x.yaml:6:7: spec.allow.app_labels",
+        ),
+        (
+            "kind: role\nmetadata: {name: a}\nspec:\n  allow:\n    app_labels_expression: x",
+            "x.yaml:5:28: spec.allow.app_labels_expression: is not supported",
+        ),
+        ("kind: token\nmetadata: {name: short}", "x.yaml:2:18: metadata.name: this is no join"),
+        (
+            f"kind: token\nmetadata: {{name: {SECRET[:20]}}}",
+            "x.yaml:2:18: metadata.name: a join token's name is its secret",
+        ),
+        (
+            f"kind: token\nmetadata: {{name: {SECRET}}}\nspec: {{roles: [Node]}}",
+            "x.yaml:3:15: spec.roles: expected [App]",
+        ),
+        (
+            f"kind: token\nmetadata: {{name: {SECRET}, expires: soon}}\nspec: {{roles: [App]}}",
+            "x.yaml:2:61: metadata.expires: 'soon' is no time",
+        ),
+        (
+            "kind: lock\nspec: {target: {}}",
+            "x.yaml:2:16: spec.target: a lock's target names nothing",
+        ),
+        (
+            "kind: lock\nspec: {target: {user: a, role: b}}",
+            "x.yaml:2:16: spec.target: a lock's target names user, role",
+        ),
+        (
+            "kind: lock\nspec: {target: {login: root}}",
+            "x.yaml:2:24: spec.target.login: is no target",
+        ),
+        (
+            "kind: app\nmetadata: {name: A}\nspec: {uri: http://x}",
+            "x.yaml:2:18: metadata.name: 'A' is no sub-domain",
+        ),
+        (
+            "kind: app\nmetadata: {name: a, labels: {'-': x}}\nspec: {uri: http://x}",
+            "x.yaml:2:35: metadata.labels.-: '-' is no label name",
+        ),
+        ("kind: app\nmetadata: {name: a}\nspec: {}", "x.yaml:3:7: spec.uri: is missing"),
+        (
+            "kind: app\nmetadata: {name: dumper}\nspec: {uri: http://x}",
+            "x.yaml:2:18: metadata.name: 'dumper' is the name of the debug app",
+        ),
+        (
+            "kind: app\nmetadata: {name: a}\nspec: {uri: http://x, rewrite: {headers: [{name: x}]}}",
+            "x.yaml:3:43: spec.rewrite.headers[0]: expected one value, found a map",
+        ),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(text: str, complaint: str) -> None:
+    assert any(line.startswith(complaint) for line in complaints(text))
+
+
+def test_all_that_is_wrong_in_all_documents_is_said_at_once() -> None:
+    text = "kind: user\nmetadata: {name: a b}\n---\nkind: usr\n---\nkind: role\nversion: v1\n"
+
+    assert [line.split(":")[1] for line in complaints(text)] == ["2", "4", "7"]
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "dynamic_labels: {x: {command: [/bin/ls], period: 1m}}",
+        "commands: [{name: x, command: [/bin/ls]}]",
+        "allow_metadata: true",
+        "tls: {ca_file: /etc/passwd}",
+        "tls: {client_cert: /etc/passwd, client_key: /etc/shadow}",
+    ],
+)
+def test_an_app_for_agents_neither_runs_programs_nor_names_files_there(setting: str) -> None:
+    text = f"kind: app\nmetadata: {{name: a}}\nspec:\n  uri: https://x\n  {setting}\n"
+
+    assert complaints(text)[0].startswith("x.yaml:5:")
+
+
+def test_a_token_s_secret_is_in_no_complaint() -> None:
+    for name in (SECRET[:20], f"{SECRET} {SECRET}"):
+        assert SECRET[:10] not in "".join(complaints(f"kind: token\nmetadata: {{name: {name}}}"))
+
+
+def test_aliases_mean_nothing_beyond_their_document() -> None:
+    assert "nothing is named" in complaints("kind: &k role\n---\nkind: *k\n")[0]
+
+
+@given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
+def test_any_text_is_read_or_complained_of(text: str) -> None:
+    for prefix in ("", "kind: role\nmetadata: ", "kind: app\nmetadata: {name: a}\nspec: "):
+        try:
+            read_resources(prefix + text, name="x")
+        except TportError:
+            pass
+
+
+def test_an_offer_is_shown_with_its_agent_and_why_it_was_refused() -> None:
+    server = AppServer(
+        app=App(name="a", uri="http://x"), labels={"k": "v"}, host_id="h", refused="taken"
+    )
+
+    value = resource_value(AppServerResource(server=server))
+
+    assert value["spec"]["host_id"] == "h"
+    assert value["status"] == {"refused": "taken"}
+
+
+@pytest.mark.parametrize(
+    ("words", "references"),
+    [
+        (["roles"], [Reference("role")]),
+        (["user/alice,locks"], [Reference("user", "alice"), Reference("lock")]),
+        (["App/x", "TOKENS"], [Reference("app", "x"), Reference("token")]),
+        (["app_servers"], [Reference("app_server")]),
+    ],
+)
+def test_kinds_go_by_all_their_names(words: list[str], references: list[Reference]) -> None:
+    assert parse_references(words) == references
+
+
+@pytest.mark.parametrize("words", [["nodes"], [""], ["/x"], ["all/x"]])
+def test_what_is_no_kind_is_said(words: list[str]) -> None:
+    with pytest.raises(InvalidRequest):
+        parse_references(words)
+
+
+DOCUMENTED = Path(__file__).parents[3].joinpath("docs", "resources.md").read_text()
+
+
+@pytest.mark.parametrize("text", re.findall(r"```yaml\n(kind: .+?)```", DOCUMENTED, re.DOTALL))
+def test_the_documented_resources_are_taken_without_a_note(text: str) -> None:
+    found, notes = read_resources(text, name="docs")
+
+    assert len(found) == 1
+    assert notes == ()
+
+
+def test_each_kind_that_can_be_made_is_documented_with_an_example() -> None:
+    shown = set(re.findall(r"```yaml\nkind: (\w+)", DOCUMENTED))
+
+    assert shown == set(KINDS) - {"app_server", "cert_authority"}
+    assert all(f"| `{kind}` |" in DOCUMENTED for kind in KINDS)
