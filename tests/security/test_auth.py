@@ -51,6 +51,7 @@ from tport.engine.types.event_query import EventQuery
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.probe import ProbeReport
+from tport.engine.types.resource import RoleResource
 from tport.engine.types.role import PRESETS, Role
 
 HOST = f"grafana.{PROXY}"
@@ -95,6 +96,9 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "delete_user": {"name": "mallory"},
     "create_lock": {"target": LockTarget(user="mallory"), "message": "", "ttl": 60.0},
     "delete_lock": {"name": "x"},
+    "get_resources": {"kind": "role", "name": "", "secrets": True},
+    "put_resource": {"resource": RoleResource(role=Role(name="mine")), "mode": "upsert"},
+    "delete_resource": {"kind": "role", "name": "mine"},
     "list_sessions": {"user": "", "limit": 10},
     "end_session": {"id": "0" * 64},
     "end_own_session": {"id": "0" * 64},

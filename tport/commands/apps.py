@@ -1,12 +1,15 @@
-"""`tport apps`: the applications that agents offer now."""
+"""`tport apps`: the applications that agents offer now, and those handed to them."""
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
-from tport.commands.printing import labels_text, print_rows, print_value
+from tport.commands.printing import labels_text, print_rows, print_value, say
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
+from tport.engine.errors import NotFound
 
 app = typer.Typer(help="The applications that agents offer.", no_args_is_help=True)
 
@@ -54,3 +57,21 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
         ],
         empty="no applications; make a token for an agent with: tport tokens add --type=app",
     )
+
+
+@app.command()
+def rm(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(help="The application's name.")],
+    if_exists: Annotated[
+        bool, typer.Option("--if-exists", help="A missing application is no error.")
+    ] = False,
+) -> None:
+    """Remove an application that `tport create` made. Those of agents' files go with their lines."""
+    try:
+        with_cluster(ctx, lambda auth: auth.delete_resource(kind="app", name=name))
+    except NotFound:
+        if not if_exists:
+            raise
+        return
+    say(f"application {name} removed; agents drop it within 5 seconds")

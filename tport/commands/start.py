@@ -61,6 +61,12 @@ def start(
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Where state is kept; or $TPORT_DATA_DIR.")
     ] = None,
+    bootstrap: Annotated[
+        Path | None,
+        typer.Option(
+            "--bootstrap", help="First start: make the cluster of `tport get all --with-secrets`."
+        ),
+    ] = None,
     diag_addr: Annotated[
         str, typer.Option("--diag-addr", help="Serve /healthz and /readyz here, in the clear.")
     ] = "",
@@ -94,6 +100,7 @@ def start(
         app_public_addr=app_public_addr,
         labels=tuple(labels or ()),
         data_dir=None if data_dir is None else data_dir.absolute(),
+        bootstrap=bootstrap,
         diag_addr=diag_addr,
         log_format=_one_of("--log-format", log_format, ("", "text", "json")),
         log_level=_one_of("--log-level", log_level, ("", "debug", "info", "warning", "error")),

@@ -116,8 +116,12 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
 def update(
     ctx: typer.Context,
     name: Name,
-    roles: Annotated[str | None, typer.Option("--roles", help="The roles from now on.")] = None,
-    logins: Logins = "",
+    roles: Annotated[
+        str | None, typer.Option("--roles", "--set-roles", help="The roles from now on.")
+    ] = None,
+    logins: Annotated[
+        str, typer.Option("--logins", "--set-logins", help="Values of the trait `logins`: a,b.")
+    ] = "",
     trait: Traits = None,
 ) -> None:
     """Replace a user's roles or traits. It counts at once, for open sessions too."""

@@ -28,6 +28,7 @@ from tport.engine.agent.offers import AppSet
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import Retention, open_audit_log
+from tport.engine.auth.bootstrap import bootstrap
 from tport.engine.auth.cluster import AuthSettings, StaticToken
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
@@ -53,6 +54,7 @@ from tport.engine.reload import (
     tell_faulty,
 )
 from tport.engine.signals import Signals
+from tport.engine.storage.backend import Backend
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.identity import Identity
 
@@ -196,7 +198,7 @@ class _Process:
             listener = await open_listener(config.auth_service.listen_addr)
             cluster = config.auth_service.cluster_name
             async with (
-                open_sqlite_backend(folder / "tport.db", wall_clock) as backend,
+                _open_backend(folder / "tport.db", config) as backend,
                 open_audit_log(folder, cluster, wall_clock, _retention(config)) as audit,
                 open_auth_service(
                     backend=backend,
@@ -313,6 +315,7 @@ class _Process:
                     apps=apps.apps,
                     faulty=apps.faulty,
                     debug_app=apps.debug_app,
+                    matchers=apps.matchers,
                     may_be_idle=self.service is not None,
                     next_apps=self._next_apps if self._reloaded else None,
                     token=token,
@@ -397,6 +400,16 @@ async def _keep_admin_files(
         task_status = trio.TASK_STATUS_IGNORED
 
 
+@asynccontextmanager
+async def _open_backend(path: Path, config: Config) -> AsyncIterator[Backend]:
+    """Open auth's database; a first one begins with what `--bootstrap` names."""
+    async with open_sqlite_backend(path, wall_clock) as backend:
+        if config.bootstrap is not None:
+            cluster = config.auth_service.cluster_name
+            await bootstrap(config.bootstrap, cluster=cluster, backend=backend, now=wall_clock())
+        yield backend
+
+
 async def _read_secret(secret: Secret) -> str:
     if secret.is_stdin:
         line: str = await trio.to_thread.run_sync(sys.stdin.readline)
@@ -435,7 +448,12 @@ def _retention(config: Config) -> Retention:
 
 
 def _app_set(service: AppService) -> AppSet:
-    return AppSet(apps=service.apps, faulty=faulty_apps(service), debug_app=service.debug_app)
+    return AppSet(
+        apps=service.apps,
+        faulty=faulty_apps(service),
+        debug_app=service.debug_app,
+        matchers=service.resources,
+    )
 
 
 # --- Addresses ---------------------------------------------------------------------------------------

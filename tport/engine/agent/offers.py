@@ -42,11 +42,13 @@ class AppSet:
         apps: each name once.
         faulty: name as written → why it can't be offered; people are told of it.
         debug_app: offer the application that shows requests, too.
+        matchers: labels of the applications to pick up from auth.
     """
 
     apps: Sequence[App]
     faulty: Mapping[str, str] = field(default_factory=dict)
     debug_app: bool = False
+    matchers: Sequence[Mapping[str, tuple[str, ...]]] = ()
 
     def definitions(self) -> Mapping[str, App]:
         """Return every application by its name."""

@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tport.engine.agent import debug_app
 from tport.engine.agent.apps import AgentApps
+from tport.engine.agent.dynamic import with_dynamic
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
@@ -23,7 +24,7 @@ from tport.engine.agent.prober import Prober
 from tport.engine.agent.state import AgentState, load_state, save_state
 from tport.engine.agent.tunnel import TunnelKeeper
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.changes import Change, ProbeAsked
+from tport.engine.api.changes import AppDefined, AppUndefined, Change, ProbeAsked
 from tport.engine.api.events import EventQueue
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.config.address import Address, parse_dial_address
@@ -66,6 +67,7 @@ class AgentSettings:
         token: reads the join token when one is needed; None: there is none.
         pins: of the cluster's authorities, 64 hex digits each.
         faulty: applications that can't be offered, and why; people are told of them.
+        matchers: labels of the applications to pick up from auth.
         may_be_idle: with only faulty ones, go on: it is other services' process too.
         next_apps: waits for, and returns, the applications when they are to change; None: never.
     """
@@ -79,11 +81,17 @@ class AgentSettings:
     pins: Sequence[str] = ()
     insecure: bool = False
     faulty: Mapping[str, str] = field(default_factory=dict)
+    matchers: Sequence[Mapping[str, tuple[str, ...]]] = ()
     may_be_idle: bool = False
     next_apps: Callable[[], Awaitable[AppSet]] | None = None
 
     def app_set(self) -> AppSet:
-        return AppSet(apps=self.apps, faulty=self.faulty, debug_app=self.debug_app)
+        return AppSet(
+            apps=self.apps,
+            faulty=self.faulty,
+            debug_app=self.debug_app,
+            matchers=self.matchers,
+        )
 
 
 async def run_agent(
@@ -100,7 +108,7 @@ async def run_agent(
         ConfigError: nothing to offer, no proxy to dial, or no token to join with.
         AccessDenied: the cluster refuses this agent.
     """
-    is_idle = settings.may_be_idle and settings.faulty
+    is_idle = settings.matchers or (settings.may_be_idle and settings.faulty)
     if not settings.apps and not settings.debug_app and not is_idle:
         raise _nothing_to_offer()  # before a use of the token is spent
     state = await trio.to_thread.run_sync(load_state, settings.folder)
@@ -123,6 +131,8 @@ class _Agent:
         self._clock = clock
         self.state: AgentState
         self._told = Verdicts(refused={}, hosts={})
+        self._own = settings.app_set()  # what the file wants offered, as it is now
+        self._news = trio.Event()  # what is to be offered may be another
 
     # --- Who it is -------------------------------------------------------------------------------
 
@@ -236,8 +246,8 @@ class _Agent:
                 offered, nursery, hostname=self._settings.hostname, clock=self._clock
             )
             # Each dynamic label has its first value before anything is offered.
-            await offers.take(self._settings.app_set())
-            if not offered and not self._settings.may_be_idle:
+            await offers.take(self._own)
+            if not offered and not self._settings.may_be_idle and not self._own.matchers:
                 raise _nothing_to_offer()
             cache = AuthCache(auth, self._clock)
             apps = AgentApps(
@@ -259,6 +269,8 @@ class _Agent:
                 if isinstance(change, ProbeAsked):
                     prober.ask(change)
                 else:
+                    if isinstance(change, AppDefined | AppUndefined | None):
+                        self._news.set()
                     apps.changed(change)
 
             cache.on_change = told
@@ -276,6 +288,7 @@ class _Agent:
             nursery.start_soon(self._keep_identity, keeper)
             nursery.start_soon(self._tick, apps, offered)
             await nursery.start(cache.keep)
+            await offers.take(with_dynamic(self._own, cache.apps))
 
             def changed() -> None:
                 keeper.offer_again()
@@ -283,8 +296,9 @@ class _Agent:
 
             offers.on_change = changed
             await nursery.start(keeper.keep)
+            nursery.start_soon(self._keep_offers, offers, cache)
             if self._settings.next_apps is not None:
-                nursery.start_soon(_keep_offers, offers, self._settings.next_apps)
+                nursery.start_soon(self._keep_own, self._settings.next_apps)
             task_status.started()
             await stop.wait()
             with trio.move_on_after(drain):
@@ -293,6 +307,19 @@ class _Agent:
             with trio.move_on_after(LAST_EVENTS):
                 await events.wait_sent()
             nursery.cancel_scope.cancel()
+
+    async def _keep_own(self, next_apps: Callable[[], Awaitable[AppSet]]) -> NoReturn:
+        """Follow the file."""
+        while True:
+            self._own = await next_apps()
+            self._news.set()
+
+    async def _keep_offers(self, offers: AgentOffers, cache: AuthCache) -> NoReturn:
+        """Offer what the file and auth want, each time that either has changed."""
+        while True:
+            await self._news.wait()
+            self._news = trio.Event()
+            await offers.take(with_dynamic(self._own, cache.apps))
 
     async def _dial_auth(self) -> trio.abc.Stream:
         # The certificate of now, not the one at the start: it is renewed while we run.
@@ -350,11 +377,6 @@ class _Agent:
             apps.judge_again()
             for offer in list(offered.values()):  # which may change while one is closed
                 await offer.upstream.close_idle()
-
-
-async def _keep_offers(offers: AgentOffers, next_apps: Callable[[], Awaitable[AppSet]]) -> NoReturn:
-    while True:
-        await offers.take(await next_apps())
 
 
 def _nothing_to_offer() -> ConfigError:

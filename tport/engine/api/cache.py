@@ -16,7 +16,9 @@ import trio
 
 from tport.engine.api.answers import Authorities
 from tport.engine.api.changes import (
+    AppDefined,
     AppServersChanged,
+    AppUndefined,
     AuthoritiesChanged,
     Change,
     Current,
@@ -40,7 +42,7 @@ from tport.engine.errors import (
     RemoteProtocolError,
     Unavailable,
 )
-from tport.engine.types.app import AppServer
+from tport.engine.types.app import App, AppServer
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession
@@ -67,6 +69,7 @@ class _Known:
         self.users: dict[str, User] = {}
         self.epochs: dict[str, int] = {}
         self.locks: dict[str, Lock] = {}
+        self.apps: dict[str, App] = {}
         self.servers: tuple[AppServer, ...] = ()
         self.proxies: tuple[str, ...] = ()
         self.authorities: Authorities | None = None
@@ -105,6 +108,11 @@ class AuthCache:
     def locks(self) -> Collection[Lock]:
         """All that were told; one may be over by now."""
         return self._known.locks.values()
+
+    @property
+    def apps(self) -> Collection[App]:
+        """What auth hands out to agents."""
+        return self._known.apps.values()
 
     @property
     def servers(self) -> tuple[AppServer, ...]:
@@ -289,6 +297,10 @@ class AuthCache:
                 known.locks[lock.name] = lock
             case LockDeleted(name=name):
                 known.locks.pop(name, None)
+            case AppDefined(app=app):
+                known.apps[app.name] = app
+            case AppUndefined(name=name):
+                known.apps.pop(name, None)
             case AppServersChanged(servers=servers):
                 known.servers = servers
             case AuthoritiesChanged(authorities=authorities):

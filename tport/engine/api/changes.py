@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tport.engine.api.answers import Authorities
-from tport.engine.types.app import AppServer
+from tport.engine.types.app import App, AppServer
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.user import User
@@ -55,6 +55,16 @@ class LockDeleted(msgspec.Struct, frozen=True, kw_only=True, tag="lock-deleted")
     name: str
 
 
+class AppDefined(msgspec.Struct, frozen=True, kw_only=True, tag="app"):
+    """For agents: an application that they may pick up, new or changed."""
+
+    app: App
+
+
+class AppUndefined(msgspec.Struct, frozen=True, kw_only=True, tag="app-deleted"):
+    name: str
+
+
 class AppServersChanged(msgspec.Struct, frozen=True, kw_only=True, tag="app-servers"):
     """For proxies: everything offered in the cluster now."""
 
@@ -91,6 +101,8 @@ Change = (
     | SessionEnded
     | LockChanged
     | LockDeleted
+    | AppDefined
+    | AppUndefined
     | AppServersChanged
     | AuthoritiesChanged
     | ProxiesChanged

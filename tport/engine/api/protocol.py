@@ -25,6 +25,7 @@ from tport.engine.api import (
     machines,
     people,
     requests,
+    resources,
     sessions,
 )
 from tport.engine.api.administration import AdministrationAPI
@@ -38,6 +39,7 @@ from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
 from tport.engine.api.requests import RequestAPI
+from tport.engine.api.resources import ResourceAPI
 from tport.engine.api.sessions import SessionAPI
 
 
@@ -53,6 +55,7 @@ class AuthAPI(
     AuditAPI,
     CatalogueAPI,
     DeviceTokenAPI,
+    ResourceAPI,
     Protocol,
 ):
     def acting_for(self, web_session: str) -> AuthAPI:
@@ -76,6 +79,7 @@ _PARTS = (
     audit,
     catalogue,
     device_tokens,
+    resources,
 )
 
 # Who may make which call. "anyone" needs no certificate.

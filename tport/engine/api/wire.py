@@ -54,6 +54,7 @@ _READS: Final = frozenset(
         "find_join",
         "list_requests",
         "list_locks",
+        "get_resources",
         "list_sessions",
         "list_own_sessions",
         "own_device_tokens",

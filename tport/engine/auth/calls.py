@@ -12,6 +12,7 @@ from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
 from tport.engine.auth.request_calls import RequestCalls
+from tport.engine.auth.resource_calls import ResourceCalls
 from tport.engine.auth.session_calls import SessionCalls
 
 
@@ -27,5 +28,6 @@ class Calls(
     AuditCalls,
     CatalogueCalls,
     DeviceTokenCalls,
+    ResourceCalls,
 ):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

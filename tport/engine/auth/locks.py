@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import uuid
 from datetime import timedelta
 from typing import Final
+
+from msgspec.structs import replace
 
 from tport.engine.access.locks import check_host, check_person
 from tport.engine.auth.cluster import Cluster
@@ -15,7 +18,7 @@ from tport.engine.types.user import User, canonical_user_name
 
 MAX_TTL: Final = timedelta(days=3650)
 MAX_LOCKS: Final = 1000  # each is looked at on each request, in proxies and agents too
-_NAME: Final = 128  # characters
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
 class Locks:
@@ -30,17 +33,39 @@ class Locks:
             raise InvalidRequest(
                 f"a lock lasts at most {MAX_TTL.days} days; 0: until it is removed"
             )
+        expires = self._cluster.clock() + timedelta(seconds=ttl) if ttl else None
+        lock = await self.prepared(
+            Lock(name="", target=target, message=message, expires=expires), by
+        )
+        await self.record(lock, by)
+        await self._store.create(lock.name, lock, expires=lock.expires)
+        return lock
+
+    async def prepared(self, lock: Lock, by: str) -> Lock:
+        """Return a lock as it may be stored: checked, named, and said whose it is.
+
+        Raises:
+            NotFound: there is no such target.
+            InvalidRequest: it can't be meant, or there are too many.
+        """
         now = self._cluster.clock()
-        lock = Lock(
-            name=str(uuid.uuid4()),
-            target=await self._existing(check_target(target)),
-            message=check_message(message),
-            expires=now + timedelta(seconds=ttl) if ttl else None,
+        if not lock.is_in_force(now):
+            raise InvalidRequest("the lock would be over already")
+        if not _NAME.fullmatch(name := lock.name or str(uuid.uuid4())):
+            raise InvalidRequest(f"{name[:80]!r} is no name for a lock (letters, digits, _ . -)")
+        if len(await self.all()) >= MAX_LOCKS:
+            raise InvalidRequest(f"there are {MAX_LOCKS} locks already; remove some first")
+        return replace(
+            lock,
+            name=name,
+            target=await self._existing(check_target(lock.target)),
+            message=check_message(lock.message),
             created=now,
             created_by=by,
         )
-        if len(await self.all()) >= MAX_LOCKS:
-            raise InvalidRequest(f"there are {MAX_LOCKS} locks already; remove some first")
+
+    async def record(self, lock: Lock, by: str) -> None:
+        """Write down that a lock is about to be stored."""
         await self._cluster.record(
             "lock.created",
             user=by,
@@ -49,8 +74,6 @@ class Locks:
             message=lock.message,
             expires=lock.expires.isoformat() if lock.expires else "",
         )
-        await self._store.create(lock.name, lock, expires=lock.expires)
-        return lock
 
     async def all(self) -> tuple[Lock, ...]:
         """Return the locks in force, the newest first."""
@@ -59,10 +82,10 @@ class Locks:
         return tuple(sorted(live, key=lambda lock: lock.created or now, reverse=True))
 
     async def delete(self, name: str, by: str) -> None:
-        lock = await self._store.find(name) if 0 < len(name) <= _NAME else None
+        lock = await self._store.find(name) if _NAME.fullmatch(name) else None
         if lock is None:
             raise NotFound(
-                f"no lock is called {name[:_NAME]!r}", hint="list them with: tport get locks"
+                f"no lock is called {name[:128]!r}", hint="list them with: tport get locks"
             )
         await self._cluster.record("lock.deleted", user=by, name=lock.name, target=str(lock.target))
         await self._store.delete(name)

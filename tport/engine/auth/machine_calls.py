@@ -61,7 +61,9 @@ class MachineCalls(Caller):
         await self.check("watch")
         assert self.identity is not None
         follower: Follower = "proxy" if self.identity.kind == "proxy" else "agent"
-        async with self.service.watches.watch(follower, self.name) as changes:
+        async with self.service.watches.watch(
+            follower, self.name, apps=self.identity.apps
+        ) as changes:
             yield changes
 
     # What proxies report and need

@@ -13,9 +13,9 @@ from tport.engine.access.rbac import (
 )
 from tport.engine.access.rules import check_role
 from tport.engine.auth.cluster import Cluster
-from tport.engine.errors import AccessDenied
+from tport.engine.errors import AccessDenied, InvalidRequest, NotFound
 from tport.engine.types.app import AppServer
-from tport.engine.types.role import Role
+from tport.engine.types.role import PRESETS, Role
 from tport.engine.types.user import User
 
 
@@ -45,6 +45,30 @@ class Roles:
         check_role(role)
         await self._cluster.record("role.created", user=by, name=role.name)
         await self._cluster.stores.roles.put(role.name, role)
+
+    async def delete(self, name: str, by: str) -> None:
+        """Delete a role.
+
+        Raises:
+            NotFound: there is none of this name.
+            InvalidRequest: it is tport's own, or somebody has it.
+        """
+        roles = await self.now()
+        if name not in roles:
+            raise NotFound(
+                f"no role is called {name[:64]!r}", hint=f"there are: {', '.join(sorted(roles))}"
+            )
+        if name in PRESETS:
+            raise InvalidRequest(f"role {name!r} is tport's own, and made anew at each start")
+        holders = [u.name for u in await self._cluster.stores.users.all() if name in u.roles]
+        if holders:
+            some = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
+            raise InvalidRequest(
+                f"{len(holders)} users have role {name!r}: {some}",
+                hint="take it from them first: tport users update NAME --roles=…",
+            )
+        await self._cluster.record("role.deleted", user=by, name=name)
+        await self._cluster.stores.roles.delete(name)
 
     async def allowed(self, user: User, servers: Iterable[AppServer]) -> AppServer:
         """Return the first of an application's servers that this user may use now.

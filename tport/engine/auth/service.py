@@ -26,6 +26,7 @@ from tport.engine.auth.login import Login
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
 from tport.engine.auth.requests import Requests
+from tport.engine.auth.resources import Resources
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.session_list import SessionList
 from tport.engine.auth.sessions import Sessions
@@ -88,6 +89,14 @@ class AuthService:
         self.watches = Watches(cluster, self.presence)
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
+        self.resources = Resources(
+            cluster,
+            self.presence,
+            roles=self.roles,
+            users=self.users,
+            tokens=self.tokens,
+            locks=self.locks,
+        )
         self._latest = cluster.clock()
 
     def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:

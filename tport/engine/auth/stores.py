@@ -13,6 +13,7 @@
     /tokens/<secret hash>                   JoinToken           its own
     /joins/<secret hash>/<key id>           JoinedHost          JOIN_REPEAT; makes joining repeatable
     /apps/<name>                            Definition          -
+    /app_resources/<name>                   App                 -        those that agents pick up
     /locks/<name>                           Lock                its own
     /join_requests/<id>                     JoinRequest         15 minutes
     /requests/<id>                          AccessRequest       KEPT after it was made or decided
@@ -222,6 +223,7 @@ class Stores:
         self.tokens = Store(backend, "/tokens/", JoinToken)
         self.joins = Store(backend, "/joins/", JoinedHost)
         self.apps = Store(backend, "/apps/", Definition)
+        self.app_resources = Store(backend, "/app_resources/", App)
         self.locks = Store(backend, "/locks/", Lock)
         self.join_requests = Store(backend, "/join_requests/", JoinRequest)
         self.requests = Store(backend, "/requests/", AccessRequest)

@@ -9,7 +9,9 @@ from typing import Final, Literal, NoReturn
 import trio
 
 from tport.engine.api.changes import (
+    AppDefined,
     AppServersChanged,
+    AppUndefined,
     AuthoritiesChanged,
     Change,
     Current,
@@ -46,10 +48,14 @@ _Told = Written | ProbeAsked | None
 
 
 class _Feed:
-    """One follower's queue; `name` is what its certificate calls it."""
+    """One follower's queue.
 
-    def __init__(self, name: str) -> None:
+    `name` is what its certificate calls it, `apps` the applications that it may offer; None: any.
+    """
+
+    def __init__(self, name: str, apps: tuple[str, ...] | None) -> None:
         self.name = name
+        self.apps = apps
         self._send, self.changes = trio.open_memory_channel[_Told](QUEUE)
 
     def tell(self, change: _Told) -> None:
@@ -99,10 +105,15 @@ class Watches:
 
     @asynccontextmanager
     async def watch(
-        self, follower: Follower, name: str = ""
+        self, follower: Follower, name: str = "", *, apps: tuple[str, ...] | None = None
     ) -> AsyncIterator[AsyncIterator[Change]]:
-        """Open the changes for one follower; `name`: by which it is asked things."""
-        feed = _Feed(name)
+        """Open the changes for one follower.
+
+        Args:
+            name: by which it is asked things.
+            apps: an agent is told of these applications only; None: of all.
+        """
+        feed = _Feed(name, apps)
         self._feeds[feed] = None  # before reading: what changes meanwhile is in the queue
         try:
             async with aclosing(self._changes(follower, feed)) as changes:
@@ -113,7 +124,10 @@ class Watches:
             feed.changes.close()
 
     async def _changes(self, follower: Follower, feed: _Feed) -> AsyncGenerator[Change, None]:
-        view = _View(follower, feed.name, self._cluster)
+        view = _View(follower, feed, self._cluster)
+        for item in await self._cluster.stores.app_resources.range():
+            for change in view.app(Put(item)):
+                yield change
         for item in await self._cluster.stores.locks.range():
             for change in view.lock(Put(item)):
                 yield change
@@ -166,9 +180,11 @@ def _queued(feed: _Feed) -> Iterator[_Told]:
 class _View:
     """What one follower has been told, so that an old change says nothing new."""
 
-    def __init__(self, follower: Follower, name: str, cluster: Cluster) -> None:
+    def __init__(self, follower: Follower, feed: _Feed, cluster: Cluster) -> None:
         self._is_proxy = follower == "proxy"
-        self._name = name
+        self._name = feed.name
+        self._may_offer = feed.apps
+        self._apps: dict[str, int] = {}  # name → revision
         self._stores = cluster.stores
         self._locks: dict[str, tuple[int, Lock]] = {}  # name → revision, lock
         self._roles: dict[str, int] = {}  # name → revision
@@ -184,6 +200,8 @@ class _View:
             yield from self.user(written)
         elif key.startswith(self._stores.locks.prefix):
             yield from self.lock(written)
+        elif key.startswith(self._stores.app_resources.prefix):
+            yield from self.app(written)
         elif not isinstance(written, Put) and key.startswith(
             (
                 self._stores.web_sessions.prefix,
@@ -204,6 +222,18 @@ class _View:
         elif written.revision > self._roles.get(name, written.revision):
             del self._roles[name]
             yield RoleDeleted(name=name)
+
+    def app(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.app_resources.prefix)
+        if self._is_proxy or (self._may_offer is not None and name not in self._may_offer):
+            return
+        if isinstance(written, Put):
+            if written.item.revision > self._apps.get(name, 0):
+                self._apps[name] = written.item.revision
+                yield AppDefined(app=self._stores.app_resources.decode(written.item))
+        elif written.revision > self._apps.get(name, written.revision):
+            del self._apps[name]
+            yield AppUndefined(name=name)
 
     def lock(self, written: Written) -> Iterator[Change]:
         """Tell of a lock.

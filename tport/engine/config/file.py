@@ -223,6 +223,12 @@ class AppEntry(Section, frozen=True):
     }
 
 
+class ResourceMatcher(Section, frozen=True):
+    labels: Mapping[str, TextList] = {}
+
+    without_effect = _names("aws")
+
+
 _NO_TARGET_POLICY = (
     "tport has no list of allowed targets; a file that relies on one is not safe to start"
 )
@@ -232,8 +238,9 @@ class AppService(Section, frozen=True):
     enabled: bool = False
     debug_app: bool = False
     apps: tuple[AppEntry, ...] = ()
+    resources: tuple[ResourceMatcher, ...] = ()
 
-    without_effect = _names("resources mcp_demo_server")
+    without_effect = _names("mcp_demo_server")
     refused = {"allowed_hosts": _NO_TARGET_POLICY, "denied_hosts": _NO_TARGET_POLICY}
 
 

@@ -39,6 +39,7 @@ class StartFlags(msgspec.Struct, frozen=True, kw_only=True):
     app_public_addr: str = ""
     labels: Sequence[str] = ()
     data_dir: Path | None = None
+    bootstrap: Path | None = None
     diag_addr: str = ""
     log_format: Literal["", "text", "json"] = ""
     log_level: Literal["", "debug", "info", "warning", "error"] = ""
@@ -79,6 +80,7 @@ def merge_flags(config: Config, flags: StartFlags) -> Config:
             format=flags.log_format or config.log.format,
         ),
         data_dir=flags.data_dir or config.data_dir,
+        bootstrap=flags.bootstrap,
         diag_addr=_given("--diag-addr", parse_listen_address, flags.diag_addr) or config.diag_addr,
         auth_token=_token(flags.token) or config.auth_token,
         proxy_addr=_auth_server(flags) or config.proxy_addr,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -131,12 +132,17 @@ class FaultyApp(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AppService(msgspec.Struct, frozen=True, kw_only=True):
-    """The agent. `apps` are all sound, in the file's order; `faulty` are those that aren't."""
+    """The agent. `apps` are all sound, in the file's order; `faulty` are those that aren't.
+
+    Attributes:
+        resources: labels of the applications that it picks up from auth.
+    """
 
     enabled: bool
     debug_app: bool = False
     apps: tuple[App, ...] = ()
     faulty: tuple[FaultyApp, ...] = ()
+    resources: tuple[Mapping[str, tuple[str, ...]], ...] = ()
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True):
@@ -149,6 +155,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         auth_token: with which an agent joins; None: there is none, or none is needed.
         proxy_addr: the proxy that an agent dials; None: the file names none.
         ca_pin: each 64 lower-case hex digits, or the absolute path of a file of pins.
+        bootstrap: resources that a first start makes the cluster of; None: a new one.
         insecure: the agent trusts any proxy; only the flag can say so.
         notes: what the file says without effect, `file:line:column: setting: …`, to be told once.
     """
@@ -164,5 +171,6 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     auth_token: Secret | None = None
     proxy_addr: Address | None = None
     ca_pin: tuple[str, ...] = ()
+    bootstrap: Path | None = None
     insecure: bool = False
     notes: tuple[str, ...] = ()

@@ -18,6 +18,7 @@ from tport.engine.config.address import (
     parse_public_address,
 )
 from tport.engine.config.apps import resolve_apps
+from tport.engine.config.dynamic_apps import check_matcher
 from tport.engine.config.model import (
     LETS_ENCRYPT,
     Acme,
@@ -393,6 +394,16 @@ class Resolver:
             frozenset(own | {proxy_host} - {""}),
             self._path,
         )
+        for index, matcher in enumerate(service.resources):
+            try:
+                check_matcher(matcher.labels)
+            except InvalidRequest as error:
+                hint = f"; {error.hint}" if error.hint else ""
+                self._reading.complain(f"app_service.resources[{index}].labels", f"{error}{hint}")
         return AppService(
-            enabled=service.enabled, debug_app=service.debug_app, apps=apps, faulty=faulty
+            enabled=service.enabled,
+            debug_app=service.debug_app,
+            apps=apps,
+            faulty=faulty,
+            resources=tuple(matcher.labels for matcher in service.resources),
         )

@@ -40,6 +40,11 @@ CODES: Final[Mapping[str, str]] = {
     "access_request.create": "T5000I",
     "access_request.review": "T5002I",
     "access_request.expire": "T5005I",  # a role given for a time was taken back
+    "role.deleted": "T9001I",
+    "app.create": "TAP03I",  # applications that agents pick up
+    "app.update": "TAP04I",
+    "app.delete": "TAP05I",
+    "secrets.read": "TPX02W",  # * password hashes or private keys were read, to be carried away
     "lock.created": "TLK00I",
     "lock.deleted": "TLK01I",
     "app.session.start": "T2007I",

@@ -1,0 +1,77 @@
+"""`tport create`: resources from YAML or JSON."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from tport.commands.printing import say
+from tport.commands.run import with_cluster
+from tport.engine.errors import InvalidRequest, TportError
+
+if TYPE_CHECKING:
+    from tport.engine.api.protocol import AuthAPI
+    from tport.engine.config.resources import Read
+    from tport.engine.types.resource import PutMode
+
+app = typer.Typer(help="Make resources from a file: roles, users, tokens, apps, locks.")
+
+STDIN = Path("-")
+
+
+@app.command()
+def create(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(help="YAML or JSON; `-` is stdin.")] = STDIN,
+    force: Annotated[
+        bool, typer.Option("--force", "-f", help="Replace what is there already.")
+    ] = False,
+) -> None:
+    """Make every resource of a file, in Teleport's format; several documents are parted by `---`.
+
+    All of it is read and judged first. Then they are made in order, up to the first that fails.
+    """
+    from tport.engine.config.load import read_text
+
+    if file == STDIN and sys.stdin.isatty():
+        raise InvalidRequest("no file", hint="tport create FILE; or `-`, and write it here")
+    name = "stdin" if file == STDIN else str(file)
+    found = read_noted(read_text(file, name), name)
+    mode: PutMode = "upsert" if force else "create"
+    with_cluster(ctx, lambda auth: put_all(auth, found, mode))
+
+
+def read_noted(text: str, name: str) -> list[Read]:
+    """Read resources, and tell what in them has no effect here."""
+    from tport.engine.config.resources import read_resources
+
+    found, notes = read_resources(text, name=name)
+    for note in notes:
+        say(note)
+    return found
+
+
+async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
+    """Store resources in order, and say so of each.
+
+    Raises:
+        TportError: the first that fails; it says where that resource stands.
+    """
+    from tport.engine.types.resource import kind_of, name_of
+
+    for resource, where in found:
+        try:
+            done = await auth.put_resource(resource=resource, mode=mode)
+        except TportError as problem:
+            raise _at(problem, where) from None
+        name = name_of(resource)
+        say(f"{kind_of(resource)} {name!r} has been {done}" if name else f"lock has been {done}")
+
+
+def _at(problem: TportError, where: str) -> TportError:
+    """Return the same error, saying where the resource stands."""
+    problem.args = (f"{where}: {problem}",)
+    return problem

@@ -1,0 +1,365 @@
+"""Resources as they are stored: read, written by revision, and deleted, whatever their kind."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from tport.engine.access.rules import check_role
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.locks import Locks
+from tport.engine.auth.presence import Presence
+from tport.engine.auth.roles import Roles
+from tport.engine.auth.stores import Store, Stored
+from tport.engine.auth.tokens import EXPIRED_KEPT, Tokens
+from tport.engine.auth.users import Users
+from tport.engine.config.dynamic_apps import check_dynamic_app
+from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
+from tport.engine.types.app import App
+from tport.engine.types.lock import Lock
+from tport.engine.types.resource import (
+    AppResource,
+    AppServerResource,
+    AuthorityResource,
+    Kind,
+    LockResource,
+    PutMode,
+    Resource,
+    RoleResource,
+    TokenResource,
+    UserResource,
+    UserSecrets,
+    name_of,
+)
+from tport.engine.types.role import Role
+from tport.engine.types.token import JoinToken, hashed_token
+from tport.engine.types.user import User, canonical_user_name
+
+T = TypeVar("T", bound=msgspec.Struct)
+Done = Literal["created", "updated"]
+
+MAX_APPS: Final = 1000  # of all agents together; as many as one agent may offer
+_HIDDEN: Final = ("key",)  # of an authority, unless secrets are asked for
+
+
+class Resources:
+    def __init__(
+        self,
+        cluster: Cluster,
+        presence: Presence,
+        *,
+        roles: Roles,
+        users: Users,
+        tokens: Tokens,
+        locks: Locks,
+    ) -> None:
+        self._cluster = cluster
+        self._stores = cluster.stores
+        self._presence = presence
+        self._roles = roles
+        self._users = users
+        self._tokens = tokens
+        self._locks = locks
+
+    # --- Reading -----------------------------------------------------------------------------------
+
+    async def get(self, kind: Kind, name: str, *, secrets: bool, by: str) -> tuple[Resource, ...]:
+        """See `ResourceAPI.get_resources`."""
+        if secrets:
+            await self._cluster.record("secrets.read", user=by, kind=kind, name=name)
+        found = [each for each in await self._all(kind, secrets=secrets) if _is_named(each, name)]
+        if name and not found:
+            raise NotFound(
+                f"no {kind} is called {name[:128]!r}", hint=f"list them with: tport get {kind}"
+            )
+        return tuple(sorted(found, key=name_of))
+
+    async def _all(self, kind: Kind, *, secrets: bool) -> list[Resource]:
+        stores, presence = self._stores, self._presence
+        match kind:
+            case "role":
+                return [
+                    RoleResource(role=r.value, revision=str(r.revision))
+                    for r in await _read(stores.roles)
+                ]
+            case "user":
+                return [
+                    await self._user(read, secrets=secrets) for read in await _read(stores.users)
+                ]
+            case "token":
+                now = self._cluster.clock()
+                return [
+                    TokenResource(token=r.value, revision=str(r.revision))
+                    for r in await _read(stores.tokens)
+                    if r.value.expires is None or now < r.value.expires
+                ]
+            case "app":
+                return [
+                    AppResource(app=r.value, revision=str(r.revision))
+                    for r in await _read(stores.app_resources)
+                ]
+            case "lock":
+                now = self._cluster.clock()
+                return [
+                    LockResource(lock=r.value, revision=str(r.revision))
+                    for r in await _read(stores.locks)
+                    if r.value.is_in_force(now)
+                ]
+            case "app_server":
+                return [AppServerResource(server=server) for server in presence.servers]
+            case "cert_authority":
+                return [
+                    AuthorityResource(name=name, spec=_authority_spec(authority, secrets=secrets))
+                    for name, authority in self._cluster.keys.items()
+                ]
+
+    async def _user(self, read: Stored[User], *, secrets: bool) -> UserResource:
+        user = read.value
+        # Roles given for a time are no part of what somebody writes down, and another reads in.
+        lent = {grant.role for grant in user.grants}
+        shown = replace(
+            user, roles=tuple(role for role in user.roles if role not in lent), grants=()
+        )
+        kept: UserSecrets | None = None
+        if secrets:
+            password = await self._stores.passwords.find(user.name)
+            kept = UserSecrets(
+                id=user.id,
+                password_hash=password.phc if password is not None else "",
+                password_changed=password.changed if password is not None else None,
+            )
+        return UserResource(user=shown, secrets=kept, revision=str(read.revision))
+
+    # --- Writing -----------------------------------------------------------------------------------
+
+    async def put(self, resource: Resource, mode: PutMode, by: str) -> Done:
+        """See `ResourceAPI.put_resource`."""
+        match resource:
+            case RoleResource(role=role):
+                check_role(role)
+                return await self._write(
+                    self._stores.roles, role.name, resource, mode, by, _constant(role)
+                )
+            case UserResource():
+                return await self._put_user(resource, mode, by)
+            case TokenResource():
+                return await self._put_token(resource, mode, by)
+            case AppResource(app=app):
+                check_dynamic_app(app)
+                if len(await self._stores.app_resources.range()) >= MAX_APPS:
+                    raise InvalidRequest(f"there are {MAX_APPS} apps already; remove some first")
+                return await self._write(
+                    self._stores.app_resources, app.name, resource, mode, by, _constant(app)
+                )
+            case LockResource(lock=lock):
+                ready = await self._locks.prepared(lock, by)
+                return await self._write(
+                    self._stores.locks, ready.name, resource, mode, by, _constant(ready)
+                )
+            case AppServerResource():
+                raise InvalidRequest("an app_server is what an agent offers; nobody can make one")
+            case AuthorityResource():
+                raise InvalidRequest(
+                    "authorities are taken at a cluster's first start only",
+                    hint="tport start --bootstrap FILE",
+                )
+
+    async def _put_user(self, resource: UserResource, mode: PutMode, by: str) -> Done:
+        if resource.secrets is not None:
+            raise InvalidRequest(
+                "password hashes are taken at a cluster's first start only: leave local_auth out",
+                hint="for a link to choose a password with: tport users reset NAME",
+            )
+        given = resource.user
+        known = await self._roles.now()
+        for role in given.roles:
+            if role not in known:
+                raise NotFound(
+                    f"user {given.name!r}: no role is called {role[:64]!r}",
+                    hint=f"there are: {', '.join(sorted(known))}",
+                )
+
+        def made(before: User | None) -> User:
+            if before is None:
+                return replace(
+                    given,
+                    id=str(uuid.uuid4()),
+                    created=self._cluster.clock(),
+                    created_by=by,
+                    epoch=1,
+                    proofs=1,
+                    grants=(),
+                )
+            lent = tuple(grant.role for grant in before.grants)
+            return replace(
+                before,
+                roles=tuple(dict.fromkeys((*given.roles, *lent))),
+                grants=tuple(g for g in before.grants if g.role not in given.roles),
+                traits=given.traits,
+                epoch=before.epoch + 1,
+            )
+
+        return await self._write(self._stores.users, given.name, resource, mode, by, made)
+
+    async def _put_token(self, resource: TokenResource, mode: PutMode, by: str) -> Done:
+        token = resource.token
+        now = self._cluster.clock()
+        if token.expires is not None and token.expires <= now:
+            raise InvalidRequest("the token has expired already")
+        if any(token.id == each.id for each in await self._tokens.all() if each.static):
+            raise InvalidRequest(
+                "this join token stands in the configuration file; change it there"
+            )
+
+        def made(before: JoinToken | None) -> JoinToken:
+            if before is None:
+                return replace(token, created=now, created_by=by)
+            kept = {"created": before.created, "created_by": before.created_by}
+            return replace(token, uses=before.uses, hint=before.hint, **kept)
+
+        expires = None if token.expires is None else token.expires + EXPIRED_KEPT
+        return await self._write(
+            self._stores.tokens, token.id, resource, mode, by, made, expires=expires
+        )
+
+    async def _write(
+        self,
+        store: Store[T],
+        key: str,
+        resource: Resource,
+        mode: PutMode,
+        by: str,
+        make: Callable[[T | None], T],
+        *,
+        expires: datetime | None = None,
+    ) -> Done:
+        """Write a record by the rules of `mode` and the resource's revision."""
+        what = f"{_KIND_WORDS[type(resource)]} {name_of(resource) or key!r}"
+        read: Stored[T] | None
+        try:
+            read = await store.read(key)
+        except NotFound:
+            read = None
+        changed = CompareFailed(
+            f"{what} was changed meanwhile", hint="read it again, and make your change anew"
+        )
+        if read is None and mode == "update":
+            raise NotFound(f"there is no {what} any more")
+        if read is not None and mode == "create":
+            raise AlreadyExists(f"{what} exists already", hint="to replace it: tport create -f")
+        if read is not None and resource.revision not in ("", str(read.revision)):
+            raise changed
+        value = make(None if read is None else read.value)
+        if isinstance(value, Lock):
+            expires = value.expires
+        await self._record(value, is_new=read is None, by=by)
+        try:
+            if read is None:
+                await store.create(key, value, expires=expires)
+            else:
+                await store.swap(key, read, value, expires=expires)
+        except (AlreadyExists, CompareFailed, NotFound):
+            raise changed from None
+        return "created" if read is None else "updated"
+
+    async def _record(self, value: object, *, is_new: bool, by: str) -> None:
+        """Write down what is about to be written."""
+        match value:
+            case Role():
+                await self._cluster.record("role.created", user=by, name=value.name)
+            case User():
+                event = "user.create" if is_new else "user.update"
+                await self._cluster.record(event, user=by, name=value.name, roles=list(value.roles))
+            case JoinToken():
+                await self._cluster.record(
+                    "join_token.create",
+                    user=by,
+                    name=f"sha256:{value.id[:12]}",
+                    roles=list(value.roles),
+                    app_name=value.app_name,
+                    expires=value.expires.isoformat() if value.expires else "",
+                )
+            case App():
+                event = "app.create" if is_new else "app.update"
+                await self._cluster.record(event, user=by, name=value.name, uri=value.uri)
+            case Lock():
+                await self._locks.record(value, by)
+
+    # --- Deleting ----------------------------------------------------------------------------------
+
+    async def delete(self, kind: Kind, name: str, by: str) -> None:
+        """See `ResourceAPI.delete_resource`."""
+        match kind:
+            case "role":
+                await self._roles.delete(name, by)
+            case "user":
+                await self._users.delete(name, by)
+            case "token":
+                [found] = await self.get("token", name, secrets=False, by=by)
+                assert isinstance(found, TokenResource)
+                await self._cluster.record(
+                    "join_token.delete", user=by, name=f"sha256:{found.token.id[:12]}"
+                )
+                await self._stores.tokens.delete(found.token.id)
+            case "app":
+                await self.get("app", name, secrets=False, by=by)
+                await self._cluster.record("app.delete", user=by, name=name)
+                await self._stores.app_resources.delete(name)
+            case "lock":
+                await self._locks.delete(name, by)
+            case "app_server":
+                raise InvalidRequest(
+                    "an app_server is what an agent offers now",
+                    hint="take it out of the agent's file, or remove the app it was made from:"
+                    " tport rm app/NAME",
+                )
+            case "cert_authority":
+                raise InvalidRequest("an authority can't be deleted")
+
+
+_KIND_WORDS: Final[dict[type[Any], str]] = {
+    RoleResource: "role",
+    UserResource: "user",
+    TokenResource: "token",
+    AppResource: "app",
+    LockResource: "lock",
+}
+
+
+def _constant(value: T) -> Callable[[T | None], T]:
+    return lambda _: value
+
+
+async def _read(store: Store[T]) -> list[Stored[T]]:
+    return [Stored(store.decode(item), item.revision, item.expires) for item in await store.range()]
+
+
+def _authority_spec(authority: msgspec.Struct, *, secrets: bool) -> dict[str, Any]:
+    spec: dict[str, Any] = msgspec.to_builtins(authority)
+    return spec if secrets else {k: v for k, v in spec.items() if k not in _HIDDEN}
+
+
+def _is_named(resource: Resource, name: str) -> bool:
+    """Tell whether `name` means this resource; "" means all."""
+    if not name:
+        return True
+    match resource:
+        case UserResource(user=user):
+            try:
+                return user.name == canonical_user_name(name)
+            except InvalidRequest:
+                return False
+        case TokenResource(token=token):
+            try:
+                return hashed_token(name)[0] == token.id
+            except InvalidRequest:
+                return token.hint == name.removesuffix("…")
+        case AppServerResource(server=server):
+            return name in (server.app.name, name_of(resource))
+        case _:
+            return name_of(resource) == name
