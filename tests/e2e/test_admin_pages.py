@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import Watch, open_browser, open_context, sign_in, sign_up, trust
-from tests.e2e.harness import PASSWORD, Cluster
+from tests.e2e.harness import PASSWORD, TPORT, Cluster, start_upstream
 
 pytestmark = pytest.mark.e2e
 
@@ -178,4 +179,37 @@ def test_an_application_is_checked_by_its_agent(
         expect(page.get_by_text("It is the agent's own debug app")).to_be_visible()
         page.get_by_role("link", name="Open dumper").click()
         expect(page.locator("h1")).to_contain_text("It works")
+        assert_calm(watch)
+
+
+@SCRIPT
+def test_an_application_is_added_by_pasting_one_command(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    """The command as shown, in a shell; the page notices by itself, has it checked, and opens it."""
+    name = f"added-{script}".lower()
+    upstream = start_upstream(cluster)
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        page.goto(f"{cluster.url}/web/login")
+        sign_in(page, "erin", PASSWORD)
+        page.get_by_role("link", name="Add an application").click()
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Where it is").fill(upstream.url)
+        page.get_by_role("button", name="Show the command").click()
+        at(page, f"Add {name}")
+        command = page.locator("#command").inner_text()
+        if not script:
+            page.get_by_role("link", name="I have pasted it").click()
+        expect(page.get_by_text("Nothing has come yet")).to_be_visible()
+
+        path = f"{Path(TPORT).parent}:{cluster.env['PATH']}"
+        data_dir = str(cluster.folder / name)
+        cluster.spawn(["sh", "-c", command], env={"PATH": path, "TPORT_DATA_DIR": data_dir})
+        if not script:
+            page.get_by_role("button", name="Check what it needs").click()
+        at(page, f"Check of {name}")
+        expect(page.get_by_role("heading", name="Connection")).to_contain_text("works")
+        page.get_by_role("link", name=f"Open {name}").click()
+        expect(page).to_have_url(cluster.app_url(name))
         assert_calm(watch)

@@ -23,6 +23,7 @@ from tport.engine.errors import (
 )
 from tport.engine.types.failure import Page
 from tport.engine.web.accounts import AccountPages
+from tport.engine.web.add_app import AddAppPages
 from tport.engine.web.agents import AgentPages
 from tport.engine.web.audit import AuditPages
 from tport.engine.web.errors import ErrorPages
@@ -83,6 +84,7 @@ def web_app(
             _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
+            *AddAppPages().routes(signed_in),
             *UserPages().routes(signed_in),
             *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),

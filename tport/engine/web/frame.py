@@ -27,7 +27,7 @@ class Entry(NamedTuple):
 
 
 SECTIONS: Final[tuple[Entry, ...]] = (
-    Entry("Applications", "", None),
+    Entry("Applications", "", None, also=("/web/apps",)),
     Entry("Agents", "/web/agents", ("app_server", "list"), also=("/web/app", "/web/check")),
     Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
