@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import Watch, open_browser, open_context, sign_in, sign_up, trust
-from tests.e2e.harness import PASSWORD, TPORT, Cluster, start_upstream
+from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster, start_upstream
 
 pytestmark = pytest.mark.e2e
 
@@ -212,4 +212,45 @@ def test_an_application_is_added_by_pasting_one_command(
         expect(page.get_by_role("heading", name="Connection")).to_contain_text("works")
         page.get_by_role("link", name=f"Open {name}").click()
         expect(page).to_have_url(cluster.app_url(name))
+        assert_calm(watch)
+
+
+@SCRIPT
+def test_a_session_is_ended_and_its_user_locked_out(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    name = f"lou-{script}".lower()
+    with (
+        open_context(browser, java_script_enabled=script) as (context, watch),
+        open_context(browser) as (theirs, _),
+    ):
+        tab = theirs.new_page()
+        sign_up(tab, cluster.add_user(name), PASSWORD)
+        tab.goto(cluster.app_url("dumper"))
+        expect(tab.locator("h1")).to_contain_text("It works")
+        page = context.new_page()
+        open_as_editor(page, cluster, "Sessions")
+        page.get_by_role("link", name=f"End the session of {name} at dumper").click()
+        page.get_by_role("button", name="End it").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{name}'s session at dumper was ended")
+        page.get_by_role("link", name=f"End the sign-in of {name}").click()
+        page.get_by_role("button", name="End it").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{name}'s sign-in was ended")
+        tab.goto(cluster.app_url("dumper"))
+        expect(tab).to_have_title(f"Sign in · {DOMAIN}")
+
+        page.get_by_role("link", name="Locks", exact=True).click()
+        page.get_by_role("link", name="Lock somebody out").click()
+        page.get_by_label("Its name").fill(name)
+        page.get_by_label("What they are told").fill("ask the office")
+        page.get_by_role("button", name="Lock").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{name} is locked out from now on")
+        sign_in(tab, name, PASSWORD)
+        expect(tab.get_by_role("alert")).to_be_visible()
+
+        page.get_by_role("link", name=f"Lift the lock on {name}").click()
+        page.get_by_role("button", name="Lift it").click()
+        expect(page.get_by_role("status")).to_contain_text(f"{name} is locked out no more")
+        sign_in(tab, name, PASSWORD)
+        expect(tab.locator("h1")).to_contain_text("It works")
         assert_calm(watch)

@@ -18,8 +18,9 @@ from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office, open_office
 from tport.engine.access.rules import check_rule
 from tport.engine.errors import AccessDenied
+from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import PRESETS
-from tport.engine.types.session import session_id
+from tport.engine.types.session import WebSession, session_id
 from tport.engine.types.token import JoinToken
 from tport.engine.web.assets import STYLE
 from tport.engine.web.forms import form_token
@@ -96,6 +97,14 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/app/{name}/check"): Row(("app_server", "update"), "/web/app/grafana/check"),
     ("POST", "/web/app/{name}/check"): Row(("app_server", "update"), "/web/app/grafana/check"),
     ("GET", "/web/check/{id}"): Row(("app_server", "update"), "/web/check/0123"),
+    ("GET", "/web/sessions"): Row(("session", "list")),
+    ("GET", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
+    ("POST", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
+    ("GET", "/web/locks"): Row(("lock", "list")),
+    ("GET", "/web/locks/add"): Row(("lock", "create")),
+    ("POST", "/web/locks/add"): Row(("lock", "create")),
+    ("GET", "/web/lock/{name}/lift"): Row(("lock", "delete"), "/web/lock/0123/lift"),
+    ("POST", "/web/lock/{name}/lift"): Row(("lock", "delete"), "/web/lock/0123/lift"),
 }
 PURPOSES: Final = {"/web/logout": "logout", "/web/request": "request"}  # elsewhere: the path
 POSTS: Final = [path for method, path in ROWS if method == "POST"]
@@ -106,9 +115,24 @@ async def office() -> AsyncIterator[Office]:
     async with open_office() as opened:
         await opened.world.admin.create_user(name="victim", roles=("access",), traits={})
         await opened.world.serve(GRAFANA)
-        expires = opened.world.clock.now + timedelta(hours=1)
+        now = opened.world.clock.now
+        expires = now + timedelta(hours=1)
+        stores = opened.world.service.cluster.stores
         token = JoinToken(id="0123", hint="0123", expires=expires)
-        await opened.world.service.cluster.stores.tokens.put("0123", token)
+        await stores.tokens.put("0123", token)
+        lock = Lock(name="0123", target=LockTarget(user="nobody"))
+        await stores.locks.put("0123", lock)
+        victim = await stores.users.get("victim")
+        session = WebSession(
+            id="01234567",
+            user="victim",
+            user_id=victim.id,
+            proofs=victim.proofs,
+            cluster=CLUSTER,
+            created=now,
+            expires=expires,
+        )
+        await stores.web_sessions.put("01234567", session)
         yield opened
 
 

@@ -145,6 +145,7 @@ async def test_a_removal_asks_first_names_what_ends_and_does_it(
     await office.world.alice()
     page = (await editor.get("/web/user/alice/remove")).text
     assert "roles (access) and traits are forgotten" in page
+    assert "(1 sign-in and 0 sessions at applications now)" in page
 
     done = await editor.submit("/web/user/alice/remove", {})
 

@@ -30,11 +30,13 @@ from tport.engine.web.errors import ErrorPages
 from tport.engine.web.join import JoinPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
+from tport.engine.web.locks import LockPages
 from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
 from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
 from tport.engine.web.requests import RequestPages
 from tport.engine.web.respond import send_page
+from tport.engine.web.sessions import SessionPages
 from tport.engine.web.site import Clock, Site, for_people
 from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
@@ -88,6 +90,8 @@ def web_app(
             *UserPages().routes(signed_in),
             *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),
+            *SessionPages().routes(signed_in),
+            *LockPages().routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
             *AuditPages().routes(signed_in),

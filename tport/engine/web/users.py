@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
@@ -20,6 +21,7 @@ from tport.engine.web.visit import SignedInRoutes, Visit
 LIST: Final = "/web/users"
 ADD: Final = f"{LIST}/add"
 ROLE_FIELD: Final = "role:"  # and a role's name: a box that is ticked
+MAX_COUNTED: Final = 10_000  # sessions
 _USER: Final = "/web/user/{name}"
 _MAX_SEARCH: Final = 200  # characters
 
@@ -139,7 +141,11 @@ class UserPages:
     async def remove(self, visit: Visit) -> Response:
         """GET /web/user/{name}/remove: asks first."""
         person = _person(visit, await _info(visit))
-        return await visit.page("user_remove.html", person=person, list_url=LIST)
+        opened: Counter[str] | None = None
+        if ("session", "list") in await visit.auth.own_rights():
+            found = await visit.auth.list_sessions(user=person.name, limit=MAX_COUNTED)
+            opened = Counter(session.kind for session in found)
+        return await visit.page("user_remove.html", person=person, opened=opened, list_url=LIST)
 
     async def submit_remove(self, visit: Visit) -> Response:
         """POST /web/user/{name}/remove"""

@@ -1,0 +1,63 @@
+"""The pages about locks, with a real auth service behind them."""
+
+from html import unescape
+
+import pytest
+
+from tests.engine.web.browser import Visitor
+from tests.engine.web.office import Office
+from tport.engine.errors import TportError
+
+ADD = "/web/locks/add"
+FORM = {"kind": "user", "target": "alice", "message": "lost laptop", "span": "3600"}
+
+
+@pytest.fixture
+async def editor(office: Office) -> Visitor:
+    return await office.person("erin", "editor")
+
+
+async def test_a_user_is_locked_out_and_let_in_again(office: Office, editor: Visitor) -> None:
+    await office.world.alice()
+
+    done = await editor.submit(ADD, FORM)
+
+    page = (await editor.get(done.headers["location"])).text
+    assert "alice is locked out from now on" in page
+    assert "lost laptop" in page
+    with pytest.raises(TportError):
+        await office.world.sign_in()
+
+    [lock] = await office.world.admin.list_locks()
+    lifted = await editor.submit(f"/web/lock/{lock.name}/lift", {})
+    assert "Nobody is locked out" in (await editor.get(lifted.headers["location"])).text
+    assert (await office.world.sign_in()).session.user == "alice"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "problem"),
+    [
+        ({"target": "nobody"}, 404, "no user is called 'nobody'"),
+        ({"target": ""}, 400, "name whom the lock keeps out"),
+        ({"kind": "cat"}, 400, "choose what is locked"),
+        ({"kind": "role", "target": "none"}, 404, "no role is called 'none'"),
+        ({"span": "1"}, 400, "choose what is locked"),
+    ],
+)
+async def test_what_can_t_be_is_said_in_the_form_with_what_was_typed(
+    office: Office, editor: Visitor, fields: dict[str, str], status: int, problem: str
+) -> None:
+    page = await editor.submit(ADD, {**FORM, **fields})
+
+    assert page.status_code == status
+    assert problem in unescape(page.text).lower()
+    assert 'value="lost laptop"' in page.text
+    assert await office.world.admin.list_locks() == ()
+
+
+async def test_a_link_may_name_whom_to_lock(editor: Visitor) -> None:
+    assert 'name="target" value="bob@x"' in (await editor.get(f"{ADD}?user=bob%40x")).text
+
+
+async def test_a_lock_that_is_gone_is_not_found(editor: Visitor) -> None:
+    assert (await editor.get("/web/lock/none/lift")).status_code == 404
