@@ -206,7 +206,7 @@ teleport:
 auth_service:
   session_recording: node
   authentication:
-    second_factor: on
+    locking_mode: strict
 kubernetes_service:
   enabled: yes
 """
@@ -214,8 +214,7 @@ kubernetes_service:
         "tport.yaml:4:3: teleport.cache: has no effect in tport",
         "tport.yaml:6:3: teleport.storage: has no effect in tport",
         "tport.yaml:8:3: auth_service.session_recording: has no effect in tport",
-        "tport.yaml:10:20: auth_service.authentication.second_factor: second factors come in a"
-        " later release of tport: until then a password alone signs in",
+        "tport.yaml:10:5: auth_service.authentication.locking_mode: has no effect in tport",
         "tport.yaml:11:1: kubernetes_service: has no effect in tport",
     )
 

@@ -22,6 +22,7 @@ from tport.engine.config.words import (
     parse_whole_seconds,
 )
 from tport.engine.types.app import CookieSameSite, JwtClaims
+from tport.engine.types.factor import SecondFactor
 
 # What stands in Annotated[...] beside a type:
 ONE_OR_MANY = "one value may stand without a list"
@@ -31,7 +32,8 @@ WholeSeconds = Annotated[int, parse_whole_seconds]
 Text = str
 TextList = Annotated[tuple[str, ...], ONE_OR_MANY]
 
-SecondFactor = Literal["off", "optional", "on", "otp", "webauthn"]
+# The newer spelling: any of these, and one of them is required. `sso` proves nobody here.
+SecondFactorKind = Literal["otp", "webauthn", "sso"]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -89,11 +91,12 @@ class Instance(Section, frozen=True):
 
 class Authentication(Section, frozen=True):
     type: Text = "local"
-    second_factor: SecondFactor = "off"
+    second_factor: SecondFactor = "on"
+    second_factors: Annotated[tuple[SecondFactorKind, ...], ONE_OR_MANY] = ()
     local_auth: bool = True
 
     without_effect = _names(
-        "second_factors webauthn u2f connector_name passwordless headless locking_mode"
+        "webauthn u2f connector_name passwordless headless locking_mode"
         " require_session_mfa default_session_ttl device_trust hardware_key"
         " disconnect_expired_cert allow_local_auth"
     )

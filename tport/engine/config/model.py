@@ -9,9 +9,9 @@ from typing import Literal
 import msgspec
 
 from tport.engine.config.address import Address
-from tport.engine.config.file import SecondFactor
 from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
+from tport.engine.types.factor import ON, FactorPolicy
 
 Severity = Literal["debug", "info", "warning", "error"]
 
@@ -71,7 +71,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         listen_is_given: the operator chose `listen_addr`; else it follows from the roles.
         tokens: static tokens, each for agents: the secret, or a file with one a line.
-        second_factor: as the file says; see the note it comes with.
+        second_factor: what is demanded beside a password.
     """
 
     enabled: bool
@@ -79,7 +79,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     listen_is_given: bool
     cluster_name: str
     tokens: tuple[Secret, ...] = ()
-    second_factor: SecondFactor = "off"
+    second_factor: FactorPolicy = ON
     audit: AuditLogs = AuditLogs()
 
 

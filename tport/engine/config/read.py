@@ -71,6 +71,10 @@ class Reading:
         """Tell whether this very item is not what it should be, so that nothing in it is known."""
         return any(complaint.path == path and complaint.shape for complaint in self.complaints)
 
+    def stands(self, path: str) -> bool:
+        """Tell whether the file has this very setting."""
+        return path in self._places
+
     def where(self, path: str, file: object) -> str:
         """Return file:line:column of this setting, or of what it is in."""
         line, column = self._place(path)

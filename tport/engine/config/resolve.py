@@ -43,6 +43,7 @@ from tport.engine.config.words import (
 from tport.engine.defaults import AUTH_PORT, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.forwarded import Network, parse_network
+from tport.engine.types.factor import FactorKind, FactorPolicy
 
 T = TypeVar("T")
 
@@ -64,10 +65,7 @@ _OUTPUTS: Final[Mapping[str, str]] = {
     "out": "stdout",
     "1": "stdout",
 }
-# The other words that Teleport knows for these, none of which proves anyone here.
-_NOT_ENFORCED = (
-    "second factors come in a later release of tport: until then a password alone signs in"
-)
+_FACTORS: Final[Mapping[str, FactorKind]] = {"otp": "totp", "webauthn": "webauthn"}
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,8 +262,6 @@ class Resolver:
                 "auth_service.authentication.local_auth",
                 "expected yes: tport has no other way to sign in",
             )
-        if asked.second_factor != "off":
-            self._reading.note("auth_service.authentication.second_factor", _NOT_ENFORCED)
         listen = self._try(
             "auth_service.listen_addr",
             lambda text: parse_listen_address(text, AUTH_PORT),
@@ -277,7 +273,7 @@ class Resolver:
             listen_is_given=listen is not None,
             cluster_name=auth.cluster_name or proxy.public_addrs[0].host,
             tokens=tuple(self._tokens(auth.tokens)),
-            second_factor=asked.second_factor,
+            second_factor=self._factors(asked),
             audit=AuditLogs(
                 retention=parse_retention(auth.audit.retention),
                 request_log=auth.audit.request_log,
@@ -285,6 +281,23 @@ class Resolver:
                 include_query=auth.audit.include_query,
             ),
         )
+
+    def _factors(self, asked: shape.Authentication) -> FactorPolicy:
+        path = "auth_service.authentication.second_factors"
+        if not self._reading.stands(path):
+            return FactorPolicy.from_word(asked.second_factor)
+        if self._reading.stands("auth_service.authentication.second_factor"):
+            self._reading.complain(path, "is the newer spelling of second_factor; keep one of them")
+        kinds = tuple(
+            dict.fromkeys(_FACTORS[word] for word in asked.second_factors if word in _FACTORS)
+        )
+        if "sso" in asked.second_factors:
+            self._reading.note(path, "sso has no effect in tport")
+        if not kinds:
+            self._reading.complain(
+                path, "expected otp, webauthn or both; for none of them: second_factor: off"
+            )
+        return FactorPolicy(kinds=kinds)
 
     def _tokens(self, entries: tuple[str, ...]) -> list[Secret]:
         tokens = []
