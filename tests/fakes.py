@@ -12,6 +12,7 @@ from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSigne
 from tport.engine.types.app import AppServer
 from tport.engine.types.approval import JoinRequest, JoinState, read_code
 from tport.engine.types.explanation import Explanation
+from tport.engine.types.factor import OFF, FactorPolicy
 from tport.engine.types.request import AccessRequest, check_words
 from tport.engine.types.session import WebSession, session_id
 
@@ -46,6 +47,7 @@ class FakeAuth:
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
         self.rights: tuple[tuple[str, str], ...] = ()
         self.rounds = 0
+        self.policy = OFF
         self.opened = 0  # sessions in these
         self.ahead = timedelta()  # of the proxy's clock
         self.launched: list[tuple[str, str, str]] = []
@@ -77,13 +79,24 @@ class FakeAuth:
         return SignedIn(secret=secret, session=session)
 
     async def sign_in(
-        self, *, username: str, password: str, remote: str, user_agent: str
+        self,
+        *,
+        username: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
     ) -> SignedIn:
         self._check()
         self.calls.append("sign_in")
         if self.passwords.get(username) != password:
             raise AccessDenied("access denied", reason="whatever it was")
         return self._session(username, remote, user_agent)
+
+    async def factor_policy(self) -> FactorPolicy:
+        self._check()
+        return self.policy
 
     async def web_session(self, *, id: str) -> WebSession:
         self._check()
@@ -106,7 +119,14 @@ class FakeAuth:
         )
 
     async def accept_invite(
-        self, *, token: str, password: str, remote: str, user_agent: str
+        self,
+        *,
+        token: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
     ) -> SignedIn:
         info = await self.invite(token=token)
         if len(password) < info.password_min:

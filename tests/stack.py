@@ -21,6 +21,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
 from tport.engine.config.model import AppService, AuditLogs, AuthService, Config, Log, ProxyService
@@ -31,6 +32,7 @@ from tport.engine.proto.forwarded import parse_network
 from tport.engine.signals import Signals
 from tport.engine.types.app import App, Rewrite
 from tport.engine.types.event_query import EventQuery
+from tport.engine.types.factor import OFF
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
 from tport.engine.types.session import session_id
@@ -230,6 +232,7 @@ class Stack:
             remote="127.0.0.1",
             user_agent="test",
         )
+        assert isinstance(signed, SignedIn)
         return Person(self, name, web=signed.secret)
 
     async def outsider(self, name: str) -> Person:
@@ -452,6 +455,7 @@ async def open_stack(
                     listen_is_given=True,
                     cluster_name=DOMAIN,
                     audit=audit,
+                    second_factor=OFF,
                 ),
                 proxy_service=ProxyService(
                     enabled=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -117,11 +118,15 @@ def trust(tport: Tport, *flags: str) -> None:
 
 
 def sign_up(page: Page, link: str, password: str) -> None:
-    """Open an invite and choose a password; ends on the page that follows."""
+    """Open an invite and choose a password, no second factor; ends on the Applications page."""
     page.goto(link)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_label("The same password again").fill(password)
     page.get_by_role("button", name="Set password and sign in").click()
+    heading = page.get_by_role("heading", name=re.compile("Applications|Protect your account"))
+    heading.first.wait_for()
+    if "Protect" in heading.first.inner_text():
+        page.get_by_role("button", name="Not now").click()
     see(page, "Applications")
 
 

@@ -11,10 +11,13 @@ import socket
 import ssl
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from http.cookies import SimpleCookie
 from urllib.parse import urlencode, urljoin, urlsplit
+
+from tport.engine.access.totp import parse_secret_text, time_step, totp_code
 
 TIMEOUT = 30.0  # s for one read or write
 HOPS = 12  # of redirects; the whole way through the launcher takes 5
@@ -25,6 +28,8 @@ NAVIGATION = {
     "Sec-Fetch-Dest": "document",
     "Sec-Fetch-User": "?1",
 }
+_KEY = re.compile(r'id="totp-secret">([^<]+)<')
+_LINK = re.compile(r'<a class="button" href="([^"]+)"')
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)"')
 
 Body = bytes | Iterable[bytes] | None
@@ -181,8 +186,16 @@ class Client:
         return self._follow(self.request("POST", urljoin(page.url, form.action), headers, body))
 
     def sign_up(self, link: str, password: str) -> Page:
-        """Accept an invite: choose a password."""
+        """Accept an invite: choose a password, and where one is required an authenticator app."""
         page = self.submit(self.open(link), {"password": password, "confirm": password})
+        if 'name="skip"' in page.text:
+            page = self.submit(page, {"skip": "yes"}, at="/web/login/second")
+        elif key := _KEY.search(page.text):
+            secret = parse_secret_text(key[1])
+            code = totp_code(secret, time_step(datetime.now(UTC)))
+            page = self.submit(page, {"totp": code, "to": "enrol"}, at="/web/login/second")
+            assert "recovery codes" in page.text, page.text[:2000]
+            page = self.open(urljoin(page.url, _LINK.findall(page.text)[-1]))
         assert page.status == 200, f"{page.status}: {page.text[:2000]}"
         return page
 

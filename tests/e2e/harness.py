@@ -269,7 +269,7 @@ class Tport:
 class Cluster(Tport):
     """Auth and proxy in one process, after a file like the guide's; agents as further processes."""
 
-    def __init__(self, folder: Path, port: int, extras: str) -> None:
+    def __init__(self, folder: Path, port: int, extras: str, second_factor: str = "off") -> None:
         super().__init__(folder)
         self.port = port
         self.address = f"{DOMAIN}:{port}"
@@ -283,6 +283,7 @@ tport:
 auth_service:
   enabled: "yes"
   listen_addr: 127.0.0.1:0
+  authentication: {{second_factor: {second_factor}}}
 proxy_service:
   enabled: "yes"
   web_listen_addr: 127.0.0.1:{port}
@@ -406,15 +407,18 @@ proxy_service: {{enabled: "no"}}
 
 
 @contextmanager
-def start_cluster(folder: Path, *, port: int = 0, extras: str = "") -> Iterator[Cluster]:
+def start_cluster(
+    folder: Path, *, port: int = 0, extras: str = "", second_factor: str = "off"
+) -> Iterator[Cluster]:
     """Run auth and proxy in a process of their own until the block ends.
 
     Args:
         folder: the test's; data, configuration, homes and output go there.
         port: the public port; 0: a free one.
         extras: further top-level sections of the file, YAML.
+        second_factor: as in the file; most tests sign in by a password alone.
     """
-    cluster = Cluster(folder, port or free_port(), extras)
+    cluster = Cluster(folder, port or free_port(), extras, second_factor)
     try:
         cluster.start_services()
         yield cluster

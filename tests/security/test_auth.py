@@ -30,6 +30,7 @@ from tests.fakes import WallClock
 from tport.engine.access.rules import check_rule
 from tport.engine.api import wire
 from tport.engine.api.answers import ProxyReport, SignedIn
+from tport.engine.api.factors import Proof
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
 from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
 from tport.engine.auth.service import AuthService
@@ -83,6 +84,24 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "sign_out": {"id": "0"},
     "invite": {"token": "x"},
     "accept_invite": {"token": "x", "password": "x", "remote": "", "user_agent": ""},
+    "next_step": {"browser": "0" * 64},
+    "begin_passkey": {"browser": "0" * 64, "remote": ""},
+    "prove": {
+        "browser": "0" * 64,
+        "attempt": "x",
+        "proof": Proof(kind="totp", value="000000"),
+        "remote": "",
+        "user_agent": "",
+    },
+    "enrol": {
+        "browser": "0" * 64,
+        "attempt": "x",
+        "proof": Proof(kind="totp", value="000000"),
+        "name": "",
+        "remote": "",
+        "user_agent": "",
+    },
+    "skip_enrolment": {"browser": "0" * 64, "attempt": "x", "remote": "", "user_agent": ""},
     "launch": {"web_session": "0", "host": HOST, "state": STATE, "age": 0.0},
     "redeem": {"code": "x", "state": STATE, "host": HOST, "remote": ""},
     "app_session": {"id": "0"},

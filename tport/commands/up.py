@@ -89,6 +89,7 @@ def _config(
     from tport.engine.config.model import AppService, AuthService, Config, Log, ProxyService
     from tport.engine.config.resolve import Machine
     from tport.engine.defaults import UP_DOMAIN
+    from tport.engine.types.factor import FactorPolicy
 
     public = Address(UP_DOMAIN, port)
     listen = Address("127.0.0.1", port)
@@ -105,6 +106,7 @@ def _config(
             listen_addr=Address("127.0.0.1", 0),
             listen_is_given=True,
             cluster_name=UP_DOMAIN,
+            second_factor=FactorPolicy.from_word("optional"),
         ),
         proxy_service=ProxyService(
             enabled=True,

@@ -72,9 +72,19 @@ class NotSignedIn(AccessDenied):
     status = 401
 
 
+class ProofNeeded(AccessDenied):
+    """Who is signed in must prove it anew for this: the last proof is too old."""
+
+    status = 401
+
+
 class NotFound(TportError):
     exit_code = 4
     status = 404
+
+
+class AttemptOver(NotFound):
+    """What was begun (a sign-in, a device) took too long, is done, or was begun anew."""
 
 
 class AlreadyExists(TportError):

@@ -30,6 +30,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import Retention, open_audit_log
 from tport.engine.auth.bootstrap import bootstrap
 from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
@@ -196,6 +197,7 @@ class _Process:
         folder = config.data_dir / AUTH_DIR
         with locked_folder(folder):
             listener = await open_listener(config.auth_service.listen_addr)
+            seal_key = await trio.to_thread.run_sync(open_seal_key, folder / SEAL_KEY_FILE)
             cluster = config.auth_service.cluster_name
             async with (
                 _open_backend(folder / "tport.db", config) as backend,
@@ -208,6 +210,8 @@ class _Process:
                         cluster=cluster,
                         proxy_addrs=_proxy_addrs(config),
                         static_tokens=await _static_tokens(config),
+                        second_factor=config.auth_service.second_factor,
+                        seal_key=seal_key,
                     ),
                 ) as service,
                 trio.open_nursery() as nursery,

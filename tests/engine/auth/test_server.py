@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, World, open_world
 from tests.fakes import WallClock
+from tport.engine.api.answers import SignedIn
 from tport.engine.api.changes import Change, Current, RoleChanged
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
@@ -131,6 +132,7 @@ async def test_a_person_is_invited_signs_in_and_opens_an_app(api: Bodies) -> Non
     signed_in = await api.proxy.accept_invite(
         token=invite.url.rpartition("/")[2], password=PASSWORD, remote="192.0.2.1", user_agent="UA"
     )
+    assert isinstance(signed_in, SignedIn)
     await api.world.serve(GRAFANA)
     host, state = "grafana.tport.example.com", "0" * 64
     code = await api.proxy.launch(web_session=signed_in.session.id, host=host, state=state, age=0)

@@ -10,6 +10,7 @@ import pytest
 
 from tests.engine.auth.world import CLUSTER, PASSWORD, PROXY
 from tests.fakes import WallClock
+from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import open_audit_log
 from tport.engine.auth.cluster import AuthSettings
@@ -17,12 +18,13 @@ from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.errors import AccessDenied
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.event_query import EventQuery
+from tport.engine.types.factor import OFF
 from tport.engine.types.identity import Identity
 
 
 @asynccontextmanager
 async def start(folder: Path, clock: WallClock) -> AsyncIterator[AuthService]:
-    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:443",))
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:443",), second_factor=OFF)
     async with (
         open_audit_log(folder / "log", CLUSTER, clock) as audit,
         open_sqlite_backend(folder / "auth.db", clock) as backend,
@@ -44,6 +46,7 @@ async def test_people_sessions_and_authorities_outlive_a_restart(tmp_path: Path)
         signed_in = await as_(service, "proxy").accept_invite(
             token=invite.url.rpartition("/")[2], password=PASSWORD, remote="", user_agent=""
         )
+        assert isinstance(signed_in, SignedIn)
         with pytest.raises(AccessDenied):
             await as_(service, "agent").list_users()
         before = service.authorities

@@ -10,6 +10,7 @@ from datetime import timedelta
 
 from tests.fakes import START, WallClock
 from tport.engine.api.answers import OpenedApp, ProxyReport, SignedIn, TunnelReport
+from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
@@ -19,6 +20,7 @@ from tport.engine.types.app import App, AppServer
 from tport.engine.types.chain import ChainReport, ChainState
 from tport.engine.types.event import Event
 from tport.engine.types.event_query import EventPage, EventQuery, LogName
+from tport.engine.types.factor import OFF
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.request_record import RequestRecord
 
@@ -67,6 +69,12 @@ class MemoryAudit:
         return [event.code for event in self.events]
 
 
+def signed_in(answer: SignedIn | NextStep) -> SignedIn:
+    """Return the session of a sign-in that needed no second step."""
+    assert isinstance(answer, SignedIn), answer
+    return answer
+
+
 @dataclass
 class World:
     service: AuthService
@@ -107,13 +115,17 @@ class World:
         return await self.accept(invite.url)
 
     async def accept(self, url: str, password: str = PASSWORD) -> SignedIn:
-        return await self.proxy.accept_invite(
-            token=url.rpartition("/")[2], password=password, remote="192.0.2.1", user_agent="UA"
+        return signed_in(
+            await self.proxy.accept_invite(
+                token=url.rpartition("/")[2], password=password, remote="192.0.2.1", user_agent="UA"
+            )
         )
 
     async def sign_in(self, name: str = "alice", password: str = PASSWORD) -> SignedIn:
-        return await self.proxy.sign_in(
-            username=name, password=password, remote="192.0.2.1", user_agent="UA"
+        return signed_in(
+            await self.proxy.sign_in(
+                username=name, password=password, remote="192.0.2.1", user_agent="UA"
+            )
         )
 
     async def offer(
@@ -165,7 +177,9 @@ async def open_world(
 ) -> AsyncIterator[World]:
     clock = clock or WallClock()
     audit = MemoryAudit()
-    given = settings or AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",))
+    given = settings or AuthSettings(
+        cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",), second_factor=OFF
+    )
     async with (
         open_memory_backend(clock) as backend,
         open_auth_service(backend=backend, audit=audit, clock=clock, settings=given) as service,

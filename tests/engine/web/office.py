@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.engine.auth.world import CLUSTER, World, open_world
 from tests.engine.web.browser import WEB_COOKIE, FakeDirectory, Visitor
+from tport.engine.auth.cluster import AuthSettings
 from tport.engine.web.app import web_app
 
 
@@ -49,6 +50,6 @@ class Office:
 
 
 @asynccontextmanager
-async def open_office() -> AsyncIterator[Office]:
-    async with open_world() as world, AsyncExitStack() as stack:
+async def open_office(settings: AuthSettings | None = None) -> AsyncIterator[Office]:
+    async with open_world(settings=settings) as world, AsyncExitStack() as stack:
         yield Office(world, stack)

@@ -61,11 +61,18 @@ class InviteInfo(msgspec.Struct, frozen=True, kw_only=True):
     password_min: int  # characters
 
 
-class SignedIn(msgspec.Struct, frozen=True, kw_only=True):
-    """A web session just made. `secret` is the cookie's value; it is nowhere else."""
+class SignedIn(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+    """A web session just made. `secret` is the cookie's value; it is nowhere else.
+
+    Attributes:
+        known: the value of the cookie that says this browser has signed the person in.
+        recovery_codes: made with the first device, to be shown this once.
+    """
 
     secret: str
     session: WebSession
+    known: str = ""
+    recovery_codes: tuple[str, ...] = ()
 
 
 class OpenedApp(msgspec.Struct, frozen=True, kw_only=True):

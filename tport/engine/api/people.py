@@ -13,14 +13,27 @@ from tport.engine.api.answers import (
     SignedSession,
 )
 from tport.engine.api.callers import PROXY
+from tport.engine.api.factors import NextStep
 from tport.engine.types.session import AppSession, WebSession
 
 
 class PeopleAPI(Protocol):
     async def sign_in(
-        self, *, username: str, password: str, remote: str, user_agent: str
-    ) -> SignedIn:
-        """Check a password and make a web session.
+        self,
+        *,
+        username: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
+    ) -> SignedIn | NextStep:
+        """Check a password; make a web session, or say what else is needed (`api.factors`).
+
+        Args:
+            browser: SHA-256 hex of the cookie it had before; "": it has none, and can show no
+                second factor.
+            known: the cookie that says it has signed somebody in before.
 
         Raises:
             AccessDenied: one message for every cause.
@@ -45,9 +58,16 @@ class PeopleAPI(Protocol):
         ...
 
     async def accept_invite(
-        self, *, token: str, password: str, remote: str, user_agent: str
-    ) -> SignedIn:
-        """Set the password, spend the invite, sign in.
+        self,
+        *,
+        token: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
+    ) -> SignedIn | NextStep:
+        """Set the password, spend the invite, and go on as `sign_in` does.
 
         Raises:
             InvalidRequest: the password is too weak, in words for its chooser.

@@ -20,6 +20,7 @@ from tport.engine.api import (
     audit,
     catalogue,
     device_tokens,
+    factors,
     home,
     locks,
     machines,
@@ -34,6 +35,7 @@ from tport.engine.api.audit import AuditAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.catalogue import CatalogueAPI
 from tport.engine.api.device_tokens import DeviceTokenAPI
+from tport.engine.api.factors import FactorAPI
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
@@ -46,6 +48,7 @@ from tport.engine.api.sessions import SessionAPI
 class AuthAPI(
     MachineAPI,
     PeopleAPI,
+    FactorAPI,
     AdministrationAPI,
     RequestAPI,
     ApprovalAPI,
@@ -70,6 +73,7 @@ class AuthAPI(
 _PARTS = (
     machines,
     people,
+    factors,
     administration,
     requests,
     approval,

@@ -45,6 +45,7 @@ _READS: Final = frozenset(
         "authorities",
         "web_session",
         "invite",
+        "factor_policy",
         "app_session",
         "sign_session",
         "list_tokens",

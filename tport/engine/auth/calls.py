@@ -7,6 +7,7 @@ from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.audit_calls import AuditCalls
 from tport.engine.auth.catalogue_calls import CatalogueCalls
 from tport.engine.auth.device_token_calls import DeviceTokenCalls
+from tport.engine.auth.factor_calls import FactorCalls
 from tport.engine.auth.home_calls import HomeCalls
 from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
@@ -19,6 +20,7 @@ from tport.engine.auth.session_calls import SessionCalls
 class Calls(
     MachineCalls,
     PeopleCalls,
+    FactorCalls,
     AdministrationCalls,
     RequestCalls,
     ApprovalCalls,

@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import logging
+import os
 import secrets
 from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
 from typing import Final, Protocol, TypeVar, get_args
 
 from msgspec.structs import replace
 
-from tport.engine.access.passwords import MINIMUM
+from tport.engine.access.passwords import MINIMUM, MINIMUM_WITH_SECOND_FACTOR
 from tport.engine.api.answers import Authorities, ProxyKeys
+from tport.engine.auth.seal import KEY_BYTES
 from tport.engine.auth.stores import ClusterRecord, Store, Stores
 from tport.engine.defaults import UP_DOMAIN
 from tport.engine.errors import AlreadyExists, ConfigError, InvalidRequest
@@ -33,6 +35,7 @@ from tport.engine.storage.backend import Backend
 from tport.engine.types.chain import ChainReport, ChainState
 from tport.engine.types.event import Event, event
 from tport.engine.types.event_query import EventPage, EventQuery, LogName
+from tport.engine.types.factor import ON, FactorPolicy
 from tport.engine.types.request_record import RequestRecord
 from tport.engine.types.role import PRESETS
 from tport.engine.types.token import JoinRole
@@ -80,14 +83,22 @@ class AuthSettings:
             is added.
         jwt_algorithm: of the JWT key, when it is made.
         static_tokens: join tokens of the file.
-        password_min: characters.
+        second_factor: what is demanded beside a password.
+        seal_key: KEY_BYTES that seal second factors in storage, from a file beside it. The
+            default is forgotten with the process.
     """
 
     cluster: str
     proxy_addrs: tuple[str, ...] = ()
     jwt_algorithm: SigningAlgorithm = "ES256"
     static_tokens: tuple[StaticToken, ...] = ()
-    password_min: int = MINIMUM
+    second_factor: FactorPolicy = ON
+    seal_key: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
+
+    @property
+    def password_min(self) -> int:
+        """Characters of a password; more where it may be all that proves a person."""
+        return MINIMUM_WITH_SECOND_FACTOR if self.second_factor.required else MINIMUM
 
 
 @dataclass(frozen=True, kw_only=True)

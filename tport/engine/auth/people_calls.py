@@ -9,16 +9,26 @@ from tport.engine.api.answers import (
     SignedIn,
     SignedSession,
 )
+from tport.engine.api.factors import NextStep
 from tport.engine.auth.caller import Caller, call
+from tport.engine.auth.steps import Visitor
 from tport.engine.types.session import AppSession, WebSession
 
 
 class PeopleCalls(Caller):
     @call
     async def sign_in(
-        self, *, username: str, password: str, remote: str, user_agent: str
-    ) -> SignedIn:
-        return await self.service.login.sign_in(username, password, remote, user_agent)
+        self,
+        *,
+        username: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
+    ) -> SignedIn | NextStep:
+        visitor = Visitor(holder=browser, remote=remote, user_agent=user_agent, known=known)
+        return await self.service.login.sign_in(username, password, visitor)
 
     @call
     async def web_session(self, *, id: str) -> WebSession:
@@ -34,9 +44,17 @@ class PeopleCalls(Caller):
 
     @call
     async def accept_invite(
-        self, *, token: str, password: str, remote: str, user_agent: str
-    ) -> SignedIn:
-        return await self.service.users.accept(token, password, remote, user_agent)
+        self,
+        *,
+        token: str,
+        password: str,
+        remote: str,
+        user_agent: str,
+        browser: str = "",
+        known: str = "",
+    ) -> SignedIn | NextStep:
+        visitor = Visitor(holder=browser, remote=remote, user_agent=user_agent, known=known)
+        return await self.service.users.accept(token, password, visitor)
 
     @call
     async def launch(self, *, web_session: str, host: str, state: str, age: float) -> LaunchCode:

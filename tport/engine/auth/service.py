@@ -10,26 +10,33 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Authorities
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.approval import Approval
 from tport.engine.auth.apps import Apps
+from tport.engine.auth.attempts import Attempts
 from tport.engine.auth.calls import Calls
 from tport.engine.auth.catalogue import Catalogue
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
 from tport.engine.auth.device_tokens import DeviceTokens
+from tport.engine.auth.devices import Devices
+from tport.engine.auth.failures import Failures
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.join import Join
+from tport.engine.auth.known import KnownBrowsers
 from tport.engine.auth.launch import Launcher
 from tport.engine.auth.locks import Locks
-from tport.engine.auth.login import Login
+from tport.engine.auth.login import BURST, PER_MINUTE, Login
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
+from tport.engine.auth.proving import Proving
 from tport.engine.auth.requests import Requests
 from tport.engine.auth.resources import Resources
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.session_list import SessionList
 from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.steps import Steps
 from tport.engine.auth.tokens import Tokens
 from tport.engine.auth.users import Users
 from tport.engine.auth.watch import Watches
@@ -77,8 +84,27 @@ class AuthService:
         self.sessions = Sessions(cluster, self.roles, self.locks)
         self.session_list = SessionList(cluster, self.sessions)
         hasher = Hasher()
-        self.users = Users(cluster, hasher, self.sessions, self.presence)
-        self.login = Login(cluster, hasher, self.sessions)
+        limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=BURST)
+        self.devices = Devices(cluster, self.presence)
+        self.failures = Failures(cluster)
+        known = KnownBrowsers(cluster)
+        attempts = Attempts(cluster)
+        proving = Proving(cluster, self.devices, attempts)
+        self.steps = Steps(
+            cluster,
+            hasher,
+            self.sessions,
+            self.devices,
+            self.failures,
+            known,
+            attempts,
+            proving,
+            limiter,
+        )
+        self.users = Users(cluster, hasher, self.sessions, self.steps, self.devices, self.presence)
+        self.login = Login(
+            cluster, hasher, self.sessions, self.steps, self.failures, known, limiter
+        )
         self.apps = Apps(cluster, self.presence)
         self.catalogue = Catalogue(cluster, self.presence, self.apps)
         self.device_tokens = DeviceTokens(cluster, self.roles, self.sessions, self.apps)

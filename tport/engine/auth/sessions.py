@@ -35,8 +35,12 @@ class Sessions:
 
     # --- Web sessions --------------------------------------------------------------------------
 
-    async def make(self, user: User, remote: str, user_agent: str, *, method: str) -> SignedIn:
+    async def make(
+        self, user: User, remote: str, user_agent: str, *, method: str, factor: str = ""
+    ) -> SignedIn:
         """Sign a person in, whatever proved them: the one place that makes web sessions.
+
+        `method` and `factor` (the second one, "": none) are for the audit log.
 
         Raises:
             Locked: a lock is on this user or a role of theirs.
@@ -60,6 +64,7 @@ class Sessions:
             "user.login",
             user=user.name,
             method=method,
+            **({"second_factor": factor} if factor else {}),
             success=True,
             remote=remote,
             user_agent=session.user_agent,

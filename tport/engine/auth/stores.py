@@ -8,6 +8,10 @@
     /users/<name>                           User                -
     /passwords/<name>                       PasswordRecord      -        an Argon2id hash
     /failures/<name>                        FailedLogins        FAILURES_KEPT
+    /factors/<name>                         Factors             -        secrets in it are sealed
+    /credentials/<credential hash>          CredentialOf        -
+    /attempts/<browser or session hash>     Attempt             its own
+    /known/<cookie hash>                    KnownBrowser        KNOWN_TTL
     /invites/<token hash>                   Invite              INVITE_TTL
     /invite_of/<name>                       InviteOf            INVITE_TTL; the only valid one
     /tokens/<secret hash>                   JoinToken           its own
@@ -33,7 +37,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, Generic, TypeVar
+from typing import Final, Generic, Literal, TypeVar
 
 import msgspec
 
@@ -53,6 +57,7 @@ from tport.engine.storage.backend import (
 from tport.engine.types.app import App
 from tport.engine.types.approval import JoinRequest
 from tport.engine.types.device_token import DeviceToken
+from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
@@ -61,6 +66,7 @@ from tport.engine.types.token import JoinToken
 from tport.engine.types.user import FailedLogins, Invite, PasswordRecord, User
 
 T = TypeVar("T")
+Stage = Literal["prove", "enrol", "passkey", "again"]
 
 SWAP_TRIES: Final = 20  # rounds of read, change, compare-and-swap before giving up
 
@@ -110,6 +116,48 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     web_session: str
     spent_by: str = ""
+
+
+class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing begun.
+
+    Attributes:
+        id: random; the form says it, so that the form of an older attempt does nothing.
+        stage: what comes next: to prove, to set up, or (`passkey`) to say who it is by proving;
+            `again`: the person is signed in and proves it anew.
+        user, user_id, proofs: of the user when it began, "" for `passkey`.
+        method: what has proved the person so far.
+        secret: the TOTP secret that is being set up, sealed; "": none.
+        challenge: base64url, that the next answer of an authenticator must sign; "": none.
+    """
+
+    id: str
+    stage: Stage
+    expires: datetime
+    user: str = ""
+    user_id: str = ""
+    proofs: int = 0
+    method: str = ""
+    secret: str = ""
+    challenge: str = ""
+    challenge_until: datetime | None = None
+
+    def is_of(self, user: User) -> bool:
+        return (self.user, self.user_id, self.proofs) == (user.name, user.id, user.proofs)
+
+
+class KnownBrowser(msgspec.Struct, frozen=True, kw_only=True):
+    """A browser that has signed a person in; `failures` since the last time."""
+
+    user_id: str
+    proofs: int
+    failures: int = 0
+
+
+class CredentialOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Whose a passkey is: no two people have the same one."""
+
+    user: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,6 +266,10 @@ class Stores:
         self.users = Store(backend, "/users/", User)
         self.passwords = Store(backend, "/passwords/", PasswordRecord)
         self.failures = Store(backend, "/failures/", FailedLogins)
+        self.factors = Store(backend, "/factors/", Factors)
+        self.credentials = Store(backend, "/credentials/", CredentialOf)
+        self.attempts = Store(backend, "/attempts/", Attempt)
+        self.known = Store(backend, "/known/", KnownBrowser)
         self.invites = Store(backend, "/invites/", Invite)
         self.invite_of = Store(backend, "/invite_of/", InviteOf)
         self.tokens = Store(backend, "/tokens/", JoinToken)

@@ -11,11 +11,14 @@ from msgspec.structs import replace
 
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
+from tport.engine.api.factors import NextStep
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.conflicts import check_revision
+from tport.engine.auth.devices import Devices
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.steps import Steps, Visitor
 from tport.engine.auth.stores import SWAP_TRIES, InviteOf, Stored
 from tport.engine.defaults import INVITE_TTL, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound, Unavailable
@@ -37,13 +40,21 @@ _GONE_HINT = "ask an administrator for a new one: tport users reset <name>"
 
 class Users:
     def __init__(
-        self, cluster: Cluster, hasher: Hasher, sessions: Sessions, presence: Presence
+        self,
+        cluster: Cluster,
+        hasher: Hasher,
+        sessions: Sessions,
+        steps: Steps,
+        devices: Devices,
+        presence: Presence,
     ) -> None:
         self._cluster = cluster
         self._presence = presence
         self._stores = cluster.stores
         self._hasher = hasher
         self._sessions = sessions
+        self._steps = steps
+        self._devices = devices
 
     # --- What administrators do ----------------------------------------------------------------
 
@@ -111,7 +122,7 @@ class Users:
         raise Unavailable(f"user {name!r} is being changed by many at once")
 
     async def reset(self, name: str, by: str) -> NewInvite:
-        """Take the password away, end every session, and make a new link."""
+        """Take the password and all devices away, end every session, and make a new link."""
         known = (await self._read(name)).value
         await self._cluster.record(
             "reset_password_token.create",
@@ -127,7 +138,7 @@ class Users:
                 await self._stores.batch(
                     [
                         self._stores.users.swapping(user.name, read, user),
-                        *await self._taking(user.name, invite=False),
+                        *await self._taking(user, invite=False),
                         *self._giving(invite),
                     ]
                 )
@@ -146,7 +157,7 @@ class Users:
                 await self._stores.batch(
                     [
                         self._stores.users.deleting(user.name, read),
-                        *await self._taking(user.name, invite=True),
+                        *await self._taking(user, invite=True),
                     ]
                 )
             except (CompareFailed, NotFound):
@@ -187,8 +198,8 @@ class Users:
             password_min=self._cluster.settings.password_min,
         )
 
-    async def accept(self, token: str, password: str, remote: str, user_agent: str) -> SignedIn:
-        """Spend the invite and set the password as one write, then sign in."""
+    async def accept(self, token: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
+        """Spend the invite and set the password as one write, then go on to sign in."""
         read = await self._live_invite(token)
         invite = read.value
         await self._sessions.check_may_sign_in(await self._stores.users.get(invite.user))
@@ -202,7 +213,7 @@ class Users:
         async with self._hasher.turn(invite.user):
             await self._hasher.run(check)
             phc = await self._hasher.run(partial(hash_password, password))
-        await self._cluster.record("user.password_change", user=invite.user, remote=remote)
+        await self._cluster.record("user.password_change", user=invite.user, remote=visitor.remote)
         try:
             user = await self._stores.users.read(invite.user)
             if user.value.id != invite.user_id:
@@ -218,7 +229,7 @@ class Users:
             )
         except (NotFound, CompareFailed):
             raise NotFound(_GONE, hint=_GONE_HINT) from None
-        return await self._sessions.make(user.value, remote, user_agent, method="invite")
+        return await self._steps.after(user.value, visitor, "invite")
 
     async def named(self, name: str) -> User:
         """Return a user.
@@ -279,9 +290,10 @@ class Users:
             ),
         ]
 
-    async def _taking(self, name: str, *, invite: bool) -> list[Operation]:
+    async def _taking(self, user: User, *, invite: bool) -> list[Operation]:
         """Delete what a user can prove themselves with, and the count of failures."""
-        operations: list[Operation] = []
+        name = user.name
+        operations = await self._devices.taking(user)
         for store in (self._stores.passwords, self._stores.failures):
             if await store.find(name) is not None:
                 operations.append(store.deleting(name))

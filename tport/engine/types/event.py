@@ -26,6 +26,12 @@ CODES: Final[Mapping[str, str]] = {
     "user.delete": "T1004I",
     "user.password_change": "T1005I",
     "user.locked": "TPU02W",  # * too many failures
+    "mfa.add": "T1006I",
+    "mfa.add.failed": "TPU06W",  # * written as mfa.add, success: false
+    "mfa.delete": "T1007I",
+    "mfa.rename": "TPU03I",  # *
+    "recovery_code.generated": "T1008I",
+    "recovery_code.used": "T1009I",
     "reset_password_token.create": "T6000I",
     "join_token.create": "TJT00I",
     "join_token.delete": "TPT01I",  # *

@@ -63,10 +63,15 @@ class PasswordRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FailedLogins(msgspec.Struct, frozen=True, kw_only=True):
-    """Consecutive failures of one account, and until when it is locked for them."""
+    """Consecutive failures of one account, and until when it is locked for them.
+
+    Attributes:
+        locks: how often it was locked since the last success: the next lasts longer.
+    """
 
     count: int
     locked_until: datetime | None = None
+    locks: int = 0
 
 
 class Invite(msgspec.Struct, frozen=True, kw_only=True):

@@ -22,7 +22,6 @@ from tport.engine.web.site import (
     Site,
     clock_time,
     for_people,
-    remote,
 )
 
 MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
@@ -46,12 +45,14 @@ class AccountPages:
         notice = ""
         if "signed-out" in request.query_params:
             notice = "You are signed out, here and in every application you had opened."
-        return self._login_form(request, next_=next_, notice=notice)
+        elif "again" in request.query_params:
+            notice = "That took too long, or was begun anew in another tab. Please start again."
+        return await self._login_form(request, next_=next_, notice=notice)
 
     async def submit_login(self, request: Request) -> Response:
         """POST /web/login"""
         if not self._site.is_own_post(request):
-            return self._login_form(request, 403, problem=FOREIGN_FORM)
+            return await self._login_form(request, 403, problem=FOREIGN_FORM)
         form = await read_form(request.headers.get("content-type", ""), request.stream())
         next_ = own_path(form.get("next", ""), limit=MAX_NEXT)
         username, password = form.get("username", "").strip(), form.get("password", "")
@@ -59,23 +60,24 @@ class AccountPages:
         if problem := self._site.form_problem(
             form.get("token", ""), purpose="login", binding=binding, new=new
         ):
-            return self._login_form(request, 403, next_=next_, username=username, problem=problem)
+            return await self._login_form(
+                request, 403, next_=next_, username=username, problem=problem
+            )
         needed = (
             ("username", username, "Enter your user name."),
             ("password", password, "Enter your password."),
         )
         if faults := {field: text for field, value, text in needed if not value}:
-            return self._login_form(request, 400, next_=next_, username=username, faults=faults)
+            return await self._login_form(
+                request, 400, next_=next_, username=username, faults=faults
+            )
         try:
-            signed = await self._site.auth.sign_in(
-                username=username,
-                password=password,
-                remote=remote(request),
-                user_agent=request.headers.get("user-agent", ""),
+            answer = await self._site.auth.sign_in(
+                username=username, password=password, **self._site.visitor(request)
             )
         except LimitExceeded as limit:
             wait = retry_seconds(limit.retry_after)
-            response = self._login_form(
+            response = await self._login_form(
                 request,
                 429,
                 next_=next_,
@@ -85,10 +87,12 @@ class AccountPages:
             response.headers["retry-after"] = wait
             return response
         except (AccessDenied, InvalidRequest):  # a name that nobody can have is just as wrong
-            return self._login_form(request, 403, next_=next_, username=username, problem=WRONG)
-        return self._site.signed_in(signed, after_form(next_), self._clock())
+            return await self._login_form(
+                request, 403, next_=next_, username=username, problem=WRONG
+            )
+        return self._site.proven(answer, after_form(next_), self._clock())
 
-    def _login_form(
+    async def _login_form(
         self,
         request: Request,
         status: int = 200,
@@ -99,6 +103,7 @@ class AccountPages:
         notice: str = "",
         faults: Mapping[str, str] | None = None,
     ) -> Response:
+        policy = await self._site.auth.factor_policy()
         binding, new = self._site.pre_session(request)
         response = render(
             "login.html",
@@ -110,6 +115,7 @@ class AccountPages:
             problem=problem,
             notice=notice,
             faults=faults or {},
+            passkeys="webauthn" in policy.kinds,
         )
         return self._site.keep_pre_session(response, binding) if new else response
 
@@ -148,17 +154,14 @@ class AccountPages:
         if faults:
             return self._invite_form(request, info, 400, faults=faults)
         try:
-            signed = await self._site.auth.accept_invite(
-                token=token,
-                password=password,
-                remote=remote(request),
-                user_agent=request.headers.get("user-agent", ""),
+            answer = await self._site.auth.accept_invite(
+                token=token, password=password, **self._site.visitor(request)
             )
         except NotFound:  # used or expired since the page was shown
             return self._no_invite(request)
         except InvalidRequest as weak:
             return self._invite_form(request, info, 400, faults={"password": _sentence(weak)})
-        return self._site.signed_in(signed, self._site.apps_url, self._clock())
+        return self._site.proven(answer, self._site.apps_url, self._clock())
 
     async def _invite_info(self, token: str) -> InviteInfo:
         if not _INVITE.fullmatch(token):

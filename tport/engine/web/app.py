@@ -36,8 +36,9 @@ from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
 from tport.engine.web.requests import RequestPages
 from tport.engine.web.respond import send_page
+from tport.engine.web.second_step import SecondStep
 from tport.engine.web.sessions import SessionPages
-from tport.engine.web.site import Clock, Site, for_people
+from tport.engine.web.site import SECOND_STEP, Clock, Site, for_people
 from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
 from tport.engine.web.visit import SignedInRoutes
@@ -73,6 +74,7 @@ def web_app(
         secret=secret,
     )
     accounts = AccountPages(site, clock)
+    second = SecondStep(site, clock)
     refused = RefusedPages(site, clock, open_launch)
     launcher = Launcher(site, clock, open_launch, refused.show)
     signed_in = SignedInRoutes(site, clock)
@@ -83,6 +85,8 @@ def web_app(
             _get("/", apps.index),
             _get("/web", apps.index),
             _both("/web/login", accounts.login, accounts.submit_login),
+            _both(SECOND_STEP, second.show, second.submit),
+            _post("/web/login/passkey", second.begin_passkey),
             _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
@@ -116,6 +120,10 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 def _get(path: str, handler: Handler) -> Route:
     return Route(path, handler, methods=["GET"])
+
+
+def _post(path: str, handler: Handler) -> Route:
+    return Route(path, handler, methods=["POST"])
 
 
 def _both(path: str, show: Handler, submit: Handler) -> Route:

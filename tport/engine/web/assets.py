@@ -38,10 +38,20 @@ FRAME_SCRIPT: Final = _load("frame.js", "text/javascript; charset=utf-8")
 AUDIT_STYLE: Final = _load("audit.css", "text/css; charset=utf-8")
 AUDIT_SCRIPT: Final = _load("audit.js", "text/javascript; charset=utf-8")
 SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8")
+PASSKEY_SCRIPT: Final = _load("passkey.js", "text/javascript; charset=utf-8")
 ICON: Final = _load("favicon.svg", "image/svg+xml")
 ASSETS: Final[Mapping[str, Asset]] = {
     asset.url: asset
-    for asset in (STYLE, FRAME_STYLE, FRAME_SCRIPT, AUDIT_STYLE, AUDIT_SCRIPT, SCRIPT, ICON)
+    for asset in (
+        STYLE,
+        FRAME_STYLE,
+        FRAME_SCRIPT,
+        AUDIT_STYLE,
+        AUDIT_SCRIPT,
+        SCRIPT,
+        PASSKEY_SCRIPT,
+        ICON,
+    )
 }
 
 # Error pages appear on the applications' own hosts, where nothing else is ours to serve: they

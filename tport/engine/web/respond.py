@@ -12,6 +12,7 @@ from tport.engine.web.assets import (
     FRAME_SCRIPT,
     FRAME_STYLE,
     ICON,
+    PASSKEY_SCRIPT,
     SCRIPT,
     STYLE,
     TEMPLATES,
@@ -41,6 +42,7 @@ def render(name: str, status: int = 200, /, **values: object) -> Response:
         frame_style_url=FRAME_STYLE.url,
         frame_script_url=FRAME_SCRIPT.url,
         script_url=SCRIPT.url,
+        passkey_script_url=PASSKEY_SCRIPT.url,
         icon_url=ICON.url,
         **values,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from urllib.parse import quote, urlsplit
@@ -10,6 +11,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tport.engine.api.answers import SignedIn
+from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import NotSignedIn
 from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
@@ -17,9 +19,12 @@ from tport.engine.proto.fetch import wants_html
 from tport.engine.types.session import WebSession, session_id
 from tport.engine.web.errors import ErrorPages, Since
 from tport.engine.web.forms import comes_from, form_token, new_pre_session, token_fits
-from tport.engine.web.respond import redirect
+from tport.engine.web.respond import redirect, render
 
 Clock = Callable[[], datetime]
+
+SECOND_STEP = "/web/login/second"
+KNOWN_LIFE = timedelta(days=90)  # of the cookie; auth decides how long it counts
 
 FOREIGN_FORM = "Nothing was done: this form was sent from another site. Use the form below."
 NO_COOKIE = (
@@ -51,6 +56,7 @@ class Site:
         self.errors = ErrorPages(cluster=cluster, public_addr=public_addr)
         self._secret = secret
         self._web_cookie = f"__Host-tport_web_{cluster_id8}".encode()
+        self._known_cookie = f"__Host-tport_known_{cluster_id8}".encode()
         self._pre_cookie = f"__Host-tport_pre_{cluster_id8}".encode()
 
     # Who is asking
@@ -73,12 +79,39 @@ class Site:
             target += f"?{query}"
         return redirect(f"/web/login?next={quote(target, safe='')}")
 
+    def proven(self, answer: SignedIn | NextStep, location: str, now: datetime) -> Response:
+        """Go on with who has shown something: to the next step, or with a session to `location`."""
+        if isinstance(answer, NextStep):
+            return redirect(f"{SECOND_STEP}?next={quote(location, safe='')}", 303)
+        return self.signed_in(answer, location, now)
+
     def signed_in(self, signed: SignedIn, location: str, now: datetime) -> Response:
-        """Give the browser its new session and send it on."""
-        response = redirect(location, 303)
+        """Give the browser its new session and send it on; recovery codes are shown first, once."""
+        if signed.recovery_codes:
+            response = render(
+                "codes.html",
+                cluster=self.cluster,
+                codes=signed.recovery_codes,
+                location=location,
+            )
+        else:
+            response = redirect(location, 303)
         life = max(timedelta(0), signed.session.expires - now)
         _add_cookie(response, set_cookie(self._web_cookie, signed.secret.encode(), max_age=life))
+        if signed.known:
+            known = signed.known.encode()
+            _add_cookie(response, set_cookie(self._known_cookie, known, max_age=KNOWN_LIFE))
         return response
+
+    def visitor(self, request: Request) -> dict[str, str]:
+        """Return what auth is told of a browser that signs in."""
+        pre = _cookie(request, self._pre_cookie)
+        return {
+            "browser": "" if pre is None else hashlib.sha256(pre.encode()).hexdigest(),
+            "known": _cookie(request, self._known_cookie) or "",
+            "remote": remote(request),
+            "user_agent": request.headers.get("user-agent", ""),
+        }
 
     def forget(self, response: Response) -> Response:
         """Make the browser drop its session cookie."""

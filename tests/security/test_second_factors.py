@@ -1,0 +1,501 @@
+"""Security items of second factors: each test holds the ID of its item."""
+
+from __future__ import annotations
+
+import json
+from base64 import b32encode
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.authenticator import PRESENT, VERIFIED, Authenticator
+from tests.engine.auth.visitor import ORIGIN, Visitor, authenticator
+from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
+from tport.engine.access.totp import PERIOD, parse_secret_text
+from tport.engine.api.answers import SignedIn
+from tport.engine.api.factors import NextStep
+from tport.engine.auth.cluster import AuthSettings
+from tport.engine.auth.seal import Seal
+from tport.engine.errors import AccessDenied, AttemptOver, LimitExceeded, Unavailable
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    """A cluster as it is unless told otherwise: a second factor is required."""
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080", f"web.{PROXY}:443"))
+    async with open_world(settings=settings) as world:
+        yield world
+
+
+async def in_or_not(visitor: Visitor, step: NextStep, kind: str, value: str) -> bool:
+    try:
+        return isinstance(await visitor.prove(step, kind, value), SignedIn)
+    except (AccessDenied, AttemptOver):
+        return False
+
+
+# --- AUTH-01: TOTP replay --------------------------------------------------------------------------
+
+
+async def test_auth_01_a_code_works_once_and_none_before_it_after_it(world: World) -> None:
+    alice = Visitor(world)
+    await alice.with_app()
+    code, before = alice.code(), alice.code(-1)
+    assert await in_or_not(alice, await alice.asked(), "totp", code)
+    assert not await in_or_not(alice, await alice.asked(), "totp", code)
+    assert not await in_or_not(alice, await alice.asked(), "totp", before)
+    assert await in_or_not(alice, await alice.asked(), "totp", alice.code(1))
+
+
+async def test_auth_01_the_code_that_set_the_app_up_does_not_sign_in(world: World) -> None:
+    alice = Visitor(world)
+    await alice.with_app()
+    assert not await in_or_not(alice, await alice.asked(), "totp", alice.code(-1))
+
+
+async def test_auth_01_of_two_requests_with_one_code_at_the_same_time_one_signs_in(
+    world: World,
+) -> None:
+    """From two browsers; and a hundred rounds at the place that decides."""
+    alice = Visitor(world, remote="192.0.2.1")
+    await alice.with_app()
+    user = await world.service.cluster.stores.users.get("alice")
+    for _ in range(100):
+        taken: list[bool] = []
+
+        async def take(code: str, taken: list[bool] = taken) -> None:
+            taken.append(await world.service.devices.take_totp(user, code))
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(take, alice.code())
+        assert sorted(taken) == [False, True]
+        world.pass_time(seconds=PERIOD)
+    for number in range(3):
+        tabs = [
+            Visitor(world, secret=alice.secret, remote=f"2001:db8:{number}:{tab}::1")
+            for tab in range(2)
+        ]
+        steps = [await tab.asked() for tab in tabs]
+        came: list[bool] = []
+
+        async def send(tab: Visitor, step: NextStep, came: list[bool] = came) -> None:
+            came.append(await in_or_not(tab, step, "totp", tab.code()))
+
+        async with trio.open_nursery() as nursery:
+            for tab, step in zip(tabs, steps, strict=True):
+                nursery.start_soon(send, tab, step)
+        assert sorted(came) == [False, True], f"round {number}"
+        world.pass_time(seconds=PERIOD)
+
+
+async def test_auth_01_a_clock_two_steps_off_is_refused(world: World) -> None:
+    alice = Visitor(world)
+    await alice.with_app()
+    world.pass_time(seconds=10 * PERIOD)
+    for ahead in (-2, 2):
+        assert not await in_or_not(alice, await alice.asked(), "totp", alice.code(ahead))
+    assert await in_or_not(alice, await alice.asked(), "totp", alice.code(-1))
+
+
+# --- AUTH-02: guessing -----------------------------------------------------------------------------
+
+
+async def test_auth_02_failures_of_both_steps_count_together_whoever_sends_them(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Fresh browsers, fresh addresses: the count is the account's. The right code is too late."""
+    await (alice := Visitor(world)).with_app()
+    for number in range(3):
+        guesser = Visitor(world, secret=alice.secret, remote=f"198.51.100.{number}")
+        assert not await in_or_not(guesser, await guesser.asked(), "totp", guesser.wrong_code()), (
+            "a right password does not begin the count anew"
+        )
+    for number in range(2):
+        guesser = Visitor(world, remote=f"203.0.113.{number}")
+        with pytest.raises(AccessDenied):
+            await guesser.password("wrong")
+    late = Visitor(world, secret=alice.secret, remote="198.51.100.99")
+    with pytest.raises(AccessDenied):
+        await late.asked()
+    [lock] = [event for event in world.audit.events if event.type == "user.locked"]
+    assert lock.fields["minutes"] == 30
+
+
+async def test_auth_02_a_lock_holds_for_who_is_between_the_steps(world: World) -> None:
+    await (alice := Visitor(world)).with_app()
+    waiting = Visitor(world, secret=alice.secret)
+    step = await waiting.asked()
+    for number in range(5):
+        guesser = Visitor(world, secret=alice.secret, remote=f"198.51.100.{number}")
+        await in_or_not(guesser, await guesser.asked(), "totp", guesser.wrong_code())
+    assert not await in_or_not(waiting, step, "totp", waiting.code())
+    assert not await in_or_not(waiting, step, "recovery", alice.codes[0])
+
+
+async def test_auth_02_a_day_of_guessing_is_fewer_than_a_hundred_tries(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Each lock lasts twice as long as the one before, and ends by itself."""
+    await (alice := Visitor(world)).with_app()
+    tries, end = 0, world.clock() + timedelta(days=1)
+    while world.clock() < end:
+        guesser = Visitor(world, secret=alice.secret, remote=f"2001:db8:{tries:x}::1")
+        try:
+            step = await guesser.asked()
+        except AccessDenied:
+            world.pass_time(hours=1)
+            continue
+        if not await in_or_not(guesser, step, "totp", guesser.wrong_code()):
+            tries += 1
+    assert 5 < tries < 100
+    world.pass_time(days=2)
+    assert isinstance(await Visitor(world, secret=alice.secret).sign_in(), SignedIn)
+
+
+async def test_auth_02_one_address_is_slowed_down_at_the_second_step_too(world: World) -> None:
+    await (alice := Visitor(world, remote="192.0.2.9")).with_app()
+    step = await alice.asked()
+    for _ in range(39):  # one of forty is used up
+        await in_or_not(alice, step, "recovery", "nothing")
+    with pytest.raises(LimitExceeded):
+        await alice.prove(step, "recovery", "nothing")
+
+
+# --- AUTH-03: locking others out ---------------------------------------------------------------------
+
+
+async def lock(world: World) -> None:
+    """Guess from many addresses until the account is locked, and go on."""
+    for number in range(12):
+        guesser = Visitor(world, remote=f"198.51.100.{number}")
+        with pytest.raises(AccessDenied):
+            await guesser.password("wrong")
+
+
+async def test_auth_03_guesses_of_others_lock_out_neither_a_passkey_nor_a_known_browser(
+    world: World, autojump_clock: MockClock
+) -> None:
+    passkey = authenticator()
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    written = len(world.audit.events)
+    await lock(world)
+    assert len(world.audit.events) - written < 20, "a lock is told once, not per try"
+
+    with pytest.raises(AccessDenied):
+        await Visitor(world).asked()  # not known: the right password alone
+    fresh = Visitor(world)
+    begun = await world.proxy.begin_passkey(browser=fresh.browser, remote="192.0.2.5")
+    assert await in_or_not(fresh, begun, "webauthn", passkey.get(begun.webauthn))
+    step = await alice.asked()  # known: password and device, as ever
+    assert await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+    with pytest.raises(AccessDenied):
+        await Visitor(world).asked()  # and nobody else got in behind them
+
+
+async def test_auth_03_a_known_browser_has_five_guesses_and_is_known_no_more(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await (alice := Visitor(world)).with_app()
+    await lock(world)
+    for _ in range(5):
+        with pytest.raises(AccessDenied):
+            await alice.password("wrong")
+    with pytest.raises(AccessDenied):
+        await alice.asked()
+
+
+@pytest.mark.parametrize("cookie", ["", "x", "of another"])
+async def test_auth_03_a_cookie_that_was_not_given_makes_nobody_known(
+    world: World, autojump_clock: MockClock, cookie: str
+) -> None:
+    await Visitor(world).with_app()
+    await (bob := Visitor(world, name="bob")).with_app()
+    await lock(world)
+    with pytest.raises(AccessDenied):
+        await Visitor(world, known=bob.known if cookie == "of another" else cookie).asked()
+
+
+# --- AUTH-04 -------------------------------------------------------------------------------------------
+
+
+async def test_auth_04_every_failure_of_a_step_has_one_answer(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await (alice := Visitor(world)).with_app()
+    said = set()
+    for kind, value in (
+        ("totp", alice.wrong_code()),
+        ("recovery", "aaaa-bbbb"),
+        ("webauthn", "{}"),
+        ("password", "x"),
+        ("totp", alice.wrong_code()),
+        ("totp", alice.code()),  # locked by now
+    ):
+        visitor = Visitor(world, secret=alice.secret)
+        try:
+            step = await visitor.asked()
+            await visitor.prove(step, kind, value)
+        except AccessDenied as denied:
+            said.add((type(denied), str(denied)))
+    assert len(said) == 2, "one at the password, one at the second step"
+    begun = await world.proxy.begin_passkey(browser=alice.browser, remote="192.0.2.5")
+    assert json.loads(begun.webauthn)["allowCredentials"] == [], "no list tells who has what"
+
+
+# --- AUTH-08, AUTH-09: WebAuthn --------------------------------------------------------------------
+
+
+async def test_auth_08_a_passkey_signs_in_with_a_password_and_without(world: World) -> None:
+    passkey = authenticator()
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    step = await alice.asked()
+    assert await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+    begun = await world.proxy.begin_passkey(browser=alice.browser, remote="192.0.2.5")
+    assert begun.user == ""
+    signed = await alice.prove(begun, "webauthn", passkey.get(begun.webauthn))
+    assert isinstance(signed, SignedIn)
+    assert signed.session.user == "alice"
+
+
+Lie = Callable[[Authenticator], None]
+
+
+def another_site(passkey: Authenticator) -> None:
+    passkey.origin = f"https://evil.{PROXY}"
+
+
+def another_port(passkey: Authenticator) -> None:
+    passkey.origin = f"https://{PROXY}:8443"
+
+
+def no_port(passkey: Authenticator) -> None:
+    passkey.origin = f"https://{PROXY}"
+
+
+def no_tls(passkey: Authenticator) -> None:
+    passkey.origin = f"http://{PROXY}:3080"
+
+
+def a_longer_name(passkey: Authenticator) -> None:
+    passkey.origin = f"{ORIGIN}.evil.example"
+
+
+def in_a_frame(passkey: Authenticator) -> None:
+    passkey.cross_origin = True
+
+
+def another_host(passkey: Authenticator) -> None:
+    passkey.rp_id = f"evil.{PROXY}"
+
+
+def nobody_there(passkey: Authenticator) -> None:
+    passkey.flags = VERIFIED
+
+
+def another_key(passkey: Authenticator) -> None:
+    passkey.key = authenticator().key
+
+
+def another_credential(passkey: Authenticator) -> None:
+    passkey.id = b"x" * 32
+
+
+def counter_goes_back(passkey: Authenticator) -> None:
+    passkey.count = 3
+
+
+LIES = [
+    another_site,
+    another_port,
+    no_port,
+    no_tls,
+    a_longer_name,
+    in_a_frame,
+    another_host,
+    nobody_there,
+]
+
+
+@pytest.mark.parametrize(
+    "lie", [*LIES, another_key, another_credential, counter_goes_back], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("alone", [False, True], ids=["after the password", "alone"])
+async def test_auth_08_auth_09_an_assertion_that_lies_signs_nobody_in(
+    world: World, lie: Lie, alone: bool
+) -> None:
+    """And is written down, with the cause; the next honest one works."""
+    passkey = authenticator()
+    passkey.count = 7
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    honest = (passkey.origin, passkey.rp_id, passkey.flags, passkey.key, passkey.id)
+
+    async def begin() -> NextStep:
+        if not alone:
+            return await alice.asked()
+        return await world.proxy.begin_passkey(browser=alice.browser, remote="192.0.2.5")
+
+    passkey.count = 8
+    lie(passkey)
+    step = await begin()
+    assert not await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+    [failure] = [event for event in world.audit.events if event.code == "T1000W"]
+    assert str(failure.fields["error"]).startswith("passkey: ")
+
+    passkey.origin, passkey.rp_id, passkey.flags, passkey.key, passkey.id = honest
+    passkey.cross_origin, passkey.count = False, 9
+    step = await begin()
+    assert await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+
+
+@pytest.mark.parametrize("lie", LIES, ids=lambda f: f.__name__)
+async def test_auth_08_auth_09_a_registration_that_lies_sets_nothing_up(
+    world: World, lie: Lie
+) -> None:
+    await check_not_set_up(world, lie)
+
+
+@pytest.mark.parametrize("algorithm", [0, -65535, -37, 5])
+async def test_auth_08_an_algorithm_that_is_not_listed_is_not_taken(
+    world: World, algorithm: int
+) -> None:
+    """None, RS1, PS256, HMAC."""
+
+    def lie(passkey: Authenticator) -> None:
+        passkey.algorithm = algorithm
+
+    await check_not_set_up(world, lie)
+
+
+async def check_not_set_up(world: World, lie: Lie) -> None:
+    passkey = authenticator()
+    lie(passkey)
+    step = await Visitor(world).invited()
+    assert isinstance(step, NextStep)
+    visitor = Visitor(world)
+    begun = await visitor.asked()
+    with pytest.raises(Exception, match="that passkey can't be set up"):
+        await visitor.enrol(begun, "webauthn", passkey.create(begun.webauthn))
+    assert await world.backend.range("/credentials/") == []
+    assert await world.backend.range("/sessions/") == []
+    assert "TPU06W" in world.audit.codes()
+
+
+async def test_auth_08_a_challenge_is_answered_once_in_time_and_by_the_kind_it_was_for(
+    world: World,
+) -> None:
+    passkey = authenticator()
+    alice = Visitor(world)
+    step = await alice.invited()
+    assert isinstance(step, NextStep)
+    created = passkey.create(step.webauthn)
+    await alice.enrol(step, "webauthn", created)
+
+    step = await alice.asked()
+    answer = passkey.get(step.webauthn)
+    other = Visitor(world)
+    elsewhere = await other.asked()
+    assert not await in_or_not(other, elsewhere, "webauthn", answer), "another's challenge"
+    assert not await in_or_not(alice, step, "webauthn", created), "a registration is no assertion"
+    assert not await in_or_not(alice, step, "webauthn", answer), "and spent the challenge"
+
+    step = await alice.asked()
+    assert await in_or_not(alice, step, "webauthn", answer := passkey.get(step.webauthn))
+    again = await alice.asked()
+    assert not await in_or_not(alice, again, "webauthn", answer), "replayed"
+
+    late = await alice.asked()
+    world.pass_time(minutes=5)
+    assert not await in_or_not(alice, late, "webauthn", passkey.get(late.webauthn))
+
+
+async def test_auth_08_a_passkey_is_one_persons_and_proves_no_other(world: World) -> None:
+    passkey = authenticator()
+    await Visitor(world).with_passkey(passkey)
+    bob = Visitor(world, name="bob")
+    step = await bob.invited()
+    assert isinstance(step, NextStep)
+    with pytest.raises(Exception, match="set up already"):
+        await bob.enrol(step, "webauthn", passkey.create(step.webauthn))
+    begun = await bob.asked()
+    await bob.enrol(begun, "webauthn", authenticator().create(begun.webauthn))
+    step = await bob.asked()
+    assert not await in_or_not(bob, step, "webauthn", passkey.get(step.webauthn))
+
+
+async def test_auth_08_alone_a_passkey_must_have_asked_who_it_is(world: World) -> None:
+    """A touch is enough beside a password, and not without one."""
+    passkey = authenticator()
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    passkey.flags = PRESENT
+    begun = await world.proxy.begin_passkey(browser=alice.browser, remote="192.0.2.5")
+    assert json.loads(begun.webauthn)["userVerification"] == "required"
+    assert not await in_or_not(alice, begun, "webauthn", passkey.get(begun.webauthn))
+    step = await alice.asked()
+    assert await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+
+
+@pytest.mark.parametrize(
+    "junk",
+    ["", "x", "[]", "{}", '{"rawId": 3}', '{"rawId": "AA"}', "[" * 100_000, "{" + "x" * 20_000],
+)
+async def test_auth_08_what_is_no_answer_is_refused_and_breaks_nothing(
+    world: World, junk: str
+) -> None:
+    passkey = authenticator()
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    step = await alice.asked()
+    assert not await in_or_not(alice, step, "webauthn", junk)
+    answer = json.loads(passkey.get(step.webauthn))
+    for part in ("clientDataJSON", "authenticatorData", "signature"):
+        step = await alice.asked()
+        cut = {**answer, "response": {**answer["response"], part: "AAAA"}}
+        assert not await in_or_not(alice, step, "webauthn", json.dumps(cut))
+
+
+async def test_auth_09_another_public_address_below_the_first_is_ours(world: World) -> None:
+    passkey = Authenticator(f"https://web.{PROXY}", PROXY)
+    alice = Visitor(world)
+    await alice.with_passkey(passkey)
+    step = await alice.asked()
+    assert await in_or_not(alice, step, "webauthn", passkey.get(step.webauthn))
+
+
+# --- AUTH-10, and what lies in storage -----------------------------------------------------------------
+
+
+async def test_auth_10_no_secret_of_a_second_factor_is_stored_in_the_clear_or_written_down(
+    world: World,
+) -> None:
+    alice = Visitor(world)
+    await alice.with_app()
+    await alice.prove(await alice.asked(), "recovery", alice.codes[1])
+    kept = repr(world.audit.events).encode() + b"".join(
+        item.key.encode() + item.value for item in await world.backend.range("/")
+    )
+    secret = parse_secret_text(alice.secret)
+    for clear in (secret, b32encode(secret), secret.hex().encode(), alice.known.encode()):
+        assert clear not in kept
+    for code in alice.codes:
+        assert code.encode() not in kept
+        assert code.replace("-", "").encode() not in kept
+
+
+def test_auth_10_what_is_sealed_opens_for_its_owner_with_its_key_alone() -> None:
+    seal = Seal(b"k" * 32)
+    sealed = seal.close(b"secret", "alice")
+    assert seal.open(sealed, "alice") == b"secret"
+    for other, context in ((seal, "bob"), (Seal(b"x" * 32), "alice")):
+        with pytest.raises(Unavailable):
+            other.open(sealed, context)
+    for broken in ("", "AAAA", sealed[:-4], "!"):
+        with pytest.raises(Unavailable):
+            seal.open(broken, "alice")

@@ -1,0 +1,83 @@
+"""Failures of an account, counted over all steps of signing in, and the lock that they end in.
+
+The count is auth's, per account: no new session, address or browser begins it anew. Each lock
+in a row lasts twice as long as the one before, so that a code of six digits stays a secret:
+some thirty tries a day, not three hundred.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Final
+
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.stores import SWAP_TRIES
+from tport.engine.errors import AlreadyExists, CompareFailed, NotFound, Unavailable
+from tport.engine.types.user import FailedLogins
+
+MAX_FAILURES: Final = 5  # in a row, then the account is locked. Source: Teleport
+LOCK: Final = timedelta(minutes=30)  # the first one; Teleport's
+MAX_LOCK: Final = timedelta(hours=16)
+FAILURES_KEPT: Final = timedelta(hours=24)  # after the last failure or lock; then all is forgotten
+
+
+class Failures:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._stores = cluster.stores
+
+    async def is_locked(self, name: str) -> bool:
+        failed = await self._stores.failures.find(name)
+        return (
+            failed is not None
+            and failed.locked_until is not None
+            and self._cluster.clock() < failed.locked_until
+        )
+
+    async def count(self, name: str, remote: str) -> None:
+        """Count one more; lock the account for the last of them, and write that down, once.
+
+        Raises:
+            Unavailable: it can't be counted, so it must not be answered either.
+        """
+        for _ in range(SWAP_TRIES):
+            now = self._cluster.clock()
+            try:
+                try:
+                    read = await self._stores.failures.read(name)
+                except NotFound:
+                    first = FailedLogins(count=1)
+                    await self._stores.failures.create(name, first, expires=now + FAILURES_KEPT)
+                    return
+                failed = _one_more(read.value, self._cluster)
+                if failed is None:
+                    return
+                expires = (failed.locked_until or now) + FAILURES_KEPT
+                await self._stores.failures.swap(name, read, failed, expires=expires)
+            except (AlreadyExists, CompareFailed):
+                continue
+            if failed.locked_until is not None and failed.locks > read.value.locks:
+                minutes = int((failed.locked_until - now).total_seconds() // 60)
+                await self._cluster.emit("user.locked", user=name, remote=remote, minutes=minutes)
+            return
+        raise Unavailable("failures can't be counted, so nobody can sign in to this account now")
+
+    async def forget(self, name: str) -> None:
+        """Forget them, locks too: the person is proven, or an administrator says so."""
+        try:
+            await self._stores.failures.delete(name)
+        except NotFound:
+            pass
+
+
+def _one_more(before: FailedLogins, cluster: Cluster) -> FailedLogins | None:
+    """Return the count with one more failure; None: it is locked, and locked it stays."""
+    now, until = cluster.clock(), before.locked_until
+    if until is not None and now < until:
+        return None
+    # A lock that is over starts a new count.
+    count = 1 if until is not None else before.count + 1
+    if count < MAX_FAILURES:
+        return FailedLogins(count=count, locks=before.locks)
+    life = min(LOCK * 2**before.locks, MAX_LOCK)
+    return FailedLogins(count=count, locked_until=now + life, locks=before.locks + 1)
