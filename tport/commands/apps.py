@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tport.commands.app_check import check
 from tport.commands.printing import labels_text, print_rows, print_value, say
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
@@ -17,6 +18,9 @@ app = typer.Typer(help="The applications that agents offer.", no_args_is_help=Tr
 @app.callback()
 def apps() -> None:
     """The applications that agents offer."""
+
+
+app.command("check")(check)
 
 
 @app.command("ls")

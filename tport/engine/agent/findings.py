@@ -136,7 +136,8 @@ class _Judge:
     def _host(self) -> None:
         wanted, why = self._wanted_host()
         if wanted == self._host_now:
-            self._say("host", "ok", why or f"any Host does; it gets {self._host_now}")
+            kept = "as it wants" if why else "and any would do"
+            self._say("host", "ok", f"it gets {self._host_now}, {kept}")
             return
         self._proposal["host"] = wanted
         self._say("host", "change", why, f"rewrite.headers: Host: {wanted}")
