@@ -26,6 +26,7 @@ from tport.engine.web.accounts import AccountPages
 from tport.engine.web.add_app import AddAppPages
 from tport.engine.web.agents import AgentPages
 from tport.engine.web.audit import AuditPages
+from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.join import JoinPages
 from tport.engine.web.launch import PATH as LAUNCH_PATH
@@ -98,6 +99,7 @@ def web_app(
             *LockPages().routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
+            *DeviceTokenPages(directory).routes(signed_in),
             *AuditPages().routes(signed_in),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),

@@ -38,4 +38,6 @@ SECTIONS: Final[tuple[Entry, ...]] = (
 )
 
 # Behind the person's name, above "Sign out".
-MENU: Final[tuple[Entry, ...]] = ()
+MENU: Final[tuple[Entry, ...]] = (
+    Entry("Device tokens", "/web/account/tokens", None, also=("/web/account/token",)),
+)

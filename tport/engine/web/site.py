@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import Final
 from urllib.parse import quote, urlsplit
 
 from starlette.requests import Request
@@ -25,6 +26,7 @@ Clock = Callable[[], datetime]
 
 SECOND_STEP = "/web/login/second"
 KNOWN_LIFE = timedelta(days=90)  # of the cookie; auth decides how long it counts
+NEAR: Final = timedelta(days=6)  # from now, in which the day of the week says which day is meant
 
 FOREIGN_FORM = "Nothing was done: this form was sent from another site. Use the form below."
 NO_COOKIE = (
@@ -160,7 +162,12 @@ def for_people(request: Request) -> bool:
 
 def clock_time(moment: datetime, now: datetime) -> Since:
     """Write a time for a page: exact for machines, short in UTC for those without script."""
-    text = f"{moment:%H:%M}" if moment.date() == now.date() else f"{moment:%a %H:%M}"
+    if moment.date() == now.date():
+        text = f"{moment:%H:%M}"
+    elif abs(moment - now) < NEAR:
+        text = f"{moment:%a %H:%M}"
+    else:
+        text = f"{moment:%Y-%m-%d %H:%M}"
     return Since(f"{moment:%Y-%m-%dT%H:%M:%SZ}", f"{text} UTC")
 
 
