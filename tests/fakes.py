@@ -174,8 +174,8 @@ class FakeAuth:
         self._check()
         return self.servers
 
-    def acting_for(self, web_session: str) -> FakeAuth:
-        self.acting = web_session
+    def acting_for(self, secret: str) -> FakeAuth:
+        self.acting = session_id(secret)
         return self
 
     async def explain_own(self, *, host: str) -> Explanation | None:

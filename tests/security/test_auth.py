@@ -197,7 +197,7 @@ async def test_az05_each_person_makes_exactly_the_calls_that_their_roles_allow(
         except AccessDenied:
             expected = "denied"
 
-    assert await make(world.proxy.acting_for(person.session.id), call) == expected
+    assert await make(world.proxy.acting_for(person.secret), call) == expected
     assert ("T3007W" in world.audit.codes()) == (expected == "denied")
 
 
@@ -207,13 +207,13 @@ async def test_az05_nobody_but_a_proxy_acts_for_a_person(
 ) -> None:
     editor = await world.alice("person", roles=("editor",))
     for call in CALLERS:
-        acting = world.caller(kind).acting_for(editor.session.id)
+        acting = world.caller(kind).acting_for(editor.secret)
         assert await make(acting, call) == "denied"
 
 
 async def test_az05_who_is_signed_out_or_lost_the_role_acts_no_more(world: World) -> None:
     editor = await world.alice("person", roles=("editor",))
-    acting = world.proxy.acting_for(editor.session.id)
+    acting = world.proxy.acting_for(editor.secret)
     assert await acting.list_users()
 
     await world.admin.update_user(name="person", roles=("access",), traits=None)
@@ -227,10 +227,20 @@ async def test_az05_who_is_signed_out_or_lost_the_role_acts_no_more(world: World
         await world.proxy.acting_for("").list_users()
 
 
+async def test_az05_who_only_knows_a_session_s_id_does_not_act_for_its_person(
+    world: World,
+) -> None:
+    """AZ-05: ids stand in lists and logs; what acts is the cookie's value, seen by one proxy alone."""
+    editor = await world.alice("person", roles=("editor",))
+
+    with pytest.raises(NotSignedIn):
+        await world.proxy.acting_for(editor.session.id).list_users()
+
+
 async def test_az05_what_a_person_does_is_written_down_under_their_name(world: World) -> None:
     editor = await world.alice("person", roles=("editor",))
 
-    await world.proxy.acting_for(editor.session.id).delete_user(name="person")
+    await world.proxy.acting_for(editor.secret).delete_user(name="person")
 
     [event] = [event for event in world.audit.events if event.type == "user.delete"]
     assert event.fields["user"] == "person"

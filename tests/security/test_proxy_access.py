@@ -351,7 +351,7 @@ async def test_az_04_who_is_locked_is_told_so_everywhere_and_goes_on_when_it_is_
             username="alice", password=PASSWORD, remote="127.0.0.1", user_agent=""
         )
     with pytest.raises(Locked):
-        await stack.api.acting_for(session_id(alice.web)).list_own_sessions()
+        await stack.api.acting_for(alice.web).list_own_sessions()
     await stack.admin.delete_lock(name=lock.name)
     with trio.fail_after(5):
         while (await alice.get("echo", **JSON)).status != 200:  # noqa: ASYNC110 - over a network

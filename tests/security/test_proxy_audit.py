@@ -15,7 +15,6 @@ from tport.engine.config.model import AuditLogs
 from tport.engine.errors import AccessDenied, Unavailable
 from tport.engine.types.chain import ChainState
 from tport.engine.types.event_query import EventQuery, LogName
-from tport.engine.types.session import session_id
 
 LOGS: tuple[LogName, ...] = ("audit", "requests")
 SECRET = "open-sesame-8b1f"
@@ -193,7 +192,7 @@ async def test_az_05_the_log_is_read_by_auditors_alone(stack: Stack) -> None:
     """AZ-05: in the browser, too, nobody else reads what others did."""
     for role, may in (("auditor", True), ("editor", False), ("access", False)):
         person = await stack.user(f"her-{role}", roles=(role,))
-        acting = stack.api.acting_for(session_id(person.web))
+        acting = stack.api.acting_for(person.web)
         for log in LOGS:
             query = EventQuery(log=log)
             if may:

@@ -19,7 +19,6 @@ from tport.engine.types.app import App, Cors
 from tport.engine.types.device_token import PREFIX, NewDeviceToken
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.role import Conditions, Role
-from tport.engine.types.session import session_id
 
 WRONG = PREFIX + "x" * 43
 
@@ -30,7 +29,7 @@ async def made(stack: Stack, alice: Person) -> NewDeviceToken:
 
 
 async def make(person: Person, app: str = "echo", *, ttl: float = 3600.0) -> NewDeviceToken:
-    acting = person.stack.api.acting_for(session_id(person.web))
+    acting = person.stack.api.acting_for(person.web)
     return await acting.create_device_token(app=app, name=f"script {app} {ttl}", ttl=ttl)
 
 
@@ -345,7 +344,7 @@ async def test_web_13_what_cors_allows_may_send_a_token() -> None:
 
 
 async def _revoked(stack: Stack, alice: Person, made: NewDeviceToken) -> None:
-    await stack.api.acting_for(session_id(alice.web)).revoke_device_token(id=made.token.id)
+    await stack.api.acting_for(alice.web).revoke_device_token(id=made.token.id)
 
 
 async def _deleted(stack: Stack, alice: Person, made: NewDeviceToken) -> None:

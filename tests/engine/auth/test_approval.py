@@ -166,7 +166,7 @@ async def test_who_lets_a_machine_in_is_written_down(world: World) -> None:
     editor = await world.alice("olga", roles=("editor",))
     _, code = await asking(world)
 
-    await decide(world, world.proxy.acting_for(editor.session.id), code, approve=True)
+    await decide(world, world.proxy.acting_for(editor.secret), code, approve=True)
 
     [event] = [e for e in world.audit.events if e.type == "instance.join"]
     assert (event.fields["user"], event.fields["method"]) == ("olga", "approval")

@@ -48,7 +48,7 @@ async def alice(world: World) -> SignedIn:
 
 
 def acting(world: World, person: SignedIn) -> AuthAPI:
-    return world.proxy.acting_for(person.session.id)
+    return world.proxy.acting_for(person.secret)
 
 
 async def make(world: World, person: SignedIn, name: str = "backup") -> NewDeviceToken:

@@ -27,7 +27,7 @@ HOST = f"grafana.{PROXY}"
 async def outsider(world: World, name: str = "alice") -> tuple[SignedIn, AuthAPI]:
     """Make a user who opens nothing; return their session, and auth as they may use it."""
     signed = await world.alice(name, roles=("auditor",))
-    return signed, world.proxy.acting_for(signed.session.id)
+    return signed, world.proxy.acting_for(signed.secret)
 
 
 async def test_what_is_approved_opens_the_application_for_its_time_and_no_longer(
@@ -85,7 +85,7 @@ async def test_asking_tells_nothing_of_whether_the_application_exists(world: Wor
     assert there.state == not_there.state == "pending"
     assert await alice.explain_own(host=HOST) is None
     editor = await world.alice("editor", roles=("editor",))
-    acting = world.proxy.acting_for(editor.session.id)
+    acting = world.proxy.acting_for(editor.secret)
     explained = await acting.explain_own(host=HOST)
     assert explained is not None
     assert explained.would_open == ("access",)
@@ -96,7 +96,7 @@ async def test_a_request_is_decided_once_and_by_somebody_else(world: World) -> N
     _, alice = await outsider(world)
     asked = await alice.request_access(host=HOST, reason="x")
     editor = await world.alice("editor", roles=("editor",))
-    acting = world.proxy.acting_for(editor.session.id)
+    acting = world.proxy.acting_for(editor.secret)
     own = await acting.request_access(host=HOST, reason="mine")
 
     with pytest.raises(AccessDenied, match="of their own"):
@@ -179,7 +179,7 @@ async def test_who_decides_on_access_alone_makes_nobody_an_administrator(world: 
     rules = (Rule(resources=("access_request",), verbs=("list", "update")),)
     await world.admin.put_role(role=Role(name="reviewer", allow=Conditions(rules=rules)))
     reviewer = await world.alice("rita", roles=("reviewer",))
-    acting = world.proxy.acting_for(reviewer.session.id)
+    acting = world.proxy.acting_for(reviewer.secret)
     _, alice = await outsider(world)
     asked = await alice.request_access(host=HOST, reason="x")
 

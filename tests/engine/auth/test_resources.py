@@ -126,7 +126,7 @@ async def test_a_changed_user_stays_themselves_and_what_was_granted_counts_no_mo
 
 async def test_roles_given_for_a_time_are_not_made_lasting_by_an_edit(world: World) -> None:
     alice = await world.alice(roles=("auditor",))
-    request = await world.proxy.acting_for(alice.session.id).request_access(
+    request = await world.proxy.acting_for(alice.secret).request_access(
         host="grafana.tport.example.com", reason=""
     )
     await world.admin.approve_request(id=request.id, role="access", ttl=3600, answer="")

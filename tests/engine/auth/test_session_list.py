@@ -120,7 +120,7 @@ async def test_people_see_and_end_their_own_sessions_and_nobody_else_s(world: Wo
     """AZ-12: somebody else's session is as one that doesn't exist."""
     alice, bob = await world.alice(), await world.alice("bob")
     second = await world.sign_in()
-    as_alice = world.proxy.acting_for(alice.session.id)
+    as_alice = world.proxy.acting_for(alice.secret)
 
     own = await as_alice.list_own_sessions()
     assert {each.id for each in own} == {alice.session.id, second.session.id}

@@ -22,7 +22,7 @@ async def asked(office: Office, host: str = HOST, reason: str = "the <outage>") 
     """Have alice, who opens nothing, ask for access."""
     await office.world.serve(GRAFANA)
     alice = await office.world.alice("alice", roles=("auditor",))
-    acting = office.world.proxy.acting_for(alice.session.id)
+    acting = office.world.proxy.acting_for(alice.secret)
     return await acting.request_access(host=host, reason=reason)
 
 

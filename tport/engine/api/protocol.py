@@ -61,10 +61,13 @@ class AuthAPI(
     ResourceAPI,
     Protocol,
 ):
-    def acting_for(self, web_session: str) -> AuthAPI:
+    def acting_for(self, secret: str) -> AuthAPI:
         """Return the API as a person may use it: for proxies, whose pages they use.
 
-        Nothing is asked yet. Each call raises NotSignedIn when the session (its id) is over, and
+        `secret` is the value of the cookie that came with this very request: a proxy can act for
+        who is before it, and for nobody whose session it only heard of.
+
+        Nothing is asked yet. Each call raises NotSignedIn when the session is over, and
         AccessDenied unless RULES has the call and the person's roles allow it then.
         """
         ...

@@ -98,13 +98,13 @@ class RemoteAuth:
         while self._kept:
             await self._kept.pop()[0].aclose()
 
-    def acting_for(self, web_session: str) -> AuthAPI:
-        return cast("AuthAPI", _Acting(self, web_session))
+    def acting_for(self, secret: str) -> AuthAPI:
+        return cast("AuthAPI", _Acting(self, secret))
 
     async def ask(
         self, call: str, arguments: Mapping[str, object], *, acting: str | None = None
     ) -> Any:
-        """Make one call; `acting`: for the person of this web session, "" too: that is nobody's.
+        """Make one call; `acting`: for the person of this session, by its secret, "" too: that is nobody's.
 
         Raises:
             ConnectionProblem: nothing of it arrived.
@@ -251,12 +251,12 @@ def _why(gone: BaseException) -> str:
 class _Acting:
     """The calls of RemoteAuth, made for one person."""
 
-    def __init__(self, remote: RemoteAuth, web_session: str) -> None:
+    def __init__(self, remote: RemoteAuth, secret: str) -> None:
         self._remote = remote
-        self._web_session = web_session
+        self._secret = secret
 
     async def ask(self, call: str, arguments: Mapping[str, object]) -> Any:
-        return await self._remote.ask(call, arguments, acting=self._web_session)
+        return await self._remote.ask(call, arguments, acting=self._secret)
 
 
 def _method(call: str) -> Callable[..., Awaitable[Any]]:

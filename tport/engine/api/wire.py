@@ -1,7 +1,7 @@
 """The bytes of AuthAPI: every call's request and answer, derived from the Protocol's signatures.
 
     POST /v1/<call>     body: the arguments as a JSON object; answer: the result as JSON
-    tport-acting-for: <id of a web session>     a header: the person for whom a proxy calls
+    tport-acting-for: <a session cookie's value>     a header: the person for whom a proxy calls
     POST /v1/watch      body: {}; answer: one Change a line, until either side ends it
     anything else wrong: status of the error, body {"kind", "message", "hint", "retry_after"}
 

@@ -10,6 +10,7 @@ from tport.engine.access.rules import check_rule
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
 from tport.engine.errors import AccessDenied
 from tport.engine.types.identity import Identity
+from tport.engine.types.session import session_id
 from tport.engine.types.user import User
 
 if TYPE_CHECKING:
@@ -44,15 +45,15 @@ class Caller:
         *,
         acting: str | None = None,
     ) -> None:
-        """`acting`: the id of the web session for whose person a proxy calls."""
+        """`acting`: the cookie's value of the web session for whose person a proxy calls."""
         self.service = service
         self.identity = identity
         self.remote = remote
         self._acting = acting
         self._person: User | None = None  # whose session that is, once a call was checked
 
-    def acting_for(self, web_session: str) -> AuthAPI:
-        same = type(self)(self.service, self.identity, self.remote, acting=web_session)
+    def acting_for(self, secret: str) -> AuthAPI:
+        same = type(self)(self.service, self.identity, self.remote, acting=secret)
         return cast("AuthAPI", same)
 
     async def check(self, call: str) -> None:
@@ -68,8 +69,9 @@ class Caller:
             return
         await self.denied(call, kind, f"{kind} {self.name!r} may not call {call[:40]!r}")
 
-    async def _check_person(self, call: str, web_session: str) -> None:
-        _, user = await self.service.sessions.web_with_user(web_session)
+    async def _check_person(self, call: str, secret: str) -> None:
+        # By the cookie's value, which only its own browser's proxy sees: an id stands in lists.
+        _, user = await self.service.sessions.web_with_user(session_id(secret))
         self._person = user
         if call not in RULES:
             await self.denied(call, "user", f"people may not call {call[:40]!r}")

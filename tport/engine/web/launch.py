@@ -32,7 +32,7 @@ _FORM_MARK: Final = "&form=1"
 Clock = Callable[[], datetime]
 OpenLaunch = Callable[[str], LaunchRequest | None]
 # Makes the page of who may not open what they wanted; the last argument is the sealed state.
-ShowRefused = Callable[[WebSession, LaunchRequest, str], Awaitable[Response]]
+ShowRefused = Callable[[Request, WebSession, LaunchRequest, str], Awaitable[Response]]
 
 
 def after_form(next_: str) -> str:
@@ -78,7 +78,7 @@ class Launcher:
             if wanted.onward is not None:
                 return self._send_to(request, wanted.app_host, self._at(wanted.onward))
             if for_people(request):
-                return await self._refused(session, wanted, sealed)
+                return await self._refused(request, session, wanted, sealed)
             page = self._site.errors.denied(html=False, user=session.user, host=wanted.app_host)
             return send_page(page)
         except NotFound as away:

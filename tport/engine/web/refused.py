@@ -11,6 +11,7 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import InvalidRequest, LimitExceeded
 from tport.engine.types.launch import LaunchRequest
 from tport.engine.types.request import MAX_REASON, AccessRequest
@@ -33,6 +34,7 @@ class RefusedPages:
 
     async def show(
         self,
+        request: Request,
         session: WebSession,
         wanted: LaunchRequest,
         sealed: str,
@@ -48,8 +50,8 @@ class RefusedPages:
             problem: what was wrong with the form.
             reason: what was typed into it.
         """
-        auth = self._site.auth.acting_for(session.id)
-        asked = await self._asked(session, wanted.app_host)
+        auth = self._site.acting(request)
+        asked = await self._asked(auth, wanted.app_host)
         return render(
             "refused.html",
             status,
@@ -88,14 +90,13 @@ class RefusedPages:
             )
         reason = form.get("reason", "")
         if problem:
-            return await self.show(session, wanted, sealed, problem=problem, reason=reason)
+            return await self.show(request, session, wanted, sealed, problem=problem, reason=reason)
         try:
-            await self._site.auth.acting_for(session.id).request_access(
-                host=wanted.app_host, reason=reason
-            )
+            await self._site.acting(request).request_access(host=wanted.app_host, reason=reason)
         except (InvalidRequest, LimitExceeded) as refused:
             words = str(refused)
             return await self.show(
+                request,
                 session,
                 wanted,
                 sealed,
@@ -109,8 +110,8 @@ class RefusedPages:
         """GET /web/request: there is nothing to see without the application it is about."""
         return send_page(self._site.errors.not_found(html=for_people(request)))
 
-    async def _asked(self, session: WebSession, host: str) -> AccessRequest | None:
+    async def _asked(self, auth: AuthAPI, host: str) -> AccessRequest | None:
         """Return the person's last request for this host; None: none, or one that was fulfilled."""
-        requests = await self._site.auth.acting_for(session.id).own_requests()
+        requests = await auth.own_requests()
         last = next((each for each in requests if each.host == host), None)
         return last if last is not None and last.state != "approved" else None

@@ -73,6 +73,10 @@ class Site:
         except NotSignedIn:
             return None
 
+    def acting(self, request: Request) -> AuthAPI:
+        """Return auth as the person may use it whose browser asks."""
+        return self.auth.acting_for(_cookie(request, self._web_cookie) or "")
+
     def to_sign_in(self, request: Request) -> Response:
         """Send the browser to sign in, and then back to exactly where it is."""
         here = request.scope.get("raw_path") or quote(request.scope["path"]).encode()

@@ -54,7 +54,7 @@ class Visit:
         self.site = site
         self.request = request
         self.session = session
-        self.auth: AuthAPI = site.auth.acting_for(session.id)
+        self.auth: AuthAPI = site.acting(request)
         self.form: Mapping[str, str] = {}
         self.problem: Exception | None = None
         self._clock = clock
