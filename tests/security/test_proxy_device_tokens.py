@@ -117,6 +117,22 @@ async def test_a_websocket_opens_with_a_token(stack: Stack, alice: Person) -> No
         assert (await read_answer(socket)).status == 101
 
 
+async def test_web_10_a_websocket_with_a_token_may_say_any_origin(
+    stack: Stack, alice: Person
+) -> None:
+    """WEB-10: libraries make one up. What a browser could send unasked, Basic, counts for none."""
+    made = await make(alice, "raw")
+    foreign = "Origin: https://elsewhere.example.com\r\n"
+
+    async with await _websocket(stack, made.secret, foreign) as socket:
+        assert (await read_answer(socket)).status == 101
+    remembered = f"Authorization: {basic(made.secret)['Authorization']}\r\n"
+    async with await _websocket(stack, "", foreign + remembered) as socket:
+        assert reason(await read_answer(socket)) == "device-token"
+    async with await _websocket(stack, "", remembered) as socket:
+        assert (await read_answer(socket)).status == 101
+
+
 # --- What wrong ones get -----------------------------------------------------------------------------
 
 
@@ -451,8 +467,8 @@ async def test_az_04_a_token_goes_on_when_the_watch_is_lost_and_found(
     assert answer.status == 200
 
 
-async def _websocket(stack: Stack, secret: str) -> TlsStream:
-    """Open a WebSocket at `raw`, which then says nothing."""
+async def _websocket(stack: Stack, secret: str, more: str = "") -> TlsStream:
+    """Open a WebSocket at `raw`, which then says nothing; `more`: lines of its head."""
 
     async def script(stream: trio.SocketStream) -> None:
         await stack.raw_app.take_head(stream)
@@ -465,8 +481,9 @@ async def _websocket(stack: Stack, secret: str) -> TlsStream:
 
     stack.raw_app.script = script
     socket = await stack.connect(stack.host("raw"))
+    shown = f"Authorization: Bearer {secret}\r\n" if secret else ""
     head = (
-        f"GET / HTTP/1.1\r\nHost: {stack.host('raw')}\r\nAuthorization: Bearer {secret}\r\n"
+        f"GET / HTTP/1.1\r\nHost: {stack.host('raw')}\r\n{shown}{more}"
         "Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
         f"Sec-WebSocket-Key: {KEY}\r\n\r\n"
     )

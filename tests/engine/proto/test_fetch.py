@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.proto.fetch import Intent, intent, is_cross_site, wants_html
+from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
 
 HTML = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -91,3 +91,20 @@ def test_only_a_browser_that_says_so_comes_from_another_site(
     values: list[bytes], *, expected: bool
 ) -> None:
     assert is_cross_site([(b"sec-fetch-site", value) for value in values]) is expected
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        (fetch("cors", "empty"), True),
+        ([(b"sec-fetch-site", b"none")], True),
+        ([(b"user-agent", b"Mozilla/5.0 (Macintosh) Version/15.1 Safari/605.1.15")], True),
+        ([(b"user-agent", b"git/2.39.5")], False),
+        ([(b"user-agent", b"Microsoft-WebDAV-MiniRedir/10.0.19045")], False),
+        ([(b"accept", HTML)], False),
+        ([], False),
+    ],
+)
+def test_a_browser_says_what_it_is(headers: list[tuple[bytes, bytes]], expected: bool) -> None:
+    """Old Safari has no Fetch Metadata; every browser calls itself Mozilla."""
+    assert is_browser(headers) is expected

@@ -156,7 +156,8 @@ class Apps:
 
     async def _serve_session(self, exchange: Exchange, session: AppSession, remote: str) -> None:
         request = exchange.request
-        if request.upgrade and not may_connect(request, self._offers):
+        by_cookie = session.web_session != ""  # which browsers send unasked; a device token, never
+        if request.upgrade and by_cookie and not may_connect(request, self._offers):
             self._denied(session, remote, "a WebSocket from another origin")
             await send_page(exchange, cross_site(self._pages, request))
             return
