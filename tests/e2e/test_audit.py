@@ -90,10 +90,19 @@ def test_a_hand_in_the_log_is_found_while_the_cluster_runs(cluster: Cluster) -> 
     assert cluster.command("audit", "verify").returncode == 0
 
 
-def test_the_chain_goes_on_after_a_kill(cluster: Cluster) -> None:
+def test_the_chain_and_who_follows_go_on_after_a_kill(cluster: Cluster) -> None:
+    flags = ("audit", "follow", "--type=user.create", "--format=json")
+    follower = cluster.start(f"--config={cluster.file}", *flags)
+    cluster.add_user("before-the-kill-0")
+    for n in range(1, 20):  # until it listens
+        if follower.stdout:
+            break
+        cluster.add_user(f"before-the-kill-{n}")
     cluster.proxy.kill9()
+    follower.wait_for("trying again until Ctrl-C")
     cluster.start_services()
     cluster.add_user("after-the-kill")
+    follower.wait_for("after-the-kill")
 
     told = cluster.command("audit", "verify")
     assert (told.returncode, told.stdout) == (0, ""), told.stderr

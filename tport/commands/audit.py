@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Final
+from time import sleep
+from typing import TYPE_CHECKING, Annotated, Any, Final, NoReturn
 
 import typer
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from tport.engine.types.event_query import EventQuery, LogName
 
 PAGE: Final = 1000  # events of one call
+RETRY: Final = 2.0  # s between two tries to reach auth while following
 # What every event has, and what has a column of its own: the rest is told in words.
 TOLD: Final = frozenset(
     [
@@ -100,19 +102,14 @@ def follow(
     """Print events as they happen, until Ctrl-C."""
     query = _query(user, app, type, "", "", grep, requests)
 
-    async def ask(auth: AuthAPI) -> None:
-        cursor = ""
-        while True:
-            page = await auth.follow_events(query=query, cursor=cursor, limit=PAGE)
-            cursor = page.cursor
-            for event in page.events:
-                if format is Format.text:
-                    cells = request_row(event) if requests else row(event)
-                    print_out("  ".join(printable(cell) for cell in cells))
-                else:
-                    _print_event(event, format)
+    def tell(event: Mapping[str, Any]) -> None:
+        if format is Format.text:
+            cells = request_row(event) if requests else row(event)
+            print_out("  ".join(printable(cell) for cell in cells))
+        else:
+            _print_event(event, format)
 
-    with_cluster(ctx, ask)
+    _follow(ctx, query, tell)
 
 
 @app.command()
@@ -207,6 +204,36 @@ async def _search(
         cursor = page.cursor
         if not cursor:
             return
+
+
+def _follow(
+    ctx: typer.Context, query: EventQuery, tell: Callable[[Mapping[str, Any]], None]
+) -> NoReturn:
+    """Tell what is written from now on, also what is while auth can't be reached for a time."""
+    from tport.engine.errors import ConnectionProblem, Unavailable
+
+    cursor, is_lost = "", False
+
+    async def ask(auth: AuthAPI) -> NoReturn:
+        nonlocal cursor, is_lost
+        while True:
+            page = await auth.follow_events(query=query, cursor=cursor, limit=PAGE)
+            if is_lost:
+                say("connected again; nothing was missed")
+            cursor, is_lost = page.cursor, False
+            for event in page.events:
+                tell(event)
+
+    while True:
+        try:
+            with_cluster(ctx, ask)  # anew each time: auth may be elsewhere after a restart
+        except* (ConnectionProblem, Unavailable) as problems:
+            if not cursor:
+                raise  # there never was a connection
+            if not is_lost:
+                say(f"{problems.exceptions[0]}; trying again until Ctrl-C")
+            is_lost = True
+        sleep(RETRY)
 
 
 async def _verify(auth: AuthAPI, log: LogName, first: str) -> tuple[list[Finding], ChainState]:

@@ -100,9 +100,11 @@ class AuditLog:
             )
         until = trio.current_time() + FOLLOW_WAIT
         while True:
-            grown = self._grown
+            grown, began = self._grown, trio.current_time()
             page = await self._read(partial(search.search_on, self.directory, query, cursor, limit))
-            if page.events or trio.current_time() >= until:
+            now = trio.current_time()
+            # A search that took its whole time has more to read: there is nothing to wait for.
+            if page.events or now >= until or now - began >= search.PAGE_TIME:
                 return page
             cursor = page.cursor
             with trio.move_on_at(until):
