@@ -230,3 +230,26 @@ def test_who_must_wait_is_told_how_long() -> None:
 
     assert page.status == 429
     assert dict(page.headers)["retry-after"] == "10"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        PAGES.failure(failure(), html=False, now=START),
+        PAGES.not_signed_in(html=False, login_url="https://proxy.test:3080/x", reason="no-session"),
+        PAGES.denied(html=False, user="alice", host="grafana.proxy.test"),
+        PAGES.not_found(html=False),
+        PAGES.misdirected(html=False, host="other.test"),
+        PAGES.unavailable(html=False),
+        PAGES.too_many(html=False, retry_after=3),
+        PAGES.broken(html=False),
+    ],
+    ids=lambda page: str(page.status),
+)
+def test_programs_read_every_failure_in_one_way(page: Page) -> None:
+    told = json.loads(page.body)
+
+    assert told["error"]
+    assert told["message"]
+    assert told["hop"] in ("you", "proxy", "agent", "app")
+    assert told["cause"]

@@ -364,7 +364,9 @@ class ErrorPages:
         headers: tuple[tuple[str, str], ...] = (),
         **more: str | float | None,
     ) -> Page:
-        body = msgspec.json.encode({"error": error, "message": message, **more})
+        # `hop` and `cause` are in every answer, so that a program needs one way to read them all.
+        told = {"error": error, "message": message, "hop": "proxy", "cause": message, **more}
+        body = msgspec.json.encode(told)
         return Page(
             status=status,
             headers=(("content-type", "application/json"), *_HEADERS, *headers),
