@@ -429,10 +429,13 @@ async def open_stack(
     trusted_proxies: Sequence[str] = (),
     proxy_protocol: bool = False,
     audit: AuditLogs = AuditLogs(),
+    resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
-    `drain`: stop as SIGTERM does; else cancel everything, which is quicker.
+    Args:
+        drain: stop as SIGTERM does; else cancel everything, which is quicker.
+        resources: labels of the applications that the agent picks up.
     """
     echo, raw_app = EchoApp(), RawApp()
     with tempfile.TemporaryDirectory(prefix="tport-") as folder:
@@ -465,7 +468,12 @@ async def open_stack(
                     trusted_proxies=tuple(map(parse_network, trusted_proxies)),
                     proxy_protocol=proxy_protocol,
                 ),
-                app_service=AppService(enabled=True, debug_app=debug_app, apps=(app, raw, *apps)),
+                app_service=AppService(
+                    enabled=True,
+                    debug_app=debug_app,
+                    apps=(app, raw, *apps),
+                    resources=tuple(resources),
+                ),
             )
             file = [config]
             process = open_process(config, signals.stop, signals, lambda: file[-1])

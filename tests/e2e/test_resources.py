@@ -146,11 +146,14 @@ def test_a_token_of_a_file_lets_an_agent_join(cluster: Cluster, tmp_path: Path) 
     cluster.start_agent("joined", url, token=token, data_dir=tmp_path / "agent")
 
     shown = cluster.tell("get", f"token/{secret}")
-    cluster.tell("rm", f"token/{secret[:8]}")
+    removed = cluster.command("rm", f"token/{secret}")
+    again = cluster.command("rm", f"token/{secret}")
 
     assert secret not in shown
     assert "app_name: joined" in shown
     assert secret not in cluster.tell("get", "all")
+    assert (removed.returncode, again.returncode) == (0, 4)
+    assert secret not in removed.stderr + again.stderr
 
 
 def _pin(cluster: Cluster) -> str:
@@ -252,6 +255,7 @@ def test_formats_agree_and_what_is_not_there_is_said(cluster: Cluster) -> None:
     assert "Opens every application" in text
     assert cluster.command("get", "role/nobody").returncode == 4
     assert cluster.command("get", "rolls").returncode == 2
+    assert cluster.command("edit", "app_server/own").returncode == 2
     assert cluster.command("rm", "role").returncode == 2
     assert cluster.command("create", "/does/not/exist.yaml").returncode == 2
     assert "PRIVATE" not in cluster.tell("get", "all")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
+from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -16,17 +18,19 @@ from tests.rogue import open_rogue_agent, open_rogue_proxy, request_head
 from tests.stack import DOMAIN, Stack, open_stack
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
 from tport.engine.agent.state import load_state
+from tport.engine.api.changes import Change, Current
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.config.address import Address
-from tport.engine.errors import AccessDenied, LimitExceeded, Locked
+from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, Locked
 from tport.engine.pki.authority import new_authority
 from tport.engine.pki.jwt import sign_session_credential
 from tport.engine.pki.keys import load_certificate
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
-from tport.engine.types.app import App, Header, Rewrite
+from tport.engine.types.app import App, DynamicLabel, Header, Rewrite, UpstreamTls
 from tport.engine.types.identity import Identity
 from tport.engine.types.lock import LockTarget
+from tport.engine.types.resource import AppResource
 from tport.engine.types.session import SessionCredential, session_id
 from tport.engine.types.user import user_key
 
@@ -283,9 +287,9 @@ async def test_az_03_an_agent_checks_again_behind_a_proxy_that_checks_nothing(
         assert got == {}
         assert stack.echo.seen == []
         assert isinstance(await ask(request_head("echo", sid, signed)), ResponseHead)
-
-    await stack.event("auth.failed", sid=sid, server_kind="agent")
-    await stack.event("app.access.denied", sid=sid, server_kind="agent", app_name="echo")
+        # While the agent runs: cut off at the end, it may not have sent them yet.
+        await stack.event("auth.failed", sid=sid, server_kind="agent")
+        await stack.event("app.access.denied", sid=sid, server_kind="agent", app_name="echo")
 
 
 async def test_ag_15_a_locked_agent_is_gone_at_once_and_stays_out_until_the_lock_is_lifted(
@@ -332,6 +336,74 @@ async def test_ag_15_a_locked_agent_is_gone_at_once_and_stays_out_until_the_lock
 
     assert refused.status == 502
     assert down["reason"] == "the agent is locked"
+
+
+# --- What auth hands to agents -----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "harm",
+    [
+        {"commands": (DynamicLabel(name="env", command=("/usr/bin/touch", "{file}"), period=1),)},
+        {"uri": "http://169.254.169.254/"},
+        {"allow_metadata": True},
+        {"tls": UpstreamTls(ca_file="/etc/hostname")},
+    ],
+    ids=lambda harm: next(iter(harm)),
+)
+async def test_ag_14_who_writes_applications_rules_no_agent_s_machine(
+    tmp_path: Path, harm: dict[str, Any]
+) -> None:
+    """AG-14, AG-07: auth refuses it; written past auth's rules, the agent does, and says why."""
+    file = tmp_path / "was-run"
+    if labels := harm.get("commands"):
+        command = tuple(word.replace("{file}", str(file)) for word in labels[0].command)
+        harm = {"commands": (replace(labels[0], command=command),)}
+    async with open_stack(resources=[{"*": ("*",)}], drain=False) as stack:
+        good = App(name="fine", uri=f"http://127.0.0.1:{stack.echo.port}", labels={"env": "dev"})
+        bad = replace(good, name="evil", **harm)
+        with pytest.raises(InvalidRequest):
+            await stack.admin.put_resource(resource=AppResource(app=bad), mode="create")
+        await stack.auth.cluster.stores.app_resources.put("evil", bad)
+        await stack.admin.put_resource(resource=AppResource(app=good), mode="create")
+        alice = await stack.user("alice")
+        with trio.fail_after(5):
+            while not {"fine", "evil"} <= _states(stack).keys():  # noqa: ASYNC110 - over a network
+                await trio.sleep(0.01)
+
+        assert _states(stack)["fine"] == ""
+        assert _states(stack)["evil"] != ""
+        assert (await alice.get("fine")).status == 200
+        with pytest.raises(AccessDenied):
+            await alice.open("evil")
+    assert not file.exists()
+
+
+async def test_ag_03_an_agent_is_told_of_no_application_that_its_token_does_not_name(
+    stack: Stack,
+) -> None:
+    """AG-03, AG-12: what is in such an application's headers is not every machine's to know."""
+    secret = App(name="secret", uri="http://127.0.0.1:1", labels={"env": "prod"})
+    await stack.admin.put_resource(resource=AppResource(app=secret), mode="create")
+    pinned = Identity(kind="agent", name="rogue", cluster=DOMAIN, apps=("other", "dumper"))
+
+    with trio.fail_after(5):
+        async with stack.auth.as_caller(pinned, "127.0.0.1").watch() as changes:
+            told = [change async for change in _first(changes)]
+
+    assert "secret" not in repr(told)
+
+
+def _states(stack: Stack) -> dict[str, str]:
+    return {s.app.name: s.refused for s in stack.auth.presence.servers}
+
+
+async def _first(changes: AsyncIterator[Change]) -> AsyncIterator[Change]:
+    """Yield what a watch tells first, up to where all is told."""
+    async for change in changes:
+        if isinstance(change, Current):
+            return
+        yield change
 
 
 async def test_az_03_what_auth_takes_away_the_agent_refuses_without_the_proxys_help(

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Change a resource in your editor.")
 
+EDITABLE = ("role", "user", "token", "app", "lock")
 EDITORS = ("TPORT_EDITOR", "VISUAL", "EDITOR")
 
 
@@ -37,10 +38,17 @@ def edit(
     from tport.engine.config.resource_text import yaml_text
 
     reference = parse_reference(resource, whole=True)
-    [before] = with_cluster(
+    if reference.kind not in EDITABLE:
+        raise InvalidRequest(
+            f"{reference.kind} is no kind that one edits: {', '.join(EDITABLE)} are"
+        )
+    found = with_cluster(
         ctx,
         lambda auth: auth.get_resources(kind=reference.kind, name=reference.name, secrets=False),
     )
+    if len(found) > 1:
+        raise InvalidRequest(f"{len(found)} resources are meant by {resource}; give the whole name")
+    before = found[0]
     text = yaml_text([before])
     handle, name = tempfile.mkstemp(prefix=f"tport-{reference.kind}-", suffix=".yaml")  # 0600
     path = Path(name)
@@ -53,9 +61,9 @@ def edit(
         say("not changed")
         return
     try:
-        found = read_noted(edited, str(path))
-        _check_same(before, [each.resource for each in found])
-        with_cluster(ctx, lambda auth: put_all(auth, found, "update"))
+        after = read_noted(edited, str(path))
+        _check_same(before, [each.resource for each in after])
+        with_cluster(ctx, lambda auth: put_all(auth, after, "update"))
     except TportError:
         hint(f"what you wrote is kept in {path}")
         raise

@@ -26,6 +26,7 @@ def rm(
 ) -> None:
     """Remove resources, in order. What they gave ends within 5 seconds."""
     from tport.engine.config.kinds import parse_reference
+    from tport.engine.types.resource import shown_name
 
     wanted = [parse_reference(each, whole=True) for each in resources]
 
@@ -37,6 +38,6 @@ def rm(
                 if not if_exists:
                     raise
             else:
-                say(f"{kind} {name!r} has been removed")
+                say(f"{kind} {shown_name(kind, name)!r} has been removed")
 
     with_cluster(ctx, remove)

@@ -221,6 +221,31 @@ async def test_a_token_from_a_file_lets_its_holder_join_until_it_is_removed(worl
         await world.anyone.join(token=SECRET, csr=make_csr(make_key()), role="app", hostname="h")
 
 
+async def test_a_token_s_secret_is_in_no_event_and_no_error(world: World) -> None:
+    """AG-02: though it is what the token is named by."""
+    await world.admin.put_resource(resource=EXAMPLES["token"], mode="create")
+    await world.admin.get_resources(kind="token", name=SECRET, secrets=True)
+    await world.admin.delete_resource(kind="token", name=SECRET)
+    with pytest.raises(NotFound) as gone:
+        await world.admin.delete_resource(kind="token", name=SECRET)
+
+    assert SECRET not in f"{gone.value} {gone.value.hint} {world.audit.events}"
+
+
+async def test_of_two_tokens_that_begin_alike_none_is_removed_by_the_beginning(
+    world: World,
+) -> None:
+    for end in ("0", "1"):
+        secret = SECRET[:-1] + end
+        token = JoinToken(id=token_id(secret), hint=secret[:8])
+        await world.admin.put_resource(resource=TokenResource(token=token), mode="create")
+
+    with pytest.raises(InvalidRequest, match="2 join tokens begin like that"):
+        await world.admin.delete_resource(kind="token", name=SECRET[:8])
+
+    assert len(await world.admin.list_tokens()) == 2
+
+
 async def test_an_expired_token_is_not_taken(world: World) -> None:
     old = replace(EXAMPLES["token"].token, expires=world.clock() - timedelta(1))  # type: ignore[union-attr]
     with pytest.raises(InvalidRequest, match="expired already"):

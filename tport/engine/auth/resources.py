@@ -35,6 +35,7 @@ from tport.engine.types.resource import (
     UserResource,
     UserSecrets,
     name_of,
+    shown_name,
 )
 from tport.engine.types.role import Role
 from tport.engine.types.token import JoinToken, hashed_token
@@ -71,11 +72,14 @@ class Resources:
     async def get(self, kind: Kind, name: str, *, secrets: bool, by: str) -> tuple[Resource, ...]:
         """See `ResourceAPI.get_resources`."""
         if secrets:
-            await self._cluster.record("secrets.read", user=by, kind=kind, name=name)
+            await self._cluster.record(
+                "secrets.read", user=by, kind=kind, name=shown_name(kind, name)
+            )
         found = [each for each in await self._all(kind, secrets=secrets) if _is_named(each, name)]
         if name and not found:
             raise NotFound(
-                f"no {kind} is called {name[:128]!r}", hint=f"list them with: tport get {kind}"
+                f"no {kind} is called {shown_name(kind, name)!r}",
+                hint=f"list them with: tport get {kind}",
             )
         return tuple(sorted(found, key=name_of))
 
@@ -300,8 +304,12 @@ class Resources:
             case "user":
                 await self._users.delete(name, by)
             case "token":
-                [found] = await self.get("token", name, secrets=False, by=by)
+                found, *others = await self.get("token", name, secrets=False, by=by)
                 assert isinstance(found, TokenResource)
+                if others:
+                    raise InvalidRequest(
+                        f"{1 + len(others)} join tokens begin like that; give the whole"
+                    )
                 await self._cluster.record(
                     "join_token.delete", user=by, name=f"sha256:{found.token.id[:12]}"
                 )

@@ -11,7 +11,7 @@ import msgspec
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
-from tport.engine.types.token import JoinToken
+from tport.engine.types.token import HINT, JoinToken
 from tport.engine.types.user import User
 
 Kind = Literal["role", "user", "token", "app", "lock", "app_server", "cert_authority"]
@@ -94,6 +94,13 @@ def kind_of(resource: Resource) -> Kind:
     tag = type(resource).__struct_config__.tag
     assert isinstance(tag, str)
     return tag  # type: ignore[return-value]  # the tags above are the kinds
+
+
+def shown_name(kind: Kind, name: str) -> str:
+    """Return a name as it may be printed and logged: a token's may be its secret."""
+    if kind == "token" and len(name) > HINT:
+        return f"{name[:HINT]}…"
+    return name[:128]
 
 
 def name_of(resource: Resource) -> str:
