@@ -60,6 +60,7 @@ tport:
 auth_service:
   enabled: "yes"
   listen_addr: 127.0.0.1:0
+  authentication: {second_factor: off} # alice is a script, and has no phone
 proxy_service:
   enabled: "yes"
   web_listen_addr: 127.0.0.1:0
