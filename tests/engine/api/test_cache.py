@@ -10,6 +10,7 @@ from itertools import pairwise
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.engine.api.scripted import ScriptedAuth, session, user
@@ -148,6 +149,25 @@ async def test_a_change_of_the_user_ends_the_session(change: Change) -> None:
 
         assert cache.live_session("s1") is None
         assert cache.is_over("s1")
+
+
+async def test_a_device_token_whose_user_changes_while_it_is_looked_up_is_asked_for_again() -> None:
+    """It outlives that, as no browser's session does: its program must not be told that it is wrong."""
+    auth = ScriptedAuth()
+    auth.sessions = {"s1": session(), "t1": replace(session("t1"), web_session="")}
+
+    async def change_meanwhile() -> None:
+        auth.before_answer = trio.lowlevel.checkpoint
+        auth.sessions["t1"] = replace(auth.sessions["t1"], epoch=2)
+        await auth.tell(UserChanged(user=user(epoch=2)))
+
+    async with following(auth) as cache:
+        auth.before_answer = change_meanwhile
+        assert (await cache.app_session("t1")).epoch == 2
+        with pytest.raises(NotSignedIn):
+            await cache.app_session("s1")
+
+    assert auth.asked == ["t1", "t1", "s1"]
 
 
 async def test_a_session_newer_than_the_watch_waits_for_it(autojump_clock: MockClock) -> None:

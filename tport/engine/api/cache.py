@@ -198,22 +198,36 @@ class AuthCache:
             return session
         if session_id in self._ended:
             raise NotSignedIn("signed out", reason="the session has ended")
-        watches = -1
-        while watches != self._watches:  # else its end may have been missed between two watches
+        while True:
+            session = await self._asked(session_id)
+            if session_id in self._ended:
+                raise NotSignedIn("signed out", reason="the session ended while it was looked up")
+            self.remember(session)
+            await self._catch_up(session)
+            if (live := self.live_session(session_id)) is not None:
+                return live
+            self._sessions.pop(session_id, None)
+            if not self._is_outrun(session):
+                break
+        raise NotSignedIn("signed out", reason="the session is over or its user has changed")
+
+    async def _asked(self, session_id: str) -> AppSession:
+        """Return a session as auth has it, from within one watch: else its end may be missed."""
+        while True:
             watches = self._watches
             try:
                 session = await self._auth.app_session(id=session_id)
             except (ConnectionProblem, RemoteProtocolError) as problem:
                 raise Unavailable(f"the auth service can't be reached ({problem})") from problem
-        assert session is not None
-        if session_id in self._ended:
-            raise NotSignedIn("signed out", reason="the session ended while it was looked up")
-        self.remember(session)
-        await self._catch_up(session)
-        if (live := self.live_session(session_id)) is None:
-            self._sessions.pop(session_id, None)
-            raise NotSignedIn("signed out", reason="the session is over or its user has changed")
-        return live
+            if watches == self._watches:
+                return session
+
+    def _is_outrun(self, session: AppSession) -> bool:
+        """Tell whether a device token's user changed while auth was asked: the token lives on."""
+        user = self._known.users.get(session.user)
+        if user is None or user.id != session.user_id or session.web_session:
+            return False
+        return user.epoch > session.epoch
 
     async def _catch_up(self, session: AppSession) -> None:
         """Wait, FRESH seconds at most, until the watch has told of the session's user."""
