@@ -631,3 +631,27 @@ async def test_only_a_whole_answer_ends_with_a_tls_goodbye(
         else:
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(client)
+
+
+async def test_an_answer_is_whole_once_all_its_bytes_are_sent_before_it_is_finished() -> None:
+    """Clients hang up as soon as they have them."""
+    seen: list[bool] = []
+
+    async def handle(exchange: Exchange) -> None:
+        seen.append(exchange.is_whole)
+        await exchange.send_head(200, [], framing=of_length(4))
+        seen.append(exchange.is_whole)
+        await exchange.send_body(b"ha")
+        seen.append(exchange.is_whole)
+        await exchange.send_body(b"lf")
+        seen.append(exchange.is_whole)
+        await exchange.finish()
+
+    ours, theirs = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve_http1, theirs, handle)
+        await ours.send_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+        while await ours.receive_some():
+            pass
+
+    assert seen == [False, False, False, True]

@@ -148,6 +148,15 @@ class Exchange:
         """Whether the final head was sent: whether it's too late to answer something else."""
         return self.status != 0
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the client has all of the answer: it may hang up before `finish` is called."""
+        if self.upgraded:
+            return not self.aborted
+        framing = self._framing
+        has_all = framing.kind == "none" or self.sent == framing.length
+        return self.finished or (self.head_sent and has_all)
+
     async def send_head(
         self,
         status: int,

@@ -268,7 +268,7 @@ class Apps:
             raise
         finally:
             if end is not None and self._request_log is not None:
-                end = end or ("" if _is_whole(exchange) else "cut")
+                end = end or ("" if exchange.is_whole else "cut")
                 self._request_log.note(exchange, session, head.request_id, head.remote, began, end)
 
     async def _failed(
@@ -302,11 +302,6 @@ class Apps:
             error=reason,
             **{"addr.remote": remote},
         )
-
-
-def _is_whole(exchange: Exchange) -> bool:
-    """Tell whether the client has the answer to its end. It may hang up then, at once."""
-    return exchange.finished or (exchange.upgraded and not exchange.aborted)
 
 
 def _error(outcome: Unanswered) -> str | None:
