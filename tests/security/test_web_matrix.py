@@ -48,6 +48,8 @@ class Row(NamedTuple):
 
 INVITE: Final = "/web/invite/inv_0123456789abcdef"  # there is none like it
 
+NO_TOKEN: Final = "/web/account/token/0123/revoke"  # of this person
+
 ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/"): Row("signed-in"),
     ("GET", "/web"): Row("signed-in"),
@@ -103,6 +105,11 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/sessions"): Row(("session", "list")),
     ("GET", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
     ("POST", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
+    ("GET", "/web/account/tokens"): Row("signed-in"),
+    ("GET", "/web/account/tokens/add"): Row("signed-in"),
+    ("POST", "/web/account/tokens/add"): Row("signed-in"),
+    ("GET", "/web/account/token/{id}/revoke"): Row("signed-in", NO_TOKEN),
+    ("POST", "/web/account/token/{id}/revoke"): Row("signed-in", NO_TOKEN),
     ("GET", "/web/locks"): Row(("lock", "list")),
     ("GET", "/web/locks/add"): Row(("lock", "create")),
     ("POST", "/web/locks/add"): Row(("lock", "create")),
@@ -209,9 +216,9 @@ async def test_web05_no_form_counts_that_our_own_page_in_this_browser_did_not_se
 
     response = await editor.post(address, {"token": token}, **headers)
 
-    # 404: there is no such invite; 303: a request without a state leads to the applications, a
+    # 404: there is no such invite, or token of theirs; 303: a request without a state leads to the applications, a
     # second step of nothing to the sign-in
-    elsewhere = ("/web/request", INVITE, "/web/login/second", "/web/login/passkey")
+    elsewhere = ("/web/request", INVITE, NO_TOKEN, "/web/login/second", "/web/login/passkey")
     assert response.status_code == 403 or address in elsewhere
     assert await kept(office) == before
 
