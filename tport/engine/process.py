@@ -30,6 +30,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import Retention, open_audit_log
 from tport.engine.auth.bootstrap import bootstrap
 from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.seal import Seal
 from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
@@ -200,7 +201,7 @@ class _Process:
             seal_key = await trio.to_thread.run_sync(open_seal_key, folder / SEAL_KEY_FILE)
             cluster = config.auth_service.cluster_name
             async with (
-                _open_backend(folder / "tport.db", config) as backend,
+                _open_backend(folder / "tport.db", config, Seal(seal_key)) as backend,
                 open_audit_log(folder, cluster, wall_clock, _retention(config)) as audit,
                 open_auth_service(
                     backend=backend,
@@ -405,12 +406,13 @@ async def _keep_admin_files(
 
 
 @asynccontextmanager
-async def _open_backend(path: Path, config: Config) -> AsyncIterator[Backend]:
+async def _open_backend(path: Path, config: Config, seal: Seal) -> AsyncIterator[Backend]:
     """Open auth's database; a first one begins with what `--bootstrap` names."""
     async with open_sqlite_backend(path, wall_clock) as backend:
         if config.bootstrap is not None:
             cluster = config.auth_service.cluster_name
-            await bootstrap(config.bootstrap, cluster=cluster, backend=backend, now=wall_clock())
+            now = wall_clock()
+            await bootstrap(config.bootstrap, cluster=cluster, backend=backend, seal=seal, now=now)
         yield backend
 
 

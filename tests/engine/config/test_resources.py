@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tport.engine.config.kinds import KINDS, Reference, parse_references
@@ -16,6 +16,7 @@ from tport.engine.config.resource_text import json_text, resource_value, yaml_te
 from tport.engine.config.resources import read_resources
 from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.types.app import App, AppServer, Cors, Header, Rewrite, Timeouts, UpstreamTls
+from tport.engine.types.factor import Factors, TotpDevice, WebauthnDevice
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.resource import (
     AppResource,
@@ -64,7 +65,28 @@ WHOLE: list[Resource] = [
     ),
     UserResource(
         user=User(name="alice", roles=("dev",), traits={"logins": ("root", "no"), "n": ("1",)}),
-        secrets=UserSecrets(id="an-id", password_hash="$argon2id$v=19$x", password_changed=LATER),
+        secrets=UserSecrets(
+            id="an-id",
+            password_hash="$argon2id$v=19$x",
+            password_changed=LATER,
+            factors=Factors(
+                user_id="an-id",
+                devices=(
+                    TotpDevice(id="1", name="phone", added=LATER, secret="c2VjcmV0", step=7),
+                    WebauthnDevice(
+                        id="2",
+                        name="yes",
+                        added=LATER,
+                        used=LATER,
+                        credential="abc",
+                        public_key="1_0",
+                        rp_id="example.com",
+                        sign_count=4_000_000_000,
+                    ),
+                ),
+                recovery=("0" * 64, "1" * 64),
+            ),
+        ),
         revision="7",
     ),
     TokenResource(
@@ -311,6 +333,7 @@ def test_aliases_mean_nothing_beyond_their_document() -> None:
     assert "nothing is named" in complaints("kind: &k role\n---\nkind: *k\n")[0]
 
 
+@settings(deadline=None)  # time is not what it promises, and others use the machine
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_read_or_complained_of(text: str) -> None:
     for prefix in ("", "kind: role\nmetadata: ", "kind: app\nmetadata: {name: a}\nspec: "):

@@ -13,7 +13,10 @@ import trio
 from msgspec.structs import replace
 
 from tport.engine.access.rules import check_role
-from tport.engine.auth.stores import Stores
+from tport.engine.auth.carried import sealed
+from tport.engine.auth.devices import credential_key
+from tport.engine.auth.seal import KEY_BYTES, Seal
+from tport.engine.auth.stores import CredentialOf, Stores
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.config.load import read_text
 from tport.engine.config.resources import Read, read_resources
@@ -21,6 +24,7 @@ from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.pki.authority import Authority, AuthorityKind
 from tport.engine.pki.keys import load_certificate, load_private_key
 from tport.engine.storage.backend import Backend
+from tport.engine.types.factor import Factors, WebauthnDevice
 from tport.engine.types.lock import check_target
 from tport.engine.types.resource import (
     AppResource,
@@ -41,7 +45,9 @@ logger = logging.getLogger(__name__)
 _HASH: Final = "$argon2id$"  # what a password's hash begins with here
 
 
-async def bootstrap(file: Path, *, cluster: str, backend: Backend, now: datetime) -> None:
+async def bootstrap(
+    file: Path, *, cluster: str, backend: Backend, seal: Seal, now: datetime
+) -> None:
     """Fill a backend that holds no cluster yet; one that does stays as it is, and that is logged.
 
     Everything is judged before anything is written. What is cut short in the middle is done again
@@ -66,7 +72,7 @@ async def bootstrap(file: Path, *, cluster: str, backend: Backend, now: datetime
             hint="write it with: tport get all --with-secrets",
         )
     for resource in ready:
-        await _store(stores, resource, now)
+        await _store(stores, resource, seal, now)
     logger.info("the cluster is made of %d resources of a file", len(ready))
 
 
@@ -98,6 +104,12 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
             phc = secrets.password_hash if secrets is not None else ""
             if phc and not phc.startswith(_HASH):
                 raise InvalidRequest("local_auth.password_hash is no Argon2id hash")
+            if secrets is not None and secrets.factors is not None:
+                sealed(
+                    secrets.factors, Seal(bytes(KEY_BYTES))
+                )  # tells what can't be, before a write
+                if not secrets.id:
+                    raise InvalidRequest("local_auth.mfa needs local_auth.id beside it")
             id_ = (secrets.id if secrets is not None else "") or str(uuid.uuid4())
             return replace(resource, user=replace(user, id=id_, created=now))
         case AuthorityResource(spec=spec):
@@ -117,7 +129,7 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
     return resource
 
 
-async def _store(stores: Stores, resource: Resource, now: datetime) -> None:
+async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) -> None:
     match resource:
         case RoleResource(role=role):
             await stores.roles.put(role.name, role)
@@ -134,8 +146,17 @@ async def _store(stores: Stores, resource: Resource, now: datetime) -> None:
                     phc=secrets.password_hash, changed=secrets.password_changed or now
                 )
                 await stores.passwords.put(user.name, record)
+            if secrets is not None and secrets.factors is not None:
+                await _store_factors(stores, user.name, sealed(secrets.factors, seal))
         case AuthorityResource(spec=spec):
             authority = msgspec.convert(spec, Authority)
             await stores.authorities.put(authority.kind, authority)
         case AppServerResource():
             raise AssertionError("refused before")
+
+
+async def _store_factors(stores: Stores, name: str, factors: Factors) -> None:
+    await stores.factors.put(name, factors)
+    for device in factors.devices:
+        if isinstance(device, WebauthnDevice):
+            await stores.credentials.put(credential_key(device.credential), CredentialOf(user=name))

@@ -87,7 +87,7 @@ class Devices:
             for device in factors.devices:
                 if not isinstance(device, TotpDevice):
                     continue
-                secret = self._seal.open(device.secret, _context(user.id))
+                secret = self._seal.open(device.secret, totp_context(user.id))
                 step = matching_step(secret, code, now=now, after=device.step)
                 if step is not None:
                     return _with(factors, replace(device, step=step, used=now)), True
@@ -123,7 +123,7 @@ class Devices:
 
     async def owner(self, credential: str) -> User | None:
         """Return whose passkey this is."""
-        of = await self._stores.credentials.find(_credential_key(credential))
+        of = await self._stores.credentials.find(credential_key(credential))
         user = await self._stores.users.find(of.user) if of is not None else None
         if user is None or (await self.of(user)).user_id != user.id:
             return None
@@ -132,10 +132,10 @@ class Devices:
     # --- What is set up -----------------------------------------------------------------------------
 
     def seal_totp(self, user: User, secret: bytes) -> str:
-        return self._seal.close(secret, _context(user.id))
+        return self._seal.close(secret, totp_context(user.id))
 
     def open_totp(self, user: User, sealed: str) -> bytes:
-        return self._seal.open(sealed, _context(user.id))
+        return self._seal.open(sealed, totp_context(user.id))
 
     async def add_totp(self, user: User, name: str, sealed: str, step: int) -> tuple[str, ...]:
         """Add an authenticator app whose code of `step` was shown; return new recovery codes.
@@ -178,7 +178,7 @@ class Devices:
                 sign_count=made.sign_count,
             )
 
-        key = _credential_key(made.credential)
+        key = credential_key(made.credential)
         if await self._stores.credentials.find(key) is not None:
             raise InvalidRequest("this passkey is set up already")
         owns = self._stores.credentials.creating(key, CredentialOf(user=user.name))
@@ -287,7 +287,7 @@ class Devices:
         raise _busy()
 
     async def _releasing(self, devices: Sequence[Device]) -> list[Operation]:
-        keys = [_credential_key(d.credential) for d in devices if isinstance(d, WebauthnDevice)]
+        keys = [credential_key(d.credential) for d in devices if isinstance(d, WebauthnDevice)]
         found = [key for key in keys if await self._stores.credentials.find(key) is not None]
         return [self._stores.credentials.deleting(key) for key in found]
 
@@ -350,11 +350,11 @@ def _name(wanted: str, otherwise: str, factors: Factors) -> str:
     return check_device_name(wanted, factors.devices)
 
 
-def _context(user_id: str) -> str:
+def totp_context(user_id: str) -> str:
     return f"totp of {user_id}"
 
 
-def _credential_key(credential: str) -> str:
+def credential_key(credential: str) -> str:
     return hashlib.sha256(credential.encode()).hexdigest()
 
 

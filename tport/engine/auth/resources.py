@@ -11,10 +11,12 @@ import msgspec
 from msgspec.structs import replace
 
 from tport.engine.access.rules import check_role
+from tport.engine.auth.carried import opened
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.locks import Locks
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
+from tport.engine.auth.seal import Seal
 from tport.engine.auth.stores import Store, Stored
 from tport.engine.auth.tokens import EXPIRED_KEPT, Tokens
 from tport.engine.auth.users import Users
@@ -66,6 +68,7 @@ class Resources:
         self._users = users
         self._tokens = tokens
         self._locks = locks
+        self._seal = Seal(cluster.settings.seal_key)
 
     # --- Reading -----------------------------------------------------------------------------------
 
@@ -132,10 +135,14 @@ class Resources:
         kept: UserSecrets | None = None
         if secrets:
             password = await self._stores.passwords.find(user.name)
+            factors = await self._stores.factors.find(user.name)
+            if factors is not None and factors.user_id != user.id:
+                factors = None  # a namesake's who was deleted
             kept = UserSecrets(
                 id=user.id,
                 password_hash=password.phc if password is not None else "",
                 password_changed=password.changed if password is not None else None,
+                factors=None if factors is None else opened(factors, self._seal),
             )
         return UserResource(user=shown, secrets=kept, revision=str(read.revision))
 

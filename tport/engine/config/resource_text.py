@@ -11,9 +11,11 @@ from datetime import UTC, datetime, timedelta
 from io import StringIO
 from typing import Any
 
+import msgspec
 from ruamel.yaml import YAML
 
 from tport.engine.types.app import App, AppServer, Rewrite
+from tport.engine.types.factor import Device
 from tport.engine.types.lock import Lock
 from tport.engine.types.resource import (
     AppResource,
@@ -130,7 +132,15 @@ def _user(resource: UserResource) -> Value:
             spec["local_auth"]["password_hash"] = secrets.password_hash
         if secrets.password_changed is not None:
             spec["local_auth"]["password_changed"] = time_text(secrets.password_changed)
+        if secrets.factors is not None:
+            spec["local_auth"]["mfa"] = [_device(device) for device in secrets.factors.devices]
+            spec["local_auth"]["recovery_codes"] = list(secrets.factors.recovery)
     return _envelope("user", "v2", user.name, spec)
+
+
+def _device(device: Device) -> Value:
+    value: Value = msgspec.to_builtins(device)
+    return {name: each for name, each in value.items() if each is not None}
 
 
 def _token(token: JoinToken) -> Value:

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import datetime
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple, NoReturn, TypeVar
+from typing import Final, NamedTuple, NoReturn, TypeVar
 
 import msgspec
 
 from tport.engine.access.rules import role_from_resource
-from tport.engine.config import file as shape
 from tport.engine.config.app_rules import check_label
 from tport.engine.config.apps import AppReader
 from tport.engine.config.document import (
@@ -26,16 +24,24 @@ from tport.engine.config.document import (
     parse_documents,
 )
 from tport.engine.config.dynamic_apps import (
-    NO_COMMANDS,
     NO_FILES,
-    NO_METADATA,
     check_dynamic_app,
 )
-from tport.engine.config.file import Section, Text, TextList
 from tport.engine.config.kinds import parse_kind
 from tport.engine.config.read import Complaint, Reading, plain_value, read_section
+from tport.engine.config.resource_shape import (
+    AppDocument,
+    AuthorityDocument,
+    LocalAuth,
+    LockDocument,
+    Metadata,
+    TokenDocument,
+    UserDocument,
+    moment,
+)
 from tport.engine.errors import ConfigError, InvalidRequest
 from tport.engine.types.app import check_app_name
+from tport.engine.types.factor import Device, Factors
 from tport.engine.types.lock import Lock, LockTarget, check_message, check_target
 from tport.engine.types.resource import (
     AppResource,
@@ -55,7 +61,6 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 _PATH = re.compile(r"[\w.\[\]]+")
-_ZERO_TIME: Final = "0001-01-01T00:00:00Z"  # Go's, in what Teleport writes for "never"
 
 
 class Read(NamedTuple):
@@ -128,151 +133,6 @@ def _resource(root: Node, reading: Reading) -> Resource:
     return _READERS[kind](root, reading)
 
 
-# --- What documents look like ----------------------------------------------------------------------
-
-
-def _time(text: str) -> str:
-    """Check a time in RFC 3339; Go's zero time is none."""
-    if text == _ZERO_TIME:
-        return ""
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidRequest(f"{text[:80]!r} is no time; write it like 2026-01-31T12:00:00Z")
-    return text
-
-
-def _moment(text: str) -> datetime | None:
-    return datetime.fromisoformat(text) if text else None
-
-
-def _no_expiry(text: str) -> str:
-    if text != _ZERO_TIME:
-        raise InvalidRequest(
-            "users don't expire here; lock them, or give a role for a time (tport requests)"
-        )
-    return ""
-
-
-def _whole(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) <= 9):
-        raise InvalidRequest(f"{text[:80]!r} is no whole number")
-    return int(text)
-
-
-class _Metadata(Section, frozen=True):
-    name: Text = ""
-    description: Text = ""
-    labels: Mapping[str, str] = {}
-    expires: Annotated[str, _time] = ""
-    revision: Text = ""
-
-    without_effect = frozenset({"id", "namespace"})
-
-
-class _Document(Section, frozen=True):
-    kind: Text = ""
-    metadata: _Metadata = _Metadata()
-
-    without_effect = frozenset({"sub_kind", "status"})
-
-
-class _LocalAuth(Section, frozen=True):
-    id: Text = ""
-    password_hash: Text = ""
-    password_changed: Annotated[str, _time] = ""
-
-
-class _UserSpec(Section, frozen=True):
-    roles: TextList = ()
-    traits: Mapping[str, TextList] = {}
-    expires: Annotated[str, _no_expiry] = ""
-    local_auth: _LocalAuth = _LocalAuth()
-
-    without_effect = frozenset(
-        {"status", "created_by", "oidc_identities", "saml_identities", "github_identities"}
-    )
-
-
-class _UserDocument(_Document, frozen=True):
-    version: Literal["v2"] = "v2"
-    spec: _UserSpec = _UserSpec()
-
-
-class _TokenSpec(Section, frozen=True):
-    roles: TextList = ()
-    join_method: Literal["token"] = "token"
-    app_name: Text = ""
-    app_uri: Text = ""
-    max_uses: Annotated[int, _whole] = 0
-    uses: Annotated[int, _whole] = 0
-
-    without_effect = frozenset({"suggested_labels", "suggested_agent_matcher_labels"})
-    refused = dict.fromkeys(
-        ("allow", "bot_name", "aws_iid_ttl"), "tokens of other join methods are not supported"
-    )
-
-
-class _TokenDocument(_Document, frozen=True):
-    version: Literal["v2"] = "v2"
-    spec: _TokenSpec = _TokenSpec()
-
-
-class _Target(Section, frozen=True):
-    user: Text = ""
-    role: Text = ""
-    server_id: Text = ""
-    node: Text = ""
-
-    refused = dict.fromkeys(
-        ("login", "mfa_device", "windows_desktop", "access_request", "device", "join_token"),
-        "is no target here, and leaving it out would lock others; expected user, role or server_id",
-    )
-
-
-class _LockSpec(Section, frozen=True):
-    target: _Target = _Target()
-    message: Text = ""
-    expires: Annotated[str, _time] = ""
-
-    without_effect = frozenset({"created_at", "created_by"})
-
-
-class _LockDocument(_Document, frozen=True):
-    version: Literal["v2"] = "v2"
-    spec: _LockSpec = _LockSpec()
-
-
-class _AppSpec(shape.AppEntry, frozen=True):
-    without_effect = shape.AppEntry.without_effect | {"integration"}
-    refused = {
-        **shape.AppEntry.refused,
-        "dynamic_labels": NO_COMMANDS,
-        "commands": NO_COMMANDS,
-        "allow_metadata": NO_METADATA,
-    }
-
-
-class _AppDocument(_Document, frozen=True):
-    version: Literal["v3"] = "v3"
-    spec: _AppSpec = _AppSpec()
-
-
-class _AuthoritySpec(Section, frozen=True):
-    kind: Literal["host", "user", "web", "jwt"] = "host"
-    cluster: Text = ""
-    generation: Annotated[int, _whole] = 1
-    key: Text = ""
-    trusted: TextList = ()
-
-
-class _AuthorityDocument(_Document, frozen=True):
-    version: Literal["v2"] = "v2"
-    spec: _AuthoritySpec = _AuthoritySpec()
-
-
 # --- Readers ---------------------------------------------------------------------------------------
 
 
@@ -291,7 +151,7 @@ def _role(root: Node, reading: Reading) -> Resource:
 
 
 def _user(root: Node, reading: Reading) -> Resource:
-    document = read_section(_UserDocument, root, "", reading)
+    document = read_section(UserDocument, root, "", reading)
     metadata, spec = document.metadata, document.spec
     auth = spec.local_auth
     user = User(
@@ -304,13 +164,27 @@ def _user(root: Node, reading: Reading) -> Resource:
         secrets = UserSecrets(
             id=auth.id,
             password_hash=auth.password_hash,
-            password_changed=_moment(auth.password_changed),
+            password_changed=moment(auth.password_changed),
+            factors=_factors(auth, reading),
         )
     return UserResource(user=user, secrets=secrets, revision=metadata.revision)
 
 
+def _factors(auth: LocalAuth, reading: Reading) -> Factors | None:
+    if not auth.mfa and not auth.recovery_codes:
+        return None
+    devices: list[Device] = []
+    for index, spec in enumerate(auth.mfa):
+        given = {name: value for name, value in msgspec.to_builtins(spec).items() if value != ""}
+        try:
+            devices.append(msgspec.convert(given, Device))
+        except msgspec.ValidationError as problem:
+            reading.complain(f"spec.local_auth.mfa[{index}]", str(problem))
+    return Factors(user_id=auth.id, devices=tuple(devices), recovery=auth.recovery_codes)
+
+
 def _token(root: Node, reading: Reading) -> Resource:
-    document = read_section(_TokenDocument, root, "", reading)
+    document = read_section(TokenDocument, root, "", reading)
     metadata, spec = document.metadata, document.spec
     id_, hint = _judged(reading, "metadata.name", hashed_token, _named(metadata, reading))
     roles = {role.lower() for role in spec.roles}
@@ -323,13 +197,13 @@ def _token(root: Node, reading: Reading) -> Resource:
         app_uri=spec.app_uri,
         max_uses=spec.max_uses,
         uses=spec.uses,
-        expires=_moment(metadata.expires),
+        expires=moment(metadata.expires),
     )
     return TokenResource(token=token, revision=metadata.revision)
 
 
 def _lock(root: Node, reading: Reading) -> Resource:
-    document = read_section(_LockDocument, root, "", reading)
+    document = read_section(LockDocument, root, "", reading)
     metadata, spec = document.metadata, document.spec
     if spec.target.node and spec.target.server_id:
         reading.complain("spec.target.node", "means the same as server_id; keep one")
@@ -344,14 +218,14 @@ def _lock(root: Node, reading: Reading) -> Resource:
         name=metadata.name,  # none: auth makes one
         target=target,
         message=_judged(reading, "spec.message", check_message, spec.message),
-        expires=_moment(spec.expires or metadata.expires),
+        expires=moment(spec.expires or metadata.expires),
     )
     return LockResource(lock=lock, revision=metadata.revision)
 
 
 def _app(root: Node, reading: Reading) -> Resource:
     """Read an application by the rules of the file's, in the shape that resources have."""
-    document = read_section(_AppDocument, _filelike(root), "", reading)
+    document = read_section(AppDocument, _filelike(root), "", reading)
     metadata = document.metadata
     labels = {}
     for label, text in metadata.labels.items():
@@ -375,7 +249,7 @@ def _app(root: Node, reading: Reading) -> Resource:
 
 
 def _authority(root: Node, reading: Reading) -> Resource:
-    spec = read_section(_AuthorityDocument, root, "", reading).spec
+    spec = read_section(AuthorityDocument, root, "", reading).spec
     if not spec.key or not spec.trusted:
         reading.complain("spec.key", "is missing; tport get all --with-secrets writes it")
     return AuthorityResource(
@@ -402,7 +276,7 @@ _READERS: Final[Mapping[Kind, Callable[[Node, Reading], Resource]]] = {
 # --- Parts -----------------------------------------------------------------------------------------
 
 
-def _named(metadata: _Metadata, reading: Reading) -> str:
+def _named(metadata: Metadata, reading: Reading) -> str:
     if not metadata.name:
         reading.complain("metadata.name", "is missing")
         raise _Faulty

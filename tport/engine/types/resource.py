@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from tport.engine.types.app import App, AppServer
+from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.token import HINT, JoinToken
@@ -36,11 +37,13 @@ class UserSecrets(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         id: the user's.
         password_hash: an Argon2id hash as a PHC string; "": they have no password.
+        factors: with authenticator apps' secrets as base64, not sealed; None: they have none.
     """
 
     id: str
     password_hash: str = ""
     password_changed: datetime | None = None
+    factors: Factors | None = None
 
 
 class UserResource(_Resource, frozen=True, kw_only=True, tag="user"):
