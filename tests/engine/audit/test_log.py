@@ -16,6 +16,7 @@ from tport.engine.audit.files import BLOCK, MARK, list_days
 from tport.engine.audit.line import encode_line
 from tport.engine.audit.log import AuditLog
 from tport.engine.errors import InvalidRequest, Unavailable
+from tport.engine.types.chain import ChainState
 from tport.engine.types.event_query import EventPage, EventQuery
 
 DAY = timedelta(days=1)
@@ -250,6 +251,19 @@ async def test_a_search_that_means_nothing_is_refused(log: AuditLog) -> None:
             await numbers(log, limit=limit)
     with pytest.raises(InvalidRequest):
         await numbers(log, since=START.replace(tzinfo=None))
+
+
+async def test_a_state_that_no_check_was_in_is_refused_and_names_no_other_file(
+    log: AuditLog,
+) -> None:
+    await append(log, START, n=0)
+    for state in (ChainState(file=FILE, offset=-1), ChainState(loose=[("x", True)] * 1001)):
+        with pytest.raises(InvalidRequest):
+            await log.check(state)
+    (log.directory.parent / "other.jsonl").write_text("{}")
+
+    report = await log.check(ChainState(file="../other.jsonl"))
+    assert [finding.kind for finding in report.findings] == []
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

@@ -19,9 +19,9 @@ from typing import Final, TypeVar
 import trio
 
 from tport.engine.audit import check, search
-from tport.engine.audit.chain import START, link_line, read_link, read_mark, write_mark
+from tport.engine.audit.chain import MAX_LOOSE, START, link_line, read_link, read_mark, write_mark
 from tport.engine.audit.files import MARK, lines_backwards, list_days, name_of
-from tport.engine.errors import Unavailable
+from tport.engine.errors import InvalidRequest, Unavailable
 from tport.engine.types.chain import ChainReport, ChainState, Link
 from tport.engine.types.event_query import EventPage, EventQuery
 
@@ -115,8 +115,11 @@ class AuditLog:
         """Check a part of the chain, from `state` on.
 
         Raises:
+            InvalidRequest: a state that no check was ever in.
             Unavailable: a file can't be read.
         """
+        if state.offset < 0 or len(state.loose) > MAX_LOOSE:
+            raise InvalidRequest("this is no state of a check")
         findings, is_all = await self._read(partial(check.check_files, self.directory, state))
         if not is_all:
             return ChainReport(findings=tuple(findings), state=state, is_done=False)
