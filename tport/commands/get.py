@@ -31,7 +31,8 @@ def get(
         typer.Option("--with-secrets", help="With password hashes and private keys: guard it."),
     ] = False,
 ) -> None:
-    """Print resources in Teleport's format: role, user, token, app, lock, app_server.
+    """Print resources in Teleport's format: role, user, token, app, lock, app_server,
+    cluster_auth_preference.
 
     `tport create -f` takes what this prints. `tport get all --with-secrets` is all that another
     cluster needs to take this one's place: tport start --bootstrap FILE.
@@ -90,5 +91,7 @@ def _in_short(resource: Resource) -> str:
             return f"{lock.target}{until} {lock.message}".strip()
         case types.AppServerResource(server=server):
             return f"refused: {server.refused}" if server.refused else server.app.uri
+        case types.PreferenceResource(policy=policy):
+            return f"second factor: {policy.word}"
         case types.AuthorityResource():
             return ""

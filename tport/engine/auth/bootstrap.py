@@ -31,6 +31,7 @@ from tport.engine.types.resource import (
     AppServerResource,
     AuthorityResource,
     LockResource,
+    PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -122,8 +123,8 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
             load_private_key(authority.key)
             for certificate in authority.trusted if authority.kind != "jwt" else ():
                 load_certificate(certificate)
-        case AppServerResource():
-            raise InvalidRequest("is what an agent offers; nobody can make one")
+        case AppServerResource() | PreferenceResource():
+            raise InvalidRequest("is nothing that anybody makes")
         case TokenResource():
             pass
     return resource
@@ -151,7 +152,7 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
         case AuthorityResource(spec=spec):
             authority = msgspec.convert(spec, Authority)
             await stores.authorities.put(authority.kind, authority)
-        case AppServerResource():
+        case AppServerResource() | PreferenceResource():
             raise AssertionError("refused before")
 
 

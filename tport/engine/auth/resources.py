@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from tport.engine.access.rules import check_role
 from tport.engine.auth.carried import opened
-from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.cluster import Cluster, host_of
 from tport.engine.auth.locks import Locks
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
@@ -21,6 +21,7 @@ from tport.engine.auth.stores import Store, Stored
 from tport.engine.auth.tokens import EXPIRED_KEPT, Tokens
 from tport.engine.auth.users import Users
 from tport.engine.config.dynamic_apps import check_dynamic_app
+from tport.engine.config.resources import IN_THE_FILE
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock
@@ -30,6 +31,7 @@ from tport.engine.types.resource import (
     AuthorityResource,
     Kind,
     LockResource,
+    PreferenceResource,
     PutMode,
     Resource,
     RoleResource,
@@ -119,11 +121,19 @@ class Resources:
                 ]
             case "app_server":
                 return [AppServerResource(server=server) for server in presence.servers]
+            case "cluster_auth_preference":
+                return [self._preference()]
             case "cert_authority":
                 return [
                     AuthorityResource(name=name, spec=_authority_spec(authority, secrets=secrets))
                     for name, authority in self._cluster.keys.items()
                 ]
+
+    def _preference(self) -> PreferenceResource:
+        policy = self._cluster.settings.second_factor
+        addresses = self._presence.proxy_addrs
+        is_known = "webauthn" in policy.kinds and bool(addresses)
+        return PreferenceResource(policy=policy, rp_id=host_of(addresses[0]) if is_known else "")
 
     async def _user(self, read: Stored[User], *, secrets: bool) -> UserResource:
         user = read.value
@@ -174,6 +184,8 @@ class Resources:
                 )
             case AppServerResource():
                 raise InvalidRequest("an app_server is what an agent offers; nobody can make one")
+            case PreferenceResource():
+                raise InvalidRequest(IN_THE_FILE)
             case AuthorityResource():
                 raise InvalidRequest(
                     "authorities are taken at a cluster's first start only",
@@ -333,6 +345,8 @@ class Resources:
                     hint="take it out of the agent's file, or remove the app it was made from:"
                     " tport rm app/NAME",
                 )
+            case "cluster_auth_preference":
+                raise InvalidRequest(IN_THE_FILE)
             case "cert_authority":
                 raise InvalidRequest("an authority can't be deleted")
 

@@ -19,6 +19,7 @@ _ALIASES: Final[dict[str, Kind]] = {
     "locks": "lock",
     "app_servers": "app_server",
     "cert_authorities": "cert_authority",
+    "cap": "cluster_auth_preference",
     "cas": "cert_authority",
 }
 # What `get all` gives, in the order in which another cluster can take it.

@@ -18,10 +18,12 @@ from tport.engine.types.app import App, AppServer, Rewrite
 from tport.engine.types.factor import Device
 from tport.engine.types.lock import Lock
 from tport.engine.types.resource import (
+    PREFERENCE,
     AppResource,
     AppServerResource,
     AuthorityResource,
     LockResource,
+    PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -73,6 +75,8 @@ def _value(resource: Resource) -> Value:
             return _lock(lock)
         case AppServerResource(server=server):
             return _app_server(server)
+        case PreferenceResource():
+            return _preference(resource)
         case AuthorityResource(name=name, spec=spec):
             return _envelope("cert_authority", "v2", name, dict(spec))
 
@@ -243,6 +247,21 @@ def _app_server(server: AppServer) -> Value:
     value["metadata"] |= {"labels": dict(server.labels)} if server.labels else {}
     if server.refused:
         value["status"] = {"refused": server.refused}
+    return value
+
+
+def _preference(resource: PreferenceResource) -> Value:
+    policy = resource.policy
+    spec: Value = {
+        "type": "local",
+        "second_factor": policy.word,
+        "second_factors": ["otp" if kind == "totp" else kind for kind in policy.kinds],
+        "local_auth": True,
+    }
+    if resource.rp_id:
+        spec["webauthn"] = {"rp_id": resource.rp_id}
+    value = _envelope("cluster_auth_preference", "v2", PREFERENCE, spec)
+    value["metadata"]["labels"] = {"teleport.dev/origin": "config-file"}
     return value
 
 

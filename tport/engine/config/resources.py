@@ -60,6 +60,11 @@ from tport.engine.types.user import User, canonical_user_name, check_traits
 A = TypeVar("A")
 B = TypeVar("B")
 
+IN_THE_FILE: Final = (
+    "how people sign in stands in the configuration file (auth_service.authentication);"
+    " change it there, and restart auth"
+)
+
 _PATH = re.compile(r"[\w.\[\]]+")
 
 
@@ -262,6 +267,11 @@ def _app_server(root: Node, reading: Reading) -> NoReturn:
     raise _Faulty
 
 
+def _preference(root: Node, reading: Reading) -> NoReturn:
+    reading.complain("kind", IN_THE_FILE)
+    raise _Faulty
+
+
 _READERS: Final[Mapping[Kind, Callable[[Node, Reading], Resource]]] = {
     "role": _role,
     "user": _user,
@@ -270,6 +280,7 @@ _READERS: Final[Mapping[Kind, Callable[[Node, Reading], Resource]]] = {
     "app": _app,
     "cert_authority": _authority,
     "app_server": _app_server,
+    "cluster_auth_preference": _preference,
 }
 
 

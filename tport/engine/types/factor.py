@@ -45,6 +45,15 @@ class FactorPolicy(msgspec.Struct, frozen=True, kw_only=True):
             return cls(kinds=("webauthn",))
         return cls(required=word == "on")
 
+    @property
+    def word(self) -> SecondFactor:
+        """What `second_factor` would say: the word that `from_word` makes this of."""
+        if not self.kinds:
+            return "off"
+        if not self.required:
+            return "optional"
+        return "on" if len(self.kinds) > 1 else "otp" if "totp" in self.kinds else "webauthn"
+
 
 ON: Final = FactorPolicy()
 OFF: Final = FactorPolicy(kinds=(), required=False)

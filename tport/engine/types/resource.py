@@ -4,18 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from tport.engine.types.app import App, AppServer
-from tport.engine.types.factor import Factors
+from tport.engine.types.factor import FactorPolicy, Factors
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 from tport.engine.types.token import HINT, JoinToken
 from tport.engine.types.user import User
 
-Kind = Literal["role", "user", "token", "app", "lock", "app_server", "cert_authority"]
+Kind = Literal[
+    "role",
+    "user",
+    "token",
+    "app",
+    "lock",
+    "app_server",
+    "cluster_auth_preference",
+    "cert_authority",
+]
+PREFERENCE: Final = "cluster-auth-preference"  # the one name of its kind; Teleport's
 PutMode = Literal["create", "upsert", "update"]
 # create: the name must be free; update: it must be there; upsert: either. With a revision it must
 # be that one, where there is something.
@@ -75,6 +85,17 @@ class AppServerResource(_Resource, frozen=True, kw_only=True, tag="app_server"):
     server: AppServer
 
 
+class PreferenceResource(_Resource, frozen=True, kw_only=True, tag="cluster_auth_preference"):
+    """How people sign in, as auth's file has it; nobody makes one.
+
+    Attributes:
+        rp_id: the host that passkeys are for; "": none are, or no proxy's address is known.
+    """
+
+    policy: FactorPolicy
+    rp_id: str = ""
+
+
 class AuthorityResource(_Resource, frozen=True, kw_only=True, tag="cert_authority"):
     """An authority with its private key: `spec` as auth stores it. Only for another first start."""
 
@@ -89,6 +110,7 @@ Resource = (
     | AppResource
     | LockResource
     | AppServerResource
+    | PreferenceResource
     | AuthorityResource
 )
 
@@ -121,5 +143,7 @@ def name_of(resource: Resource) -> str:
             return lock.name
         case AppServerResource(server=server):
             return f"{server.app.name}@{server.host_id}"
+        case PreferenceResource():
+            return PREFERENCE
         case AuthorityResource(name=name):
             return name
