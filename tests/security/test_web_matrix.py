@@ -73,6 +73,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/robots.txt"): Row("anybody"),
     ("GET", "/favicon.ico"): Row("anybody"),
     ("GET", "/static/{name}"): Row("anybody", STYLE.url),
+    ("GET", "/v1/openapi.json"): Row("anybody"),
     ("GET", "/web/requests"): Row(("access_request", "list")),
     ("GET", "/web/requests/{id}"): Row(("access_request", "update"), "/web/requests/none"),
     ("POST", "/web/requests/{id}"): Row(("access_request", "update"), "/web/requests/none"),
@@ -117,6 +118,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/web/lock/{name}/lift"): Row(("lock", "delete"), "/web/lock/0123/lift"),
 }
 PURPOSES: Final = {"/web/logout": "logout", "/web/request": "request"}  # elsewhere: the path
+JSON_CALLS: Final = ("POST", "/v1/{call}")  # each call of its own: test_json_api.py
 POSTS: Final = [path for method, path in ROWS if method == "POST"]
 
 
@@ -161,7 +163,7 @@ async def test_every_route_has_a_row_and_every_row_a_route(office: Office) -> No
         for method in route.methods or ()
         if method != "HEAD"
     }
-    assert routes == set(ROWS)
+    assert routes - {JSON_CALLS} == set(ROWS)
 
 
 @pytest.mark.parametrize("who", PEOPLE)

@@ -29,6 +29,7 @@ from tport.engine.web.audit import AuditPages
 from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.join import JoinPages
+from tport.engine.web.json_api import JsonApi
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.locks import LockPages
@@ -101,6 +102,7 @@ def web_app(
             *AgentPages().routes(signed_in),
             *DeviceTokenPages(directory).routes(signed_in),
             *AuditPages().routes(signed_in),
+            *JsonApi(site).routes(),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),
