@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Mapping
 from datetime import timedelta
 from typing import Final, Literal, NamedTuple
 
+import msgspec
 import pytest
 from starlette.routing import Route
 
@@ -18,6 +19,7 @@ from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office, open_office
 from tport.engine.access.rules import check_rule
 from tport.engine.errors import AccessDenied
+from tport.engine.types.device_token import DeviceToken
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import PRESETS
 from tport.engine.types.session import WebSession, session_id
@@ -48,6 +50,7 @@ class Row(NamedTuple):
 
 INVITE: Final = "/web/invite/inv_0123456789abcdef"  # there is none like it
 
+DEVICE_TOKEN: Final = "/web/users/token/01234567/revoke"
 NO_TOKEN: Final = "/web/account/token/0123/revoke"  # of this person
 
 ROWS: Final[Mapping[tuple[str, str], Row]] = {
@@ -106,6 +109,9 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/sessions"): Row(("session", "list")),
     ("GET", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
     ("POST", "/web/session/{id}/end"): Row(("session", "delete"), "/web/session/01234567/end"),
+    ("GET", "/web/users/tokens"): Row(("user", "list")),
+    ("GET", "/web/users/token/{id}/revoke"): Row(("user", "update"), DEVICE_TOKEN),
+    ("POST", "/web/users/token/{id}/revoke"): Row(("user", "update"), DEVICE_TOKEN),
     ("GET", "/web/account/tokens"): Row("signed-in"),
     ("GET", "/web/account/tokens/add"): Row("signed-in"),
     ("POST", "/web/account/tokens/add"): Row("signed-in"),
@@ -145,6 +151,18 @@ async def office() -> AsyncIterator[Office]:
             expires=expires,
         )
         await stores.web_sessions.put("01234567", session)
+        device_token = DeviceToken(
+            id="01234567",
+            name="script",
+            user="victim",
+            user_id=victim.id,
+            proofs=victim.proofs,
+            app="grafana",
+            created=now,
+            expires=expires,
+        )
+        await stores.device_tokens.put("01234567", device_token)
+        await stores.device_tokens_of.put(f"{victim.id}/01234567", msgspec.Raw(b"null"))
         yield opened
 
 

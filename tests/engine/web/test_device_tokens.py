@@ -129,3 +129,35 @@ async def test_without_script_too_the_page_says_on_which_day_a_token_ends(
 
     expires = (await made(office)).expires
     assert f">{expires:%Y-%m-%d %H:%M} UTC</time>" in (await alice.get(LIST)).text
+
+
+# --- Everybody's, for administrators ---------------------------------------------------------------
+
+
+async def test_who_administers_users_sees_everybodys_and_revokes_one_after_a_question(
+    office: Office, alice: Visitor
+) -> None:
+    await alice.submit(ADD, FORM)
+    editor = await office.person("erin", "editor")
+    assert (
+        '<a class="button quiet" href="/web/users/tokens">' in (await editor.get("/web/users")).text
+    )
+    page = (await editor.get("/web/users/tokens")).text
+    address = f"/web/users/token/{(await made(office)).id}/revoke"
+    assert "backup on the NAS" in page
+    assert "of alice, never used" in page
+    assert address in page
+    assert "of alice?" in (await editor.get(address)).text
+
+    done = await editor.submit(address, {})
+
+    assert done.status_code == 303
+    assert await office.world.admin.list_device_tokens() == ()
+    assert (await editor.get(address)).status_code == 404
+    assert "No tokens" in (await editor.get("/web/users/tokens")).text
+    [event] = [one for one in office.world.audit.events if one.type == "device_token.delete"]
+    assert (event.fields["user"], event.fields["owner"]) == ("erin", "alice")
+
+
+async def test_nobody_else_sees_everybodys(office: Office, alice: Visitor) -> None:
+    assert (await alice.get("/web/users/tokens")).status_code == 403

@@ -28,6 +28,7 @@ from tport.engine.web.agents import AgentPages
 from tport.engine.web.audit import AuditPages
 from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
+from tport.engine.web.everybodys_tokens import EverybodysTokenPages
 from tport.engine.web.join import JoinPages
 from tport.engine.web.json_api import JsonApi
 from tport.engine.web.launch import PATH as LAUNCH_PATH
@@ -101,6 +102,7 @@ def web_app(
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
             *DeviceTokenPages(directory).routes(signed_in),
+            *EverybodysTokenPages().routes(signed_in),
             *AuditPages().routes(signed_in),
             *JsonApi(site).routes(),
             _get(LAUNCH_PATH, launcher.launch),
