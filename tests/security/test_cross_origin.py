@@ -217,3 +217,54 @@ async def test_web_17_a_strict_cookie_is_followed_by_a_page_and_not_by_a_redirec
     url = stack.url("api-strict", "/deep?x=1")
     assert (answer.status, answer.header("refresh")) == (200, f"0; url={url}")
     assert url.encode() in answer.body
+
+
+def sibling(stack: Stack) -> str:
+    return f"https://{stack.host('raw')}:{stack.port}"
+
+
+FORM = {"Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
+SCRIPT = {"Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "empty"}
+
+
+@pytest.mark.parametrize("how", [FORM, SCRIPT, {}], ids=["form", "script", "no-fetch-metadata"])
+async def test_web_05_a_sibling_s_page_changes_nothing_in_an_application(
+    stack: Stack, alice: Person, how: dict[str, str]
+) -> None:
+    """SameSite doesn't help: all applications are one site, and the cookie came along."""
+    await alice.open("echo")
+    headers = {"Cookie": alice.cookie("echo"), "Origin": sibling(stack)} | how
+    if how:
+        headers["Sec-Fetch-Site"] = "same-site"
+
+    for method in ("POST", "PUT", "DELETE", "PROPFIND"):
+        answer = await stack.request(stack.host("echo"), "/x", headers, method=method, body=b"a=1")
+
+        assert answer.status == 403
+        assert b"its own pages" in answer.body
+    assert stack.echo.seen == []
+    reason = "what another origin's page sent"
+    await stack.event("app.access.denied", user="alice", app_name="echo", error=reason)
+
+
+@pytest.mark.parametrize(
+    ("app", "headers"),
+    [
+        ("echo", {"Sec-Fetch-Site": "same-origin", "Origin": "null"}),  # of a no-referrer page
+        ("echo", {"Sec-Fetch-Site": "none"}),
+        ("echo", {}),  # a program
+        ("api", {"Sec-Fetch-Site": "cross-site", "Origin": PORTAL}),  # listed, with credentials
+        ("api-none", {"Sec-Fetch-Site": "cross-site", "Origin": EVIL}),  # WEB-17: it is so meant
+    ],
+)
+async def test_web_05_what_an_application_s_own_and_trusted_pages_send_gets_there(
+    stack: Stack, alice: Person, app: str, headers: dict[str, str]
+) -> None:
+    await alice.open(app)
+    cookie = {"Cookie": alice.cookie(app)}
+
+    answer = await stack.request(
+        stack.host(app), "/x", cookie | headers, method="POST", body=b"a=1"
+    )
+
+    assert answer.status == 200

@@ -6,7 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
+from tport.engine.proto.fetch import (
+    Intent,
+    intent,
+    is_asked_elsewhere,
+    is_browser,
+    is_cross_site,
+    wants_html,
+)
 
 HTML = b"text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -108,3 +115,29 @@ def test_only_a_browser_that_says_so_comes_from_another_site(
 def test_a_browser_says_what_it_is(headers: list[tuple[bytes, bytes]], expected: bool) -> None:
     """Old Safari has no Fetch Metadata; every browser calls itself Mozilla."""
     assert is_browser(headers) is expected
+
+
+OWN = (b"origin", b"https://App.test:3080")
+HOST = (b"host", b"app.test:3080")
+
+
+@pytest.mark.parametrize(
+    ("headers", "expected"),
+    [
+        ([HOST], False),
+        ([HOST, OWN], False),
+        ([HOST, (b"origin", b"https://app.test")], True),  # another port is another origin
+        ([HOST, (b"origin", b"http://app.test:3080")], True),
+        ([HOST, (b"origin", b"null")], True),
+        ([HOST, (b"origin", b"null"), (b"sec-fetch-site", b"same-origin")], False),
+        ([HOST, OWN, (b"sec-fetch-site", b"same-site")], True),
+        ([HOST, (b"sec-fetch-site", b"cross-site")], True),
+        ([HOST, (b"sec-fetch-site", b"none")], False),
+        ([HOST, (b"sec-fetch-site", b"same-origin"), (b"sec-fetch-site", b"same-site")], True),
+        ([OWN], True),
+    ],
+)
+def test_what_another_origin_s_page_sends_is_told_from_all_else(
+    headers: list[tuple[bytes, bytes]], *, expected: bool
+) -> None:
+    assert is_asked_elsewhere(headers) is expected

@@ -76,10 +76,11 @@ async def test_leaving_twice_or_without_a_session_is_no_error(stack: Stack, alic
 
 
 @pytest.mark.parametrize("site", ["cross-site", "same-site"])
+@pytest.mark.parametrize(("mode", "dest"), [("no-cors", "image"), ("navigate", "iframe")])
 async def test_another_site_cannot_make_a_person_leave(
-    stack: Stack, alice: Person, site: str
+    stack: Stack, alice: Person, site: str, mode: str, dest: str
 ) -> None:
-    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": "no-cors", "Sec-Fetch-Dest": "image"}
+    headers = {"Sec-Fetch-Site": site, "Sec-Fetch-Mode": mode, "Sec-Fetch-Dest": dest}
 
     refused = await alice.get("echo", LEAVE, **headers)
 

@@ -71,6 +71,25 @@ def is_cross_site(headers: Headers) -> bool:
     return [value for name, value in headers if name == b"sec-fetch-site"] == [b"cross-site"]
 
 
+def is_asked_elsewhere(headers: Headers) -> bool:
+    """Tell whether a page of another origin had a browser send this.
+
+    Sec-Fetch-Site says so where there is one: a page that hides where requests come from sends
+    `Origin: null` to its own origin, too. Without either a program sent it, or a person.
+    """
+    host, sites, origins = b"", [], []
+    for name, value in headers:
+        if name == b"sec-fetch-site":
+            sites.append(value)
+        elif name == b"origin":
+            origins.append(value)
+        elif name == b"host":
+            host = value
+    if sites:
+        return any(site not in (b"same-origin", b"none") for site in sites)
+    return any(origin.lower() != b"https://" + host.lower() for origin in origins)
+
+
 _TELLING = frozenset({b"sec-fetch-mode", b"sec-fetch-dest", b"sec-purpose", b"accept"})
 
 

@@ -31,7 +31,7 @@ from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
-from tport.engine.proxy.cross_origin import answer_preflight, may_connect
+from tport.engine.proxy.cross_origin import answer_preflight, may_change, may_connect
 from tport.engine.proxy.device_tokens import DeviceTokens
 from tport.engine.proxy.failures import failure_of
 from tport.engine.proxy.forward import Forwarder, Unanswered
@@ -159,6 +159,10 @@ class Apps:
         by_cookie = session.web_session != ""  # which browsers send unasked; a device token, never
         if request.upgrade and by_cookie and not may_connect(request, self._offers):
             self._denied(session, remote, "a WebSocket from another origin")
+            await send_page(exchange, cross_site(self._pages, request))
+            return
+        if by_cookie and not may_change(request, self._offers):
+            self._denied(session, remote, "what another origin's page sent")
             await send_page(exchange, cross_site(self._pages, request))
             return
         head = self._head(request, session, remote)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Final
 
 from tport.engine.access.cors import (
     VARY,
@@ -15,11 +16,14 @@ from tport.engine.access.cors import (
     without_own,
 )
 from tport.engine.net.http1 import Exchange
+from tport.engine.proto.fetch import is_asked_elsewhere
 from tport.engine.proto.head import RequestHead
 from tport.engine.proxy.offers import Offers
 from tport.engine.types.app import Cors
 
 Field = tuple[bytes, bytes]
+
+_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1; TRACE gets nowhere
 
 
 async def answer_preflight(exchange: Exchange, offers: Offers) -> bool:
@@ -59,6 +63,22 @@ def may_connect(request: RequestHead, offers: Offers) -> bool:
     if len(origins) == 1 and origins[0].lower() == b"https://" + hosts[0].lower():
         return True
     cors = _cors_for(request, offers)
+    return cors is not None and is_trusted(cors, request.headers)
+
+
+def may_change(request: RequestHead, offers: Offers) -> bool:
+    """Tell whether a request that may change something is asked for by who may ask (WEB-05).
+
+    All applications are one site, so that SameSite lets a hostile one have browsers send forms to
+    the others, signed in. Where somebody goes, what is merely read and what a program sends is
+    nobody's concern here. An application with `cookie_same_site: none` has said that forms of
+    others are meant for it.
+    """
+    if request.method in _SAFE or not is_asked_elsewhere(request.headers):
+        return True
+    app, cors = offers.at(request.host), _cors_for(request, offers)
+    if app is not None and app.cookie_same_site == "none":
+        return True
     return cors is not None and is_trusted(cors, request.headers)
 
 

@@ -64,5 +64,5 @@ def cross_site(pages: Pages, request: HttpHead) -> Page:
         error="cross-site",
         title="Another site asked for this",
         message=f"A page of another site asked {request.host} for something that only"
-        " its own pages may ask for.",
+        " its own pages may ask for, and those that its entry trusts by cors or group.",
     )

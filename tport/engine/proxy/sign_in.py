@@ -344,12 +344,11 @@ class SignIn:
 
 
 def _is_own_choice(request: HttpHead) -> bool:
-    """Tell whether a person, not another site's image, asks for this (WEB-14)."""
-    found = {name: value for name, value in request.headers if name.startswith(b"sec-fetch-")}
-    site, mode = found.get(b"sec-fetch-site"), found.get(b"sec-fetch-mode")
-    if site is None:
+    """Tell whether a person, not another site's image or frame, asks for this (WEB-14)."""
+    site = next((value for name, value in request.headers if name == b"sec-fetch-site"), b"none")
+    if site in (b"none", b"same-origin"):
         return True
-    return site in (b"none", b"same-origin") or (site == b"same-site" and mode == b"navigate")
+    return site == b"same-site" and intent(request.method, request.headers) is Intent.NAVIGATE
 
 
 def _where(request: HttpHead, remote: str) -> dict[str, object]:
