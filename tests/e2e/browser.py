@@ -134,7 +134,7 @@ def sign_in(page: Page, name: str, password: str) -> None:
     """Fill the sign-in page that is shown, and send it."""
     page.get_by_label("User name").fill(name)
     page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("button", name="Sign in", exact=True).click()
 
 
 def sign_out(context: BrowserContext, url: str) -> None:

@@ -14,12 +14,22 @@ from trio.testing import MockClock
 from tests.authenticator import PRESENT, VERIFIED, Authenticator
 from tests.engine.auth.visitor import ORIGIN, Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
+from tests.security.test_auth import ARGUMENTS
 from tport.engine.access.totp import PERIOD, parse_secret_text
 from tport.engine.api.answers import SignedIn
-from tport.engine.api.factors import NextStep
+from tport.engine.api.factors import NextStep, Proof
+from tport.engine.api.protocol import FRESH, RULES
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.seal import Seal
-from tport.engine.errors import AccessDenied, AttemptOver, LimitExceeded, Unavailable
+from tport.engine.errors import (
+    AccessDenied,
+    AttemptOver,
+    InvalidRequest,
+    LimitExceeded,
+    ProofNeeded,
+    TportError,
+    Unavailable,
+)
 
 
 @pytest.fixture
@@ -499,3 +509,86 @@ def test_auth_10_what_is_sealed_opens_for_its_owner_with_its_key_alone() -> None
     for broken in ("", "AAAA", sealed[:-4], "!"):
         with pytest.raises(Unavailable):
             seal.open(broken, "alice")
+
+
+# --- AUTH-10, AUTH-12: what a stolen session must not do -------------------------------------------
+
+
+async def attempt(world: World, session: str, call: str) -> str:
+    """Make a call for the person of a session; return the error's name, "" for none of step-up."""
+    acting = world.proxy.acting_for(session)
+    try:
+        await getattr(acting, call)(**ARGUMENTS.get(call, {}))
+    except ProofNeeded:
+        return "proof needed"
+    except TportError:
+        return ""
+    return ""
+
+
+@pytest.mark.parametrize("call", sorted(FRESH))
+async def test_auth_12_what_changes_access_needs_a_proof_of_the_last_five_minutes(
+    world: World, call: str
+) -> None:
+    """A session that was stolen, or left open, changes neither devices nor what others may."""
+    alice = Visitor(world)
+    await alice.with_app()
+    await world.admin.update_user(name="alice", roles=("access", "editor"), traits=None)
+    world.pass_time(days=1)
+    signed = await alice.sign_in()
+    assert await attempt(world, signed.secret, call) == ""
+
+    world.pass_time(minutes=5)
+    assert await attempt(world, signed.secret, call) == "proof needed"
+    acting = world.proxy.acting_for(signed.secret)
+    step = await acting.begin_proof()
+    await acting.prove_again(attempt=step.attempt, proof=Proof(kind="totp", value=alice.code()))
+    if call == "change_password":  # counts a wrong password, and is made once
+        return
+    assert await attempt(world, signed.secret, call) == ""
+
+
+async def test_auth_12_one_sessions_proof_is_no_others(world: World) -> None:
+    await (alice := Visitor(world)).with_app()
+    first = await alice.sign_in()
+    world.pass_time(seconds=PERIOD)
+    second = await alice.sign_in()
+    world.pass_time(minutes=5)
+    acting = world.proxy.acting_for(first.secret)
+    step = await acting.begin_proof()
+    await acting.prove_again(attempt=step.attempt, proof=Proof(kind="totp", value=alice.code()))
+    await acting.check_fresh_proof()
+    with pytest.raises(ProofNeeded):
+        await world.proxy.acting_for(second.secret).check_fresh_proof()
+
+
+async def test_auth_10_of_two_who_remove_the_last_two_devices_at_once_one_is_refused(
+    world: World,
+) -> None:
+    await (alice := Visitor(world)).with_app()
+    signed = await alice.sign_in()
+    acting = world.proxy.acting_for(signed.secret)
+    step = await acting.begin_device()
+    passkey = authenticator().create(step.webauthn)
+    await acting.add_device(
+        attempt=step.attempt, proof=Proof(kind="webauthn", value=passkey), name=""
+    )
+    ids = [device.id for device in (await acting.own_account()).devices]
+    refused: list[str] = []
+
+    async def remove(id_: str) -> None:
+        try:
+            await acting.remove_device(id=id_)
+        except InvalidRequest as problem:
+            refused.append(str(problem))
+
+    async with trio.open_nursery() as nursery:
+        for id_ in ids:
+            nursery.start_soon(remove, id_)
+    assert len(refused) == 1
+    assert len((await acting.own_account()).devices) == 1
+    assert "T1007I" in world.audit.codes()
+
+
+def test_auth_12_every_call_that_asks_for_a_proof_is_one_that_people_may_make() -> None:
+    assert set(RULES) >= FRESH

@@ -131,3 +131,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "probe_result": ("app_server", "update"),
     "status": ("app_server", "list"),
 }
+
+# These give somebody access: a stolen session that has lain for a while doesn't.
+FRESH: Final = frozenset({"create_token", "create_user", "update_user", "reset_user", "put_role"})

@@ -64,3 +64,5 @@ RULES: Final[Mapping[str, Rule]] = {
     "find_join": ("token", "create"),
     "decide_join": ("token", "create"),
 }
+
+FRESH: Final = frozenset({"decide_join"})

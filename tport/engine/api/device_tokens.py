@@ -66,3 +66,5 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_device_tokens": ("user", "list"),
     "delete_device_token": ("user", "update"),
 }
+
+FRESH: Final = frozenset({"create_device_token"})

@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from typing import Final, Protocol
 
 from tport.engine.api import (
+    account,
     administration,
     approval,
     audit,
@@ -29,6 +30,7 @@ from tport.engine.api import (
     resources,
     sessions,
 )
+from tport.engine.api.account import AccountAPI
 from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.audit import AuditAPI
@@ -49,6 +51,7 @@ class AuthAPI(
     MachineAPI,
     PeopleAPI,
     FactorAPI,
+    AccountAPI,
     AdministrationAPI,
     RequestAPI,
     ApprovalAPI,
@@ -74,6 +77,7 @@ class AuthAPI(
 
 
 _PARTS = (
+    account,
     machines,
     people,
     factors,
@@ -99,3 +103,9 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
 RULES: Final[Mapping[str, Rule]] = {
     call: rule for part in _PARTS for call, rule in getattr(part, "RULES", {}).items()
 }
+
+# What auth does for a person only while the last proof of who they are is fresh (FRESH_PROOF):
+# what changes how they are proven, and what gives somebody access.
+FRESH: Final[frozenset[str]] = frozenset(
+    call for part in _PARTS for call in getattr(part, "FRESH", ())
+)

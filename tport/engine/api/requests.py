@@ -99,3 +99,5 @@ RULES: Final[Mapping[str, Rule]] = {
     "explain_request": ("access_request", "list"),
     "explain_access": ("user", "read"),
 }
+
+FRESH: Final = frozenset({"approve_request"})

@@ -46,6 +46,8 @@ _READS: Final = frozenset(
         "web_session",
         "invite",
         "factor_policy",
+        "own_account",
+        "check_fresh_proof",
         "app_session",
         "sign_session",
         "list_tokens",

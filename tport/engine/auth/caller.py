@@ -7,7 +7,7 @@ from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, NoReturn, ParamSpec, TypeVar, cast
 
 from tport.engine.access.rules import check_rule
-from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
+from tport.engine.api.protocol import CALLERS, FRESH, RULES, AuthAPI
 from tport.engine.errors import AccessDenied
 from tport.engine.types.identity import Identity
 from tport.engine.types.session import session_id
@@ -71,16 +71,18 @@ class Caller:
 
     async def _check_person(self, call: str, secret: str) -> None:
         # By the cookie's value, which only its own browser's proxy sees: an id stands in lists.
-        _, user = await self.service.sessions.web_with_user(session_id(secret))
+        session, user = await self.service.sessions.web_with_user(session_id(secret))
         self._person = user
         if call not in RULES:
             await self.denied(call, "user", f"people may not call {call[:40]!r}")
-        if (rule := RULES[call]) is None:
-            return
-        try:
-            check_rule(await self.service.roles.now(), user.roles, *rule)
-        except AccessDenied as denied:
-            await self.denied(call, "user", f"{user.name} may not call {call}: {denied.reason}")
+        if (rule := RULES[call]) is not None:
+            try:
+                check_rule(await self.service.roles.now(), user.roles, *rule)
+            except AccessDenied as denied:
+                why = f"{user.name} may not call {call}: {denied.reason}"
+                await self.denied(call, "user", why)
+        if call in FRESH:
+            await self.service.sessions.check_fresh_proof(session)
 
     async def denied(self, call: str, kind: str, reason: str) -> NoReturn:
         """Refuse what this caller asked, and write it down."""
@@ -102,6 +104,13 @@ class Caller:
     @property
     def is_for_person(self) -> bool:
         return self._acting is not None
+
+    @property
+    def own_session(self) -> str:
+        """The id of the session for whose person a proxy calls."""
+        if self._acting is None:
+            raise AccessDenied("nobody is signed in")
+        return session_id(self._acting)
 
     @property
     def person(self) -> User:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from tport.engine.auth.account_calls import AccountCalls
 from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.audit_calls import AuditCalls
@@ -21,6 +22,7 @@ class Calls(
     MachineCalls,
     PeopleCalls,
     FactorCalls,
+    AccountCalls,
     AdministrationCalls,
     RequestCalls,
     ApprovalCalls,

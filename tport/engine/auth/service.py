@@ -13,6 +13,7 @@ import trio
 from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Authorities
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.auth.account import Account
 from tport.engine.auth.approval import Approval
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.attempts import Attempts
@@ -100,6 +101,9 @@ class AuthService:
             attempts,
             proving,
             limiter,
+        )
+        self.account = Account(
+            cluster, hasher, self.sessions, self.devices, self.failures, attempts, proving
         )
         self.users = Users(cluster, hasher, self.sessions, self.steps, self.devices, self.presence)
         self.login = Login(

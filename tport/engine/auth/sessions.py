@@ -14,9 +14,9 @@ from tport.engine.api.answers import OpenedApp, SignedIn
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.locks import Locks
 from tport.engine.auth.roles import Roles
-from tport.engine.auth.stores import LaunchRecord
-from tport.engine.defaults import WEB_SESSION_TTL
-from tport.engine.errors import CompareFailed, NotFound, NotSignedIn
+from tport.engine.auth.stores import LaunchRecord, SessionMark
+from tport.engine.defaults import FRESH_PROOF, WEB_SESSION_TTL
+from tport.engine.errors import CompareFailed, NotFound, NotSignedIn, ProofNeeded
 from tport.engine.storage.backend import BATCH_LIMIT, Delete
 from tport.engine.types.session import AppSession, WebSession, session_id
 from tport.engine.types.user import User
@@ -87,6 +87,28 @@ class Sessions:
         user = await self._same_user(session)
         await self._locks.check_person(user)
         return session, user
+
+    async def check_fresh_proof(self, session: WebSession) -> None:
+        """Return when who holds this session has shown within FRESH_PROOF that it is they.
+
+        Signing in shows it, too.
+
+        Raises:
+            ProofNeeded: it is too long ago.
+        """
+        if self._cluster.clock() < session.created + FRESH_PROOF:
+            return
+        proof = await self._stores.proofs.find(session.id)
+        if proof is None or self._cluster.clock() >= proof.at + FRESH_PROOF:
+            raise ProofNeeded(
+                "show once more that it is you: the last time is more than 5 minutes ago",
+                reason=f"{session.user}'s last proof is too old",
+            )
+
+    async def proven(self, id_: str) -> None:
+        """Note that who holds this session has shown just now that it is they."""
+        now = self._cluster.clock()
+        await self._stores.proofs.put(id_, SessionMark(at=now), expires=now + FRESH_PROOF)
 
     async def check_may_sign_in(self, user: User) -> None:
         """Raise Locked when a lock keeps this user out now."""

@@ -11,6 +11,7 @@
     /factors/<name>                         Factors             -        secrets in it are sealed
     /credentials/<credential hash>          CredentialOf        -
     /attempts/<browser or session hash>     Attempt             its own
+    /proofs/<web hash>                      SessionMark         FRESH_PROOF; shown anew who it is
     /known/<cookie hash>                    KnownBrowser        KNOWN_TTL
     /invites/<token hash>                   Invite              INVITE_TTL
     /invite_of/<name>                       InviteOf            INVITE_TTL; the only valid one
@@ -88,6 +89,12 @@ class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
     """The host that one key became by one token."""
 
     host_id: str
+
+
+class SessionMark(msgspec.Struct, frozen=True, kw_only=True):
+    """When something last was so of a web session; apart from it, so that nothing waits for it."""
+
+    at: datetime
 
 
 class Definition(msgspec.Struct, frozen=True, kw_only=True):
@@ -269,6 +276,7 @@ class Stores:
         self.factors = Store(backend, "/factors/", Factors)
         self.credentials = Store(backend, "/credentials/", CredentialOf)
         self.attempts = Store(backend, "/attempts/", Attempt)
+        self.proofs = Store(backend, "/proofs/", SessionMark)
         self.known = Store(backend, "/known/", KnownBrowser)
         self.invites = Store(backend, "/invites/", Invite)
         self.invite_of = Store(backend, "/invite_of/", InviteOf)

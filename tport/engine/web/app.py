@@ -22,6 +22,7 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.types.failure import Page
+from tport.engine.web.account import OwnAccountPages
 from tport.engine.web.accounts import AccountPages
 from tport.engine.web.add_app import AddAppPages
 from tport.engine.web.agents import AgentPages
@@ -35,6 +36,7 @@ from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.locks import LockPages
 from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
+from tport.engine.web.prove import ProofPages
 from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
 from tport.engine.web.requests import RequestPages
@@ -93,6 +95,8 @@ def web_app(
             _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
+            *OwnAccountPages().routes(signed_in),
+            *ProofPages().routes(signed_in),
             *AddAppPages().routes(signed_in),
             *UserPages().routes(signed_in),
             *RequestPages().routes(signed_in),

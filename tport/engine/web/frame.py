@@ -39,5 +39,6 @@ SECTIONS: Final[tuple[Entry, ...]] = (
 
 # Behind the person's name, above "Sign out".
 MENU: Final[tuple[Entry, ...]] = (
+    Entry("Account", "/web/account", None),
     Entry("Device tokens", "/web/account/tokens", None, also=("/web/account/token",)),
 )

@@ -79,11 +79,7 @@ class Site:
 
     def to_sign_in(self, request: Request) -> Response:
         """Send the browser to sign in, and then back to exactly where it is."""
-        here = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
-        target = here.decode("latin-1").partition("?")[0]
-        if query := request.scope["query_string"].decode("latin-1"):
-            target += f"?{query}"
-        return redirect(f"/web/login?next={quote(target, safe='')}")
+        return redirect(f"/web/login?next={quote(here(request), safe='')}")
 
     def proven(self, answer: SignedIn | NextStep, location: str, now: datetime) -> Response:
         """Go on with who has shown something: to the next step, or with a session to `location`."""
@@ -153,6 +149,15 @@ class Site:
         if not token_fits(token, secret=self._secret, purpose=purpose, binding=binding):
             return STALE_FORM
         return ""
+
+
+def here(request: Request) -> str:
+    """Return the path and query asked for, to the letter."""
+    path = request.scope.get("raw_path") or quote(request.scope["path"]).encode()
+    target: str = path.decode("latin-1").partition("?")[0]
+    if query := request.scope["query_string"].decode("latin-1"):
+        target += f"?{query}"
+    return target
 
 
 def remote(request: Request) -> str:

@@ -25,20 +25,31 @@ from tport.engine.errors import (
     LimitExceeded,
     NotFound,
     NotSignedIn,
+    ProofNeeded,
     TportError,
 )
 from tport.engine.types.session import WebSession
 from tport.engine.web.forms import read_form
 from tport.engine.web.frame import MENU, SECTIONS, Entry
 from tport.engine.web.respond import redirect, render
-from tport.engine.web.site import FOREIGN_FORM, Clock, Site, clock_time
+from tport.engine.web.site import FOREIGN_FORM, Clock, Site, clock_time, here
 
 MAX_FORM: Final = 128 * 1024  # bytes; a role as YAML, percent-encoded
 MAX_FIELDS: Final = 512  # one for each role that may be ticked
 MAX_NOTICE: Final = 300  # characters
 
+PROVE: Final = "/web/prove"  # where who is signed in shows anew that it is they
+PROVED: Final = "/web/proved"  # where a second tab of it ends, whose first one holds a form
+
 # What a form says again, beside what was typed. Anything else is a page of its own.
-_SAID_AGAIN: Final = (InvalidRequest, AlreadyExists, NotFound, CompareFailed, LimitExceeded)
+_SAID_AGAIN: Final = (
+    InvalidRequest,
+    AlreadyExists,
+    NotFound,
+    CompareFailed,
+    LimitExceeded,
+    ProofNeeded,
+)
 
 
 class Visit:
@@ -103,14 +114,16 @@ class Visit:
         self, sections: tuple[Entry, ...], rights: frozenset[tuple[str, str]]
     ) -> list[tuple[str, str, bool]]:
         """Return title, path and "here" of what this person's roles allow."""
-        here = self.path
         found = []
         for entry in sections:
             path = entry.path or self.site.apps_url
             if entry.rule is None or entry.rule in rights:
-                inside = any(here.startswith(f"{each}/") for each in (path, *entry.also))
-                found.append((entry.title, path, here in (path, *entry.also) or inside))
-        return found
+                around = [
+                    each for each in (path, *entry.also) if f"{self.path}/".startswith(f"{each}/")
+                ]
+                found.append((entry.title, path, max(map(len, around), default=0)))
+        closest = max((near for _, _, near in found), default=0)
+        return [(title, path, 0 < near == closest) for title, path, near in found]
 
     # After a form
 
@@ -141,7 +154,9 @@ def _words(problem: Exception | None) -> Mapping[str, str]:
         return {}
     text = str(problem)
     hint = problem.hint if isinstance(problem, TportError) else ""
-    return {"text": sentence(text), "hint": sentence(hint)}
+    # What was typed stays in this tab: the proof is shown in another one.
+    link = f"{PROVE}?next={quote(PROVED, safe='')}" if isinstance(problem, ProofNeeded) else ""
+    return {"text": sentence(text), "hint": sentence(hint), "prove": link}
 
 
 def sentence(text: str) -> str:
@@ -198,6 +213,8 @@ class SignedInRoutes:
             return await show(visit)
         except NotSignedIn:  # over since the line above
             return self._site.to_sign_in(request)
+        except ProofNeeded:
+            return redirect(f"{PROVE}?next={quote(here(request), safe='')}", 303)
 
 
 def _posting(show: Show, submit: Show) -> Show:

@@ -35,6 +35,7 @@ for (const form of document.querySelectorAll("form[data-passkey]")) {
     said.textContent = "This browser knows no passkeys.";
     continue;
   }
+  said.textContent = "";
   button.disabled = false;
   form.addEventListener("submit", async (event) => {
     event.preventDefault();

@@ -1,0 +1,190 @@
+"""What people do about themselves: password, devices, recovery codes; and proving anew who they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+from msgspec.structs import replace
+
+from tport.engine.access.passwords import check_password_strength, hash_password, verify_password
+from tport.engine.api.account import AccountInfo, DeviceInfo
+from tport.engine.api.factors import NextStep, Proof
+from tport.engine.auth.attempts import Attempts
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.devices import Devices
+from tport.engine.auth.failures import Failures
+from tport.engine.auth.hashing import Hasher
+from tport.engine.auth.proving import Proving
+from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.steps import WRONG_PROOF
+from tport.engine.errors import (
+    AccessDenied,
+    AttemptOver,
+    CompareFailed,
+    NotFound,
+    NotSignedIn,
+    Unavailable,
+)
+from tport.engine.types.session import WebSession
+from tport.engine.types.user import PasswordRecord, User
+
+WRONG_PASSWORD = "that is not your password"  # noqa: S105 - what is said, no password
+
+
+class Account:
+    def __init__(
+        self,
+        cluster: Cluster,
+        hasher: Hasher,
+        sessions: Sessions,
+        devices: Devices,
+        failures: Failures,
+        attempts: Attempts,
+        proving: Proving,
+    ) -> None:
+        self._cluster = cluster
+        self._stores = cluster.stores
+        self._policy = cluster.settings.second_factor
+        self._hasher = hasher
+        self._sessions = sessions
+        self._devices = devices
+        self._failures = failures
+        self._attempts = attempts
+        self._proving = proving
+
+    async def info(self, user: User) -> AccountInfo:
+        factors = await self._devices.of(user)
+        password = await self._stores.passwords.find(user.name)
+        return AccountInfo(
+            user=user.name,
+            devices=tuple(
+                DeviceInfo(id=d.id, name=d.name, kind=d.kind, added=d.added, used=d.used)
+                for d in factors.devices
+            ),
+            recovery_left=len(factors.recovery),
+            policy=self._policy,
+            password_min=self._cluster.settings.password_min,
+            password_changed=password.changed if password is not None else None,
+        )
+
+    # --- Proving anew ----------------------------------------------------------------------------
+
+    async def begin_proof(self, session: str, user: User) -> NextStep:
+        await self._attempts.begin(session, "again", user)
+        read = await self._attempts.read(session)
+        kinds = await self._asked_of(user)
+        passkeys = await self._proving.passkeys(user)
+        return await self._proving.asked(session, read, kinds, passkeys)  # type: ignore[arg-type]  # of ProofKind, all
+
+    async def prove_again(self, session: str, user: User, id_: str, proof: Proof) -> None:
+        read = await self._attempts.read(session, id_)
+        if read.value.stage != "again" or not read.value.is_of(user):
+            raise AttemptOver(WRONG_PROOF)
+        kinds = await self._asked_of(user)
+        async with self._hasher.turn(user.name):
+            if proof.kind != "webauthn" and await self._failures.is_locked(user.name):
+                raise AccessDenied(WRONG_PROOF, reason="the account is locked")
+            if proof.kind == "password" and "password" in kinds:
+                why = "" if await self._is_password(user, proof.value) else "wrong password"
+            else:
+                why = await self._proving.judge(user, session, id_, proof, kinds)
+            if why:
+                await self._failed(user, why)
+                raise AccessDenied(WRONG_PROOF, reason=why)
+        await self._attempts.end(session, await self._attempts.read(session, id_))
+        await self._cluster.record("user.proof", user=user.name, kind=proof.kind)
+        await self._sessions.proven(session)
+
+    async def _asked_of(self, user: User) -> Sequence[str]:
+        kinds = await self._proving.asked_of(user) if self._policy.kinds else ()
+        return (*kinds, "recovery") if kinds else ("password",)
+
+    # --- Devices ---------------------------------------------------------------------------------
+
+    async def begin_device(self, session: str, user: User) -> NextStep:
+        if not self._policy.kinds:
+            raise NotFound("this cluster asks for no second factor")
+        try:
+            read = await self._attempts.read(session)
+            is_begun = read.value.stage == "enrol" and read.value.is_of(user)
+        except AttemptOver:
+            is_begun = False
+        if not is_begun:
+            await self._attempts.begin(session, "enrol", user)
+        read = await self._attempts.read(session)
+        return await self._proving.offered(session, read, user, may_skip=False)
+
+    async def add_device(
+        self, session: str, user: User, id_: str, proof: Proof, name: str
+    ) -> tuple[str, ...]:
+        read = await self._attempts.read(session, id_)
+        if read.value.stage != "enrol" or not read.value.is_of(user):
+            raise AttemptOver(WRONG_PROOF)
+        codes = await self._proving.add(user, session, read, proof, name)
+        await self._attempts.end(session, await self._attempts.read(session, id_))
+        return codes
+
+    async def rename_device(self, user: User, id_: str, name: str) -> None:
+        await self._devices.rename(user, id_, name)
+        await self._cluster.record("mfa.rename", user=user.name, name=name[:64])
+
+    async def remove_device(self, user: User, id_: str) -> None:
+        gone = await self._devices.remove(user, id_)
+        await self._cluster.record("mfa.delete", user=user.name, name=gone.name, kind=gone.kind)
+
+    async def new_recovery_codes(self, user: User) -> tuple[str, ...]:
+        codes = await self._devices.new_recovery_codes(user)
+        await self._cluster.record("recovery_code.generated", user=user.name)
+        return codes
+
+    # --- Password --------------------------------------------------------------------------------
+
+    async def change_password(self, session: str, user: User, current: str, new: str) -> None:
+        """Set the password, and end every other session, as one write."""
+        check = partial(
+            check_password_strength,
+            new,
+            user=user.name,
+            cluster=self._cluster.name,
+            minimum=self._cluster.settings.password_min,
+        )
+        async with self._hasher.turn(user.name):
+            if await self._failures.is_locked(user.name):
+                raise AccessDenied(WRONG_PASSWORD, reason="the account is locked")
+            if not await self._is_password(user, current):
+                await self._failed(user, "wrong password")
+                raise AccessDenied(WRONG_PASSWORD, reason="wrong password")
+            await self._hasher.run(check)
+            phc = await self._hasher.run(partial(hash_password, new))
+        await self._cluster.record("user.password_change", user=user.name, remote="")
+        record = PasswordRecord(phc=phc, changed=self._cluster.clock())
+        try:
+            read = await self._stores.users.read(user.name)
+            web = await self._stores.web_sessions.read(session)
+            mine: WebSession = replace(web.value, proofs=read.value.proofs + 1)
+            if (read.value.id, read.value.proofs) != (user.id, user.proofs):
+                raise NotSignedIn("your account was changed meanwhile")
+            await self._stores.batch(
+                [
+                    self._stores.users.swapping(
+                        user.name, read, replace(read.value, proofs=mine.proofs)
+                    ),
+                    self._stores.passwords.putting(user.name, record),
+                    self._stores.web_sessions.swapping(session, web, mine, expires=mine.expires),
+                ]
+            )
+        except NotFound:
+            raise NotSignedIn("you are signed in no more") from None
+        except CompareFailed:
+            raise Unavailable("your account is being changed at the same time; try again") from None
+
+    async def _is_password(self, user: User, password: str) -> bool:
+        record = await self._stores.passwords.find(user.name)
+        if record is None:
+            return False
+        return await self._hasher.run(partial(verify_password, record.phc, password))
+
+    async def _failed(self, user: User, why: str) -> None:
+        await self._cluster.emit("user.login.failed", user=user.name, method="again", error=why)
+        await self._failures.count(user.name, "")
