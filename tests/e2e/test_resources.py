@@ -120,6 +120,26 @@ def test_an_app_is_picked_up_changed_and_dropped_within_seconds(cluster: Cluster
     cluster.tell("apps", "rm", "--if-exists", "graphs")
 
 
+def test_two_agents_that_pick_up_one_application_follow_its_changes_together(
+    cluster: Cluster,
+) -> None:
+    agent = cluster.start_agent_of(
+        'app_service:\n  enabled: "yes"\n  resources:\n  - labels: {env: [dev]}\n', "second"
+    )
+    create(cluster, app_text("shared"))
+
+    def rows() -> list[tuple[str, str]]:
+        found = json.loads(cluster.tell("apps", "ls", "--format=json"))
+        return [(row["uri"], row["state"]) for row in found if row["name"] == "shared"]
+
+    url = UPSTREAM[0]
+    wait_until(lambda: rows() == [(url, "up")] * 2, "both offer it", SLOW)
+    create(cluster, app_text("shared", path="/below"), "-f")
+    wait_until(lambda: rows() == [(f"{url}/below", "up")] * 2, "both offer the new one", SLOW)
+    agent.stop()
+    cluster.tell("rm", "app/shared")
+
+
 def test_the_file_s_app_wins_over_a_namesake_which_is_shown_refused(cluster: Cluster) -> None:
     create(cluster, app_text("own", path="/elsewhere"))
     wait_until(lambda: "own (dynamic)" in states(cluster), "the namesake is shown", SLOW)

@@ -65,7 +65,9 @@ PROMISES: Mapping[str, str] = {
     "AG-03": "A token gives what it says and no more",
     "AG-04": "Nobody takes another's name or address",
     "AG-05": "A tunnel cannot be used backwards",
-    "AG-06": "What is dialled stands in the agent's own configuration",
+    "AG-06": "No request says what is dialled: the agent's own file does, or auth where that lets it",
+    "AG-14": "Who writes applications for agents runs nothing on them",
+    "AG-15": "A locked agent is gone at once, and stays out",
 }
 
 

@@ -8,7 +8,8 @@ from msgspec.structs import replace
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
-from tport.engine.types.app import App, Cors, DynamicLabel
+from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
+from tport.engine.types.resource import AppResource
 
 OTHER = replace(GRAFANA, uri="http://localhost:3001")
 
@@ -47,6 +48,52 @@ async def test_an_agent_is_not_believed_that_its_settings_can_be_meant(
     world: World, change: dict[str, object], why: str
 ) -> None:
     assert why in await refusal(world, replace(GRAFANA, **change))
+
+
+async def hand_out(world: World, app: App) -> None:
+    await world.admin.put_resource(resource=AppResource(app=app), mode="upsert")
+
+
+async def test_a_changed_application_that_auth_hands_out_is_taken_from_each_agent_at_once(
+    world: World,
+) -> None:
+    """None waits for the others, who still offer the one before."""
+    tuned = replace(GRAFANA, timeouts=Timeouts(response_head=5), tls=UpstreamTls(server_name="g"))
+    await hand_out(world, tuned)
+    servers = await world.offer(tuned.as_offered({"env": "dev"}), host="agent-1")
+    servers += await world.offer(tuned.as_offered({"env": "dev"}), host="agent-2")
+    await world.tunnel(*servers)
+    changed = replace(tuned, uri=OTHER.uri)
+    await hand_out(world, changed)
+
+    offer = changed.as_offered({})
+    assert await refusal(world, offer, host="agent-1") == ""
+    assert "another definition" in await refusal(world, tuned.as_offered({}), host="agent-3")
+    assert await refusal(world, offer, host="agent-2") == ""
+    assert await refusal(world, offer, host="agent-3") == ""
+
+
+async def test_what_auth_hands_out_takes_no_name_from_an_agent_s_own_file(world: World) -> None:
+    """AG-04: though an administrator made it, people use what was there."""
+    await world.serve(GRAFANA)
+    await hand_out(world, OTHER)
+
+    assert "another definition (uri differ)" in await refusal(world, OTHER)
+
+
+async def test_an_application_made_anew_waits_for_no_agent_of_the_one_before(
+    world: World,
+) -> None:
+    await hand_out(world, GRAFANA)
+    await world.serve(GRAFANA)
+    await world.admin.delete_resource(kind="app", name="grafana")
+    await world.tunnel()
+    world.pass_time(seconds=20)
+    await world.service.apps.tick()
+    assert "is away" in await refusal(world, OTHER)
+    await hand_out(world, OTHER)
+
+    assert await refusal(world, OTHER) == ""
 
 
 async def test_an_agent_alone_may_change_its_definition(world: World) -> None:

@@ -182,12 +182,14 @@ class Apps:
     async def _define(self, app: App, host_id: str, pinned: tuple[str, ...] | None) -> str:
         """Agree on the name's definition, or make it; return why not, "" when it holds."""
         wanted = replace(app, labels={}, description="")
+        handed_out = await self._is_handed_out(wanted)
+        made = Definition(app=wanted, hosts=(host_id,), handed_out=handed_out)
         for _ in range(SWAP_TRIES):
             try:
                 read: Stored[Definition] = await self._store.read(app.name)
             except NotFound:
                 try:
-                    await self._store.create(app.name, Definition(app=wanted, hosts=(host_id,)))
+                    await self._store.create(app.name, made)
                 except AlreadyExists:
                     continue
                 return ""
@@ -197,7 +199,8 @@ class Apps:
                 if host_id in stored.hosts and stored.gone is None:
                     return ""
                 hosts = tuple(sorted((set(stored.hosts) & live) | {host_id}))[:MAX_HOSTS]
-            else:
+                made = replace(made, hosts=hosts)
+            elif not (handed_out and stored.handed_out):
                 if live - {host_id}:
                     return (
                         "another agent offers this name with another definition"
@@ -209,13 +212,18 @@ class Apps:
                         f" defined anew {ABANDONED.total_seconds() / 3600:.0f} hours after that"
                         " agent left, or by one whose join token names the application"
                     )
-                hosts = (host_id,)
+            # Else who still offers the one that was handed out before follows within seconds.
             try:
-                await self._store.swap(app.name, read, Definition(app=wanted, hosts=hosts))
+                await self._store.swap(app.name, read, made)
             except CompareFailed:
                 continue
             return ""
         raise Unavailable(f"application {app.name!r} is being changed by many at once")
+
+    async def _is_handed_out(self, wanted: App) -> bool:
+        """Tell whether this is the definition that auth hands to agents now."""
+        handed = await self._cluster.stores.app_resources.find(wanted.name)
+        return handed is not None and self._agree(handed.as_offered({}), wanted)
 
     def _agree(self, one: App, other: App) -> bool:
         """Tell whether two definitions are one, however its address is written: it may be left out."""

@@ -103,11 +103,14 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         hosts: ids of the agents that offer it, or did last.
         gone: since when none of them is there; None: some are.
+        handed_out: it is what auth handed to agents then, so that the next one it hands out
+            takes its place.
     """
 
     app: App
     hosts: tuple[str, ...]
     gone: datetime | None = None
+    handed_out: bool = False
 
 
 class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
