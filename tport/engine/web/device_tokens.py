@@ -9,7 +9,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tport.engine.errors import InvalidRequest, NotFound
-from tport.engine.types.device_token import MAX_NAME, DeviceToken
+from tport.engine.types.device_token import DEFAULT_TTL, MAX_NAME, DeviceToken
 from tport.engine.web.errors import Since
 from tport.engine.web.pages import AppDirectory
 from tport.engine.web.site import clock_time
@@ -18,7 +18,7 @@ from tport.engine.web.visit import SignedInRoutes, Visit
 LIST: Final = "/web/account/tokens"
 ADD: Final = f"{LIST}/add"
 LIVES: Final = (("7", "7 days"), ("30", "30 days"), ("90", "90 days"), ("365", "a year"))
-DEFAULT_LIFE: Final = "90"
+DEFAULT_LIFE: Final = str(DEFAULT_TTL.days)
 _ONE: Final = "/web/account/token"
 _DAY: Final = 86400.0  # s
 
