@@ -9,7 +9,7 @@ import httpx2
 import msgspec
 import pytest
 
-from tests.engine.web.browser import Visitor
+from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office
 from tests.security.test_auth import ARGUMENTS
 from tport.engine.access.rules import check_rule
@@ -135,7 +135,7 @@ async def test_the_description_has_every_call_and_says_what_it_refers_to(office:
     response = await (await office.anybody()).fetch("/v1/openapi.json")
 
     told = response.json()
-    assert told == json.loads(msgspec.json.encode(openapi()))
+    assert told == json.loads(msgspec.json.encode(openapi(WEB_COOKIE)))
     assert set(told["paths"]) == {f"/v1/{name}" for name in RULES}
     known = {f"#/components/schemas/{name}" for name in told["components"]["schemas"]}
     assert references(told) <= known

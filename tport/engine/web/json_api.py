@@ -69,7 +69,8 @@ class JsonApi:
 
     async def describe(self, _request: Request) -> Response:
         """GET /v1/openapi.json"""
-        return answer(_described(), _JSON, headers=(("cache-control", "max-age=300"),))
+        described = _described(self._site.web_cookie)
+        return answer(described, _JSON, headers=(("cache-control", "max-age=300"),))
 
     async def call(self, request: Request) -> Response:
         """POST /v1/{call}"""
@@ -136,17 +137,21 @@ def _refused(error: TportError) -> Response:
 
 
 @lru_cache(maxsize=1)
-def _described() -> bytes:
-    return msgspec.json.encode(openapi())
+def _described(cookie: str) -> bytes:
+    return msgspec.json.encode(openapi(cookie))
 
 
-def openapi() -> Mapping[str, Any]:
-    """Return the OpenAPI 3.1 description of every call that people may make."""
+def openapi(cookie: str) -> Mapping[str, Any]:
+    """Return the OpenAPI 3.1 description of every call that people may make.
+
+    `cookie`: the name of the one that holds a session.
+    """
     calls = [wire.CALLS[name] for name in sorted(RULES)]
     schemas, components = msgspec.json.schema_components(
         [*(call.request for call in calls), *(call.answer for call in calls)],
         ref_template="#/components/schemas/{name}",
     )
+    schemas, components = _without_tuples(schemas), _without_tuples(components)
     asked, answered = schemas[: len(calls)], schemas[len(calls) :]
     failures = {
         str(status): {"description": words, "content": {_JSON: {"schema": _FAILURE}}}
@@ -169,6 +174,7 @@ def openapi() -> Mapping[str, Any]:
     }
     return {
         "openapi": "3.1.0",
+        "jsonSchemaDialect": "https://json-schema.org/draft/2020-12/schema",
         "info": {"title": "tport", "version": __version__, "description": _ABOUT},
         "paths": paths,
         "components": {
@@ -177,7 +183,7 @@ def openapi() -> Mapping[str, Any]:
                 "session": {
                     "type": "apiKey",
                     "in": "cookie",
-                    "name": "__Host-tport_web_<cluster>",
+                    "name": cookie,
                     "description": "The cookie of who has signed in at this proxy.",
                 }
             },
@@ -202,6 +208,20 @@ _FAILURE_SCHEMA: Final = {
         "hint": {"type": "string", "description": "what to do next"},
     },
 }
+
+
+def _without_tuples(schema: Any) -> Any:
+    """Say of fixed lists of one type that they are lists of so many: many a reader knows no more."""
+    if isinstance(schema, dict):
+        parts = schema.get("prefixItems")
+        plain = {key: _without_tuples(value) for key, value in schema.items()}
+        if isinstance(parts, list) and parts and all(part == parts[0] for part in parts):
+            del plain["prefixItems"]
+            plain["items"] = _without_tuples(parts[0])
+        return plain
+    if isinstance(schema, list | tuple):
+        return [_without_tuples(value) for value in schema]
+    return schema
 
 
 def _summary(name: str) -> str:

@@ -73,6 +73,11 @@ class Site:
         except NotSignedIn:
             return None
 
+    @property
+    def web_cookie(self) -> str:
+        """The name of the cookie that holds a session."""
+        return self._web_cookie.decode("ascii")
+
     def acting(self, request: Request) -> AuthAPI:
         """Return auth as the person may use it whose browser asks."""
         return self.auth.acting_for(_cookie(request, self._web_cookie) or "")
