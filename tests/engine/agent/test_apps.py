@@ -23,6 +23,8 @@ from tport.engine.api.changes import (
     AuthoritiesChanged,
     Change,
     EpochChanged,
+    LockChanged,
+    LockDeleted,
     RoleChanged,
     RoleDeleted,
     SessionEnded,
@@ -43,6 +45,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.types.app import App
+from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import PRESETS, Conditions, Role
 from tport.engine.types.session import SessionCredential
 from tport.engine.types.user import user_key
@@ -340,6 +343,18 @@ async def test_a_session_that_ended_is_denied_whatever_credential_comes(side: Si
     assert await side.status(side.credential()) == "denied"
 
 
+async def test_a_locked_role_is_denied_until_the_lock_is_lifted_or_over(side: Side) -> None:
+    target = LockTarget(role="access")
+    lock = Lock(name="l", target=target, expires=START + timedelta(minutes=1))
+    await side.auth.tell(LockChanged(lock=lock))
+    assert await side.status(side.credential()) == "denied"
+    await side.auth.tell(LockDeleted(name="l"))
+    assert await side.status() == 200
+    await side.auth.tell(LockChanged(lock=lock))
+    side.clock.now += timedelta(minutes=1)
+    assert await side.status() == 200
+
+
 async def test_a_session_past_its_own_end_is_denied(side: Side) -> None:
     assert await side.status(side.credential(session_life=timedelta(minutes=1))) == 200
     side.clock.now += timedelta(minutes=1)
@@ -361,9 +376,17 @@ async def test_a_refusal_is_whole_though_a_body_is_coming(side: Side) -> None:
         EpochChanged(user_key=ALICE, epoch=-1),
         SessionEnded(id="s1"),
         RoleDeleted(name="access"),
+        LockChanged(lock=Lock(name="l", target=LockTarget(role="access"))),
         RoleChanged(role=Role(name="access")),
     ],
-    ids=["user changed", "user deleted", "session ended", "role deleted", "role changed"],
+    ids=[
+        "user changed",
+        "user deleted",
+        "session ended",
+        "role deleted",
+        "role locked",
+        "role changed",
+    ],
 )
 async def test_what_runs_is_cut_when_a_change_ends_it(side: Side, change: Change) -> None:
     far = await side.running()

@@ -18,9 +18,13 @@ from tests.fakes import START, WallClock
 from tport.engine.api import cache as cache_module
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import (
+    AppDefined,
+    AppUndefined,
     Change,
     Current,
     EpochChanged,
+    LockChanged,
+    LockDeleted,
     RoleChanged,
     RoleDeleted,
     SessionEnded,
@@ -32,9 +36,12 @@ from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
     LimitExceeded,
+    Locked,
     NotSignedIn,
     Unavailable,
 )
+from tport.engine.types.app import App
+from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import Role
 from tport.engine.types.user import user_key
 
@@ -312,6 +319,37 @@ async def test_a_machine_that_auth_refuses_is_told_so() -> None:
     auth.refuse_watch = AccessDenied("this agent was removed")
     with pytest.RaisesGroup(AccessDenied, flatten_subgroups=True, allow_unwrapped=True):
         await AuthCache(auth.api, WallClock()).keep()
+
+
+async def test_a_machine_that_is_locked_tries_on_until_the_lock_is_lifted(
+    autojump_clock: MockClock,
+) -> None:
+    auth = ScriptedAuth()
+    async with following(auth) as cache:
+        auth.refuse_watch = Locked("this agent is locked")
+        await auth.lose_watch()
+        await trio.sleep(600)
+        with pytest.raises(Unavailable):
+            cache.check_fresh()
+        auth.refuse_watch = None
+        await trio.sleep(FRESH)
+        cache.check_fresh()
+
+
+async def test_locks_and_applications_are_known_as_they_were_told_last() -> None:
+    auth = ScriptedAuth()
+    lock = Lock(name="l", target=LockTarget(role="x"))
+    app = App(name="a", uri="http://x")
+    async with following(auth) as cache:
+        for change in (LockChanged(lock=lock), AppDefined(app=app)):
+            await auth.tell(change)
+        later = replace(lock, message="m")
+        await auth.tell(LockChanged(lock=later))
+        assert (list(cache.locks), list(cache.apps)) == ([later], [app])
+        await auth.tell(LockDeleted(name="l"))
+        await auth.tell(AppUndefined(name="a"))
+        await auth.tell(LockDeleted(name="never there"))
+        assert (list(cache.locks), list(cache.apps)) == ([], [])
 
 
 async def test_memory_is_bounded_and_the_oldest_goes_first(
