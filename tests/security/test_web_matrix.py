@@ -70,6 +70,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/web/request"): Row("signed-in"),
     ("GET", "/web/launch"): Row("anybody"),  # its state decides; tests of its own
     ("GET", "/webapi/ping"): Row("anybody"),
+    ("GET", "/webapi/find"): Row("anybody"),
     ("GET", "/webapi/cas"): Row("anybody"),
     ("GET", "/.well-known/jwks.json"): Row("anybody"),
     ("GET", "/healthz"): Row("anybody"),

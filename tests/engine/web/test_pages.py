@@ -7,6 +7,7 @@ from tests.fakes import FakeAuth
 from tport import __version__
 from tport.engine.errors import Unavailable
 from tport.engine.types.app import App, AppServer
+from tport.engine.types.factor import FactorPolicy
 from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.web.assets import ASSETS, SCRIPT, STYLE
 from tport.engine.web.pages import make_tile
@@ -111,14 +112,28 @@ async def test_the_front_door_leads_to_the_applications(browser: Browser, path: 
 async def test_ping_and_health_answer_without_auth(browser: Browser, auth: FakeAuth) -> None:
     auth.failure = Unavailable("gone")
 
-    assert (await browser.fetch("/webapi/ping")).json() == {
+    found = {
         "cluster": "main",
         "cluster_name": "main",
         "version": __version__,
         "server_version": __version__,
+        "min_client_version": __version__,
         "public_addr": "proxy.test:3080",
+        "proxy": {"tls_routing_enabled": True, "ssh": {"public_addr": "proxy.test:3080"}},
     }
+    assert (await browser.fetch("/webapi/ping")).json() == found
+    assert (await browser.fetch("/webapi/find")).json() == found
     assert (await browser.fetch("/healthz")).json() == {"status": "ok"}
+
+
+async def test_ping_says_how_one_signs_in(browser: Browser, auth: FakeAuth) -> None:
+    auth.policy = FactorPolicy.from_word("on")
+    told = (await browser.fetch("/webapi/ping")).json()["auth"]
+    assert told == {"type": "local", "second_factor": "on", "webauthn": {"rp_id": "proxy.test"}}
+
+    auth.policy = FactorPolicy.from_word("otp")
+    told = (await browser.fetch("/webapi/ping")).json()["auth"]
+    assert told == {"type": "local", "second_factor": "otp"}
 
 
 async def test_the_authorities_that_pins_are_made_over_are_public(browser: Browser) -> None:

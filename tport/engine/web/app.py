@@ -112,6 +112,7 @@ def web_app(
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),
+            _get("/webapi/find", public.find),
             _get("/webapi/cas", public.authorities),
             _get("/.well-known/jwks.json", public.jwks),
             _get("/healthz", public.healthz),

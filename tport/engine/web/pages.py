@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from tport import __version__
-from tport.engine.errors import NotFound
+from tport.engine.errors import ConnectionProblem, NotFound, RemoteProtocolError, Unavailable
 from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.types.session import WebSession
 from tport.engine.web.assets import ASSETS, ICON
@@ -120,16 +120,34 @@ class PublicFiles:
         self._site = site
 
     async def ping(self, _request: Request) -> Response:
-        """GET /webapi/ping: whose proxy this is."""
-        return _json(
-            {
-                "cluster": self._site.cluster,
-                "cluster_name": self._site.cluster,
-                "version": __version__,
-                "server_version": __version__,
-                "public_addr": self._site.public_addr,
-            }
-        )
+        """GET /webapi/ping: whose proxy this is, and how one signs in; Teleport's keys beside ours."""
+        try:
+            policy = await self._site.auth.factor_policy()
+        except (Unavailable, ConnectionProblem, RemoteProtocolError):
+            return _json(self._found())  # that the proxy answers is what most ask for
+        auth: dict[str, object] = {"type": "local", "second_factor": policy.word}
+        if "webauthn" in policy.kinds:
+            host, _, _ = self._site.public_addr.partition(":")
+            auth["webauthn"] = {"rp_id": host}
+        return _json({**self._found(), "auth": auth})
+
+    async def find(self, _request: Request) -> Response:
+        """GET /webapi/find: the part of it that agents ask for; auth isn't asked."""
+        return _json(self._found())
+
+    def _found(self) -> dict[str, object]:
+        return {
+            "cluster": self._site.cluster,
+            "cluster_name": self._site.cluster,
+            "version": __version__,
+            "server_version": __version__,
+            "min_client_version": __version__,
+            "public_addr": self._site.public_addr,
+            "proxy": {
+                "tls_routing_enabled": True,
+                "ssh": {"public_addr": self._site.public_addr},
+            },
+        }
 
     async def authorities(self, _request: Request) -> Response:
         """GET /webapi/cas: the certificates over which a join token's pin is made."""
