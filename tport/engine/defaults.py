@@ -29,6 +29,7 @@ WEB_CERTIFICATE_TTL: Final = timedelta(days=90)  # own web CA's leaves; browsers
 AUTHORITY_TTL: Final = timedelta(days=3650)  # ten years; rotation is by generation, not expiry
 MAX_SESSION_TTL: Final = timedelta(hours=30)  # a role that names none; Teleport's
 WEB_SESSION_TTL: Final = timedelta(hours=12)  # absolute; NIST SP 800-63B AAL2
+WEB_IDLE_TIMEOUT: Final = timedelta(hours=1)  # without a request; NIST SP 800-63B AAL2
 FRESH_PROOF: Final = timedelta(
     minutes=5
 )  # who changes access has just proven who they are; Teleport

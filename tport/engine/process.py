@@ -17,7 +17,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -213,6 +213,7 @@ class _Process:
                         static_tokens=await _static_tokens(config),
                         second_factor=config.auth_service.second_factor,
                         seal_key=seal_key,
+                        web_idle=timedelta(seconds=config.auth_service.web_idle_timeout),
                     ),
                 ) as service,
                 trio.open_nursery() as nursery,

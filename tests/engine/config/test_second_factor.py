@@ -57,3 +57,16 @@ def test_single_sign_on_as_a_factor_is_noted() -> None:
     text = "auth_service: {authentication: {second_factors: [otp, sso]}}"
     [note] = read(text).notes
     assert note.endswith("authentication.second_factors: sso has no effect in tport")
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"), [("", 3600.0), ("8h", 8 * 3600.0), ("10m", 600.0), ("0s", 0.0)]
+)
+def test_how_long_one_may_do_nothing(said: str, seconds: float) -> None:
+    text = f"auth_service: {{web_idle_timeout: {said}}}" if said else ""
+    assert read(text).auth_service.web_idle_timeout == seconds
+
+
+def test_a_shorter_time_than_what_is_noticed_is_refused() -> None:
+    with pytest.raises(ConfigError, match="expected 10m or more, or 0s for never, found '30s'"):
+        read("auth_service: {web_idle_timeout: 30s}")

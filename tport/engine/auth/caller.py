@@ -72,6 +72,7 @@ class Caller:
     async def _check_person(self, call: str, secret: str) -> None:
         # By the cookie's value, which only its own browser's proxy sees: an id stands in lists.
         session, user = await self.service.sessions.web_with_user(session_id(secret))
+        await self.service.sessions.seen(session)
         self._person = user
         if call not in RULES:
             await self.denied(call, "user", f"people may not call {call[:40]!r}")

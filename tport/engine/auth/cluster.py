@@ -9,7 +9,7 @@ from base64 import b64encode
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from typing import Final, Protocol, TypeVar, get_args
 
@@ -84,6 +84,7 @@ class AuthSettings:
         jwt_algorithm: of the JWT key, when it is made.
         static_tokens: join tokens of the file.
         second_factor: what is demanded beside a password.
+        web_idle: who makes no request for so long is signed out; zero: never.
         seal_key: KEY_BYTES that seal second factors in storage, from a file beside it. The
             default is forgotten with the process.
     """
@@ -93,6 +94,7 @@ class AuthSettings:
     jwt_algorithm: SigningAlgorithm = "ES256"
     static_tokens: tuple[StaticToken, ...] = ()
     second_factor: FactorPolicy = ON
+    web_idle: timedelta = timedelta(0)
     seal_key: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
 
     @property

@@ -32,7 +32,9 @@ class PeopleCalls(Caller):
 
     @call
     async def web_session(self, *, id: str) -> WebSession:
-        return await self.service.sessions.web(id)
+        session = await self.service.sessions.web(id)
+        await self.service.sessions.seen(session)  # a page was asked for
+        return session
 
     @call
     async def sign_out(self, *, id: str) -> None:

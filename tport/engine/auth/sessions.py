@@ -6,6 +6,7 @@ its web session allow it; that is judged at each look-up, by the clock and by wh
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -21,6 +22,7 @@ from tport.engine.storage.backend import BATCH_LIMIT, Delete
 from tport.engine.types.session import AppSession, WebSession, session_id
 from tport.engine.types.user import User
 
+SEEN_EVERY: Final = timedelta(minutes=1)  # a write each; what is done between is the same
 MAX_USER_AGENT: Final = 256  # characters kept
 _OVER = "you are not signed in, or your session is over"
 _LINK = msgspec.Raw(b"null")
@@ -84,9 +86,27 @@ class Sessions:
         session = await self._stores.web_sessions.find(id_)
         if session is None or self._cluster.clock() >= session.expires:
             raise NotSignedIn(_OVER, reason="no such web session, or it has expired")
+        if await self._is_idle(session):
+            raise NotSignedIn(_OVER, reason="nothing was done with it for too long")
         user = await self._same_user(session)
         await self._locks.check_person(user)
         return session, user
+
+    async def seen(self, session: WebSession) -> None:
+        """Note that who holds this session does something; at most once in SEEN_EVERY."""
+        idle, now = self._cluster.settings.web_idle, self._cluster.clock()
+        if not idle:
+            return
+        last = await self._stores.seen.find(session.id)
+        if now - (last.at if last is not None else session.created) >= SEEN_EVERY:
+            await self._stores.seen.put(session.id, SessionMark(at=now), expires=now + idle)
+
+    async def _is_idle(self, session: WebSession) -> bool:
+        idle = self._cluster.settings.web_idle
+        if not idle:
+            return False
+        last = await self._stores.seen.find(session.id)
+        return self._cluster.clock() >= (last.at if last is not None else session.created) + idle
 
     async def check_fresh_proof(self, session: WebSession) -> None:
         """Return when who holds this session has shown within FRESH_PROOF that it is they.
@@ -171,6 +191,7 @@ class Sessions:
         web, user = await self.web_with_user(session.web_session)
         if web.user_id != session.user_id or user.epoch != session.epoch:
             raise NotSignedIn(_OVER, reason=f"{session.user} has changed since")
+        await self.seen(web)  # proxies ask when a request comes that they know too little of
         return session, user
 
     async def end_app(self, id_: str, *, by: str = "") -> None:

@@ -11,6 +11,7 @@
     /factors/<name>                         Factors             -        secrets in it are sealed
     /credentials/<credential hash>          CredentialOf        -
     /attempts/<browser or session hash>     Attempt             its own
+    /seen/<web hash>                        SessionMark         the idle time; the last request
     /proofs/<web hash>                      SessionMark         FRESH_PROOF; shown anew who it is
     /known/<cookie hash>                    KnownBrowser        KNOWN_TTL
     /invites/<token hash>                   Invite              INVITE_TTL
@@ -279,6 +280,7 @@ class Stores:
         self.factors = Store(backend, "/factors/", Factors)
         self.credentials = Store(backend, "/credentials/", CredentialOf)
         self.attempts = Store(backend, "/attempts/", Attempt)
+        self.seen = Store(backend, "/seen/", SessionMark)
         self.proofs = Store(backend, "/proofs/", SessionMark)
         self.known = Store(backend, "/known/", KnownBrowser)
         self.invites = Store(backend, "/invites/", Invite)

@@ -17,10 +17,12 @@ from tport.engine.config.words import (
     check_join_secret,
     check_retention,
     parse_cluster_name,
+    parse_idle,
     parse_pin,
     parse_seconds,
     parse_whole_seconds,
 )
+from tport.engine.defaults import WEB_IDLE_TIMEOUT
 from tport.engine.types.app import CookieSameSite, JwtClaims
 from tport.engine.types.factor import SecondFactor
 
@@ -116,10 +118,11 @@ class AuthService(Section, frozen=True):
     tokens: TextList = ()
     authentication: Authentication = Authentication()
     audit: AuditLogs = AuditLogs()
+    web_idle_timeout: Annotated[float, parse_idle] = WEB_IDLE_TIMEOUT.total_seconds()
 
     without_effect = _names(
         "public_addr session_recording proxy_checks_host_keys client_idle_timeout"
-        " client_idle_timeout_message web_idle_timeout disconnect_expired_cert keep_alive_interval"
+        " client_idle_timeout_message disconnect_expired_cert keep_alive_interval"
         " keep_alive_count_max session_control_timeout message_of_the_day proxy_listener_mode"
         " tunnel_strategy routing_strategy proxy_protocol license_file ca_key_params"
         " kubeconfig_file oidc_connectors reverse_tunnels load_all_cas case_insensitive_routing"

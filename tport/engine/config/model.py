@@ -9,6 +9,7 @@ from typing import Literal
 import msgspec
 
 from tport.engine.config.address import Address
+from tport.engine.defaults import WEB_IDLE_TIMEOUT
 from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
 from tport.engine.types.factor import ON, FactorPolicy
@@ -72,6 +73,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
         listen_is_given: the operator chose `listen_addr`; else it follows from the roles.
         tokens: static tokens, each for agents: the secret, or a file with one a line.
         second_factor: what is demanded beside a password.
+        web_idle_timeout: seconds after which who does nothing is signed out; 0: never.
     """
 
     enabled: bool
@@ -80,6 +82,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str
     tokens: tuple[Secret, ...] = ()
     second_factor: FactorPolicy = ON
+    web_idle_timeout: float = WEB_IDLE_TIMEOUT.total_seconds()
     audit: AuditLogs = AuditLogs()
 
 

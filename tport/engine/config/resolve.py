@@ -274,6 +274,7 @@ class Resolver:
             cluster_name=auth.cluster_name or proxy.public_addrs[0].host,
             tokens=tuple(self._tokens(auth.tokens)),
             second_factor=self._factors(asked),
+            web_idle_timeout=auth.web_idle_timeout,
             audit=AuditLogs(
                 retention=parse_retention(auth.audit.retention),
                 request_log=auth.audit.request_log,

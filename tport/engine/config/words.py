@@ -20,6 +20,8 @@ _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
+MIN_IDLE: Final = 600.0  # s
+
 _PIN = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 _STATIC_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
 _EMAIL = re.compile(r"[!-~]{1,64}@[A-Za-z0-9-]+(?:\.[A-Za-z0-9-]+)+")
@@ -51,6 +53,17 @@ def parse_bool(text: str) -> bool:
     if word in _NO:
         return False
     raise InvalidRequest(f"expected yes or no, found {shown(text)}")
+
+
+def parse_idle(text: str) -> float:
+    """Read how long somebody may do nothing, in seconds; 0: for ever.
+
+    What is done at applications is noticed every few minutes, so that less makes no sense.
+    """
+    seconds = parse_seconds(text)
+    if 0 < seconds < MIN_IDLE:
+        raise InvalidRequest(f"expected 10m or more, or 0s for never, found {shown(text)}")
+    return seconds
 
 
 def parse_seconds(text: str) -> float:
