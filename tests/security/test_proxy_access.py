@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import math
+import re
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -364,6 +365,31 @@ async def test_az_04_who_is_locked_is_told_so_everywhere_and_goes_on_when_it_is_
     failed = await stack.event("user.login", user="alice", success=False)
     assert failed["error"] == f"lock {lock.name} on user alice"
     await stack.event("lock.created", name=lock.name, target="user alice")
+
+
+async def test_az_04_who_is_locked_may_still_sign_out(stack: Stack, alice: Person) -> None:
+    """AZ-04: at a machine of others, say; and a form of another site does not do it for them."""
+    cookie = {"Cookie": f"{stack.web_cookie}={alice.web}", "Accept": "text/html"}
+    await stack.admin.create_lock(target=LockTarget(user="alice"), message="", ttl=0)
+    home = await stack.request(DOMAIN, "/web", cookie)
+    form = await stack.request(DOMAIN, "/web/logout", cookie)
+    [token] = re.findall(rb'name="token" value="([^"]+)"', form.body)
+    post = {
+        **cookie,
+        "Origin": f"https://{DOMAIN}:{stack.port}",
+        "Content-Type": "application/x-www-form-urlencoded",
+    }
+
+    async def send(value: bytes) -> int:
+        body = b"token=" + value
+        answer = await stack.request(DOMAIN, "/web/logout", post, method="POST", body=body)
+        return answer.status
+
+    assert b'/web/logout"' in home.body
+    assert await send(b"another") == 403
+    assert len(await stack.admin.list_sessions(user="alice", limit=9)) == 1
+    assert await send(token) == 303
+    assert await stack.admin.list_sessions(user="alice", limit=9) == ()
 
 
 async def test_az_04_a_namesake_inherits_nothing(stack: Stack, alice: Person) -> None:

@@ -211,24 +211,25 @@ class AccountPages:
 
     async def logout(self, request: Request) -> Response:
         """GET /web/logout: asks; only a form signs out."""
-        session = await self._site.session(request)
-        if session is None:
+        found = await self._site.session_to_end(request)
+        if found is None:
             return self._site.forget(redirect("/web/login?signed-out"))
-        return self._logout_form(session.user, session.id)
+        return self._logout_form(*found)
 
     async def submit_logout(self, request: Request) -> Response:
         """POST /web/logout"""
-        session = await self._site.session(request)
-        if session is None:
+        found = await self._site.session_to_end(request)
+        if found is None:
             return self._site.forget(redirect("/web/login?signed-out", 303))
+        user, session = found
         if not self._site.is_own_post(request):
-            return self._logout_form(session.user, session.id, 403, FOREIGN_FORM)
+            return self._logout_form(user, session, 403, FOREIGN_FORM)
         form = await read_form(request.headers.get("content-type", ""), request.stream())
         if problem := self._site.form_problem(
-            form.get("token", ""), purpose="logout", binding=session.id, new=False
+            form.get("token", ""), purpose="logout", binding=session, new=False
         ):
-            return self._logout_form(session.user, session.id, 403, problem)
-        await self._site.auth.sign_out(id=session.id)
+            return self._logout_form(user, session, 403, problem)
+        await self._site.auth.sign_out(id=session)
         return self._site.forget(redirect("/web/login?signed-out", 303))
 
     def _logout_form(

@@ -229,6 +229,7 @@ class ErrorPages:
             title="Your account is locked",
             message=f"{message[:1].upper()}{message[1:]}".rstrip(".") + ".",
             advice="Ask your administrator, who locked it and can lift the lock.",
+            action=("Sign out", f"{self._origin}/web/logout"),
         )
 
     def looping(self, loop: Loop, *, url: str) -> Page:

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import NotSignedIn
+from tport.engine.errors import Locked, NotSignedIn
 from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
 from tport.engine.proto.fetch import wants_html
 from tport.engine.types.session import WebSession, session_id
@@ -72,6 +72,14 @@ class Site:
             return await self.auth.web_session(id=session_id(value))
         except NotSignedIn:
             return None
+
+    async def session_to_end(self, request: Request) -> tuple[str, str] | None:
+        """Return whose session the browser has, and its id: who is locked may leave, unnamed."""
+        try:
+            session = await self.session(request)
+        except Locked:
+            return "", session_id(_cookie(request, self._web_cookie) or "")
+        return None if session is None else (session.user, session.id)
 
     @property
     def web_cookie(self) -> str:
