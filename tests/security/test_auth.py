@@ -117,6 +117,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "create_user": {"name": "mallory", "roles": ("access",), "traits": {}},
     "update_user": {"name": "mallory", "roles": ("editor",), "traits": None},
     "reset_user": {"name": "mallory"},
+    "unlock_user": {"name": "mallory"},
     "delete_user": {"name": "mallory"},
     "create_lock": {"target": LockTarget(user="mallory"), "message": "", "ttl": 60.0},
     "delete_lock": {"name": "x"},

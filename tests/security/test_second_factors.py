@@ -26,6 +26,7 @@ from tport.engine.errors import (
     AttemptOver,
     InvalidRequest,
     LimitExceeded,
+    NotFound,
     ProofNeeded,
     TportError,
     Unavailable,
@@ -217,6 +218,21 @@ async def test_auth_03_a_known_browser_has_five_guesses_and_is_known_no_more(
             await alice.password("wrong")
     with pytest.raises(AccessDenied):
         await alice.asked()
+
+
+async def test_auth_03_an_administrator_ends_the_lock(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await (alice := Visitor(world)).with_app()
+    await lock(world)
+    stranger = Visitor(world, secret=alice.secret)
+    with pytest.raises(AccessDenied):
+        await stranger.asked()
+    await world.admin.unlock_user(name="Alice")
+    assert (await stranger.sign_in()).session.user == "alice"
+    assert "TPU05I" in world.audit.codes()
+    with pytest.raises(NotFound):
+        await world.admin.unlock_user(name="nobody")
 
 
 @pytest.mark.parametrize("cookie", ["", "x", "of another"])

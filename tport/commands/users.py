@@ -150,6 +150,13 @@ def reset(ctx: typer.Context, name: Name, format: FormatOption = Format.text) ->
 
 
 @app.command()
+def unlock(ctx: typer.Context, name: Name) -> None:
+    """End the lock that five failures in a row brought about, and forget the failures."""
+    with_cluster(ctx, lambda auth: auth.unlock_user(name=name))
+    say(f"{name} may sign in again")
+
+
+@app.command()
 def rm(
     ctx: typer.Context,
     name: Name,

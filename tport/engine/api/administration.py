@@ -65,6 +65,10 @@ class AdministrationAPI(Protocol):
         """Make a new invite link for a user; the old password and all sessions end now."""
         ...
 
+    async def unlock_user(self, *, name: str) -> None:
+        """Forget a user's failures, and the lock that they ended in. Raises NotFound."""
+        ...
+
     async def list_users(self) -> tuple[UserInfo, ...]: ...
 
     async def delete_user(self, *, name: str) -> None: ...
@@ -105,6 +109,7 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "create_user": ADMIN,
     "update_user": ADMIN,
     "reset_user": ADMIN,
+    "unlock_user": ADMIN,
     "list_users": ADMIN,
     "delete_user": ADMIN,
     "list_roles": ADMIN | PROXY,
@@ -122,6 +127,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "create_user": ("user", "create"),
     "update_user": ("user", "update"),
     "reset_user": ("user", "update"),
+    "unlock_user": ("user", "update"),
     "list_users": ("user", "list"),
     "delete_user": ("user", "delete"),
     "list_roles": ("role", "list"),
@@ -133,4 +139,6 @@ RULES: Final[Mapping[str, Rule]] = {
 }
 
 # These give somebody access: a stolen session that has lain for a while doesn't.
-FRESH: Final = frozenset({"create_token", "create_user", "update_user", "reset_user", "put_role"})
+FRESH: Final = frozenset(
+    {"create_token", "create_user", "update_user", "reset_user", "unlock_user", "put_role"}
+)

@@ -58,6 +58,12 @@ class AdministrationCalls(Caller):
         return await self.service.users.reset(name, self.name)
 
     @call
+    async def unlock_user(self, *, name: str) -> None:
+        user = await self.service.users.named(name)
+        await self.service.cluster.record("user.unlocked", user=self.name, name=user.name)
+        await self.service.failures.forget(user.name)
+
+    @call
     async def list_users(self) -> tuple[UserInfo, ...]:
         return await self.service.users.all()
 

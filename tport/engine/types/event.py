@@ -26,6 +26,7 @@ CODES: Final[Mapping[str, str]] = {
     "user.delete": "T1004I",
     "user.password_change": "T1005I",
     "user.locked": "TPU02W",  # * too many failures
+    "user.unlocked": "TPU05I",  # * an administrator ended such a lock
     "user.proof": "TPU04I",  # * who is signed in has proven it anew
     "mfa.add": "T1006I",
     "mfa.add.failed": "TPU06W",  # * written as mfa.add, success: false
