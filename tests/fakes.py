@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from tport.engine.api.answers import Authorities, InviteInfo, LaunchCode, SignedIn
+from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.app import AppServer
 from tport.engine.types.approval import JoinRequest, JoinState, read_code
@@ -45,6 +47,8 @@ class FakeAuth:
         self.hosts: set[str] = {"grafana.proxy.test"}
         self.servers: tuple[AppServer, ...] = ()
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
+        self.apps: tuple[OwnApp, ...] = ()
+        self.infos: tuple[AppInfo, ...] = ()
         self.rights: tuple[tuple[str, str], ...] = ()
         self.rounds = 0
         self.policy = OFF
@@ -164,6 +168,21 @@ class FakeAuth:
     async def own_rights(self) -> tuple[tuple[str, str], ...]:
         self._check()
         return self.rights
+
+    async def own_apps(self) -> tuple[OwnApp, ...]:
+        self._check()
+        return self.apps
+
+    async def list_apps(self) -> tuple[AppInfo, ...]:
+        self._check()
+        return self.infos
+
+    async def mark_favourite(self, *, app: str, favourite: bool) -> None:
+        self._check()
+        self.calls.append("mark_favourite")
+        self.apps = tuple(
+            replace(one, favourite=favourite) if one.name == app else one for one in self.apps
+        )
 
     async def check_right(self, *, kind: str, verb: str) -> None:
         self._check()

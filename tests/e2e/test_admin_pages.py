@@ -254,3 +254,93 @@ def test_a_session_is_ended_and_its_user_locked_out(
         sign_in(tab, name, PASSWORD)
         expect(tab.locator("h1")).to_contain_text("It works")
         assert_calm(watch)
+
+
+def test_applications_are_found_by_typing_by_label_and_by_arrows(
+    cluster: Cluster, browser: Browser
+) -> None:
+    upstream = start_upstream(cluster)
+    for name, labels in (("alpha", "env=prod"), ("beta", "env=dev"), ("gamma", "env=prod")):
+        cluster.start_agent(name, upstream.url, f"--labels={labels}")
+    with open_context(browser, viewport={"width": 1280, "height": 800}) as (context, watch):
+        page = context.new_page()
+        sign_up(page, cluster.add_user("finn"), PASSWORD)
+        shown = page.locator("#tiles .tile:visible h3 a")
+        expect(shown.filter(has_text="alpha")).to_be_visible()
+
+        page.get_by_role("link", name="env=dev").click()
+        expect(shown).to_have_text(["beta"])
+        assert "label=env%3Ddev" in page.url
+        page.reload()
+        expect(shown).to_have_text(["beta"])
+        page.get_by_role("link", name="env=dev").click()
+
+        page.keyboard.press("/")
+        expect(page.get_by_role("searchbox")).to_be_focused()
+        page.keyboard.type("PROD")
+        expect(shown).to_have_text(["alpha", "gamma"])
+        page.keyboard.press("ArrowDown")
+        expect(page.get_by_role("link", name="alpha")).to_be_focused()
+        page.keyboard.press("ArrowRight")
+        expect(page.get_by_role("link", name="gamma")).to_be_focused()
+        page.keyboard.press("ArrowUp")
+        expect(page.get_by_role("searchbox")).to_be_focused()
+        page.keyboard.type(" gam")
+        page.keyboard.press("Enter")
+        expect(page).to_have_url(cluster.app_url("gamma"))
+        assert_calm(watch)
+
+
+@SCRIPT
+def test_favourites_and_what_was_opened_last_are_at_hand(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        sign_up(page, cluster.add_user(f"fay-{script}".lower()), PASSWORD)
+        expect(page.get_by_role("heading", name="Favourites")).to_have_count(0)
+        page.get_by_role("link", name="dumper").click()
+        expect(page.locator("h1")).to_contain_text("It works")
+        page.goto(cluster.url)
+        opened = page.locator("section", has=page.get_by_role("heading", name="Opened last"))
+        expect(opened.get_by_role("link")).to_have_text(["dumper"])
+
+        page.get_by_role("button", name="dumper is a favourite").click()
+        favourites = page.locator("section", has=page.get_by_role("heading", name="Favourites"))
+        expect(favourites.get_by_role("link")).to_have_text(["dumper"])
+        page.get_by_role("button", name="dumper is a favourite", pressed=True).click()
+        expect(favourites).to_have_count(0)
+        assert_calm(watch)
+
+
+@SCRIPT
+def test_a_role_is_made_previewed_changed_as_yaml_and_deleted(
+    cluster: Cluster, browser: Browser, script: bool
+) -> None:
+    name = f"role-{script}".lower()
+    with open_context(browser, java_script_enabled=script) as (context, watch):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Roles")
+        page.get_by_role("link", name="Add a role").click()
+        page.get_by_label("Name").fill(name)
+        page.get_by_label("Opens applications with these labels").fill("*=*")
+        page.get_by_role("button", name="Who would open what?").click()
+        expect(page.locator("#who")).to_contain_text("dumper")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_contain_text(f"Role {name} was made")
+
+        page.get_by_role("link", name=f"/web/role/{name}/yaml").click()
+        text = page.get_by_label("The role, as Teleport writes it")
+        right = text.input_value()
+        text.fill(right.replace("app_labels", "app_label"))
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_contain_text("unknown field")
+        watch.complaints.clear()  # the browser's own line about the 400
+        text.fill(right)
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_contain_text(f"Role {name} was changed")
+
+        page.get_by_role("link", name="Delete this role").click()
+        page.get_by_role("button", name=f"Delete {name}").click()
+        expect(page.get_by_role("status")).to_contain_text(f"Role {name} was deleted")
+        assert_calm(watch)

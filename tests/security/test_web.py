@@ -19,7 +19,8 @@ from tests.engine.web.browser import (
     open_browser,
 )
 from tests.fakes import FakeAuth, WallClock
-from tport.engine.types.launch import AppTile, LaunchRequest
+from tport.engine.api.catalogue import OwnApp
+from tport.engine.types.launch import LaunchRequest
 from tport.engine.web.assets import ASSETS
 
 INVITE = "/web/invite/invite-token-of-bob-0001"
@@ -238,8 +239,7 @@ async def test_web_09_no_redirect_is_built_from_the_host_header(
 
 
 async def every_response(browser: Browser) -> dict[str, httpx2.Response]:
-    tile = AppTile(name="grafana", url="https://grafana.proxy.test:3080/")
-    browser.directory.tiles = [tile]
+    browser.auth.apps = (OwnApp(name="grafana", address="grafana.proxy.test:3080"),)
     paths = ["/web/login", INVITE, "/web/invite/none", "/nowhere", "/web/cluster/other/apps"]
     paths += ["/webapi/ping", "/webapi/cas", "/.well-known/jwks.json", "/healthz", "/robots.txt"]
     paths += ["/favicon.ico", *ASSETS]
@@ -307,14 +307,10 @@ async def test_web_11_an_odd_token_in_a_path_is_not_found_and_never_repeated(
 
 async def test_web_12_what_applications_say_of_themselves_is_text(browser: Browser) -> None:
     await browser.sign_in()
-    browser.directory.tiles = [
-        AppTile(
-            name=TAGS,
-            url=f"https://grafana.proxy.test/{TAGS}",
-            description=TAGS,
-            labels={TAGS: TAGS},
-        )
-    ]
+    app = OwnApp(
+        name=TAGS, address=f"grafana.proxy.test/{TAGS}", description=TAGS, labels={TAGS: TAGS}
+    )
+    browser.auth.apps = (app,)
 
     page = await browser.http.get(APPS, params={"q": TAGS})
 
@@ -322,13 +318,15 @@ async def test_web_12_what_applications_say_of_themselves_is_text(browser: Brows
     assert "Showing 1 of 1" in page.text  # it was found and shown, as text
 
 
-async def test_web_12_an_address_that_would_be_script_is_not_shown(browser: Browser) -> None:
+async def test_web_12_an_application_s_link_is_always_https(browser: Browser) -> None:
+    """WEB-12: an address that would be script is made none."""
     await browser.sign_in()
-    browser.directory.tiles = [AppTile(name="bad", url="javascript:alert(1)")]
+    browser.auth.apps = (OwnApp(name="bad", address="javascript:alert(1)"),)
 
     page = await browser.get(APPS)
 
-    assert "javascript:" not in page.text
+    assert 'href="https://javascript:alert(1)/"' in page.text
+    assert 'href="javascript' not in page.text
 
 
 async def test_web_12_names_and_errors_that_come_back_are_text(

@@ -262,7 +262,6 @@ class _Process:
                 cluster_id8=parts.cluster_id8,
                 public_addr=str(public_addr),
                 clock=wall_clock,
-                directory=parts.directory,
                 secret=parts.forms_key,
                 open_launch=parts.open_launch,
             )

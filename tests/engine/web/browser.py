@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from html import unescape
 from typing import cast
@@ -13,8 +13,7 @@ from starlette.applications import Starlette
 
 from tests.fakes import FakeAuth
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.types.launch import AppTile, LaunchRequest, RefusedOffer
-from tport.engine.types.session import WebSession
+from tport.engine.types.launch import LaunchRequest
 from tport.engine.web.app import web_app
 
 ORIGIN = "https://proxy.test:3080"
@@ -39,18 +38,6 @@ STATES: Mapping[str, LaunchRequest] = {
     "refused": LaunchRequest(state_id="s6", app_host="grafana.proxy.test", cause="code-refused"),
     "other": LaunchRequest(state_id="s3", app_host="secret.proxy.test"),
 }
-
-
-class FakeDirectory:
-    def __init__(self) -> None:
-        self.tiles: Sequence[AppTile] = ()
-        self.refused: Sequence[RefusedOffer] = ()
-
-    async def apps_for(self, session: WebSession) -> Sequence[AppTile]:
-        return self.tiles
-
-    async def refused_for(self, session: WebSession) -> Sequence[RefusedOffer]:
-        return self.refused
 
 
 class Visitor:
@@ -88,7 +75,6 @@ class Browser(Visitor):
 
     def __init__(self, auth: FakeAuth) -> None:
         self.auth = auth
-        self.directory = FakeDirectory()
         self.states = dict(STATES)
         app = web_app(
             auth=cast("AuthAPI", auth),
@@ -96,7 +82,6 @@ class Browser(Visitor):
             cluster_id8="0011aabb",
             public_addr="proxy.test:3080",
             clock=auth.clock,
-            directory=self.directory,
             secret=b"x" * 32,
             open_launch=lambda state: self.states.get(state),
         )

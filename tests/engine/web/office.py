@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.engine.auth.world import CLUSTER, World, open_world
-from tests.engine.web.browser import WEB_COOKIE, FakeDirectory, Visitor
+from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.web.app import web_app
 
@@ -14,7 +14,6 @@ from tport.engine.web.app import web_app
 class Office:
     def __init__(self, world: World, stack: AsyncExitStack) -> None:
         self.world = world
-        self.directory = FakeDirectory()
         self._stack = stack
         self.app = web_app(
             auth=world.proxy,
@@ -22,7 +21,6 @@ class Office:
             cluster_id8="0011aabb",
             public_addr="proxy.test:3080",
             clock=world.clock,
-            directory=self.directory,
             secret=b"x" * 32,
             open_launch=lambda _: None,
         )

@@ -10,7 +10,6 @@ from tests.engine.auth.world import GRAFANA, PROXY
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
 from tport.engine.types.device_token import DeviceToken, device_token_id
-from tport.engine.types.launch import AppTile
 
 LIST = "/web/account/tokens"
 ADD = f"{LIST}/add"
@@ -21,7 +20,6 @@ URL = f"https://grafana.{PROXY}:3080/"
 @pytest.fixture
 async def alice(office: Office) -> Visitor:
     await office.world.serve(GRAFANA)
-    office.directory.tiles = (AppTile(name="grafana", url=URL, description="", labels={}),)
     return await office.person("alice", "access")
 
 

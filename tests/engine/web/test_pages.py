@@ -1,29 +1,35 @@
 """The Applications page, and what the proxy's host tells anybody."""
 
-import pytest
+import re
+from datetime import timedelta
 
-from tests.engine.web.browser import APPS, Browser
+import pytest
+from msgspec.structs import replace
+
+from tests.engine.web.browser import APPS, Browser, form_fields
 from tests.fakes import FakeAuth
 from tport import __version__
+from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.errors import Unavailable
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.factor import FactorPolicy
-from tport.engine.types.launch import AppTile, RefusedOffer
 from tport.engine.web.assets import ASSETS, SCRIPT, STYLE
-from tport.engine.web.pages import make_tile
 
-GRAFANA = AppTile(
+GRAFANA = OwnApp(
     name="grafana",
-    url="https://grafana.proxy.test:3080/",
+    address="grafana.proxy.test:3080",
     description="Dashboards",
     labels={"env": "prod", "team": "Platform"},
 )
-JIRA = AppTile(name="jira", url="https://jira.example.com:3080/", labels={"env": "dev"}, up=False)
+JIRA = OwnApp(name="jira", address="jira.example.com:3080", labels={"env": "dev"}, up=False)
 
 
 async def test_each_application_is_one_click_away(browser: Browser) -> None:
     await browser.sign_in()
-    browser.directory.tiles = [GRAFANA, JIRA]
+    browser.auth.apps = (
+        GRAFANA,
+        JIRA,
+    )
 
     page = (await browser.get(APPS)).text
 
@@ -36,11 +42,16 @@ async def test_each_application_is_one_click_away(browser: Browser) -> None:
 
 async def test_what_agents_can_t_offer_is_shown_with_the_reason(browser: Browser) -> None:
     await browser.sign_in()
-    browser.directory.tiles = [GRAFANA]
+    browser.auth.apps = (GRAFANA,)
     assert "Not offered" not in (await browser.get(APPS)).text
 
     reason = "agent.yaml:7:5: apps[0].uri: <b>'grafana'</b> has no scheme"
-    browser.directory.refused = [RefusedOffer(name="payroll", agent="box7", reason=reason)]
+    server = AppServer(
+        app=App(name="payroll", uri=""), labels={}, host_id="h", hostname="box7", refused=reason
+    )
+    info = AppInfo(name="payroll", address="", up=False, since=None, refused=(server,))
+    browser.auth.infos = (info,)
+    browser.auth.rights = (("app_server", "list"),)
     page = (await browser.get(APPS)).text
 
     assert "Not offered" in page
@@ -50,7 +61,10 @@ async def test_what_agents_can_t_offer_is_shown_with_the_reason(browser: Browser
 
 async def test_the_search_works_without_script(browser: Browser) -> None:
     await browser.sign_in()
-    browser.directory.tiles = [GRAFANA, JIRA]
+    browser.auth.apps = (
+        GRAFANA,
+        JIRA,
+    )
 
     page = (await browser.get(f"{APPS}?q=PROD+dash")).text
 
@@ -63,15 +77,90 @@ async def test_the_search_works_without_script(browser: Browser) -> None:
     ("search", "found"),
     [
         ("", True),
-        ("graf", True),
-        ("proxy.test", True),
-        ("env=prod", True),
-        ("platform dash", True),
-        ("prod dev", False),
+        ("q=graf", True),
+        ("q=proxy.test", True),
+        ("q=env%3Dprod", True),
+        ("q=platform+DASH", True),
+        ("q=prod+dev", False),
+        ("label=env%3Dprod", True),
+        ("label=env%3Dprod&label=team%3DPlatform&q=graf", True),
+        ("label=env%3Dprod&label=env%3Ddev", False),
+        ("label=env%3Dpro", False),
     ],
 )
-def test_all_words_must_be_in_name_address_description_or_labels(search: str, found: bool) -> None:
-    assert make_tile(GRAFANA, search.split()).match is found
+async def test_all_words_and_all_labels_must_fit(
+    browser: Browser, search: str, found: bool
+) -> None:
+    await browser.sign_in()
+    browser.auth.apps = (GRAFANA,)
+
+    page = (await browser.get(f"{APPS}?{search}")).text
+
+    assert f"Showing {int(found)} of 1" in page
+
+
+async def test_labels_that_part_the_applications_can_be_chosen_and_left_again(
+    browser: Browser,
+) -> None:
+    await browser.sign_in()
+    wiki = OwnApp(name="wiki", address="wiki.test", labels={"env": "prod", "team": "Platform"})
+    browser.auth.apps = (GRAFANA, JIRA, wiki)
+
+    page = (await browser.get(f"{APPS}?q=x&label=env%3Ddev")).text
+
+    assert f'href="{APPS}?q=x" aria-current="true" data-label="env=dev">' in page
+    assert f'href="{APPS}?q=x&amp;label=env%3Ddev&amp;label=env%3Dprod" data-label' in page
+    browser.auth.apps = (GRAFANA, wiki)
+    assert 'id="filters"' not in (await browser.get(APPS)).text, "all have them: nothing to choose"
+
+
+async def test_favourites_and_what_was_opened_last_come_first_and_stand_once(
+    browser: Browser, auth: FakeAuth
+) -> None:
+    await browser.sign_in()
+    names = "abcdefgh"
+    browser.auth.apps = tuple(
+        OwnApp(
+            name=name,
+            address=f"{name}.test",
+            favourite=name in "h",
+            opened=auth.clock() - timedelta(hours=at) if name in "bcdefh" else None,
+        )
+        for at, name in enumerate(names)
+    )
+
+    page = (await browser.get(APPS)).text.partition('id="none"')[0]
+
+    order = re.findall(r'<h2>([^<]+)</h2>|<h3><a href="https://(\w)', page)
+    found = "".join(title[:1] + name for title, name in order)
+    assert found == "FhObcdeAafg"
+
+
+async def test_a_favourite_is_marked_by_a_form(browser: Browser) -> None:
+    await browser.sign_in()
+    browser.auth.apps = (GRAFANA,)
+    star = "/web/app/grafana/favourite"
+    hidden = form_fields((await browser.get(APPS)).text, star)
+
+    done = await browser.post(star, {**hidden, "on": "1"})
+
+    assert (done.status_code, done.headers["location"]) == (303, APPS)
+    assert 'aria-pressed="true"' in (await browser.get(APPS)).text
+    await browser.post(star, {**hidden, "on": ""})
+    assert 'aria-pressed="true"' not in (await browser.get(APPS)).text
+
+
+async def test_since_when_an_application_is_up_or_away_is_told(
+    browser: Browser, auth: FakeAuth
+) -> None:
+    await browser.sign_in()
+    since = auth.clock() - timedelta(hours=1)
+    browser.auth.apps = (replace(GRAFANA, since=since), replace(JIRA, since=since))
+
+    page = (await browser.get(APPS)).text
+
+    assert 'up since <time datetime="2026-01-01T11:00:00Z">11:00 UTC</time>' in page
+    assert 'no agent connected since <time datetime="2026-01-01T11:00:00Z">' in page
 
 
 async def test_who_has_no_role_is_told_whom_to_ask(browser: Browser, auth: FakeAuth) -> None:

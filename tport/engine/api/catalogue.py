@@ -31,7 +31,38 @@ class AppInfo(msgspec.Struct, frozen=True, kw_only=True):
     refused: tuple[AppServer, ...] = ()
 
 
+class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
+    """An application that a person may open, when an agent offers it.
+
+    Attributes:
+        address, up, since: as in AppInfo.
+        labels: of the offers that they may use.
+        opened: when they opened it last; None: long ago, or never.
+    """
+
+    name: str
+    address: str
+    up: bool = True
+    since: datetime | None = None
+    description: str = ""
+    labels: Mapping[str, str] = {}
+    favourite: bool = False
+    opened: datetime | None = None
+
+
 class CatalogueAPI(Protocol):
+    async def own_apps(self) -> tuple[OwnApp, ...]:
+        """Return what the person who is signed in may open now, or could if its agent were there."""
+        ...
+
+    async def mark_favourite(self, *, app: str, favourite: bool) -> None:
+        """Keep an application at hand for the person who is signed in, or no longer.
+
+        Raises:
+            LimitExceeded: they have very many.
+        """
+        ...
+
     async def list_apps(self) -> tuple[AppInfo, ...]:
         """Return every application that is offered, refused, or was offered last; by name."""
         ...
@@ -39,8 +70,12 @@ class CatalogueAPI(Protocol):
 
 CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "list_apps": ADMIN,
+    "own_apps": frozenset(),  # only people, through a proxy
+    "mark_favourite": frozenset(),
 }
 
 RULES: Final[Mapping[str, Rule]] = {
     "list_apps": ("app_server", "list"),
+    "own_apps": None,
+    "mark_favourite": None,
 }

@@ -28,6 +28,7 @@ from tport.engine.api import (
     people,
     requests,
     resources,
+    roles,
     sessions,
 )
 from tport.engine.api.account import AccountAPI
@@ -44,6 +45,7 @@ from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
 from tport.engine.api.requests import RequestAPI
 from tport.engine.api.resources import ResourceAPI
+from tport.engine.api.roles import RoleAPI
 from tport.engine.api.sessions import SessionAPI
 
 
@@ -60,6 +62,7 @@ class AuthAPI(
     SessionAPI,
     AuditAPI,
     CatalogueAPI,
+    RoleAPI,
     DeviceTokenAPI,
     ResourceAPI,
     Protocol,
@@ -89,6 +92,7 @@ _PARTS = (
     sessions,
     audit,
     catalogue,
+    roles,
     device_tokens,
     resources,
 )

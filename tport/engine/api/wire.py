@@ -72,6 +72,9 @@ _READS: Final = frozenset(
         "check_events",
         "status",
         "list_apps",
+        "list_role_infos",
+        "preview_role",
+        "own_apps",
         "own_rights",
         "check_right",
         "report",  # replaces what the proxy said before: the same twice is the same

@@ -15,6 +15,7 @@ from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
 from tport.engine.auth.request_calls import RequestCalls
 from tport.engine.auth.resource_calls import ResourceCalls
+from tport.engine.auth.role_calls import RoleCalls
 from tport.engine.auth.session_calls import SessionCalls
 
 
@@ -31,6 +32,7 @@ class Calls(
     SessionCalls,
     AuditCalls,
     CatalogueCalls,
+    RoleCalls,
     DeviceTokenCalls,
     ResourceCalls,
 ):

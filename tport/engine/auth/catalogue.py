@@ -5,19 +5,27 @@ from __future__ import annotations
 from collections import defaultdict
 from datetime import datetime
 
-from tport.engine.api.catalogue import AppInfo
+from tport.engine.access.rbac import is_app_allowed
+from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.presence import Presence
+from tport.engine.auth.roles import Roles
+from tport.engine.auth.shelf import Shelves
 from tport.engine.auth.stores import Definition
 from tport.engine.types.app import App, AppServer
+from tport.engine.types.user import User
 
 
 class Catalogue:
-    def __init__(self, cluster: Cluster, presence: Presence, apps: Apps) -> None:
+    def __init__(
+        self, cluster: Cluster, presence: Presence, apps: Apps, roles: Roles, shelves: Shelves
+    ) -> None:
         self._cluster = cluster
         self._presence = presence
         self._apps = apps
+        self._roles = roles
+        self._shelves = shelves
 
     async def all(self) -> tuple[AppInfo, ...]:
         since = {agent.host_id: agent.since for agent in self._presence.agents}
@@ -39,6 +47,32 @@ class Catalogue:
                     since=_earliest(servers, since) if servers else _gone(gone.get(name)),
                     servers=last,
                     refused=tuple(refused.get(name, ())),
+                )
+            )
+        return tuple(found)
+
+    async def of(self, user: User) -> tuple[OwnApp, ...]:
+        """Return what this user may open, and could: of those away, as they were offered last."""
+        roles, shelf = await self._roles.now(), await self._shelves.of(user)
+        found = []
+        for info in await self.all():
+            allowed = [
+                server
+                for server in info.servers
+                if is_app_allowed(roles, user.roles, user.traits, server.labels)
+            ]
+            if not allowed:
+                continue
+            found.append(
+                OwnApp(
+                    name=info.name,
+                    address=info.address,
+                    up=info.up,
+                    since=info.since,
+                    description=next((s.app.description for s in allowed if s.app.description), ""),
+                    labels={k: v for server in allowed for k, v in server.labels.items()},
+                    favourite=info.name in shelf.favourites,
+                    opened=shelf.opened.get(info.name),
                 )
             )
         return tuple(found)

@@ -64,7 +64,9 @@ class PeopleCalls(Caller):
 
     @call
     async def redeem(self, *, code: str, state: str, host: str, remote: str) -> OpenedApp:
-        return await self.service.launcher.redeem(code, state, host, remote)
+        opened = await self.service.launcher.redeem(code, state, host, remote)
+        await self.service.shelves.note(opened.session)
+        return opened
 
     @call
     async def app_session(self, *, id: str) -> AppSession:

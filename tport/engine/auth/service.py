@@ -34,9 +34,11 @@ from tport.engine.auth.probes import Probes
 from tport.engine.auth.proving import Proving
 from tport.engine.auth.requests import Requests
 from tport.engine.auth.resources import Resources
+from tport.engine.auth.role_editing import RoleEditing
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.session_list import SessionList
 from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.shelf import Shelves
 from tport.engine.auth.steps import Steps
 from tport.engine.auth.tokens import Tokens
 from tport.engine.auth.users import Users
@@ -110,7 +112,9 @@ class AuthService:
             cluster, hasher, self.sessions, self.steps, self.failures, known, limiter
         )
         self.apps = Apps(cluster, self.presence)
-        self.catalogue = Catalogue(cluster, self.presence, self.apps)
+        self.role_editing = RoleEditing(cluster, self.roles, self.presence)
+        self.shelves = Shelves(cluster)
+        self.catalogue = Catalogue(cluster, self.presence, self.apps, self.roles, self.shelves)
         self.device_tokens = DeviceTokens(cluster, self.roles, self.sessions, self.apps)
         self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps, self.device_tokens)
         self.tokens = Tokens(cluster, self.presence, self.apps)

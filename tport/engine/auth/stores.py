@@ -26,6 +26,7 @@
     /sessions/web/<cookie hash>             WebSession          its own
     /sessions/app/<cookie hash>             AppSession          its own
     /sessions/of/<web hash>/<app hash>      -                   the app session's
+    /shelves/<user id>                      Shelf               -
     /launch/<code hash>                     LaunchRecord        LAUNCH_CODE_TTL
     /device_tokens/<token hash>             DeviceToken         its own
     /device_tokens_of/<user id>/<hash>      -                   the device token's
@@ -36,7 +37,7 @@ reads the database can't be anybody. The names of the first folder are what watc
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, TypeVar
@@ -112,6 +113,13 @@ class Definition(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[str, ...]
     gone: datetime | None = None
     handed_out: bool = False
+
+
+class Shelf(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person keeps at hand. `opened`: applications, and when each was opened last."""
+
+    favourites: tuple[str, ...] = ()
+    opened: Mapping[str, datetime] = {}
 
 
 class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,6 +303,7 @@ class Stores:
         self.web_sessions = Store(backend, "/sessions/web/", WebSession)
         self.app_sessions = Store(backend, "/sessions/app/", AppSession)
         self.sessions_of = Store(backend, "/sessions/of/", msgspec.Raw)
+        self.shelves = Store(backend, "/shelves/", Shelf)
         self.launches = Store(backend, "/launch/", LaunchRecord)
         self.device_tokens = Store(backend, "/device_tokens/", DeviceToken)
         self.device_tokens_of = Store(backend, "/device_tokens_of/", msgspec.Raw)

@@ -153,11 +153,13 @@ class Users:
         for _ in range(SWAP_TRIES):
             read = await self._read(name)
             user = read.value
+            shelf = await self._stores.shelves.find(user.id)
             try:
                 await self._stores.batch(
                     [
                         self._stores.users.deleting(user.name, read),
                         *await self._taking(user, invite=True),
+                        *([] if shelf is None else [self._stores.shelves.deleting(user.id)]),
                     ]
                 )
             except (CompareFailed, NotFound):

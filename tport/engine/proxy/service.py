@@ -62,7 +62,6 @@ from tport.engine.proto.head import BadHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificates import Certificates
-from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
@@ -197,7 +196,6 @@ class _Proxy:
         )
         self._web = around.make_web(
             WebParts(
-                directory=Directory(self._cache, self._public_address),
                 open_launch=seal.open,
                 forms_key=forms_key,
                 cluster=cluster,

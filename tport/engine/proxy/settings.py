@@ -13,7 +13,6 @@ from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.clients import Clients
-from tport.engine.proxy.directory import Directory
 from tport.engine.proxy.pages import Pages
 from tport.engine.types.launch import LaunchRequest
 
@@ -63,7 +62,6 @@ class Surroundings:
 class WebParts:
     """What our own pages need of the proxy."""
 
-    directory: Directory
     open_launch: Callable[[str], LaunchRequest | None]
     forms_key: bytes
     cluster: str

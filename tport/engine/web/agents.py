@@ -14,6 +14,7 @@ from tport.engine.api.catalogue import AppInfo
 from tport.engine.errors import NotFound
 from tport.engine.types.app import AppServer
 from tport.engine.types.probe import Check, Finding, Proposal, Verdict
+from tport.engine.web.apps import app_url
 from tport.engine.web.errors import Since
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit, sentence
@@ -183,7 +184,7 @@ def app_row(info: AppInfo, visit: Visit) -> AppRow:
     servers = info.servers if info.up else ()
     return AppRow(
         name=info.name,
-        url=f"https://{info.address.removesuffix(':443')}/" if info.up and info.address else "",
+        url=app_url(info.address) if info.up and info.address else "",
         address=info.address,
         description=next((s.app.description for s in info.servers if s.app.description), ""),
         state=state,

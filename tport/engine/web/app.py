@@ -26,6 +26,7 @@ from tport.engine.web.account import OwnAccountPages
 from tport.engine.web.accounts import AccountPages
 from tport.engine.web.add_app import AddAppPages
 from tport.engine.web.agents import AgentPages
+from tport.engine.web.apps import AppPages
 from tport.engine.web.audit import AuditPages
 from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
@@ -35,12 +36,13 @@ from tport.engine.web.json_api import JsonApi
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.locks import LockPages
-from tport.engine.web.pages import AppDirectory, AppPages, PublicFiles
+from tport.engine.web.pages import PublicFiles
 from tport.engine.web.prove import ProofPages
 from tport.engine.web.refused import PATH as REQUEST_PATH
 from tport.engine.web.refused import RefusedPages
 from tport.engine.web.requests import RequestPages
 from tport.engine.web.respond import send_page
+from tport.engine.web.roles import RolePages
 from tport.engine.web.second_step import SecondStep
 from tport.engine.web.sessions import SessionPages
 from tport.engine.web.site import SECOND_STEP, Clock, Site, for_people
@@ -56,7 +58,6 @@ def web_app(
     cluster_id8: str,
     public_addr: str,
     clock: Clock,
-    directory: AppDirectory,
     secret: bytes,
     open_launch: OpenLaunch,
 ) -> Starlette:
@@ -67,7 +68,6 @@ def web_app(
         cluster: the cluster's name, part of the Applications page's path.
         cluster_id8: 8 hex digits, the end of our cookies' names.
         public_addr: `host` or `host:port` at which people reach this proxy.
-        directory: knows who may open what.
         secret: at least 32 random bytes, the same on all proxies of the cluster: binds forms.
         open_launch: unseals the launcher's `state`; None: not sealed by this cluster.
     """
@@ -83,7 +83,7 @@ def web_app(
     refused = RefusedPages(site, clock, open_launch)
     launcher = Launcher(site, clock, open_launch, refused.show)
     signed_in = SignedInRoutes(site, clock)
-    apps = AppPages(site, directory)
+    apps = AppPages(site)
     public = PublicFiles(site)
     app = Starlette(
         routes=[
@@ -97,15 +97,17 @@ def web_app(
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
             *OwnAccountPages().routes(signed_in),
             *ProofPages().routes(signed_in),
+            *apps.routes(signed_in),
             *AddAppPages().routes(signed_in),
             *UserPages().routes(signed_in),
+            *RolePages().routes(signed_in),
             *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),
             *SessionPages().routes(signed_in),
             *LockPages().routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
-            *DeviceTokenPages(directory).routes(signed_in),
+            *DeviceTokenPages().routes(signed_in),
             *EverybodysTokenPages().routes(signed_in),
             *AuditPages().routes(signed_in),
             *JsonApi(site).routes(),

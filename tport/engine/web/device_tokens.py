@@ -10,8 +10,8 @@ from starlette.routing import Route
 
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.types.device_token import DEFAULT_TTL, MAX_NAME, DeviceToken
+from tport.engine.web.apps import app_url
 from tport.engine.web.errors import Since
-from tport.engine.web.pages import AppDirectory
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
 
@@ -35,9 +35,6 @@ class Row(NamedTuple):
 
 
 class DeviceTokenPages:
-    def __init__(self, directory: AppDirectory) -> None:
-        self._directory = directory
-
     def routes(self, signed_in: SignedInRoutes) -> list[Route]:
         return [
             signed_in.get(LIST, self.list),
@@ -52,7 +49,7 @@ class DeviceTokenPages:
 
     async def add(self, visit: Visit) -> Response:
         """GET /web/account/tokens/add"""
-        apps = [tile.name for tile in await self._directory.apps_for(visit.session)]
+        apps = [app.name for app in await visit.auth.own_apps() if app.up]
         return await visit.page(
             "device_token_add.html",
             apps=apps,
@@ -67,7 +64,7 @@ class DeviceTokenPages:
     async def submit_add(self, visit: Visit) -> Response:
         """POST /web/account/tokens/add"""
         form = visit.form
-        urls = {tile.name: tile.url for tile in await self._directory.apps_for(visit.session)}
+        urls = {app.name: app_url(app.address) for app in await visit.auth.own_apps()}
         app, life = form.get("app", ""), form.get("life", "")
         if app not in urls or life not in dict(LIVES):
             raise InvalidRequest("choose an application that is open to you, and for how long")

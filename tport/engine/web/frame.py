@@ -31,6 +31,7 @@ SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Agents", "/web/agents", ("app_server", "list"), also=("/web/app", "/web/check")),
     Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
+    Entry("Roles", "/web/roles", ("role", "list"), also=("/web/role",)),
     Entry("Sessions", "/web/sessions", ("session", "list"), also=("/web/session",)),
     Entry("Locks", "/web/locks", ("lock", "list"), also=("/web/lock",)),
     Entry("Requests", "/web/requests", ("access_request", "list")),

@@ -1,116 +1,21 @@
-"""The Applications page, and what machines and browsers ask of the proxy's host without a session."""
+"""What machines and browsers ask of the proxy's host without a session."""
 
 from __future__ import annotations
 
 import hashlib
-import zlib
-from collections.abc import Sequence
-from typing import Final, NamedTuple, Protocol
-from urllib.parse import urlsplit
+from typing import Final
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tport import __version__
-from tport.engine.errors import ConnectionProblem, NotFound, RemoteProtocolError, Unavailable
-from tport.engine.types.launch import AppTile, RefusedOffer
-from tport.engine.types.session import WebSession
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError, Unavailable
 from tport.engine.web.assets import ASSETS, ICON
-from tport.engine.web.respond import answer, redirect, send_page
+from tport.engine.web.respond import answer, send_page
 from tport.engine.web.site import Site, for_people
-from tport.engine.web.visit import Visit
 
-MAX_SEARCH: Final = 200  # characters
-HUES: Final = 6  # colours of the letters that stand for icons, in tport.css
 JWKS_AGE: Final = 300  # seconds; a new key is in use only after this long in the list
-
-
-class AppDirectory(Protocol):
-    """Knows which applications a person may open."""
-
-    async def apps_for(self, session: WebSession) -> Sequence[AppTile]:
-        """Return what the roles behind `session` allow now, sorted by name, each once.
-
-        Raises:
-            Unavailable: the roles are not known now.
-        """
-        ...
-
-    async def refused_for(self, session: WebSession) -> Sequence[RefusedOffer]:
-        """Return what agents would offer and can't, for who administers the cluster; else nothing.
-
-        Raises:
-            Unavailable: the roles are not known now.
-        """
-        ...
-
-
-class Tile(NamedTuple):
-    """An AppTile as the template shows it; `text` is what the search looks through."""
-
-    name: str
-    url: str
-    host: str
-    description: str
-    labels: tuple[str, ...]
-    up: bool
-    hue: int
-    text: str
-    match: bool
-
-
-def make_tile(tile: AppTile, terms: Sequence[str]) -> Tile:
-    """Prepare `tile`; it matches when each of `terms` (lower case) is somewhere in its texts."""
-    host = urlsplit(tile.url).netloc
-    labels = tuple(f"{key}={value}" for key, value in sorted(tile.labels.items()))
-    text = " ".join((tile.name, host, tile.description, *labels)).lower()
-    return Tile(
-        name=tile.name,
-        url=tile.url,
-        host=host,
-        description=tile.description,
-        labels=labels,
-        up=tile.up,
-        hue=zlib.crc32(tile.name.encode()) % HUES,
-        text=text,
-        match=all(term in text for term in terms),
-    )
-
-
-class AppPages:
-    def __init__(self, site: Site, directory: AppDirectory) -> None:
-        self._site = site
-        self._directory = directory
-
-    async def index(self, request: Request) -> Response:
-        """GET /"""
-        if await self._site.session(request) is None:
-            return redirect("/web/login")
-        return redirect(self._site.apps_url)
-
-    async def apps(self, visit: Visit) -> Response:
-        """GET /web/cluster/{cluster}/apps?q=<words>"""
-        if visit.part("cluster") != self._site.cluster:
-            raise NotFound("another cluster")
-        search = visit.request.query_params.get("q", "")[:MAX_SEARCH]
-        terms = search.lower().split()
-        allowed = await self._directory.apps_for(visit.session)
-        # an address that is none of ours would be a script's way in: `javascript:…`
-        tiles = [make_tile(tile, terms) for tile in allowed if tile.url.startswith("https://")]
-        some_elsewhere = False
-        if not tiles:
-            servers = await self._site.auth.list_app_servers()
-            some_elsewhere = any(not server.refused for server in servers)
-        return await visit.page(
-            "apps.html",
-            q=search,
-            tiles=tiles,
-            any=bool(tiles),
-            shown=sum(tile.match for tile in tiles),
-            some_elsewhere=some_elsewhere,
-            refused=await self._directory.refused_for(visit.session),
-        )
 
 
 class PublicFiles:

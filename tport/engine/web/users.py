@@ -124,7 +124,7 @@ class UserPages:
             name=name,
             roles=_ticked(visit.form),
             traits=traits_from(visit.form.get("traits", "")),
-            revision=_number(visit.form.get("revision", "")),
+            revision=read_number(visit.form.get("revision", "")),
         )
         return visit.done(_url(name), f"{name} was changed. It counts from now on.")
 
@@ -230,7 +230,7 @@ def _ticked(form: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(field.removeprefix(ROLE_FIELD) for field in form if field.startswith(ROLE_FIELD))
 
 
-def _number(text: str) -> int:
+def read_number(text: str) -> int:
     """Read a revision. One that is none is older than any."""
     return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else -1
 
@@ -240,8 +240,8 @@ def trait_lines(traits: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(f"{name}={value}" for name, values in traits.items() for value in values)
 
 
-def traits_from(text: str) -> dict[str, tuple[str, ...]]:
-    """Read what `trait_lines` writes.
+def traits_from(text: str, what: str = "traits") -> dict[str, tuple[str, ...]]:
+    """Read what `trait_lines` writes; `what` it is, for the message.
 
     Raises:
         InvalidRequest: naming the line.
@@ -253,7 +253,7 @@ def traits_from(text: str) -> dict[str, tuple[str, ...]]:
         name, equals, value = (part.strip() for part in line.partition("="))
         if not equals or not name or not value:
             raise InvalidRequest(
-                f"traits, line {number}: {line.strip()[:80]!r} is not name=value",
+                f"{what}, line {number}: {line.strip()[:80]!r} is not name=value",
                 hint="write a line for each value: team=dev, and below it team=ops",
             )
         if value not in traits.get(name, ()):

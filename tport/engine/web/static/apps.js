@@ -1,40 +1,93 @@
-// Filters the applications as one types.
-// Everything works without it: the form asks the server for ?q=.
+// Filters the applications as one types and chooses labels, and lets the arrows go about them.
+// Everything works without it: the form and the labels ask the server.
 "use strict";
 
 const input = document.getElementById("q");
-const tiles = [...document.querySelectorAll("#tiles > li")];
+const tiles = [...document.querySelectorAll("#tiles .tile")];
+const labels = [...document.querySelectorAll("#filters a")];
+
+const shownTiles = () => tiles.filter((tile) => !tile.hidden);
+const linkOf = (tile) => tile.querySelector("h3 a");
 
 function filter() {
   const terms = input.value.toLowerCase().split(/\s+/).filter(Boolean);
-  let shown = 0;
+  const chosen = labels.filter((one) => one.hasAttribute("aria-current")).map((one) => one.dataset.label);
   for (const tile of tiles) {
-    tile.hidden = !terms.every((term) => tile.dataset.text.includes(term));
-    shown += tile.hidden ? 0 : 1;
+    const own = tile.dataset.labels.split("\n");
+    tile.hidden =
+      !terms.every((term) => tile.dataset.text.includes(term)) ||
+      !chosen.every((label) => own.includes(label));
   }
+  for (const group of document.querySelectorAll("#tiles .group")) {
+    group.hidden = !group.querySelector(".tile:not([hidden])");
+  }
+  const shown = shownTiles().length;
   document.getElementById("count").textContent = `Showing ${shown} of ${tiles.length}`;
   document.getElementById("none").hidden = shown > 0;
-  const address = new URL(location.href);
-  if (input.value) address.searchParams.set("q", input.value);
-  else address.searchParams.delete("q");
-  history.replaceState(null, "", address);
+  const here = new URL(location.href);
+  here.search = "";
+  if (input.value) here.searchParams.set("q", input.value);
+  for (const label of chosen) here.searchParams.append("label", label);
+  history.replaceState(null, "", here);
+}
+
+// The tile beside another one, as they lie on the screen.
+function beside(tile, key) {
+  const shown = shownTiles();
+  const at = shown.indexOf(tile);
+  if (key === "ArrowRight") return shown[at + 1];
+  if (key === "ArrowLeft") return shown[at - 1];
+  const from = tile.getBoundingClientRect();
+  const down = key === "ArrowDown";
+  const rows = (down ? shown.slice(at + 1) : shown.slice(0, at).reverse()).filter((other) =>
+    down ? other.getBoundingClientRect().top >= from.bottom : other.getBoundingClientRect().bottom <= from.top
+  );
+  if (!rows.length) return undefined;
+  const line = rows[0].getBoundingClientRect().top;
+  const away = (other) => Math.abs(other.getBoundingClientRect().left - from.left);
+  return rows
+    .filter((other) => other.getBoundingClientRect().top === line)
+    .sort((one, other) => away(one) - away(other))[0];
+}
+
+function go(event) {
+  const tile = event.target instanceof Element && event.target.closest(".tile");
+  const next = tile ? beside(tile, event.key) : shownTiles()[0];
+  if (!next && !(tile && event.key === "ArrowUp")) return;
+  event.preventDefault();
+  if (next) linkOf(next).focus();
+  else input.focus();
 }
 
 if (input) {
   document.body.classList.add("live");
   input.addEventListener("input", filter);
+  for (const label of labels) {
+    label.addEventListener("click", (event) => {
+      if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+      event.preventDefault();
+      if (label.hasAttribute("aria-current")) label.removeAttribute("aria-current");
+      else label.setAttribute("aria-current", "true");
+      filter();
+    });
+  }
   document.getElementById("search").addEventListener("submit", (event) => {
     event.preventDefault();
-    const found = tiles.filter((tile) => !tile.hidden);
-    if (found.length === 1) found[0].querySelector("a").click();
+    const found = shownTiles();
+    if (found.length && input.value.trim()) linkOf(found[0]).click();
   });
   document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
     const typing = event.target instanceof Element && event.target.closest("input, textarea");
-    if (event.key === "/" && !typing && !event.ctrlKey && !event.metaKey && !event.altKey) {
+    if (event.key === "/" && !typing) {
       event.preventDefault();
       input.focus();
+      input.select();
+    } else if (event.key === "ArrowDown" && event.target === input) {
+      go(event);
+    } else if (event.key.startsWith("Arrow") && document.activeElement?.closest(".tile")) {
+      go(event);
     }
   });
   window.addEventListener("pageshow", filter); // going back brings the old words into the box
 }
-
