@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -67,35 +66,6 @@ class Loop(msgspec.Struct, frozen=True, kw_only=True):
     cause: RoundCause
     opened: int
     skew: float
-
-
-class AppTile(msgspec.Struct, frozen=True, kw_only=True):
-    """An application as the Applications page shows it.
-
-    Attributes:
-        url: its public address, `https://host[:port]/`.
-        labels: of all agents that offer it, as they are now.
-        up: at least one agent offers it now.
-    """
-
-    name: str
-    url: str
-    description: str = ""
-    labels: Mapping[str, str] = {}
-    up: bool = True
-
-
-class RefusedOffer(msgspec.Struct, frozen=True, kw_only=True):
-    """An application that an agent has and people don't get: for who administers the cluster.
-
-    Attributes:
-        agent: what its machine calls itself.
-        reason: `file:line:column: …` when its own file is faulty, else why auth refused it.
-    """
-
-    name: str
-    agent: str
-    reason: str
 
 
 def own_path(raw: str, *, limit: int = MAX_PATH, default: str = "/") -> str:
