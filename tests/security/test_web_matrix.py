@@ -51,6 +51,7 @@ class Row(NamedTuple):
 INVITE: Final = "/web/invite/inv_0123456789abcdef"  # there is none like it
 
 DEVICE_TOKEN: Final = "/web/users/token/01234567/revoke"
+NO_SESSION: Final = "/web/account/session/01234567/end"  # it is somebody else's
 NO_TOKEN: Final = "/web/account/token/0123/revoke"  # of this person
 
 ROWS: Final[Mapping[tuple[str, str], Row]] = {
@@ -142,6 +143,9 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/users/tokens"): Row(("user", "list")),
     ("GET", "/web/users/token/{id}/revoke"): Row(("user", "update"), DEVICE_TOKEN),
     ("POST", "/web/users/token/{id}/revoke"): Row(("user", "update"), DEVICE_TOKEN),
+    ("GET", "/web/account/sessions"): Row("signed-in"),
+    ("GET", "/web/account/session/{id}/end"): Row("signed-in", NO_SESSION),
+    ("POST", "/web/account/session/{id}/end"): Row("signed-in", NO_SESSION),
     ("GET", "/web/account/tokens"): Row("signed-in"),
     ("GET", "/web/account/tokens/add"): Row("signed-in"),
     ("POST", "/web/account/tokens/add"): Row("signed-in"),
@@ -268,7 +272,14 @@ async def test_web05_no_form_counts_that_our_own_page_in_this_browser_did_not_se
 
     # 404: there is no such invite, device, or token of theirs; 303: a request without a state leads
     # to the applications, a second step of nothing to the sign-in
-    elsewhere = ("/web/request", INVITE, NO_TOKEN, "/web/login/second", "/web/login/passkey")
+    elsewhere = (
+        "/web/request",
+        INVITE,
+        NO_TOKEN,
+        NO_SESSION,
+        "/web/login/second",
+        "/web/login/passkey",
+    )
     assert response.status_code in (403, 404) or address in elsewhere
     assert await kept(office) == before
 

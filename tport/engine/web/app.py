@@ -36,6 +36,7 @@ from tport.engine.web.json_api import JsonApi
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import Launcher, OpenLaunch
 from tport.engine.web.locks import LockPages
+from tport.engine.web.own_sessions import OwnSessionPages
 from tport.engine.web.pages import PublicFiles
 from tport.engine.web.prove import ProofPages
 from tport.engine.web.refused import PATH as REQUEST_PATH
@@ -104,6 +105,7 @@ def web_app(
             *RequestPages().routes(signed_in),
             *JoinPages().routes(signed_in),
             *SessionPages().routes(signed_in),
+            *OwnSessionPages().routes(signed_in),
             *LockPages().routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),

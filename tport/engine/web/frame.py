@@ -41,5 +41,6 @@ SECTIONS: Final[tuple[Entry, ...]] = (
 # Behind the person's name, above "Sign out".
 MENU: Final[tuple[Entry, ...]] = (
     Entry("Account", "/web/account", None),
+    Entry("Your sessions", "/web/account/sessions", None, also=("/web/account/session",)),
     Entry("Device tokens", "/web/account/tokens", None, also=("/web/account/token",)),
 )

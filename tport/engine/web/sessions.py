@@ -18,6 +18,7 @@ from tport.engine.web.visit import SignedInRoutes, Visit
 LIST: Final = "/web/sessions"
 SHOWN: Final = 1000  # sessions, the newest
 END: Final = ("session", "delete")
+EVERYBODYS: Final = "/web/session"
 
 
 class Row(NamedTuple):
@@ -39,7 +40,7 @@ class SessionPages:
     def routes(self, signed_in: SignedInRoutes) -> list[Route]:
         return [
             signed_in.get(LIST, self.list, ("session", "list")),
-            signed_in.form("/web/session/{id}/end", self.ask, self.end, END),
+            signed_in.form(f"{EVERYBODYS}/{{id}}/end", self.ask, self.end, END),
         ]
 
     async def list(self, visit: Visit) -> Response:
@@ -48,7 +49,7 @@ class SessionPages:
         found = await visit.auth.list_sessions(user=user, limit=SHOWN)
         return await visit.page(
             "sessions.html",
-            sessions=_grouped(found, visit),
+            sessions=grouped(found, visit, EVERYBODYS),
             of=user,
             is_cut=len(found) == SHOWN,
             list_url=LIST,
@@ -59,7 +60,7 @@ class SessionPages:
         id_ = visit.part("id")
         for session in await visit.auth.list_sessions(user="", limit=SHOWN):
             if session.id == id_:
-                row = _row(session, visit)
+                row = row_of(session, visit, EVERYBODYS)
                 return await visit.page("session_end.html", row=row, list_url=LIST)
         raise NotFound("there is no such session any more")
 
@@ -70,23 +71,26 @@ class SessionPages:
         return visit.done(LIST, f"{what} was ended.")
 
 
-def _grouped(found: tuple[SessionInfo, ...], visit: Visit) -> list[Row]:
-    """Put each application's session under the sign-in that it came from."""
+def grouped(found: tuple[SessionInfo, ...], visit: Visit, below: str) -> list[Row]:
+    """Put each application's session under the sign-in that it came from.
+
+    `below`: the path under which a session's end is asked for: `<below>/<id>/end`.
+    """
     opened = defaultdict(list)
     sign_ins = {session.id for session in found if session.kind == "web"}
     for session in found:
         if session.kind == "app":
-            opened[session.web_session].append(_row(session, visit))
+            opened[session.web_session].append(row_of(session, visit, below))
     rows = []
     for session in found:
         if session.kind == "web":
-            rows.append(_row(session, visit)._replace(opened=tuple(opened[session.id])))
+            rows.append(row_of(session, visit, below)._replace(opened=tuple(opened[session.id])))
         elif session.web_session not in sign_ins:  # among the newest without its sign-in
-            rows.append(_row(session, visit))
+            rows.append(row_of(session, visit, below))
     return rows
 
 
-def _row(session: SessionInfo, visit: Visit) -> Row:
+def row_of(session: SessionInfo, visit: Visit, below: str) -> Row:
     return Row(
         user=session.user,
         app=session.app,
@@ -95,7 +99,7 @@ def _row(session: SessionInfo, visit: Visit) -> Row:
         browser=browser_of(session.user_agent),
         since=clock_time(session.created, visit.now),
         until=clock_time(session.expires, visit.now),
-        end_url=f"/web/session/{quote(session.id)}/end",
+        end_url=f"{below}/{quote(session.id)}/end",
         is_this=session.id == visit.session.id,
     )
 
