@@ -140,7 +140,7 @@ def sign_in(page: Page, name: str, password: str) -> None:
 def sign_out(context: BrowserContext, url: str) -> None:
     """Sign out at the proxy, whose address is `url`, in a tab of its own."""
     page = context.new_page()
-    page.goto(url)
+    page.goto(f"{url}/web/logout")
     page.get_by_role("button", name="Sign out").click()
     page.get_by_label("User name").wait_for()
     page.close()
