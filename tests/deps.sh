@@ -74,23 +74,25 @@ get_from_pypi() {
 }
 
 get_from_npm() {
-    local folder=.test/$1 package=$2
+    local folder=.test/$1
+    shift
     [ ! -e "$folder/installed" ] || return 0
     has npm || return 0 # told already
-    echo "tport: test-deps: installing $package into $folder" >&2
+    echo "tport: test-deps: installing $* into $folder" >&2
     rm -rf "$folder" && mkdir -p "$folder"
     if npm install --prefix "$folder" --silent --no-audit --no-fund --no-update-notifier \
-        --omit=optional --ignore-scripts "$package"; then
+        --omit=optional --ignore-scripts "$@"; then
         touch "$folder/installed"
     else
-        lack "$package could not be installed from npm"
+        lack "$* could not be installed from npm"
     fi
 }
 
 get_debian_parts
 get_from_pypi jupyter jupyterlab
 get_from_pypi streamlit streamlit
-get_from_npm node-red node-red@4 # 5 wants Node 22; Debian 12 has 18
+get_from_npm node-red node-red@4                   # 5 wants Node 22; Debian 12 has 18
+get_from_npm pages axe-core@4 html-validate@9.7.1 # which judge our own pages; 10 wants Node 22
 
 if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
     echo "tport: error: test-deps: in CI every part is needed" >&2
