@@ -84,20 +84,26 @@ def faults(page: Page) -> list[str]:
     return found
 
 
-def weigh(context: BrowserContext, page: Page, url: str) -> int:
-    """Open a page as somebody who was never here; return how many bytes came over the wire."""
+def weigh(context: BrowserContext, page: Page, url: str) -> dict[str, int]:
+    """Open a page as somebody who was never here; return what came over the wire: URL → bytes."""
     network = context.new_cdp_session(page)
-    sizes: list[int] = []
+    urls: dict[str, str] = {}
+    sizes: dict[str, int] = {}
+
+    def asked(event: Any) -> None:
+        urls[event["requestId"]] = event["request"]["url"]
 
     def loaded(event: Any) -> None:
-        sizes.append(int(event["encodedDataLength"]))
+        if url := urls.get(event["requestId"]):
+            sizes[url] = sizes.get(url, 0) + int(event["encodedDataLength"])
 
+    network.on("Network.requestWillBeSent", asked)
     network.on("Network.loadingFinished", loaded)
     network.send("Network.enable")
     network.send("Network.setCacheDisabled", {"cacheDisabled": True})
     page.goto(url, wait_until="load")
     network.detach()
-    return sum(sizes)
+    return sizes
 
 
 def invalid(folder: Path, documents: Mapping[str, str]) -> list[str]:

@@ -23,7 +23,7 @@ from tport.engine.web.visit import SignedInRoutes, Visit
 AUDIT: Final = "/web/audit"
 TAIL: Final = f"{AUDIT}/tail"
 EXPORT: Final = f"{AUDIT}/export"
-SHOWN: Final = 50  # events of a page
+SHOWN: Final = 20  # events of a page, with all their fields: below 60 kB
 TAILED: Final = 100  # of one piece of the live view
 EXPORTED: Final = 1000  # of one question while exporting
 MAX_EXPORT: Final = 100_000  # events of a download; the command line has no such bound
