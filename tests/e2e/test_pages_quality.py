@@ -55,6 +55,8 @@ VISITS: Final[dict[str, str | Linked]] = {
     "/web/account/devices/add": "/web/account/devices/add",
     "/web/account/password": "/web/account/password",
     "/web/account/recovery-codes": "/web/account/recovery-codes",
+    "/web/account/session/{id}/end": Linked("/web/account/sessions"),
+    "/web/account/sessions": "/web/account/sessions",
     "/web/account/token/{id}/revoke": Linked("/web/account/tokens"),
     "/web/account/tokens": "/web/account/tokens",
     "/web/account/tokens/add": "/web/account/tokens/add",
