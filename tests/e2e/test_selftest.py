@@ -22,6 +22,7 @@ from tests.e2e.harness import (
     free_port,
     need,
     program,
+    start_cluster,
     start_upstream,
     wait_until,
 )
@@ -231,3 +232,31 @@ def test_without_a_cluster_an_application_can_t_be_tested_and_that_is_said(
 
     assert (done.returncode, done.stdout) == (4, "")
     assert "no cluster found" in done.stderr
+
+
+@pytest.mark.parametrize("second_factor", ["optional", "on"])
+def test_a_cluster_that_demands_more_than_a_password_is_measured_too(
+    tmp_path: Path, second_factor: str
+) -> None:
+    """The throw-away user sets an authenticator app up for this once, and is gone after it."""
+    with start_cluster(tmp_path, second_factor=second_factor) as cluster:
+        agent = cluster.start_agent_of('app_service: {enabled: "yes", debug_app: "yes"}')
+        cluster.wait_for_app("dumper", agent)
+
+        done = cluster.command("selftest", "dumper", "--rounds=5", "--format=json")
+
+        assert done.returncode == 0, done.stderr
+        assert cluster.tell("users", "ls", "--format=json") == "[]"
+
+
+def test_a_cluster_that_takes_passkeys_alone_is_said_to(tmp_path: Path) -> None:
+    with start_cluster(tmp_path, second_factor="webauthn") as cluster:
+        agent = cluster.start_agent_of('app_service: {enabled: "yes", debug_app: "yes"}')
+        cluster.wait_for_app("dumper", agent)
+
+        done = cluster.command("selftest", "dumper", "--rounds=5")
+
+        assert done.returncode == 1
+        assert "demands a passkey, and a selftest has none" in done.stdout
+        assert "measures a cluster of its own" in done.stderr
+        assert cluster.tell("users", "ls", "--format=json") == "[]"

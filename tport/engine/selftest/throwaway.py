@@ -95,7 +95,11 @@ async def _offers(auth: AuthAPI) -> bool:
 def _server_file(data: Path) -> Mapping[str, object]:
     return {
         "tport": {"data_dir": str(data), **_SILENT},
-        "auth_service": {"enabled": "yes", "listen_addr": "127.0.0.1:0"},
+        "auth_service": {
+            "enabled": "yes",
+            "listen_addr": "127.0.0.1:0",
+            "authentication": {"second_factor": "off"},  # it lives for seconds, on loopback
+        },
         "proxy_service": {"enabled": "yes", "web_listen_addr": "127.0.0.1:0"},
         "app_service": {"enabled": "no"},
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from html import unescape
 from html.parser import HTMLParser
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ import msgspec
 import trio
 
 import tport
+from tport.engine.access.totp import parse_secret_text, time_step, totp_code
 from tport.engine.errors import ConnectionProblem, NotSignedIn, TportError
 from tport.engine.net.dial import dial_tcp
 from tport.engine.net.http1_client import ClientConnection
@@ -42,6 +44,7 @@ _UNTRUSTED: Final = (
     " here will warn of it, too"
 )
 _RESERVED: Final = "/.tport/"  # on every application's host: the proxy's own
+_KEY = re.compile(rb'id="totp-secret">([A-Z2-7 ]+)<')
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)"')
 _AT_ONCE = re.compile(r"0; url=(.+)")
 
@@ -83,26 +86,40 @@ class Visitor:
         self._cookies: dict[str, dict[bytes, bytes]] = {}  # host → name → value
 
     async def sign_up(self, invite: str, password: str) -> None:
-        """Accept an invite: choose a password, and be signed in.
+        """Accept an invite: choose a password, set up what is demanded beside it, be signed in.
 
         Raises:
             ConnectionProblem: the proxy is not reached by its public name, or not believed.
             NotSignedIn: it didn't work; with what the page says.
         """
         page = await self._open(invite)
-        form = _form_of(page)
+        form = _form_with(page, "password")
         if form is None:
             raise NotSignedIn(f"the invite was not taken: {page_says(page.status, page.body)}")
-        fields = {**form.fields, "password": password, "confirm": password}
-        body = urlencode(fields).encode()
+        done = await self._submit(page, form, {"password": password, "confirm": password})
+        if (skip := _form_with(done, "skip")) is not None:
+            done = await self._submit(done, skip, {})
+        elif (key := _KEY.search(done.body)) and (enrol := _form_with(done, "totp")):
+            # An authenticator app of its own, which is gone with the user.
+            code = totp_code(parse_secret_text(key[1].decode()), time_step(datetime.now(UTC)))
+            done = await self._submit(done, enrol, {"totp": code})
+        elif _form_with(done, "attempt") is not None:
+            raise NotSignedIn(
+                "this cluster demands a passkey, and a selftest has none",
+                hint="tport selftest, without an application, measures a cluster of its own",
+            )
+        if done.status != 200:
+            raise NotSignedIn(f"signing up failed: {page_says(done.status, done.body)}")
+
+    async def _submit(self, page: Page, form: _Form, fields: Mapping[str, str]) -> Page:
+        """Send a form of our own page, filled in, and follow where it leads."""
+        body = urlencode({**form.fields, **fields}).encode()
         sent = (
             (b"content-type", b"application/x-www-form-urlencoded"),
             (b"sec-fetch-site", b"same-origin"),
         )
-        done = await self._send(b"POST", urljoin(page.url, form.action), sent, body)
-        done = await self._follow(done)
-        if done.status != 200:
-            raise NotSignedIn(f"signing up failed: {page_says(done.status, done.body)}")
+        target = urljoin(page.url, form.action)
+        return await self._follow(await self._send(b"POST", target, sent, body))
 
     async def enter(self, url: str) -> None:
         """Get a session for the application at `url`, as a browser that goes there gets it.
@@ -265,14 +282,14 @@ class _Forms(HTMLParser):
         given: Mapping[str, str] = {name: value or "" for name, value in attrs}
         if tag == "form":
             self.found.append(_Form(given.get("action", ""), {}))
-        elif tag == "input" and self.found and "name" in given:
+        elif tag in ("input", "button") and self.found and "name" in given:
             self.found[-1].fields[given["name"]] = given.get("value", "")
 
 
-def _form_of(page: Page) -> _Form | None:
-    """Return the form of a page that asks for a password."""
+def _form_with(page: Page, field: str) -> _Form | None:
+    """Return the form of a page that has this field."""
     if page.status != 200:
         return None
     parser = _Forms()
     parser.feed(page.body.decode("utf-8", "replace"))
-    return next((form for form in parser.found if "password" in form.fields), None)
+    return next((form for form in parser.found if field in form.fields), None)
