@@ -19,6 +19,7 @@ from tests.e2e.harness import (
     need,
     program,
     wait_for_port,
+    wait_until,
 )
 
 pytestmark = pytest.mark.e2e
@@ -283,8 +284,16 @@ def test_a_flow_is_deployed_in_the_editor_and_its_log_appears_there(
     page.locator("#red-ui-loading-progress").wait_for(state="hidden")
 
     page.keyboard.press("Control+i")
-    page.locator("#red-ui-clipboard-dialog-import-text").fill(json.dumps(FLOW))
-    page.get_by_role("button", name="Import", exact=True).click()
+    text = page.locator("#red-ui-clipboard-dialog-import-text")
+    importing = page.get_by_role("button", name="Import", exact=True)
+
+    def taken() -> bool:
+        """Tell whether it reads what was pasted: the dialog empties itself while it opens."""
+        text.fill(json.dumps(FLOW))
+        return importing.is_enabled()
+
+    wait_until(taken, "a flow that the editor takes", every=0.25)
+    importing.click()
     page.locator("#red-ui-header-button-deploy").click()
     expect(page.get_by_text("Successfully deployed").first).to_be_visible()
     page.keyboard.press("Control+g")
