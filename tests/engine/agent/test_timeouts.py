@@ -148,6 +148,7 @@ async def test_an_application_that_does_not_answer_in_its_time_is_given_up(
         hop="app",
         cause="the application did not answer within 45 s",
         since=START.isoformat(),
+        waited=45.0,
     )
     assert heard.whole
 

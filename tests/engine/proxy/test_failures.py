@@ -73,3 +73,20 @@ def test_a_time_that_is_none_is_not_shown(since: str) -> None:
     assert told(NoAnswer(kind="unreachable", hop="app", cause="", since=since)).since is None
     good = NoAnswer(kind="unreachable", hop="app", cause="", since="2026-01-01T00:00:00+00:00")
     assert told(good).since is not None
+
+
+@pytest.mark.parametrize(
+    ("hop", "waited", "times"),
+    [
+        ("app", 2.0, {"agent": 0.5, "app": 2.0}),
+        ("app", 99.0, {"agent": 0.0, "app": 2.5}),  # an agent whose clock runs otherwise
+        ("app", -1.0, {"agent": 2.5, "app": 0.0}),
+        ("agent", 0.0, {"agent": 2.5}),
+    ],
+)
+def test_what_each_station_took_adds_up(hop: Hop, waited: float, times: dict[str, float]) -> None:
+    problem = NoAnswer(kind="timeout", hop=hop, cause="why", waited=waited)
+
+    failure = failure_of(problem, HEAD, host="grafana.proxy.test", agent="host", took=2.5)
+
+    assert failure.times == times

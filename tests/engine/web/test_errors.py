@@ -7,6 +7,7 @@ import re
 from datetime import timedelta
 from html import unescape
 
+import msgspec
 import pytest
 
 from tests.fakes import START
@@ -118,6 +119,7 @@ def test_programs_get_the_same_in_json() -> None:
         "cause": "Nothing listens at port 3000 of the agent's machine",
         "since": "2026-01-01T11:56:00+00:00",
         "seconds": 2.04,
+        "times": {"app": 2.04},
         "advice": "Start it there.",
         "app": "grafana",
         "host": "grafana.proxy.test",
@@ -230,6 +232,16 @@ def test_who_must_wait_is_told_how_long() -> None:
 
     assert page.status == 429
     assert dict(page.headers)["retry-after"] == "10"
+
+
+def test_each_station_says_how_long_it_took_as_far_as_that_is_known() -> None:
+    known = msgspec.structs.replace(failure(), took=2.04, waited=2.0)
+
+    page = PAGES.failure(known, html=True, now=START).body.decode()
+    assert "works in 40 ms" in page  # proxy to agent, and back
+    assert "failed here after 2.0 s" in page
+    told = json.loads(PAGES.failure(known, html=False, now=START).body)
+    assert told["times"] == {"agent": 0.04, "app": 2.0}
 
 
 @pytest.mark.parametrize(

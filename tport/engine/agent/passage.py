@@ -78,6 +78,7 @@ class Passage:
         self._events = events
         self._answering = False  # a head has been sent: too late for NoAnswer
         self._give_up_at = math.inf  # on the wait for a head
+        self._began = trio.current_time()
 
     async def carry(self) -> None:
         """Carry the request and its answer; say on the stream why there is none, if so."""
@@ -111,6 +112,7 @@ class Passage:
             cause=cause,
             since=since.isoformat() if since else "",
             advice=_sentence(hint),
+            waited=trio.current_time() - self._began,
         )
 
     async def _broken(self, cause: str) -> NoAnswer:

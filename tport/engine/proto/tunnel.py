@@ -157,6 +157,7 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
         cause: for people; the beginning of a sentence, or one without its full stop.
         since: RFC 3339, when this began, or "".
         advice: what to do, in sentences; "": nothing better than what fits the kind.
+        waited: seconds that the application was given.
     """
 
     kind: NoAnswerKind
@@ -164,6 +165,7 @@ class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     cause: str
     since: str = ""
     advice: str = ""
+    waited: float = 0.0
 
 
 Answer = Accepted | ResponseHead | NoAnswer

@@ -76,6 +76,7 @@ def failure_of(
         agent=agent,
         since=_since(problem.since),
         took=took,
+        waited=None if hop != "app" or took is None else min(max(problem.waited, 0.0), took),
         request_id=head.request_id,
         repeatable=head.method in (b"GET", b"HEAD"),
     )

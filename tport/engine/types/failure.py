@@ -25,6 +25,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
         since: when it began; None: not known.
         request_id: what to look for in logs.
         took: seconds from the request to the failure; None: not known.
+        waited: of these, what the application was given; None: it was not reached.
         repeatable: asking again by a click is the same request (a GET or HEAD).
     """
 
@@ -39,7 +40,17 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
     agent: str = ""
     since: datetime | None = None
     took: float | None = None
+    waited: float | None = None
     repeatable: bool = True
+
+    @property
+    def times(self) -> dict[Place, float]:
+        """The seconds spent at the stations where they are known."""
+        if self.took is None:
+            return {}
+        if self.waited is None:
+            return {self.hop: self.took}
+        return {"agent": self.took - self.waited, "app": self.waited}
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ get the same in JSON: `error` is a stable word, `message` is for people.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 from urllib.parse import urlsplit
@@ -47,7 +48,7 @@ class Hop(NamedTuple):
     name: str
     detail: str
     state: str  # "ok", "failed" or "unknown"
-    time: str = ""  # after how long it failed
+    time: str = ""  # in how long it did its part, or after how long it failed
 
 
 class Fact(NamedTuple):
@@ -93,6 +94,7 @@ class ErrorPages:
                 cause=failure.cause,
                 since=None if failure.since is None else failure.since.isoformat(),
                 seconds=None if failure.took is None else round(failure.took, 3),
+                times={place: round(took, 3) for place, took in failure.times.items()},
                 advice=failure.advice,
                 app=failure.app,
                 host=failure.host,
@@ -118,14 +120,14 @@ class ErrorPages:
             ("Agent", failure.agent or no_agent),
             ("Application", failure.app),
         )
-        took = "" if failure.took is None else f"after {_duration(failure.took)}"
+        took = failure.times
         return tuple(
-            Hop(name, detail, "ok")
+            Hop(name, detail, "ok", f"in {_duration(took[place])}" if place in took else "")
             if at < failed
-            else Hop(name, detail, "failed", took)
+            else Hop(name, detail, "failed", f"after {_duration(took[place])}" if took else "")
             if at == failed
             else Hop(name, detail, "unknown")
-            for at, (name, detail) in enumerate(named)
+            for at, (place, (name, detail)) in enumerate(zip(_PLACES, named, strict=True))
         )
 
     def not_signed_in(self, *, html: bool, login_url: str, reason: str) -> Page:
@@ -363,7 +365,7 @@ class ErrorPages:
         message: str,
         *,
         headers: tuple[tuple[str, str], ...] = (),
-        **more: str | float | None,
+        **more: str | float | Mapping[str, float] | None,
     ) -> Page:
         # `hop` and `cause` are in every answer, so that a program needs one way to read them all.
         told = {"error": error, "message": message, "hop": "proxy", "cause": message, **more}
