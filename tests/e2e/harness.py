@@ -153,6 +153,13 @@ class Background:
             os.killpg(self.pid, signal.SIGKILL)
         self._process.wait(10)
 
+    def end_group(self) -> None:
+        """End what it started and left behind, as a shell leaves the far end of a pipe."""
+        try:
+            os.killpg(self.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+
     def rss(self) -> int:
         """Memory now, in bytes."""
         return self._memory("VmRSS")
@@ -264,6 +271,7 @@ class Tport:
                 process.wait(5)
             except GaveUp:
                 process.kill9()
+            process.end_group()
 
 
 class Cluster(Tport):
