@@ -67,7 +67,7 @@ PROMISES: Mapping[str, str] = {
     "AG-05": "A tunnel cannot be used backwards",
     "AG-06": "No request says what is dialled: the agent's own file does, or auth where that lets it",
     "AG-14": "Who writes applications for agents runs nothing on them",
-    "AG-15": "A locked agent is gone at once, and stays out",
+    "AG-15": "A locked agent is gone at once, and stays out; a copied one shows itself, and is locked",
 }
 
 

@@ -24,7 +24,7 @@ from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, Locked
 from tport.engine.pki.authority import new_authority
 from tport.engine.pki.jwt import sign_session_credential
-from tport.engine.pki.keys import load_certificate
+from tport.engine.pki.keys import load_certificate, make_key
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
 from tport.engine.types.app import App, DynamicLabel, Header, Rewrite, UpstreamTls
@@ -325,8 +325,9 @@ async def test_ag_15_a_locked_agent_is_gone_at_once_and_stays_out_until_the_lock
     state = stack.running.config.data_dir / "agent"
     kept = await trio.to_thread.run_sync(load_state, state)
     assert kept is not None
+    asking = replace(kept, next_key=make_key())
     with pytest.raises(Locked):
-        await renew_identity(kept, Address("127.0.0.1", stack.port), wall_clock)
+        await renew_identity(asking, Address("127.0.0.1", stack.port), wall_clock)
     down = await stack.event("tunnel.down", host_id=agent.host_id)
 
     await stack.admin.delete_lock(name=lock.name)

@@ -47,6 +47,15 @@ def status(
                 ],
                 "apps": sorted({s.app.name for s in found.app_servers if not s.refused}),
                 "degraded": list(found.degraded),
+                "copied_agents": [
+                    {
+                        "id": lock.target.server_id,
+                        "lock": lock.name,
+                        "message": lock.message,
+                        "locked_until": time_text(lock.expires) if lock.expires else None,
+                    }
+                    for lock in found.copied
+                ],
             },
             format,
         )
@@ -62,6 +71,7 @@ def status(
                     f"agents   {len(found.agents)}",
                     f"apps     {', '.join(apps) or 'none'}",
                     f"state    {'; '.join(found.degraded) or 'well'}",
+                    *(f"locked   {lock.message}" for lock in found.copied),
                 ]
             )
         )

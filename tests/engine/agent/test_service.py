@@ -14,11 +14,13 @@ import trio
 
 from tests.stack import Person, Stack, open_stack
 from tport.engine.agent import service as service_module
+from tport.engine.agent.join import renew_identity
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
-from tport.engine.agent.state import load_state, save_state
+from tport.engine.agent.state import AgentState, load_state, save_state
 from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, ConfigError, ConnectionProblem, InvalidRequest
 from tport.engine.net.http1 import Exchange, serve_http1
+from tport.engine.pki.keys import make_key
 from tport.engine.types.app import App
 
 
@@ -205,6 +207,66 @@ async def test_a_renewed_certificate_replaces_the_tunnel_under_a_running_request
             return got == [200]
 
         await until(answered)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_crash_before_the_next_certificate_was_kept_is_no_copy(tmp_path: Path) -> None:
+    """AG-15: the key was written down before anybody heard of it, so the same is asked again."""
+    async with open_stack() as stack, trio.open_nursery() as nursery:
+        alice, stop = await stack.user("alice"), trio.Event()
+        joining = settings(stack, tmp_path, token=await new_token(stack))
+        await nursery.start(run_agent, joining, real_clock, stop)
+        stop.set()
+        joined = load_state(tmp_path)
+        assert joined is not None
+        asked = msgspec.structs.replace(joined, renew_at=real_clock(), next_key=make_key())
+        save_state(tmp_path, asked)
+        await renew_identity(asked, Address("127.0.0.1", stack.port), real_clock)
+
+        await nursery.start(run_agent, replace(joining, token=None), real_clock, trio.Event())
+
+        await until(lambda: serves(alice, "second"))
+        renewed = load_state(tmp_path)
+        assert renewed is not None
+        assert (renewed.key, renewed.next_key) == (asked.next_key, "")
+        nursery.cancel_scope.cancel()
+
+
+async def test_on_a_full_disk_the_certificate_is_renewed_for_the_key_that_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A restart finds a key that may renew still."""
+
+    def full(folder: Path, state: AgentState) -> None:
+        raise ConfigError("can't be written: No space left on device", where=folder)
+
+    monkeypatch.setattr(service_module, "TICK", 0.05)
+    async with open_stack() as stack, trio.open_nursery() as nursery:
+        alice, stop = await stack.user("alice"), trio.Event()
+        joining = settings(stack, tmp_path, token=await new_token(stack))
+        await nursery.start(run_agent, joining, real_clock, stop)
+        stop.set()
+        joined = load_state(tmp_path)
+        assert joined is not None
+        due = msgspec.structs.replace(joined, renew_at=real_clock() + timedelta(seconds=1))
+        save_state(tmp_path, due)
+        caplog.set_level(logging.INFO)
+        monkeypatch.setattr(service_module, "save_state", full)
+        first = trio.Event()
+        await nursery.start(run_agent, joining, real_clock, first)
+
+        async def renewed() -> bool:
+            return any("certificate renewed" in r.message for r in caplog.records)
+
+        await until(renewed)
+        first.set()
+        monkeypatch.undo()
+        assert load_state(tmp_path) == due
+
+        await nursery.start(run_agent, replace(joining, token=None), real_clock, trio.Event())
+
+        await until(lambda: serves(alice, "second"))
+        assert (await stack.admin.status()).copied == ()
         nursery.cancel_scope.cancel()
 
 

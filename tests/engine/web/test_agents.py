@@ -11,10 +11,12 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.engine.auth.test_hosts import Machine
 from tests.engine.auth.test_probes import REPORT, asked, until_asked
 from tests.engine.auth.world import GRAFANA, JENKINS
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
+from tport.engine.errors import Locked
 from tport.engine.types.app import App
 from tport.engine.types.probe import Check, Finding, Proposal, Verdict
 from tport.engine.web.agents import CHECKS, VERDICTS, proposed
@@ -42,6 +44,22 @@ async def test_agents_and_their_applications_are_shown_as_they_stand(
     assert "env=dev" in page
     assert re.search(r"<h3>bad <span class=\"badge bad\">refused", page)
     assert "applications need names" in page
+
+
+async def test_an_agent_that_two_machines_have_been_is_told_with_what_to_do(
+    office: Office, editor: Visitor
+) -> None:
+    machine = await Machine.join(office.world)
+    await machine.copy().renew()
+    assert "two machines" not in (await editor.get("/web/agents")).text
+    with pytest.raises(Locked):
+        await machine.renew()
+
+    page = unescape((await editor.get("/web/agents")).text)
+
+    assert "Two machines have been agent box" in page
+    assert "start it with a new token" in page
+    assert machine.joined.host_id in page
 
 
 async def test_an_application_whose_agent_left_stays_with_the_time_it_did(

@@ -27,7 +27,7 @@ from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.authority import check_bundle
 from tport.engine.pki.contexts import auth_client_context, https_context
-from tport.engine.pki.keys import KeyPair, make_key_and_csr
+from tport.engine.pki.keys import KeyPair, make_csr, make_key_and_csr
 from tport.engine.pki.renewal import prove_renewal
 from tport.engine.proto.framing import NO_BODY
 from tport.engine.types.token import split_join_token
@@ -80,18 +80,18 @@ async def join_cluster(
 
 
 async def renew_identity(state: AgentState, proxy: Address, clock: Clock) -> AgentState:
-    """Get the next certificate, with a fresh key, by proving that we hold the last one's.
+    """Get the next certificate, for `next_key`, by proving that we hold the last one's.
 
     Raises:
         ConnectionProblem, Unavailable: not now; try again.
         AccessDenied: never again: locked, removed, or off for too long.
     """
-    key, csr = make_key_and_csr()
+    csr = make_csr(state.next_key)
     proof = prove_renewal(state.key, csr)
     dial = auth_dial(proxy, None, state.authorities.host, clock)
     async with open_remote_auth(dial) as auth:
         joined = await auth.renew(certificate=state.certificate, csr=csr, proof=proof)
-    return joined_state(joined, key, state.proxy)
+    return joined_state(joined, state.next_key, state.proxy)
 
 
 def auth_dial(

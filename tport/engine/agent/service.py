@@ -13,6 +13,7 @@ from typing import Final, NoReturn
 
 import trio
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from tport.engine.agent import debug_app
 from tport.engine.agent.apps import AgentApps
@@ -41,7 +42,7 @@ from tport.engine.net.dial import dial_through_proxy
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.pki.identity import identity_of
-from tport.engine.pki.keys import load_certificate
+from tport.engine.pki.keys import load_certificate, make_key
 from tport.engine.proto.tunnel import Verdicts
 from tport.engine.types.app import App
 from tport.engine.types.identity import IdentityKind
@@ -200,6 +201,7 @@ class _Agent:
     async def _renewed(self, state: AgentState) -> AgentState:
         """Renew; when that can't be now, go on with what is there while it is good."""
         while True:
+            state = await self._with_next_key(state)
             try:
                 fresh = await renew_identity(state, self._proxy, self._clock)
             except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:
@@ -211,12 +213,28 @@ class _Agent:
                 await trio.to_thread.run_sync(save_state, self._settings.folder, fresh)
                 return fresh
 
+    async def _with_next_key(self, state: AgentState) -> AgentState:
+        """Return the state with the key to renew for, written down before anybody hears of it.
+
+        On a full disk that is the key we have: whatever comes then, what is there can renew.
+        """
+        if state.next_key not in ("", state.key):
+            return state
+        following = replace(state, next_key=make_key())
+        try:
+            await trio.to_thread.run_sync(save_state, self._settings.folder, following)
+        except ConfigError as problem:
+            logger.error("the next key is not kept, so the last one stays: %s", problem)  # noqa: TRY400 - no bug
+            return replace(state, next_key=state.key)
+        return following
+
     async def _keep_identity(self, keeper: TunnelKeeper) -> NoReturn:
         """Renew the certificate at half its life, and have the tunnels replaced."""
         while True:
             if self._clock() < self.state.renew_at:
                 await trio.sleep(TICK)
                 continue
+            self.state = await self._with_next_key(self.state)
             try:
                 self.state = await renew_identity(self.state, self._proxy, self._clock)
             except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:

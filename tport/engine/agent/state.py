@@ -26,6 +26,9 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         key: PEM, of the certificate (PEM).
         proxy: host:port at which it joined; where it dials when nobody says otherwise.
+        next_key: PEM, for which the next certificate will be, "" before that is asked for. Written
+            down first: when the answer gets lost, the same is asked again, and auth doesn't
+            take us for a copy of who got it.
     """
 
     host_id: str
@@ -35,6 +38,7 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True):
     proxy: str
     renew_at: datetime
     expires: datetime
+    next_key: str = ""
 
     def __repr__(self) -> str:
         return f"AgentState({self.host_id})"

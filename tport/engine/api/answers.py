@@ -8,6 +8,7 @@ from datetime import datetime
 import msgspec
 
 from tport.engine.types.app import AppServer
+from tport.engine.types.lock import Lock
 from tport.engine.types.session import AppSession, WebSession
 from tport.engine.types.token import JoinRole
 from tport.engine.types.user import User
@@ -136,6 +137,7 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     agents: tuple[AgentInfo, ...]
     app_servers: tuple[AppServer, ...]
     degraded: tuple[str, ...] = ()
+    copied: tuple[Lock, ...] = ()  # on agents that two machines have been
 
 
 class ProxyKeys(msgspec.Struct, frozen=True, kw_only=True):

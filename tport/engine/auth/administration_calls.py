@@ -102,4 +102,5 @@ class AdministrationCalls(Caller):
             agents=presence.agents,
             app_servers=presence.servers,
             degraded=self.service.degraded(),
+            copied=tuple(lock for lock in await self.service.locks.all() if lock.is_on_copied),
         )

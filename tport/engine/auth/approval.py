@@ -90,8 +90,13 @@ class Approval:
                 raise AccessDenied(f"{asked.by} refused to let this machine join")
             if asked.state == "approved":
                 key = public_key_of_csr(asked.csr)
-                return self._joining.admit(
-                    asked.host_id, key, asked.hostname, apps=(asked.app,), uri=asked.uri
+                return await self._joining.admit(
+                    asked.host_id,
+                    key,
+                    asked.hostname,
+                    apps=(asked.app,),
+                    uri=asked.uri,
+                    remote=asked.remote,
                 )
             if trio.current_time() >= give_up_at:
                 return None

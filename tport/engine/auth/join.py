@@ -7,11 +7,14 @@ from datetime import timedelta
 from typing import Final
 
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePublicKey as HostKey
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Joined
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.hosts import Hosts
 from tport.engine.auth.locks import Locks
 from tport.engine.auth.stores import SWAP_TRIES, JoinedHost
 from tport.engine.auth.tokens import Tokens, pinned_apps, used
@@ -28,13 +31,13 @@ from tport.engine.pki.authority import issue_admin_certificate, issue_host_certi
 from tport.engine.pki.identity import identity_of
 from tport.engine.pki.keys import (
     KeyPair,
+    PublicKey,
     load_certificate,
     load_private_key,
     make_key,
     public_key_id,
     public_key_of_csr,
 )
-from tport.engine.pki.keys import PublicKey as HostKey
 from tport.engine.pki.renewal import check_renewal
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.token import JoinRole, JoinToken, split_join_token
@@ -51,6 +54,7 @@ class Join:
         self._cluster = cluster
         self._tokens = tokens
         self._locks = locks
+        self._hosts = Hosts(cluster, locks)
         self._limiter = AddressLimiter(
             cluster.clock, per_minute=FAILURES_PER_MINUTE, burst=FAILURES_PER_MINUTE
         )
@@ -65,7 +69,17 @@ class Join:
             known = await self._tokens.check(secret, role)
             host_id = await self._use(known, public_key_id(key))
             await self._locks.check_host(host_id)
-            joined = self._certify(_KINDS[role], host_id, key, hostname, pinned_apps(known))
+            joined = await self._enter(
+                Identity(
+                    kind=_KINDS[role],
+                    name=host_id,
+                    cluster=self._cluster.name,
+                    apps=pinned_apps(known),
+                    hostname=_shown(hostname),
+                ),
+                key,
+                remote,
+            )
         except (AccessDenied, InvalidRequest) as problem:
             self._limiter.take(remote)
             reason = problem.reason if isinstance(problem, AccessDenied) else str(problem)
@@ -93,7 +107,7 @@ class Join:
     async def renew(self, certificate: str, csr: str, proof: str, remote: str) -> Joined:
         """Certify the next key for who the last certificate says, when its key signed for it.
 
-        Nothing is stored, so the same request gives the same host as often as it is asked.
+        The same request gives the same host and generation as often as it is asked.
         """
         self._limiter.check(remote)
         try:
@@ -108,30 +122,56 @@ class Join:
             check_renewal(cert, csr, proof)
             key = public_key_of_csr(csr)
             await self._locks.check_host(identity.name)
+            generation = await self._hosts.advance(
+                identity.name,
+                public_key_id(key),
+                shown=identity.generation,
+                shown_key=_key_id(cert),
+                hostname=identity.hostname,
+                remote=remote,
+            )
         except (AccessDenied, InvalidRequest) as problem:
             self._limiter.take(remote)
             await self._cluster.emit("auth.failed", call="renew", remote=remote, error=str(problem))
             raise
-        joined = self._certify(
-            identity.kind, identity.name, key, identity.hostname, identity.apps, identity.uri
-        )
+        joined = self._certify(replace(identity, generation=generation), key)
         await self._cluster.record(
-            "cert.create", cert_type=identity.kind, host_id=identity.name, remote=remote
+            "cert.create",
+            cert_type=identity.kind,
+            host_id=identity.name,
+            generation=generation,
+            remote=remote,
         )
         return joined
 
-    def admit(
-        self, host_id: str, key: HostKey, hostname: str, *, apps: tuple[str, ...], uri: str
+    async def admit(
+        self,
+        host_id: str,
+        key: HostKey,
+        hostname: str,
+        *,
+        apps: tuple[str, ...],
+        uri: str,
+        remote: str,
     ) -> Joined:
         """Certify an agent that somebody let join, for these names at this address alone."""
-        return self._certify("agent", host_id, key, hostname, apps, uri)
+        identity = Identity(
+            kind="agent",
+            name=host_id,
+            cluster=self._cluster.name,
+            apps=apps,
+            hostname=_shown(hostname),
+            uri=uri,
+        )
+        return await self._enter(identity, key, remote)
 
     # --- For this process ------------------------------------------------------------------------
 
     def host_identity(self, kind: IdentityKind, host_id: str) -> KeyPair:
         """Make a key and certificate for a service that runs in auth's own process."""
         key = make_key()
-        joined = self._certify(kind, host_id, load_private_key(key).public_key(), "", None)
+        identity = Identity(kind=kind, name=host_id, cluster=self._cluster.name)
+        joined = self._certify(identity, load_private_key(key).public_key())
         return KeyPair(chain=joined.certificate, key=key)
 
     def admin_identity(self, name: str) -> KeyPair:
@@ -179,30 +219,27 @@ class Join:
             return host.host_id
         raise Unavailable("too many machines join with this token at once; try again")
 
-    def _certify(
-        self,
-        kind: IdentityKind,
-        host_id: str,
-        key: HostKey,
-        hostname: str,
-        apps: tuple[str, ...] | None,
-        uri: str = "",
-    ) -> Joined:
-        now = self._cluster.clock()
-        identity = Identity(
-            kind=kind,
-            name=host_id,
-            cluster=self._cluster.name,
-            apps=apps,
-            hostname=_shown(hostname),
-            uri=uri,
+    async def _enter(self, identity: Identity, key: HostKey, remote: str) -> Joined:
+        """Certify who joins. The same key may ask again, until a renewal took its place."""
+        key_id = public_key_id(key)
+        generation = await self._hosts.advance(
+            identity.name,
+            key_id,
+            shown=0,
+            shown_key=key_id,
+            hostname=identity.hostname,
+            remote=remote,
         )
+        return self._certify(replace(identity, generation=generation), key)
+
+    def _certify(self, identity: Identity, key: PublicKey) -> Joined:
+        now = self._cluster.clock()
         certificate = issue_host_certificate(
             self._cluster.keys["host"], key, identity, now=now, ttl=HOST_CERTIFICATE_TTL
         )
         return Joined(
             certificate=certificate,
-            host_id=host_id,
+            host_id=identity.name,
             authorities=self._cluster.authorities,
             renew_at=now + HOST_CERTIFICATE_TTL / 2,
             expires=load_certificate(certificate).not_valid_after_utc,
@@ -214,6 +251,12 @@ def _read_certificate(pem: str) -> x509.Certificate:
         return x509.load_pem_x509_certificate(pem.encode())
     except ValueError:
         raise InvalidRequest("this is no certificate in PEM form") from None
+
+
+def _key_id(certificate: x509.Certificate) -> str:
+    key = certificate.public_key()
+    assert isinstance(key, HostKey), "check_renewal has seen it"
+    return public_key_id(key)
 
 
 def _shown(hostname: str) -> str:

@@ -9,11 +9,17 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tport.engine.access.locks import check_host, check_person
+from tport.engine.access.locks import check_host, check_person, locked
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.presence import Presence
-from tport.engine.errors import InvalidRequest, NotFound
-from tport.engine.types.lock import Lock, LockTarget, check_message, check_target
+from tport.engine.errors import InvalidRequest, Locked, NotFound
+from tport.engine.types.lock import (
+    COPIED,
+    Lock,
+    LockTarget,
+    check_message,
+    check_target,
+)
 from tport.engine.types.user import User, canonical_user_name
 
 MAX_TTL: Final = timedelta(days=3650)
@@ -74,6 +80,22 @@ class Locks:
             message=lock.message,
             expires=lock.expires.isoformat() if lock.expires else "",
         )
+
+    async def lock_copied(self, host_id: str, hostname: str, life: timedelta) -> Locked:
+        """Lock an agent that two machines have been, and return the refusal for both."""
+        now = self._cluster.clock()
+        lock = Lock(
+            name=f"{COPIED}{host_id}",
+            target=LockTarget(server_id=host_id),
+            message=f"two machines have been agent {hostname or host_id}: its data directory was"
+            " copied, or an old one restored. Delete agent/ in it, and start it with a new token",
+            expires=now + life,
+            created=now,
+            created_by="tport",
+        )
+        await self.record(lock, lock.created_by)
+        await self._store.put(lock.name, lock, expires=lock.expires)
+        return locked("this agent is locked", lock)
 
     async def all(self) -> tuple[Lock, ...]:
         """Return the locks in force, the newest first."""

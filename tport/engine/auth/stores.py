@@ -18,6 +18,7 @@
     /invite_of/<name>                       InviteOf            INVITE_TTL; the only valid one
     /tokens/<secret hash>                   JoinToken           its own
     /joins/<secret hash>/<key id>           JoinedHost          JOIN_REPEAT; makes joining repeatable
+    /hosts/<host id>                        HostRecord          when no certificate of it renews
     /apps/<name>                            Definition          -
     /app_resources/<name>                   App                 -        those that agents pick up
     /locks/<name>                           Lock                its own
@@ -91,6 +92,13 @@ class JoinedHost(msgspec.Struct, frozen=True, kw_only=True):
     """The host that one key became by one token."""
 
     host_id: str
+
+
+class HostRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A host's newest certificate: how many were made before it, and the id of its key."""
+
+    generation: int
+    key: str
 
 
 class SessionMark(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,6 +303,7 @@ class Stores:
         self.invite_of = Store(backend, "/invite_of/", InviteOf)
         self.tokens = Store(backend, "/tokens/", JoinToken)
         self.joins = Store(backend, "/joins/", JoinedHost)
+        self.hosts = Store(backend, "/hosts/", HostRecord)
         self.apps = Store(backend, "/apps/", Definition)
         self.app_resources = Store(backend, "/app_resources/", App)
         self.locks = Store(backend, "/locks/", Lock)

@@ -40,6 +40,7 @@ CODES: Final[Mapping[str, str]] = {
     "instance.join": "TJ002I",
     "instance.join.failed": "TJ002E",  # written as instance.join, success: false
     "instance.join.asked": "TJP01I",  # * a machine asked to join by approval
+    "instance.copied": "TJP02E",  # * two machines have been one agent: both are locked
     "cert.create": "TC000I",
     "role.created": "T9000I",
     "device_token.create": "TPD01I",  # *

@@ -19,6 +19,7 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
         apps: the only application names this agent may offer; None: any.
         uri: the only address at which it may offer them; "": any.
         hostname: what the machine calls itself, for people to read; proves nothing.
+        generation: which certificate of this host it is, counted from 1; 0: not counted.
     """
 
     kind: IdentityKind
@@ -27,3 +28,4 @@ class Identity(msgspec.Struct, frozen=True, kw_only=True):
     apps: tuple[str, ...] | None = None
     hostname: str = ""
     uri: str = ""
+    generation: int = 0

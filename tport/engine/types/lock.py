@@ -9,6 +9,7 @@ import msgspec
 from tport.engine.errors import InvalidRequest
 
 MAX_MESSAGE = 512  # characters
+COPIED = "copied-"  # and an agent's id: the name of the lock that auth itself makes
 
 
 class LockTarget(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +46,11 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime | None = None
     created: datetime | None = None
     created_by: str = ""
+
+    @property
+    def is_on_copied(self) -> bool:
+        """Is it auth's own, on an agent that two machines have been?"""
+        return self.name == COPIED + self.target.server_id
 
     def is_in_force(self, now: datetime) -> bool:
         return self.expires is None or now < self.expires

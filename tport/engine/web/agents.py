@@ -109,6 +109,11 @@ class AgentPages:
             apps=apps,
             own_version=status.version,
             degraded=[sentence(each) for each in status.degraded],
+            copied=[
+                (sentence(lock.message), lock.target.server_id, clock_time(lock.created, visit.now))
+                for lock in status.copied
+                if lock.created is not None
+            ],
         )
 
     # Trying
