@@ -1,11 +1,15 @@
 """Judges of our own pages: axe for who reads them in other ways, html-validate for their HTML; and the eye's.
 
 Both come by `make test-deps` and run here: in the page, and in Node. Nothing of them is in the product.
+
+With TPORT_TEST_PICTURES=FOLDER each page that is looked at is kept there as it was seen, for the eyes
+of people: `python -m docs.images.take` makes the pictures of docs/pages.md so.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from collections.abc import Mapping
 from functools import cache
@@ -18,6 +22,8 @@ from tests.e2e.harness import need, program
 
 PARTS: Final = Path(__file__).parents[2] / ".test" / "pages"
 WIDTHS: Final = (360, 1280)  # px: a phone, a desk
+SCHEMES: Final = ("light", "dark")
+PICTURES: Final = os.environ.get("TPORT_TEST_PICTURES", "")
 MAX_FIRST_VISIT: Final = 60_000  # bytes on the wire, with nothing in the cache
 LEVELS: Final = [
     "wcag2a",
@@ -63,8 +69,10 @@ def need_judges() -> None:
     need("Node", program("node"), "apt-get install nodejs")
 
 
-def faults(page: Page) -> list[str]:
+def faults(page: Page, name: str = "") -> list[str]:
     """Return what is wrong with the page that is shown, at each width, light and dark.
+
+    `name`: what a picture of it is kept as, if pictures are kept.
 
     axe is put in through the debugger: the page's own policy lets no such script in, and holds.
     """
@@ -77,8 +85,10 @@ def faults(page: Page) -> list[str]:
         page.set_viewport_size({"width": width, "height": 800})
         if too_wide := page.evaluate(_TOO_WIDE):
             found.append(f"at {width} px it scrolls sideways, by {too_wide}")
-        for scheme in ("light", "dark"):
+        for scheme in SCHEMES:
             page.emulate_media(color_scheme=scheme)
+            if PICTURES and name:
+                page.screenshot(path=Path(PICTURES) / f"{name}-{width}-{scheme}.png")
             for fault in page.evaluate(_RUN_AXE, LEVELS):
                 found.append(f"{width} px, {scheme}: {fault['rule']}: {fault['where']}")
     return found

@@ -21,7 +21,7 @@ def test_access_is_asked_for_given_for_a_time_and_the_place_is_kept(
 
     refused = cluster.command("why", "bob", "payroll")
     assert refused.returncode == 3
-    assert "none of the roles auditor opens it" in refused.stdout
+    assert "the role 'auditor' does not open it" in refused.stdout
     assert "give bob the role 'access'" in refused.stderr
 
     with open_context(browser) as (context, watch):

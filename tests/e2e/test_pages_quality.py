@@ -205,22 +205,28 @@ def test_every_route_is_visited_or_is_no_page() -> None:
 @pytest.mark.parametrize("route", VISITS)
 def test_a_page_is_for_everybody_and_calm(signed: Signed, route: str) -> None:
     address = signed.address(VISITS[route], route)
-    check(signed.context, signed.watch, signed.page, address)
+    check(signed.context, signed.watch, signed.page, address, picture_of(route))
 
 
-def check(context: BrowserContext, watch: Watch, page: Page, address: str) -> None:
-    """Hold one page to all that a page is held to."""
+def picture_of(route: str) -> str:
+    """Name the picture of a page: /web/user/{name}/reset is user-reset."""
+    parts = [part for part in route.split("/") if part and part != "web" and part[0] != "{"]
+    return "-".join(parts) + ("-one" if route.endswith("}") else "")
+
+
+def check(context: BrowserContext, watch: Watch, page: Page, address: str, name: str) -> None:
+    """Hold one page to all that a page is held to. `name`: of its picture, if one is kept."""
     watch.complaints.clear()
     watch.answers.clear()
     page.goto("about:blank")  # else the last page's live parts are counted in
     sizes = weigh(context, page, address)
-    check_shown(watch, page, expected_error=page.locator("main.narrow h1").count() > 0)
+    check_shown(watch, page, name, expected_error=page.locator("main.narrow h1").count() > 0)
     assert 0 < sum(sizes.values()) <= MAX_FIRST_VISIT, sizes
 
 
-def check_shown(watch: Watch, page: Page, *, expected_error: bool = False) -> None:
+def check_shown(watch: Watch, page: Page, name: str, *, expected_error: bool = False) -> None:
     """Hold the page that is shown to it."""
-    assert faults(page) == []
+    assert faults(page, name) == []
     assert watch.failed == []
     # Chromium complains of each page that is answered 4xx, which error pages are.
     said = [line for line in watch.complaints if not (expected_error and "status of 4" in line)]
@@ -245,27 +251,27 @@ def test_the_way_in_is_for_everybody_and_calm(cluster: Cluster, browser: Browser
     texts: dict[str, str] = {}
     with open_context(browser) as (context, watch):
         page = context.new_page()
-        check(context, watch, page, cluster.add_user("carol"))
+        check(context, watch, page, cluster.add_user("carol"), "invite")
         texts["invite"] = page.content()
         choose_password(page)
         see(page, "Protect your account")
-        check_shown(watch, page)
+        check_shown(watch, page, "enrol")
         texts["enrol"] = page.content()
         set_up_app(page)
-        check_shown(watch, page)
+        check_shown(watch, page, "recovery-codes-made")
         texts["codes"] = page.content()
     with open_context(browser) as (context, watch):
         page = context.new_page()
-        check(context, watch, page, f"{cluster.url}/web/login")
+        check(context, watch, page, f"{cluster.url}/web/login", "login")
         texts["login"] = page.content()
         sign_in(page, "carol", "wrong")
         expect(page.get_by_role("alert")).to_be_visible()
-        check_shown(watch, page, expected_error=True)
+        check_shown(watch, page, "login-failed", expected_error=True)
         watch.complaints.clear()
         sign_in(page, "carol", PASSWORD)
         page.get_by_label("Code", exact=True).wait_for()
         assert urlsplit(page.url).path == "/web/login/second"
-        check_shown(watch, page)
+        check_shown(watch, page, "login-second")
         texts["second"] = page.content()
 
     assert invalid(cluster.folder / "html-way-in", texts) == []
@@ -279,7 +285,7 @@ def test_what_acts_lead_to_is_for_everybody_and_calm(signed: Signed, cluster: Cl
 
     def look(name: str, heading: str) -> None:
         see(page, heading)
-        check_shown(watch, page, expected_error=True)
+        check_shown(watch, page, name.replace(" ", "-"), expected_error=True)
         texts[name] = page.content()
         watch.complaints.clear()
 

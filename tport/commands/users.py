@@ -85,6 +85,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                     "signed_up": info.has_password,
                     "invited_until": time_text(info.invited_until),
                     "locked_until": time_text(info.locked_until),
+                    "lock": info.lock,
                 }
                 for info in users
             ],
@@ -98,7 +99,9 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 info.user.name,
                 ",".join(info.user.roles),
                 labels_text(dict(info.user.traits)),
-                f"locked until {time_text(info.locked_until)}"
+                f"locked; lift it with: tport rm lock/{info.lock}"
+                if info.lock
+                else f"locked until {time_text(info.locked_until)}"
                 if info.locked_until
                 else "active"
                 if info.has_password

@@ -7,6 +7,7 @@ import pytest
 
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
+from tport.engine.types.lock import LockTarget
 from tport.engine.web.users import trait_lines, traits_from
 
 ADD = "/web/users/add"
@@ -49,6 +50,21 @@ async def test_the_list_tells_how_each_user_stands(office: Office, editor: Visit
 
     office.world.pass_time(hours=2)
     assert "invite expired" in (await editor.get("/web/users")).text
+
+
+async def test_who_is_locked_out_is_shown_so_with_the_way_to_lift_it(
+    office: Office, editor: Visitor
+) -> None:
+    await office.world.alice()
+    target = LockTarget(role="access")
+    lock = await office.world.admin.create_lock(target=target, message="", ttl=60)
+
+    page = (await editor.get("/web/users")).text
+    assert re.search(r"alice</a>\s*<span class=\"badge bad\">locked", page)
+    assert f'href="/web/lock/{lock.name}/lift"' in (await editor.get("/web/user/alice")).text
+
+    office.world.pass_time(hours=1)
+    assert "locked" not in (await editor.get("/web/users")).text
 
 
 async def test_the_search_looks_through_names_roles_traits_and_states(

@@ -164,10 +164,6 @@ def _is_literal(text: str) -> bool:
 
 
 def _sentence(reason: str, views: Sequence[RoleView]) -> str:
-    if not views:
-        return "no role was given"
-    if reason.startswith("none of the roles"):
-        reason = f"none of the roles {', '.join(view.role for view in views)} opens it"
     short = [view for view in views if view.outcome == "falls-short"]
     if "denies" in reason or not short:
         return reason

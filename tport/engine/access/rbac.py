@@ -68,7 +68,18 @@ def check_app_access(
         raise
     except Exception as error:  # whatever it is, it is no permission
         raise AccessDenied(DENIED, reason=f"the roles can't be judged: {error}") from error
-    raise AccessDenied(DENIED, reason=f"none of the roles {list(names)} allows it")
+    raise AccessDenied(DENIED, reason=no_role_does("open", names))
+
+
+def no_role_does(verb: str, names: Sequence[str]) -> str:
+    """Say that none of the roles `names` opens or allows something, as a reason in words."""
+    match names:
+        case []:
+            return "no role was given"
+        case [name]:
+            return f"the role {name!r} does not {verb} it"
+        case _:
+            return f"none of the roles {', '.join(names)} {verb}s it"
 
 
 def is_app_allowed(

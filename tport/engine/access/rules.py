@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final, cast, get_args
 
-from tport.engine.access.rbac import compile_role
+from tport.engine.access.rbac import compile_role, no_role_does
 from tport.engine.defaults import MAX_SESSION_TTL
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.types.role import (
@@ -123,7 +123,7 @@ def check_rule(roles: Mapping[str, Role], names: Sequence[str], kind: str, verb:
         if _covers(role.deny.rules, kind, verb):
             raise AccessDenied(message, reason=f"role {role.name!r} denies {verb} on {kind}")
     if not any(_covers(role.allow.rules, kind, verb) for role in own):
-        raise AccessDenied(message, reason=f"none of the roles {list(names)} allows it")
+        raise AccessDenied(message, reason=no_role_does("allow", names))
 
 
 def check_role(role: Role) -> Role:

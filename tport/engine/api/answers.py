@@ -109,13 +109,20 @@ class SignedSession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class UserInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """A user as lists show it. `revision`: what `update_user` takes, to change exactly this."""
+    """A user as lists show it.
+
+    Attributes:
+        revision: what `update_user` takes, to change exactly this.
+        locked_until: too many wrong passwords; browsers that they know still may try.
+        lock: the name of a lock that keeps them out; "": none does.
+    """
 
     user: User
     has_password: bool
     revision: int = 0
     invited_until: datetime | None = None
     locked_until: datetime | None = None
+    lock: str = ""
 
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):

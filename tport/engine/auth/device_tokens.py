@@ -90,7 +90,7 @@ class DeviceTokens:
             name=name,
             app_name=app,
             sid=token.id,
-            expires=token.expires.isoformat(),
+            expires=token.expires,
         )
         await self._stores.batch(
             [

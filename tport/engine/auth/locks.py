@@ -78,7 +78,7 @@ class Locks:
             name=lock.name,
             target=str(lock.target),
             message=lock.message,
-            expires=lock.expires.isoformat() if lock.expires else "",
+            expires=lock.expires or "",
         )
 
     async def lock_copied(self, host_id: str, hostname: str, life: timedelta) -> Locked:

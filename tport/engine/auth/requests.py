@@ -205,7 +205,7 @@ class Requests:
             host=decided.host,
             state=decided.state,
             role=decided.role,
-            until=decided.until.isoformat() if decided.until else "",
+            until=decided.until or "",
             answer=decided.answer,
         )
 

@@ -305,7 +305,7 @@ class Resources:
                     name=f"sha256:{value.id[:12]}",
                     roles=list(value.roles),
                     app_name=value.app_name,
-                    expires=value.expires.isoformat() if value.expires else "",
+                    expires=value.expires or "",
                 )
             case App():
                 event = "app.create" if is_new else "app.update"

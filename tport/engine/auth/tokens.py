@@ -68,7 +68,7 @@ class Tokens:
             name=_fingerprint(token),
             roles=list(token.roles),
             app_name=app_name,
-            expires=token.expires.isoformat(),
+            expires=token.expires,
         )
         await self._store.create(token.id, token, expires=token.expires + EXPIRED_KEPT)
         addresses = self._presence.proxy_addrs

@@ -9,6 +9,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from tport.engine.access.locks import lock_on_person
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.api.factors import NextStep
@@ -174,11 +175,13 @@ class Users:
         failures = {
             item.key: stores.failures.decode(item) for item in await stores.failures.range()
         }
+        locks = await stores.locks.all()
         infos = []
         for item in await stores.users.range():
             user = stores.users.decode(item)
             failed = failures.get(stores.failures.key(user.name))
             locked = failed.locked_until if failed is not None else None
+            lock = lock_on_person(locks, user.name, user.roles, now)
             infos.append(
                 UserInfo(
                     user=user,
@@ -186,6 +189,7 @@ class Users:
                     has_password=stores.passwords.key(user.name) in has_password,
                     invited_until=invited.get(stores.invite_of.key(user.name)),
                     locked_until=locked if locked is not None and now < locked else None,
+                    lock=lock.name if lock is not None else "",
                 )
             )
         return tuple(infos)

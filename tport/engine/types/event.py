@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from typing import Any, Final
 
 import msgspec
@@ -78,12 +79,21 @@ CODES: Final[Mapping[str, str]] = {
 def event(type_: str, **fields: object) -> Event:
     """Make the event of `type_`, a key of CODES; a type that ends in `.failed` is a failure of the rest.
 
+    Moments among the fields are written as RFC 3339 in UTC, to the second.
+
     Raises:
         KeyError: no such event: a bug.
     """
     code = CODES[type_]
+    fields = {name: _moment(value) for name, value in fields.items()}
     if type_.endswith(".failed") and type_ != "auth.failed":
         return Event(
             type=type_.removesuffix(".failed"), code=code, fields={"success": False, **fields}
         )
     return Event(type=type_, code=code, fields=fields)
+
+
+def _moment(value: object) -> object:
+    if not isinstance(value, datetime):
+        return value
+    return value.astimezone(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -97,6 +97,10 @@ class LockPages:
         return visit.done(LIST, f"{row.target} is locked out no more.")
 
 
+def lift_url(name: str) -> str:
+    return f"/web/lock/{quote(name, safe='')}/lift"
+
+
 def _target(kind: str, name: str) -> LockTarget:
     match kind:
         case "user":
@@ -124,5 +128,5 @@ def _row(lock: Lock, visit: Visit) -> Row:
         made=clock_time(lock.created, visit.now) if lock.created else None,
         by=lock.created_by,
         until=clock_time(lock.expires, visit.now) if lock.expires else None,
-        lift_url=f"/web/lock/{quote(lock.name, safe='')}/lift",
+        lift_url=lift_url(lock.name),
     )

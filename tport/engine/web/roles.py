@@ -247,7 +247,7 @@ def _row(info: RoleInfo) -> Row:
         opens=_labels(role.allow),
         denies=_labels(role.deny),
         administers=rule_lines(role.allow),
-        ttl=duration_text(role.options.max_session_ttl),
+        ttl=_short(role.options.max_session_ttl),
         users=info.users,
         is_preset=info.is_preset,
     )

@@ -119,7 +119,9 @@ async def _found(visit: Visit) -> Row:
 def _uses(token: JoinToken) -> str:
     if token.max_uses:
         return f"used {token.uses} of {token.max_uses} times"
-    return f"used {token.uses} times" if token.uses else "not used yet"
+    if token.uses > 1:
+        return f"used {token.uses} times"
+    return "used once" if token.uses else "not used yet"
 
 
 def _row(token: JoinToken, visit: Visit) -> Row:

@@ -15,6 +15,7 @@ from tport.engine.api.answers import NewInvite, UserInfo
 from tport.engine.errors import CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.role import Role
 from tport.engine.web.errors import Since
+from tport.engine.web.locks import lift_url
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
 
@@ -37,6 +38,7 @@ class Person(NamedTuple):
     mood: str  # "good", "bad" or "": how the state is coloured
     until: Since | None
     is_self: bool
+    lift_url: str  # "": no lock keeps them out
 
 
 class UserPages:
@@ -178,10 +180,13 @@ def _person(visit: Visit, info: UserInfo) -> Person:
         mood=mood,
         until=until,
         is_self=user.id == visit.session.user_id,
+        lift_url=lift_url(info.lock) if info.lock else "",
     )
 
 
 def _state(info: UserInfo, now: datetime) -> tuple[str, str, Since | None]:
+    if info.lock:
+        return "locked", "bad", None
     if info.locked_until is not None:
         return "locked until", "bad", clock_time(info.locked_until, now)
     if info.invited_until is not None:
