@@ -1,0 +1,49 @@
+"""When certificates by ACME are ordered."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tport.engine.pki.acme_policy import next_try, renewal_time, window_time
+
+NOW = datetime(2026, 3, 1, tzinfo=UTC)
+JITTER = st.floats(0, 1)
+
+
+@given(JITTER)
+def test_a_certificate_is_renewed_at_two_thirds_of_its_life_or_a_little_before(j: float) -> None:
+    at = renewal_time(NOW, NOW + timedelta(days=90), j)
+    assert timedelta(days=55) <= at - NOW <= timedelta(days=60)
+
+
+@given(JITTER)
+def test_a_ca_that_names_a_window_gets_a_time_in_it(j: float) -> None:
+    start, end = NOW, NOW + timedelta(days=2)
+    assert start <= window_time(start, end, j) <= end
+
+
+@given(JITTER, st.integers(1, 10**6))
+def test_waits_after_refusals_are_one_hour_to_a_day(j: float, failures: int) -> None:
+    wait = next_try(NOW, failures, j) - NOW
+    assert timedelta(hours=1) <= wait <= timedelta(hours=24)
+
+
+def test_waits_double() -> None:
+    hours = [(next_try(NOW, n, 0.0) - NOW) / timedelta(hours=1) for n in range(1, 8)]
+    assert hours == [1, 2, 4, 8, 16, 24, 24]
+
+
+@given(JITTER, st.integers(1, 100), st.floats(0, 7 * 86400))
+def test_never_before_the_ca_allows_it(j: float, failures: int, seconds: float) -> None:
+    wait = next_try(NOW, failures, j, retry_after=seconds) - NOW
+    assert wait >= timedelta(seconds=seconds)
+
+
+def test_a_ca_that_was_not_reached_is_tried_again_within_minutes() -> None:
+    minutes = [
+        (next_try(NOW, n, 0.0, unreached=True) - NOW) / timedelta(minutes=1) for n in range(1, 5)
+    ]
+    assert minutes == [1, 2, 4, 8]

@@ -1,0 +1,50 @@
+"""When certificates are ordered by ACME: renewal, and the wait after a failure. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+FIRST_WAIT: Final = timedelta(hours=1)  # after a refusal. Source: security.md TLS-13
+LAST_WAIT: Final = timedelta(hours=24)  # TLS-13
+# After a try that never came to the CA's judgement, so that it counts against no limit of the
+# CA: who mends a firewall or a resolver doesn't wait an hour.
+FIRST_WAIT_UNREACHED: Final = timedelta(minutes=1)
+SPREAD: Final = 0.05  # of a certificate's life: what is renewed when, so that not all is at once
+
+
+def renewal_time(not_before: datetime, not_after: datetime, jitter: float) -> datetime:
+    """Return when two thirds of a certificate's life are over, or a little earlier.
+
+    Args:
+        jitter: 0 to 1, by chance; which part of SPREAD earlier.
+    """
+    life = not_after - not_before
+    return not_before + life * (2 / 3 - SPREAD * jitter)
+
+
+def window_time(start: datetime, end: datetime, jitter: float) -> datetime:
+    """Return a time within the window that a CA suggests (RFC 9773 §4.2), the `jitter`th part in."""
+    return start + (end - start) * jitter
+
+
+def next_try(
+    now: datetime,
+    failures: int,
+    jitter: float,
+    *,
+    retry_after: float = 0.0,
+    unreached: bool = False,
+) -> datetime:
+    """Return before when not to try again.
+
+    Args:
+        failures: in a row, this one included.
+        jitter: 0 to 1; up to a tenth is added, so that names that failed together part.
+        retry_after: seconds that the CA named: never earlier.
+        unreached: the CA never came to a judgement.
+    """
+    first = FIRST_WAIT_UNREACHED if unreached else FIRST_WAIT
+    doubled: int = 2 ** min(max(failures, 1) - 1, 20)
+    wait = first * doubled * (1 + 0.1 * jitter)
+    return now + max(min(wait, LAST_WAIT), timedelta(seconds=retry_after))
