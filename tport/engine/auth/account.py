@@ -92,6 +92,8 @@ class Account:
             if why:
                 await self._failed(user, why)
                 raise AccessDenied(WRONG_PROOF, reason=why)
+            if not await self._failures.is_locked(user.name):
+                await self._failures.forget(user.name)
         await self._attempts.end(session, await self._attempts.read(session, id_))
         await self._cluster.record("user.proof", user=user.name, kind=proof.kind)
         await self._sessions.proven(session)
@@ -141,7 +143,11 @@ class Account:
     # --- Password --------------------------------------------------------------------------------
 
     async def change_password(self, session: str, user: User, current: str, new: str) -> None:
-        """Set the password, and end every other session, as one write."""
+        """Set the password, and end every other session, as one write.
+
+        What was opened by these is known to proxies and agents: they hear of its end by the epoch.
+        What was opened by this one opens anew by itself.
+        """
         check = partial(
             check_password_strength,
             new,
@@ -168,7 +174,9 @@ class Account:
             await self._stores.batch(
                 [
                     self._stores.users.swapping(
-                        user.name, read, replace(read.value, proofs=mine.proofs)
+                        user.name,
+                        read,
+                        replace(read.value, proofs=mine.proofs, epoch=read.value.epoch + 1),
                     ),
                     self._stores.passwords.putting(user.name, record),
                     self._stores.web_sessions.swapping(session, web, mine, expires=mine.expires),

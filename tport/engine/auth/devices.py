@@ -23,6 +23,7 @@ from tport.engine.auth.seal import Seal
 from tport.engine.auth.stores import SWAP_TRIES, CredentialOf, Stored
 from tport.engine.errors import (
     AlreadyExists,
+    AttemptOver,
     CompareFailed,
     InvalidRequest,
     NotFound,
@@ -124,10 +125,7 @@ class Devices:
     async def owner(self, credential: str) -> User | None:
         """Return whose passkey this is."""
         of = await self._stores.credentials.find(credential_key(credential))
-        user = await self._stores.users.find(of.user) if of is not None else None
-        if user is None or (await self.of(user)).user_id != user.id:
-            return None
-        return user
+        return await self._stores.users.find(of.user) if of is not None else None
 
     # --- What is set up -----------------------------------------------------------------------------
 
@@ -144,6 +142,7 @@ class Devices:
 
         Raises:
             InvalidRequest: the name won't do, or there are too many.
+            AttemptOver: the user was reset meanwhile.
         """
 
         def make(factors: Factors) -> Device:
@@ -249,11 +248,15 @@ class Devices:
     # --- Parts -----------------------------------------------------------------------------------------
 
     async def _find(self, user: User) -> Stored[Factors] | None:
+        read = await self._record(user)
+        return read if read is not None and read.value.user_id == user.id else None
+
+    async def _record(self, user: User) -> Stored[Factors] | None:
+        """Return what is kept under the user's name; it may be of a namesake who is gone."""
         try:
-            read = await self._stores.factors.read(user.name)
+            return await self._stores.factors.read(user.name)
         except NotFound:
             return None
-        return read if read.value.user_id == user.id else None
 
     async def _change(self, user: User, change: _Change[R]) -> R:
         """Change what a person has; a change that changes nothing writes nothing."""
@@ -272,8 +275,11 @@ class Devices:
         self, user: User, make: Callable[[Factors], Device], *also: Operation
     ) -> tuple[str, ...]:
         for _ in range(SWAP_TRIES):
-            read = await self._find(user)
-            before = read.value if read else Factors(user_id=user.id)
+            # Who was reset meanwhile has none of what was begun before.
+            still = await self._same(user)
+            read = await self._record(user)
+            is_theirs = read is not None and read.value.user_id == user.id
+            before = read.value if read and is_theirs else Factors(user_id=user.id)
             if len(before.devices) >= MAX_DEVICES:
                 raise InvalidRequest(f"you have {MAX_DEVICES} devices, which is the most")
             codes, hashes = ((), before.recovery) if before.devices else _new_codes(user.id)
@@ -282,9 +288,19 @@ class Devices:
                 writing = self._stores.factors.swapping(user.name, read, after)
             else:
                 writing = self._stores.factors.creating(user.name, after)
-            if await self._done([writing, *also]):
+            if await self._done([writing, self._stores.users.checking(user.name, still), *also]):
                 return codes
         raise _busy()
+
+    async def _same(self, user: User) -> Stored[User]:
+        """Return the user as stored now; AttemptOver: they were reset or deleted since."""
+        try:
+            read = await self._stores.users.read(user.name)
+        except NotFound:
+            read = None
+        if read is None or (read.value.id, read.value.proofs) != (user.id, user.proofs):
+            raise AttemptOver("your account was reset meanwhile")
+        return read
 
     async def _releasing(self, devices: Sequence[Device]) -> list[Operation]:
         keys = [credential_key(d.credential) for d in devices if isinstance(d, WebauthnDevice)]

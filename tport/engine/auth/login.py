@@ -17,7 +17,8 @@ from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.known import KnownBrowsers
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.steps import Steps, Visitor
-from tport.engine.errors import AccessDenied, CompareFailed, InvalidRequest, Locked
+from tport.engine.auth.stores import Stored
+from tport.engine.errors import AccessDenied, CompareFailed, InvalidRequest, Locked, NotFound
 from tport.engine.types.user import PasswordRecord, User, canonical_user_name
 
 PER_MINUTE: Final = 20  # tries of one address, over a burst of BURST. Source: Teleport
@@ -79,8 +80,8 @@ class Login:
         self, user: User | None, name: str, password: str, *, is_known: bool
     ) -> tuple[User | None, str]:
         """Return the user whose password this is, else None and why. Always takes one hash."""
-        record = await self._stores.passwords.find(name) if name else None
-        phc = DUMMY_PHC if user is None or record is None else record.phc
+        record = await self._record(name) if name else None
+        phc = DUMMY_PHC if user is None or record is None else record.value.phc
         right = await self._hasher.run(partial(verify_password, phc, password))
         if user is None:
             return None, "no such user"
@@ -95,17 +96,22 @@ class Login:
         except Locked as locked:  # in the words for a wrong password: it may be no secret any more
             return None, locked.reason
         if needs_rehash(phc):
-            await self._rehash(name, password)
+            await self._rehash(name, password, record)
         return user, ""
 
-    async def _rehash(self, name: str, password: str) -> None:
-        """Keep the password as today's parameters have it, unless it was changed meanwhile."""
-        read = await self._stores.passwords.read(name)
-        phc = await self._hasher.run(partial(hash_password, password))
-        record = PasswordRecord(phc=phc, changed=read.value.changed)
+    async def _record(self, name: str) -> Stored[PasswordRecord] | None:
         try:
-            await self._stores.passwords.swap(name, read, record)
-        except CompareFailed:
+            return await self._stores.passwords.read(name)
+        except NotFound:
+            return None
+
+    async def _rehash(self, name: str, password: str, judged: Stored[PasswordRecord]) -> None:
+        """Keep the password as today's parameters have it, unless it was changed since it was judged."""
+        phc = await self._hasher.run(partial(hash_password, password))
+        record = PasswordRecord(phc=phc, changed=judged.value.changed)
+        try:
+            await self._stores.passwords.swap(name, judged, record)
+        except (CompareFailed, NotFound):
             pass
 
     async def _failed(self, name: str, why: str, visitor: Visitor, *, is_known: bool) -> None:

@@ -32,9 +32,10 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         grants: which of the roles are taken back, and when.
         traits: lists of values; `logins` is `{{internal.logins}}`, all are `{{external.…}}`.
         origin: what proves this person: "local" (a password here).
-        epoch: grows with each change of what is granted; grants made before are void.
-        proofs: grows when what proved this person is void, a reset password: signed in
-            before that is signed in no more.
+        epoch: grows with each change of what is granted, and with `proofs`; grants made before
+            are void.
+        proofs: grows when what proved this person is void, a password reset or changed: signed
+            in before that is signed in no more.
         id: random, made with the user: deleted and made again is somebody else.
     """
 
@@ -56,7 +57,7 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PasswordRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A password's hash (PHC string) and the account's failures: (count, when the last was)."""
+    """A password's hash (PHC string)."""
 
     phc: str
     changed: datetime
