@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
@@ -12,8 +13,7 @@ import trio
 
 from tport.engine.config.model import AppService, Config
 from tport.engine.errors import ConfigError, TportError
-from tport.engine.pki.keys import KeyPair
-from tport.engine.proxy.certificates import read_key_pair
+from tport.engine.proxy.key_pairs import FilePair, read_key_pair
 from tport.engine.signals import Signals
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class ReloadedKeyPairs:
         self._asked = signals.reload
         self._before: list[_Stamp] | None = None  # not looked yet
 
-    async def next(self) -> Sequence[KeyPair]:
+    async def next(self) -> Sequence[FilePair]:
         """Wait until the operator's certificates have changed or SIGHUP came; return them all."""
         if self._before is None:
             self._before = await trio.to_thread.run_sync(_stamps, self._config)
@@ -134,7 +134,7 @@ class ReloadedKeyPairs:
                 logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
 
 
-def read_key_pairs(config: Config) -> list[KeyPair]:
+def read_key_pairs(config: Config) -> list[FilePair]:
     """Read the operator's certificates.
 
     Raises:
@@ -143,7 +143,8 @@ def read_key_pairs(config: Config) -> list[KeyPair]:
     pairs = []
     for pair in config.proxy_service.https_keypairs:
         try:
-            pairs.append(read_key_pair(pair.cert_file, pair.key_file))
+            read = read_key_pair(pair.cert_file, pair.key_file)
+            pairs.append(FilePair(pair=read, path=str(pair.cert_file), read_at=datetime.now(UTC)))
         except ConfigError as problem:
             raise ConfigError(str(problem), where=pair.where, hint=problem.hint) from None
     return pairs

@@ -54,7 +54,7 @@ async def test_a_new_proxy_address_gets_a_web_authority_that_may_sign_for_it() -
     before = await open_cluster(SETTINGS, backend, MemoryAudit(), clock)
     settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.net:443",))
     after = await open_cluster(settings, backend, MemoryAudit(), clock)
-    assert permits(after.keys["web"], "grafana.tport.example.net")
+    assert permits(after.keys["web"].trusted[0], "grafana.tport.example.net")
     assert after.keys["web"].generation == 2
     assert before.keys["web"].trusted[0] in after.keys["web"].trusted
     assert after.keys["host"] == before.keys["host"]

@@ -92,7 +92,7 @@ def test_a_host_too_long_for_a_subject_is_named_in_a_critical_extension(
 def test_the_web_authority_signs_for_nothing_but_the_proxys_names(
     cluster: Cluster, public_key: PublicKey, host: str
 ) -> None:
-    assert not permits(cluster.web, host)
+    assert not permits(cluster.web.trusted[0], host)
     with pytest.raises(InvalidRequest):
         issue_web_certificate(cluster.web, public_key, host, now=START)
 
@@ -126,8 +126,8 @@ def test_a_proxy_known_by_an_address_gets_certificates_for_it(public_key: Public
     builder = verification.PolicyBuilder().store(store).time(START)
     address = load_certificate(leaf).extensions.get_extension_for_class(x509.SubjectAlternativeName)
     builder.build_server_verifier(address.value[0]).verify(load_certificate(leaf), [])
-    assert not permits(authority, "192.0.2.8")
-    assert permits(new_authority("web", CLUSTER, now=START, names=["[::1]"]), "[::1]")
+    assert not permits(authority.trusted[0], "192.0.2.8")
+    assert permits(new_authority("web", CLUSTER, now=START, names=["[::1]"]).trusted[0], "[::1]")
 
 
 @pytest.mark.parametrize("names", [[], ["*.proxy.test"], ["proxy test"], ["https://proxy.test"]])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import cast
@@ -9,14 +11,20 @@ from typing import cast
 import pytest
 import trio
 import trustme
+from trio.testing import MockClock
 
 from tests.certs import Cluster
 from tests.fakes import WallClock
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import ConfigError, InvalidRequest, TportError, Unavailable
-from tport.engine.pki.authority import issue_web_certificate
+from tport.engine.errors import ConfigError, TportError, Unavailable
+from tport.engine.pki.authority import issue_web_certificate, permits
 from tport.engine.pki.keys import KeyPair, make_key, make_key_and_csr, public_key_of_csr
-from tport.engine.proxy.certificates import RETRY_AFTER, Certificates, read_key_pair
+from tport.engine.proxy.certificates import Certificates
+from tport.engine.proxy.key_pairs import FilePair, FilePairs, read_key_pair
+from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
+from tport.engine.types.certificate import CertState
+
+HOSTS = {"proxy.test", "grafana.proxy.test", "jupyter.proxy.test", "odd.test"}
 
 
 class MakingAuth:
@@ -50,24 +58,33 @@ class Shown:
     def __init__(self, *files: str) -> None:
         self.auth = MakingAuth()
         self.clock = WallClock(self.auth.cluster.now)
-        self.certificates = Certificates(
+        self.own = OwnAuthority(
             auth=cast("AuthAPI", self.auth),
             clock=self.clock,
+            may_sign=lambda host: permits(self.auth.cluster.web.trusted[0], host),
+            is_wanted=lambda host: host in HOSTS,
+        )
+        self.files = FilePairs([FilePair(pair=self.auth.pair(name)) for name in files])
+        self.certificates = Certificates(
+            self.files,
+            [self.own],
             default_host="proxy.test",
             zones={"proxy.test"},
-            is_known=lambda host: host in {"proxy.test", "grafana.proxy.test", "odd.test"},
-            files=[self.auth.pair(name) for name in files],
+            is_known=lambda host: host in HOSTS,
         )
+
+    async def context(self, name: str | None) -> ssl.SSLContext:
+        return (await self.certificates.context_for(name)).context
 
 
 async def test_a_known_host_gets_a_leaf_of_its_own_made_once() -> None:
     shown = Shown()
-    first = await shown.certificates.context_for("grafana.proxy.test")
+    first = await shown.context("grafana.proxy.test")
     async with trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(shown.certificates.context_for, "grafana.proxy.test")
+            nursery.start_soon(shown.context, "grafana.proxy.test")
 
-    assert await shown.certificates.context_for("grafana.proxy.test") is first
+    assert await shown.context("grafana.proxy.test") is first
     assert shown.auth.made == ["grafana.proxy.test"]
 
 
@@ -75,7 +92,7 @@ async def test_many_at_once_ask_for_one() -> None:
     shown = Shown()
     async with trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(shown.certificates.context_for, "proxy.test")
+            nursery.start_soon(shown.context, "proxy.test")
 
     assert shown.auth.made == ["proxy.test"]
 
@@ -84,9 +101,9 @@ async def test_many_at_once_ask_for_one() -> None:
 async def test_who_names_no_host_of_ours_sees_the_proxys_own(name: str | None) -> None:
     """And nothing is made for the names that people invent."""
     shown = Shown()
-    context = await shown.certificates.context_for(name)
+    context = await shown.context(name)
 
-    assert context is await shown.certificates.context_for("proxy.test")
+    assert context is await shown.context("proxy.test")
     assert shown.auth.made == ["proxy.test"]
 
 
@@ -94,65 +111,120 @@ async def test_names_that_nobody_serves_below_the_proxys_share_one_leaf() -> Non
     """So that people who mistype get a page, and names that people invent cost nothing."""
     shown = Shown()
     for name in ("grafna.proxy.test", "x1.proxy.test", "x2.proxy.test"):
-        await shown.certificates.context_for(name)
-    await shown.certificates.context_for("a.b.proxy.test")  # two labels below: nobody's
+        await shown.context(name)
+    await shown.context("a.b.proxy.test")  # two labels below: nobody's
 
     assert shown.auth.made == ["*.proxy.test", "proxy.test"]
 
 
 async def test_a_file_comes_before_the_own_authority_and_exact_before_wildcard() -> None:
     shown = Shown("*.proxy.test", "grafana.proxy.test")
-    exact = await shown.certificates.context_for("grafana.proxy.test")
-    wild = await shown.certificates.context_for("jupyter.proxy.test")
+    exact = await shown.context("grafana.proxy.test")
+    wild = await shown.context("jupyter.proxy.test")
 
     assert exact is not wild
     assert shown.auth.made == []
-    assert shown.certificates.from_files("a.b.proxy.test") is None  # one label, not two
-    assert shown.certificates.from_files("proxy.test") is None
+    assert await shown.files.context_for("a.b.proxy.test") is None  # one label, not two
+    assert await shown.files.context_for("proxy.test") is None
 
 
 async def test_a_leaf_is_renewed_after_two_thirds_of_its_life() -> None:
     shown = Shown()
-    first = await shown.certificates.context_for("proxy.test")
+    first = await shown.context("proxy.test")
     shown.clock.now += timedelta(days=59)
-    assert await shown.certificates.context_for("proxy.test") is first
+    assert await shown.context("proxy.test") is first
     shown.clock.now += timedelta(days=2)
-    assert await shown.certificates.context_for("proxy.test") is not first
+    assert await shown.context("proxy.test") is not first
 
 
 async def test_when_auth_is_away_the_old_leaf_goes_on_and_auth_is_not_pestered() -> None:
     shown = Shown()
-    first = await shown.certificates.context_for("proxy.test")
+    first = await shown.context("proxy.test")
     shown.clock.now += timedelta(days=61)
     shown.auth.failure["proxy.test"] = Unavailable("down")
     for _ in range(5):
-        assert await shown.certificates.context_for("proxy.test") is first
+        assert await shown.context("proxy.test") is first
     assert len(shown.auth.made) == 2
 
     shown.clock.now += RETRY_AFTER
     del shown.auth.failure["proxy.test"]
-    assert await shown.certificates.context_for("proxy.test") is not first
+    assert await shown.context("proxy.test") is not first
 
 
-async def test_a_host_the_authority_may_not_vouch_for_is_asked_about_now_and_then_only() -> None:
-    """Each connection would ask, one after the other, and make everybody else's wait."""
+async def test_a_host_that_no_source_has_anything_for_is_shown_the_proxys_own_and_said_to_lack_one() -> (
+    None
+):
+    """And auth isn't asked for what it may not sign."""
     shown = Shown()
-    shown.auth.failure["odd.test"] = InvalidRequest("outside of what the authority may sign")
-    own = await shown.certificates.context_for("proxy.test")
-    for _ in range(5):
-        assert await shown.certificates.context_for("odd.test") is own
-    assert shown.auth.made.count("odd.test") == 1
+    own = await shown.context("proxy.test")
+    assert await shown.context("odd.test") is own
+    assert shown.auth.made == ["proxy.test"]
 
-    shown.clock.now += RETRY_AFTER
-    await shown.certificates.context_for("odd.test")
-    assert shown.auth.made.count("odd.test") == 2
+    proxys, odd = shown.certificates.states(["proxy.test", "odd.test"])
+    assert (proxys.source, proxys.names, proxys.issuer) == (
+        "own CA",
+        ("proxy.test",),
+        "tport web CA",
+    )
+    assert (odd.source, odd.not_after) == ("none", None)
+    assert "needs a certificate" in odd.problem
+    assert "https_keypairs" in odd.advice
+
+
+async def test_of_a_host_all_is_told_down_to_the_source_that_serves_it() -> None:
+    """A source between that has none yet says why, and browsers are shown the own leaf meanwhile."""
+
+    class Trying:
+        public = True
+
+        async def context_for(self, host: str) -> ssl.SSLContext | None:
+            return None
+
+        def states(self, host: str) -> Sequence[CertState]:
+            return (CertState(host=host, source="acme", problem="rate limited"),)
+
+    shown = Shown("grafana.proxy.test")
+    certificates = Certificates(
+        shown.files,
+        [Trying(), shown.own],
+        default_host="proxy.test",
+        zones={"proxy.test"},
+        is_known=lambda host: host in HOSTS,
+    )
+    chosen = await certificates.context_for("proxy.test")
+    assert not chosen.public
+    assert (await certificates.context_for("grafana.proxy.test")).public
+
+    told = certificates.states(["proxy.test", "grafana.proxy.test"])
+    assert [(state.host, state.source, state.problem) for state in told] == [
+        ("proxy.test", "acme", "rate limited"),
+        ("proxy.test", "own CA", ""),
+        ("grafana.proxy.test", "file", ""),
+    ]
+
+
+async def test_leaves_are_renewed_though_nobody_comes_and_those_of_gone_hosts_forgotten(
+    autojump_clock: MockClock,
+) -> None:
+    shown = Shown()
+    for host in ("proxy.test", "gone.proxy.test"):
+        await shown.own.context_for(host)
+    shown.clock.now += timedelta(days=61)
+    shown.auth.cluster.now = shown.clock.now
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shown.own.keep)
+        await trio.sleep(LOOK_EVERY * 2.5)
+        nursery.cancel_scope.cancel()
+
+    assert shown.auth.made == ["proxy.test", "gone.proxy.test", "proxy.test"]
+    assert shown.own.states("gone.proxy.test")[0].not_after is None
 
 
 async def test_the_proxys_own_host_without_a_certificate_is_an_error() -> None:
     shown = Shown()
     shown.auth.failure["proxy.test"] = Unavailable("down")
-    with pytest.raises(Unavailable):
-        await shown.certificates.context_for("proxy.test")
+    with pytest.raises(Unavailable, match=r"proxy\.test: down"):
+        await shown.context("proxy.test")
 
 
 # --- Files ----------------------------------------------------------------------------------------

@@ -214,12 +214,12 @@ async def _widen_web(
 ) -> Authority:
     """Make the next web authority when the proxy got an address that this one may not sign for."""
     names = _web_names(settings)
-    if all(permits(web, name) for name in names):
+    if all(permits(web.trusted[0], name) for name in names):
         return web
     logger.warning(
         "the proxy has a new address (%s): a new web CA is made, which browsers must be told to "
         "trust; join tokens made before carry the old pin",
-        ", ".join(name for name in names if not permits(web, name)),
+        ", ".join(name for name in names if not permits(web.trusted[0], name)),
     )
     made = new_authority("web", web.cluster, now=now, names=names, generation=web.generation + 1)
     made = replace(made, trusted=(*made.trusted, *web.trusted))

@@ -203,7 +203,7 @@ def issue_web_certificate(
     """
     if authority.kind != "web":
         raise InvalidRequest(f"the {authority.kind} authority issues nothing for browsers")
-    if not permits(authority, host):
+    if not permits(authority.trusted[0], host):
         raise InvalidRequest(
             f"tport's own web CA may not sign for {host!r}",
             hint="it signs for the proxy's names and their sub-domains; for any other name give "
@@ -224,13 +224,14 @@ def issue_web_certificate(
     return _pem(builder.sign(load_private_key(authority.key), hashes.SHA256()))
 
 
-def permits(authority: Authority, host: str) -> bool:
-    """Whether the web authority's name constraints allow a certificate for `host`."""
+def permits(web_authority: str, host: str) -> bool:
+    """Whether a web authority's (PEM) name constraints allow a certificate for `host`."""
     try:
         wanted = _general_name(host)
     except InvalidRequest:
         return False
-    constraints = authority.certificate.extensions.get_extension_for_class(x509.NameConstraints)
+    authority = load_certificate(web_authority)
+    constraints = authority.extensions.get_extension_for_class(x509.NameConstraints)
     return any(_within(wanted, tree) for tree in constraints.value.permitted_subtrees or ())
 
 

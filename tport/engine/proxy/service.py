@@ -54,6 +54,7 @@ from tport.engine.net.tls import (
     refuse_protocols,
 )
 from tport.engine.net.tls_stream import TlsStream
+from tport.engine.pki.authority import permits
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
@@ -63,7 +64,9 @@ from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.key_pairs import FilePairs
 from tport.engine.proxy.offers import Offers
+from tport.engine.proxy.own_ca import OwnAuthority
 from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room
@@ -117,6 +120,7 @@ class _Proxy:
             seal_key=base64.b64decode(keys.seal),
             forms_key=base64.b64decode(keys.forms),
             cluster=authorities.cluster,
+            web_authority=authorities.web[0],
             cluster_id8=hashlib.sha256(authorities.host[0].encode()).hexdigest()[:8],
         )
 
@@ -129,6 +133,7 @@ class _Proxy:
         seal_key: bytes,
         forms_key: bytes,
         cluster: str,
+        web_authority: str,
         cluster_id8: str,
     ) -> None:
         self._settings = settings
@@ -142,6 +147,7 @@ class _Proxy:
         self._open = 0  # connections of every kind
         self._browsers = 0
         self._browser_left = trio.Event()
+        self._web_authority = web_authority
         self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
         self._said: dict[str, tuple[str, str]] = {}  # of each application: what its JWTs say
@@ -186,13 +192,16 @@ class _Proxy:
             check_host=self._check_host,
             clock=clock,
         )
+        self._files = FilePairs(settings.files)
+        self._own_authority = OwnAuthority(
+            auth=auth, clock=clock, may_sign=self._may_sign, is_wanted=self._is_wanted
+        )
         self._certificates = Certificates(
-            auth=auth,
-            clock=clock,
+            self._files,
+            (self._own_authority,),
             default_host=main.host,
             zones=self._own_hosts,
             is_known=self._is_known,
-            files=settings.files,
         )
         self._web = around.make_web(
             WebParts(
@@ -221,6 +230,14 @@ class _Proxy:
             for server in self._cache.servers
         )
 
+    def _is_wanted(self, host: str) -> bool:
+        """Tell whether a certificate for a host is of use: it is known, or stands for all others."""
+        return host.startswith("*.") or self._is_known(host)
+
+    def _may_sign(self, host: str) -> bool:
+        """Tell whether the web authority's constraints permit a host."""
+        return permits(self._web_authority, host)
+
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""
         match change:
@@ -232,7 +249,8 @@ class _Proxy:
             case LockChanged() | LockDeleted():
                 self._live.judge(self._apps.verdict)
                 self._tunnel_service.judge()
-            case AuthoritiesChanged():
+            case AuthoritiesChanged(authorities=authorities):
+                self._web_authority = authorities.web[0]
                 self._credentials.forget_all()
             case AppServersChanged(servers=servers):
                 self._redefined(servers)
@@ -269,6 +287,7 @@ class _Proxy:
             background.start_soon(self._judge_by_clock)
             background.start_soon(self._keep_presence)
             background.start_soon(self._keep_files)
+            background.start_soon(self._own_authority.keep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
@@ -334,7 +353,7 @@ class _Proxy:
     async def _keep_files(self) -> NoReturn:
         """Show new connections the operator's certificates as they are now."""
         while True:
-            self._certificates.use(await self._around.next_files())
+            self._files.use(await self._around.next_files())
             logger.info("certificates from files are taken anew")
 
     async def _keep_presence(self) -> NoReturn:
@@ -383,8 +402,8 @@ class _Proxy:
             return
         match door(hello.alpn):
             case Door.BROWSER:
-                context = await self._certificates.context_for(hello.server_name)
-                tls = await accept_tls(peeked, context, ragged_end=True)
+                chosen = await self._certificates.context_for(hello.server_name)
+                tls = await accept_tls(peeked, chosen.context, ragged_end=True)
                 await self._serve_browser(tls, hello.server_name, remote)
             case Door.TUNNEL:
                 await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)

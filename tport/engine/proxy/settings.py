@@ -13,6 +13,7 @@ from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.clients import Clients
+from tport.engine.proxy.key_pairs import FilePair
 from tport.engine.proxy.pages import Pages
 from tport.engine.types.launch import LaunchRequest
 
@@ -32,7 +33,7 @@ class ProxySettings:
 
     proxy_id: str
     public_addrs: Sequence[Address]
-    files: Sequence[KeyPair] = ()
+    files: Sequence[FilePair] = ()
     clients: Clients = field(default_factory=Clients)
     request_log: bool = True
     include_query: bool = False
@@ -55,7 +56,7 @@ class Surroundings:
     to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
     pages: Pages
     make_web: Callable[[WebParts], AsgiApp]
-    next_files: Callable[[], Awaitable[Sequence[KeyPair]]] = trio.sleep_forever
+    next_files: Callable[[], Awaitable[Sequence[FilePair]]] = trio.sleep_forever
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,143 @@
+"""Leaves of the cluster's own web authority, one per host, made when first asked for."""
+
+from __future__ import annotations
+
+import logging
+import ssl
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.errors import TportError
+from tport.engine.pki.chain import issuer_of, key_of, names_of, renewal_of
+from tport.engine.pki.contexts import browser_context
+from tport.engine.pki.keys import KeyPair, load_certificate, make_key_and_csr
+from tport.engine.types.certificate import CertState
+
+logger = logging.getLogger(__name__)
+
+RETRY_AFTER: Final = timedelta(seconds=30)  # between two tries to have one host's leaf made
+MAX_LEAVES: Final = 2000  # kept at a time; hosts exist only as applications do
+LOOK_EVERY: Final = 3600.0  # s between looks at leaves that nobody asked for meanwhile
+
+Clock = Callable[[], datetime]
+
+
+@dataclass(slots=True)
+class _Leaf:
+    """A host's leaf, and what became of asking for it; `context` None: it was never made."""
+
+    context: ssl.SSLContext | None = None
+    chain: str = ""
+    ask_at: datetime | None = None  # not before then; None: at once
+    asked: datetime | None = None
+    problem: str = ""
+
+
+class OwnAuthority:
+    """The source of certificates that has one for each host that the web authority may sign for."""
+
+    public: Final = False
+
+    def __init__(
+        self,
+        *,
+        auth: AuthAPI,
+        clock: Clock,
+        may_sign: Callable[[str], bool],
+        is_wanted: Callable[[str], bool],
+    ) -> None:
+        """
+        Args:
+            may_sign: whether the web authority's constraints permit a host.
+            is_wanted: whether a leaf of a host is still of use.
+        """
+        self._auth = auth
+        self._clock = clock
+        self._may_sign = may_sign
+        self._is_wanted = is_wanted
+        self._leaves: dict[str, _Leaf] = {}
+        self._making = trio.Lock()
+
+    async def context_for(self, host: str) -> ssl.SSLContext | None:
+        """Return the context of `host`, whose leaf is made at the first call; None: it can't be."""
+        leaf = self._leaves.get(host)
+        if leaf is not None and not self._is_due(leaf):
+            return leaf.context
+        if not self._may_sign(host):
+            return None
+        async with self._making:
+            leaf = self._leaves.get(host)  # made while we waited?
+            if leaf is None or self._is_due(leaf):
+                leaf = await self._make(host, leaf)
+            return leaf.context
+
+    def states(self, host: str) -> Sequence[CertState]:
+        """Tell how it stands with the leaf of `host`."""
+        if not self._may_sign(host):
+            return ()
+        leaf = self._leaves.get(host)
+        if leaf is None:
+            return (CertState(host=host, source="own CA"),)
+        if not leaf.chain:
+            return (
+                CertState(
+                    host=host,
+                    source="own CA",
+                    last_attempt=leaf.asked,
+                    problem=leaf.problem,
+                    next_try=leaf.ask_at,
+                ),
+            )
+        certificate = load_certificate(leaf.chain)
+        return (
+            CertState(
+                host=host,
+                source="own CA",
+                names=names_of(leaf.chain),
+                issuer=issuer_of(leaf.chain),
+                not_before=certificate.not_valid_before_utc,
+                not_after=certificate.not_valid_after_utc,
+                last_attempt=leaf.asked,
+                problem=leaf.problem,
+                next_try=leaf.ask_at,
+                key=key_of(leaf.chain),
+            ),
+        )
+
+    async def keep(self) -> NoReturn:
+        """Renew leaves that are due, though nobody comes; forget those of hosts that are gone."""
+        while True:
+            await trio.sleep(LOOK_EVERY)
+            for host in list(self._leaves):
+                if not self._is_wanted(host):
+                    self._leaves.pop(host, None)
+                elif self._is_due(self._leaves[host]):
+                    await self.context_for(host)
+
+    def _is_due(self, leaf: _Leaf) -> bool:
+        return leaf.ask_at is None or self._clock() >= leaf.ask_at
+
+    async def _make(self, host: str, old: _Leaf | None) -> _Leaf:
+        now = self._clock()
+        leaf = old or _Leaf()
+        leaf.asked = now
+        try:
+            key, csr = make_key_and_csr()
+            leaf.chain = await self._auth.web_certificate(csr=csr, host=host)
+            leaf.context = browser_context(KeyPair(key=key, chain=leaf.chain))
+            leaf.ask_at, leaf.problem = renewal_of(leaf.chain), ""
+            logger.info("made a certificate for %s", host)
+        except TportError as problem:
+            leaf.ask_at, leaf.problem = now + RETRY_AFTER, str(problem)
+            what = "not renewed" if leaf.context is not None else "not made"
+            logger.warning("certificate for %s %s: %s", host, what, problem)
+        self._leaves.pop(host, None)
+        if len(self._leaves) >= MAX_LEAVES:
+            del self._leaves[next(iter(self._leaves))]
+        self._leaves[host] = leaf
+        return leaf
