@@ -92,6 +92,17 @@ async def test_a_session_that_ended_is_not_even_asked_for() -> None:
     assert auth.asked == ["s1"]
 
 
+async def test_with_a_sign_in_ends_what_came_from_it_whether_or_not_that_is_told() -> None:
+    """Auth tells of each; but whoever signs out may cut auth short after the first."""
+    auth = ScriptedAuth()
+    auth.sessions["s1"] = session()
+    async with following(auth) as cache:
+        await cache.app_session("s1")
+        await auth.tell(SessionEnded(id=session().web_session))
+
+        assert cache.is_over("s1")
+
+
 async def test_a_session_that_ends_while_it_is_looked_up_is_none() -> None:
     """The answer left auth before the end did, and comes in after it."""
     auth = ScriptedAuth()

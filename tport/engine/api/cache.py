@@ -181,7 +181,7 @@ class AuthCache:
         return not self._is_live(session)
 
     def _is_live(self, session: AppSession) -> bool:
-        if session.expires <= self._clock():
+        if session.expires <= self._clock() or session.web_session in self._ended:
             return False
         user = self._known.users.get(session.user)
         return user is not None and user.id == session.user_id and user.epoch == session.epoch
