@@ -61,6 +61,18 @@ async def test_who_works_stays_signed_in_until_the_absolute_end(world: World, wh
         await world.proxy.web_session(id=alice.session.id)
 
 
+async def test_who_was_idle_too_long_is_not_listed_as_signed_in(world: World) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    await world.open(alice)
+    world.pass_time(minutes=59)
+    await world.proxy.web_session(id=alice.session.id)
+    world.pass_time(minutes=59)
+    assert len(await world.admin.list_sessions(user="", limit=10)) == 2
+    world.pass_time(minutes=1)
+    assert await world.admin.list_sessions(user="", limit=10) == ()
+
+
 async def test_many_requests_of_one_minute_are_one_write(world: World) -> None:
     alice = await world.alice()
     world.pass_time(minutes=2)

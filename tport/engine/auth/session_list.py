@@ -49,11 +49,15 @@ class SessionList:
     async def _live(self, name: str) -> tuple[SessionInfo, ...]:
         """Return live sessions, of one user or (name "") of all, the newest first."""
         users = {user.name: user for user in await self._stores.users.all()}
-        now = self._cluster.clock()
+        now, stores = self._cluster.clock(), self._stores
+        seen = {item.key: stores.seen.decode(item) for item in await stores.seen.range()}
         webs = {
             web.id: web
-            for web in await self._stores.web_sessions.all()
-            if now < web.expires and name in ("", web.user) and _is_same(users, web)
+            for web in await stores.web_sessions.all()
+            if now < web.expires
+            and name in ("", web.user)
+            and _is_same(users, web)
+            and not self._sessions.is_idle(web, seen.get(stores.seen.key(web.id)))
         }
         infos = [_web(web) for web in webs.values()]
         infos += [

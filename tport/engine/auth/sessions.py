@@ -86,7 +86,7 @@ class Sessions:
         session = await self._stores.web_sessions.find(id_)
         if session is None or self._cluster.clock() >= session.expires:
             raise NotSignedIn(_OVER, reason="no such web session, or it has expired")
-        if await self._is_idle(session):
+        if self.is_idle(session, await self._stores.seen.find(session.id)):
             raise NotSignedIn(_OVER, reason="nothing was done with it for too long")
         user = await self._same_user(session)
         await self._locks.check_person(user)
@@ -101,12 +101,12 @@ class Sessions:
         if now - (last.at if last is not None else session.created) >= SEEN_EVERY:
             await self._stores.seen.put(session.id, SessionMark(at=now), expires=now + idle)
 
-    async def _is_idle(self, session: WebSession) -> bool:
+    def is_idle(self, session: WebSession, seen: SessionMark | None) -> bool:
+        """Tell whether nothing was done with a session for too long. `seen`: its mark, if any."""
         idle = self._cluster.settings.web_idle
         if not idle:
             return False
-        last = await self._stores.seen.find(session.id)
-        return self._cluster.clock() >= (last.at if last is not None else session.created) + idle
+        return self._cluster.clock() >= (seen.at if seen is not None else session.created) + idle
 
     async def check_fresh_proof(self, session: WebSession) -> None:
         """Return when who holds this session has shown within FRESH_PROOF that it is they.
