@@ -133,6 +133,7 @@ async def test_nonsense_is_no_approval(
         await world.admin.approve_request(id=asked.id, role=role, ttl=ttl, answer="")
 
     assert [each.state for each in await alice.own_requests()] == ["pending"]
+    assert "access_request.review" not in {event.type for event in world.audit.events}
 
 
 async def test_roles_that_are_set_meanwhile_are_not_taken_back(

@@ -108,6 +108,8 @@ class Requests:
         decided = replace(
             read.value, state="approved", role=role, until=until, by=by.name, answer=words
         )
+        # Before it is written down: what can't be given was not approved.
+        _granted((await self._asker(decided)).value, role, until)
         await self._record(decided)
         for _ in range(SWAP_TRIES):
             user = await self._asker(decided)
