@@ -10,6 +10,7 @@ from tests.engine.auth.world import PASSWORD, PROXY, World
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
+    CompareFailed,
     InvalidRequest,
     NotFound,
     NotSignedIn,
@@ -140,3 +141,27 @@ async def test_of_two_who_make_the_same_user_one_does(world: World) -> None:
         nursery.start_soon(make)
         nursery.start_soon(make)
     assert sorted(outcomes) == ["exists", "made"]
+
+
+async def test_of_two_changes_the_later_is_told_whose_the_earlier_was_whatever_it_was(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A role given for a time changes a user too, and so does its end, which is nobody's."""
+    bob, alice = await world.alice("bob", roles=("editor",)), await world.alice()
+    as_alice, as_bob = (world.proxy.acting_for(each.secret) for each in (alice, bob))
+    await world.admin.update_user(name="alice", roles=("access",), traits=None)
+    first = await seen(world)
+    asked = await as_alice.request_access(host=f"grafana.{PROXY}", reason="x")
+    await as_bob.approve_request(id=asked.id, role="auditor", ttl=60, answer="")
+    with pytest.raises(CompareFailed, match="meanwhile by bob,"):
+        await world.admin.update_user(name="alice", roles=(), traits=None, revision=first)
+
+    second = await seen(world)
+    world.pass_time(minutes=2)
+    await trio.sleep(2)  # auth looks each second
+    with pytest.raises(CompareFailed, match="changed meanwhile, so nothing"):
+        await world.admin.update_user(name="alice", roles=(), traits=None, revision=second)
+
+
+async def seen(world: World) -> int:
+    return next(i.revision for i in await world.admin.list_users() if i.user.name == "alice")

@@ -10,7 +10,7 @@ from tport.engine.access.rbac import is_app_allowed
 from tport.engine.access.rules import check_role
 from tport.engine.api.roles import Opens, RoleInfo, RolePreview
 from tport.engine.auth.cluster import Cluster
-from tport.engine.auth.conflicts import check_revision
+from tport.engine.auth.conflicts import Changes, check_revision
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.stores import SWAP_TRIES, Stored
@@ -19,7 +19,7 @@ from tport.engine.types.app import AppServer
 from tport.engine.types.role import PRESETS, Role
 
 MAX_USERS: Final = 500  # that a preview tells of
-_CHANGES: Final = ("role.created", "role.deleted")
+_CHANGES: Final[Changes] = {"role.created": ("name", "user"), "role.deleted": ("name", "user")}
 
 
 class RoleEditing:
@@ -79,7 +79,7 @@ class RoleEditing:
             found=read.revision,
             what="role",
             name=name,
-            types=_CHANGES,
+            changes=_CHANGES,
         )
         return read
 

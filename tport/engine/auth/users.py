@@ -14,7 +14,7 @@ from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.api.factors import NextStep
 from tport.engine.auth.cluster import Cluster, new_secret
-from tport.engine.auth.conflicts import check_revision
+from tport.engine.auth.conflicts import Changes, check_revision
 from tport.engine.auth.devices import Devices
 from tport.engine.auth.hashing import Hasher
 from tport.engine.auth.presence import Presence
@@ -35,6 +35,14 @@ from tport.engine.types.user import (
 )
 
 INVITE_PREFIX: Final = "inv_"  # tells what a secret is for. Source: security.md AZ-11
+_CHANGES: Final[Changes] = {
+    "user.create": ("name", "user"),
+    "user.update": ("name", "user"),
+    "user.password_change": ("user", "user"),
+    "reset_password_token.create": ("name", "user"),
+    "access_request.review": ("requester", "user"),
+    "access_request.expire": ("user", ""),
+}
 _GONE = "this invite link is unknown, used or expired"
 _GONE_HINT = "ask an administrator for a new one: tport users reset <name>"
 
@@ -262,7 +270,7 @@ class Users:
             found=read.revision,
             what="user",
             name=read.value.name,
-            types=("user.update", "user.create", "reset_password_token.create"),
+            changes=_CHANGES,
         )
 
     async def _existing_roles(
