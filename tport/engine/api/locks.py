@@ -44,3 +44,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_locks": ("lock", "list"),
     "delete_lock": ("lock", "delete"),
 }
+
+# It lets somebody in again.
+FRESH: Final = frozenset({"delete_lock"})
