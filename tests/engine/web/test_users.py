@@ -5,7 +5,7 @@ from html import unescape
 
 import pytest
 
-from tests.engine.web.browser import Visitor
+from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office
 from tport.engine.types.lock import LockTarget
 from tport.engine.web.users import trait_lines, traits_from
@@ -114,6 +114,29 @@ async def test_roles_and_traits_are_changed_and_the_list_shows_it(
     assert '<p class="notice" role="status">alice was changed.' in page
     [alice] = [i.user for i in await office.world.admin.list_users() if i.user.name == "alice"]
     assert (alice.roles, alice.traits) == (("auditor",), {"a": ("b",)})
+
+
+async def test_a_role_given_for_a_time_stays_so_when_something_else_is_changed(
+    office: Office, editor: Visitor
+) -> None:
+    """Saved without a thought of it, it must not last for ever."""
+    alice = await office.person("alice", "auditor")
+    acting = office.world.proxy.acting_for(alice.http.cookies[WEB_COOKIE])
+    asked = await acting.request_access(host="grafana.tport.example.com", reason="x")
+    await office.world.admin.approve_request(id=asked.id, role="access", ttl=600, answer="")
+
+    page = (await editor.get("/web/user/alice")).text
+    assert re.search(r'name="role:access" value="on" checked>.*?until <time', page, re.DOTALL)
+    ticked = {"role:access": "on", "role:auditor": "on"}
+    await editor.submit("/web/user/alice", {**ticked, "traits": "team=dev"})
+
+    [user] = [i.user for i in await office.world.admin.list_users() if i.user.name == "alice"]
+    assert (user.roles, user.traits) == (("access", "auditor"), {"team": ("dev",)})
+    assert [grant.role for grant in user.grants] == ["access"]
+
+    await editor.submit("/web/user/alice", {"role:auditor": "on", "traits": ""})
+    [user] = [i.user for i in await office.world.admin.list_users() if i.user.name == "alice"]
+    assert (user.roles, user.grants) == (("auditor",), ())
 
 
 async def test_of_two_editors_at_once_the_second_is_told_and_nothing_is_overwritten(

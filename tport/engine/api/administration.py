@@ -49,11 +49,14 @@ class AdministrationAPI(Protocol):
         name: str,
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
+        lent: tuple[str, ...] = (),
         revision: int = 0,
     ) -> User:
         """Replace roles or traits (None: leave); what was granted before counts no more.
 
         Args:
+            lent: of `roles` those that stay for as long as they were given; others among them are
+                given without end.
             revision: `UserInfo.revision` as the caller saw it; 0: whatever it is now.
 
         Raises:
@@ -75,7 +78,9 @@ class AdministrationAPI(Protocol):
 
     async def list_roles(self) -> tuple[Role, ...]: ...
 
-    async def put_role(self, *, role: Role) -> None: ...
+    async def put_role(self, *, role: Role) -> None:
+        """Store a role, new or changed, unseen; people in a browser use `api.roles`."""
+        ...
 
     async def list_app_servers(self) -> tuple[AppServer, ...]: ...
 
@@ -131,7 +136,6 @@ RULES: Final[Mapping[str, Rule]] = {
     "list_users": ("user", "list"),
     "delete_user": ("user", "delete"),
     "list_roles": ("role", "list"),
-    "put_role": ("role", "update"),
     "list_app_servers": ("app_server", "list"),
     "start_probe": ("app_server", "update"),
     "probe_result": ("app_server", "update"),
@@ -140,5 +144,5 @@ RULES: Final[Mapping[str, Rule]] = {
 
 # These give somebody access: a stolen session that has lain for a while doesn't.
 FRESH: Final = frozenset(
-    {"create_token", "create_user", "update_user", "reset_user", "unlock_user", "put_role"}
+    {"create_token", "create_user", "update_user", "reset_user", "unlock_user"}
 )

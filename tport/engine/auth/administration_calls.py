@@ -49,9 +49,12 @@ class AdministrationCalls(Caller):
         name: str,
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
+        lent: tuple[str, ...] = (),
         revision: int = 0,
     ) -> User:
-        return await self.service.users.update(name, roles, traits, self.name, revision)
+        return await self.service.users.update(
+            name, roles, traits, self.name, lent=lent, revision=revision
+        )
 
     @call
     async def reset_user(self, *, name: str) -> NewInvite:

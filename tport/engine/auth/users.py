@@ -100,8 +100,11 @@ class Users:
         roles: tuple[str, ...] | None,
         traits: Mapping[str, tuple[str, ...]] | None,
         by: str,
+        *,
+        lent: tuple[str, ...] = (),
         revision: int = 0,
     ) -> User:
+        """See `AuthAPI.update_user`."""
         checked_roles = None if roles is None else await self._existing_roles(roles, some=False)
         checked_traits = None if traits is None else check_traits(traits)
         seen = await self._read(name)
@@ -119,7 +122,7 @@ class Users:
             user = replace(
                 read.value,
                 roles=read.value.roles if checked_roles is None else checked_roles,
-                grants=_still(read.value.grants, checked_roles),
+                grants=_still(read.value.grants, checked_roles, lent),
                 traits=read.value.traits if checked_traits is None else checked_traits,
                 epoch=read.value.epoch + 1,
             )
@@ -343,6 +346,10 @@ class Users:
         )
 
 
-def _still(grants: tuple[Grant, ...], roles: tuple[str, ...] | None) -> tuple[Grant, ...]:
+def _still(
+    grants: tuple[Grant, ...], roles: tuple[str, ...] | None, lent: tuple[str, ...]
+) -> tuple[Grant, ...]:
     """Return what stays of roles given for a time; those that are set are given without end."""
-    return grants if roles is None else ()
+    if roles is None:
+        return grants
+    return tuple(grant for grant in grants if grant.role in lent and grant.role in roles)

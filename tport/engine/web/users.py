@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -109,7 +110,9 @@ class UserPages:
             "user.html",
             person=person,
             roles=await _roles(
-                visit, ticked=_ticked(visit.form) if visit.form else info.user.roles
+                visit,
+                ticked=_ticked(visit.form) if visit.form else info.user.roles,
+                lent={g.role: clock_time(g.until, visit.now) for g in info.user.grants},
             ),
             traits=visit.form.get("traits", "\n".join(person.traits)),
             revision=info.revision,
@@ -121,10 +124,12 @@ class UserPages:
 
     async def submit_edit(self, visit: Visit) -> Response:
         """POST /web/user/{name}"""
-        name = visit.part("name")
+        info = await _info(visit)
+        name = info.user.name
         await visit.auth.update_user(
             name=name,
             roles=_ticked(visit.form),
+            lent=tuple(grant.role for grant in info.user.grants),
             traits=traits_from(visit.form.get("traits", "")),
             revision=read_number(visit.form.get("revision", "")),
         )
@@ -206,14 +211,20 @@ def _url(name: str) -> str:
 
 
 class RoleChoice(NamedTuple):
-    """A role to tick."""
+    """A role to tick. `until`: it is given for a time, and stays so."""
 
     name: str
     description: str
     ticked: bool
+    until: Since | None = None
 
 
-async def _roles(visit: Visit, *, ticked: Sequence[str] | Mapping[str, str]) -> list[RoleChoice]:
+async def _roles(
+    visit: Visit,
+    *,
+    ticked: Sequence[str] | Mapping[str, str],
+    lent: Mapping[str, Since] = MappingProxyType({}),
+) -> list[RoleChoice]:
     """Return the roles there are; those that are ticked come along even if they are no more."""
     known: Sequence[Role] = ()
     if ("role", "list") in await visit.auth.own_rights():
@@ -221,10 +232,10 @@ async def _roles(visit: Visit, *, ticked: Sequence[str] | Mapping[str, str]) -> 
     gone = [name for name in ticked if name not in {role.name for role in known}]
     return [
         *(
-            RoleChoice(role.name, role.description, role.name in ticked)
+            RoleChoice(role.name, role.description, role.name in ticked, lent.get(role.name))
             for role in sorted(known, key=lambda role: role.name)
         ),
-        *(RoleChoice(name, "", ticked=True) for name in gone),
+        *(RoleChoice(name, "", ticked=True, until=lent.get(name)) for name in gone),
     ]
 
 
