@@ -16,6 +16,7 @@ import trio
 
 from tport.engine.api.answers import Authorities
 from tport.engine.api.changes import (
+    AcmeChanged,
     AppDefined,
     AppServersChanged,
     AppUndefined,
@@ -42,6 +43,7 @@ from tport.engine.errors import (
     RemoteProtocolError,
     Unavailable,
 )
+from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
@@ -70,6 +72,7 @@ class _Known:
         self.epochs: dict[str, int] = {}
         self.locks: dict[str, Lock] = {}
         self.apps: dict[str, App] = {}
+        self.acme: dict[tuple[str, str], AcmeState] = {}  # by directory and name
         self.servers: tuple[AppServer, ...] = ()
         self.proxies: tuple[str, ...] = ()
         self.authorities: Authorities | None = None
@@ -113,6 +116,11 @@ class AuthCache:
     def apps(self) -> Collection[App]:
         """What auth hands out to agents."""
         return self._known.apps.values()
+
+    @property
+    def acme(self) -> Mapping[tuple[str, str], AcmeState]:
+        """Certificates by ACME, by the CA's directory and their first name; for proxies."""
+        return self._known.acme
 
     @property
     def servers(self) -> tuple[AppServer, ...]:
@@ -315,6 +323,8 @@ class AuthCache:
                 known.apps[app.name] = app
             case AppUndefined(name=name):
                 known.apps.pop(name, None)
+            case AcmeChanged(state=state):
+                known.acme[state.directory, state.name] = state
             case AppServersChanged(servers=servers):
                 known.servers = servers
             case AuthoritiesChanged(authorities=authorities):

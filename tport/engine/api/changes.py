@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from tport.engine.api.answers import Authorities
+from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
@@ -81,6 +82,12 @@ class ProxiesChanged(msgspec.Struct, frozen=True, kw_only=True, tag="proxies"):
     proxy_ids: tuple[str, ...]
 
 
+class AcmeChanged(msgspec.Struct, frozen=True, kw_only=True, tag="acme"):
+    """For proxies: how a certificate by ACME stands, and what the CA is to be shown for it."""
+
+    state: AcmeState
+
+
 class ProbeAsked(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     """For one agent: try this application of yours, and tell by `probed`."""
 
@@ -106,6 +113,7 @@ Change = (
     | AppServersChanged
     | AuthoritiesChanged
     | ProxiesChanged
+    | AcmeChanged
     | ProbeAsked
     | Current
 )

@@ -16,6 +16,7 @@ from typing import Final, Protocol
 
 from tport.engine.api import (
     account,
+    acme,
     administration,
     approval,
     audit,
@@ -32,6 +33,7 @@ from tport.engine.api import (
     sessions,
 )
 from tport.engine.api.account import AccountAPI
+from tport.engine.api.acme import AcmeAPI
 from tport.engine.api.administration import AdministrationAPI
 from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.audit import AuditAPI
@@ -65,6 +67,7 @@ class AuthAPI(
     RoleAPI,
     DeviceTokenAPI,
     ResourceAPI,
+    AcmeAPI,
     Protocol,
 ):
     def acting_for(self, secret: str) -> AuthAPI:
@@ -95,6 +98,7 @@ _PARTS = (
     roles,
     device_tokens,
     resources,
+    acme,
 )
 
 # Who may make which call. "anyone" needs no certificate.

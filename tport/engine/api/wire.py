@@ -77,6 +77,10 @@ _READS: Final = frozenset(
         "own_apps",
         "own_rights",
         "check_right",
+        "acme_account",
+        "acme_pair",
+        "acme_holds",
+        "acme_all_hold",
         "report",  # replaces what the proxy said before: the same twice is the same
     }
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tport.engine.auth.account_calls import AccountCalls
+from tport.engine.auth.acme_calls import AcmeCalls
 from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.audit_calls import AuditCalls
@@ -35,5 +36,6 @@ class Calls(
     RoleCalls,
     DeviceTokenCalls,
     ResourceCalls,
+    AcmeCalls,
 ):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

@@ -14,6 +14,9 @@ from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import Authorities
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.account import Account
+from tport.engine.auth.acme import Acme
+from tport.engine.auth.acme_account import AcmeAccounts
+from tport.engine.auth.acme_holders import AcmeHolders
 from tport.engine.auth.approval import Approval
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.attempts import Attempts
@@ -131,6 +134,9 @@ class AuthService:
             tokens=self.tokens,
             locks=self.locks,
         )
+        self.acme = Acme(cluster, self.presence, self.apps)
+        self.acme_accounts = AcmeAccounts(cluster)
+        self.acme_holders = AcmeHolders(cluster.stores, self.presence)
         self._latest = cluster.clock()
 
     def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:

@@ -29,6 +29,10 @@
     /sessions/of/<web hash>/<app hash>      -                   the app session's
     /shelves/<user id>                      Shelf               -
     /launch/<code hash>                     LaunchRecord        LAUNCH_CODE_TTL
+    /acme/states/<CA>/<name>                AcmeState           30 days after the certificate
+    /acme/pairs/<CA>/<name>                 PairRecord          the same; the key is sealed
+    /acme/accounts/<CA>                     AccountRecord       -        the key is sealed
+    /acme/marks/several                     -                   -        there were several proxies
     /device_tokens/<token hash>             DeviceToken         its own
     /device_tokens_of/<user id>/<hash>      -                   the device token's
 
@@ -58,6 +62,7 @@ from tport.engine.storage.backend import (
     Operation,
     Put,
 )
+from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App
 from tport.engine.types.approval import JoinRequest
 from tport.engine.types.device_token import DeviceToken
@@ -179,6 +184,21 @@ class KnownBrowser(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str
     proofs: int
     failures: int = 0
+
+
+class PairRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A certificate by ACME: the chain in PEM, its key sealed."""
+
+    chain: str
+    key: str
+
+
+class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """An account at a CA: its key sealed, `url` "" until the CA has it."""
+
+    directory: str
+    key: str
+    url: str = ""
 
 
 class CredentialOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -314,6 +334,10 @@ class Stores:
         self.sessions_of = Store(backend, "/sessions/of/", msgspec.Raw)
         self.shelves = Store(backend, "/shelves/", Shelf)
         self.launches = Store(backend, "/launch/", LaunchRecord)
+        self.acme = Store(backend, "/acme/states/", AcmeState)
+        self.acme_pairs = Store(backend, "/acme/pairs/", PairRecord)
+        self.acme_accounts = Store(backend, "/acme/accounts/", AccountRecord)
+        self.acme_marks = Store(backend, "/acme/marks/", bool)
         self.device_tokens = Store(backend, "/device_tokens/", DeviceToken)
         self.device_tokens_of = Store(backend, "/device_tokens_of/", msgspec.Raw)
 

@@ -9,6 +9,7 @@ from typing import Final, Literal, NoReturn
 import trio
 
 from tport.engine.api.changes import (
+    AcmeChanged,
     AppDefined,
     AppServersChanged,
     AppUndefined,
@@ -137,6 +138,9 @@ class Watches:
         for item in await self._cluster.stores.users.range():
             for change in view.user(Put(item)):
                 yield change
+        for item in await self._cluster.stores.acme.range():
+            for change in view.acme(Put(item)):
+                yield change
         yield AuthoritiesChanged(authorities=self._cluster.authorities)
         for change in view.present(self._presence):
             yield change
@@ -189,6 +193,7 @@ class _View:
         self._locks: dict[str, tuple[int, Lock]] = {}  # name → revision, lock
         self._roles: dict[str, int] = {}  # name → revision
         self._users: dict[str, tuple[int, User]] = {}
+        self._acme: dict[str, int] = {}  # key → revision
         self._servers: tuple[AppServer, ...] | None = None
         self._proxies: tuple[str, ...] | None = None
 
@@ -200,6 +205,8 @@ class _View:
             yield from self.user(written)
         elif key.startswith(self._stores.locks.prefix):
             yield from self.lock(written)
+        elif key.startswith(self._stores.acme.prefix):
+            yield from self.acme(written)
         elif key.startswith(self._stores.app_resources.prefix):
             yield from self.app(written)
         elif not isinstance(written, Put) and key.startswith(
@@ -222,6 +229,14 @@ class _View:
         elif written.revision > self._roles.get(name, written.revision):
             del self._roles[name]
             yield RoleDeleted(name=name)
+
+    def acme(self, written: Written) -> Iterator[Change]:
+        """Tell proxies of a certificate; that a record is gone changes nothing for them."""
+        if not self._is_proxy or not isinstance(written, Put):
+            return
+        if written.item.revision > self._acme.get(written.key, 0):
+            self._acme[written.key] = written.item.revision
+            yield AcmeChanged(state=self._stores.acme.decode(written.item))
 
     def app(self, written: Written) -> Iterator[Change]:
         name = written.key.removeprefix(self._stores.app_resources.prefix)

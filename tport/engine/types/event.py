@@ -43,6 +43,8 @@ CODES: Final[Mapping[str, str]] = {
     "instance.join.asked": "TJP01I",  # * a machine asked to join by approval
     "instance.copied": "TJP02E",  # * two machines have been one agent: both are locked
     "cert.create": "TC000I",
+    "acme.order": "TPC01I",  # * a certificate was obtained from a CA
+    "acme.order.failed": "TPC02W",  # written as acme.order, success: false
     "role.created": "T9000I",
     "device_token.create": "TPD01I",  # *
     "device_token.delete": "TPD02I",  # *
