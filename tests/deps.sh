@@ -25,6 +25,8 @@ libnss3-tools certutil
 curl curl
 nginx-light /usr/sbin/nginx
 procps ps
+systemd systemd-analyze
+util-linux setpriv
 lsof lsof
 nodejs node
 npm npm

@@ -33,6 +33,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "start": ("tport.commands.start", "Start the services that a file or flags enable."),
     "join": ("tport.commands.join", "Offer an application: show a code, wait to be let in."),
     "configure": ("tport.commands.configure", "Write a configuration file, or check one."),
+    "install": ("tport.commands.install", "Make tport a service of this machine: systemd."),
     "tokens": ("tport.commands.tokens", "Join tokens, with which agents enter the cluster."),
     "users": ("tport.commands.users", "People: invite, list, change, remove."),
     "apps": ("tport.commands.apps", "The applications that agents offer."),

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
-from tport.engine.errors import AlreadyExists, ConfigError
+from tport.commands.new_file import write_new
+from tport.engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from tport.engine.config.model import Config
@@ -97,25 +97,6 @@ def check_file(path: Path) -> None:
     if complaints:
         _fail(complaints)
     typer.echo(f"{path}: ok")
-
-
-def write_new(path: Path, text: str) -> None:
-    """Write a file that isn't there yet, for its owner alone: it may hold a token.
-
-    Raises:
-        AlreadyExists: it is there, and stays as it is.
-        ConfigError: it cannot be written.
-    """
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        raise AlreadyExists(
-            f"{path} exists and is left as it is", hint="remove it first, or name another file"
-        ) from None
-    except OSError as error:
-        raise ConfigError(f"cannot be written: {error.strerror}", where=path) from None
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
 
 
 def _fail(complaints: list[str], hint: str = "") -> NoReturn:

@@ -44,6 +44,7 @@ from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.dial import open_listener
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.systemd import Supervisor
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.service import run_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
@@ -86,12 +87,13 @@ async def run_process(config: Config, ready: Ready, reread: Reread | None = None
         TportError: what keeps a service from starting, or ends it.
     """
     _check(config)
-    signals = Signals()
+    signals = Signals(Supervisor.of_environment())
     async with trio.open_nursery() as foundation:
         await foundation.start(signals.obey, foundation.cancel_scope)
         async with open_process(config, signals.stop, signals, reread) as running:
             signals.serving.set()
             await ready(running.admin, running.config)
+            await signals.serves(running.config.roles)
             await signals.stop.wait()
         foundation.cancel_scope.cancel()
     return signals.exit_status

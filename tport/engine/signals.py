@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import logging
 import signal
+from collections.abc import Sequence
 from typing import Final
 
 import trio
+
+from tport.engine.net.systemd import Supervisor
 
 logger = logging.getLogger(__name__)
 
@@ -15,6 +18,9 @@ _STOP: Final = (signal.SIGTERM, signal.SIGINT)
 _RELOAD: Final = tuple(
     number for name in ("SIGHUP",) if (number := getattr(signal, name, None)) is not None
 )
+
+RELOADED: Final = 10.0  # s after which a reload is over for systemd, whoever still reads
+_LOOK: Final = 0.05  # s between looks at whether it is
 
 
 class Signals:
@@ -27,7 +33,10 @@ class Signals:
         number: the signal that stopped the process; 0: none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, supervisor: Supervisor | None = None) -> None:
+        """`supervisor`: is told of it all; None: nobody is."""
+        self._supervisor = supervisor or Supervisor()
+        self._status = "serving"
         self.stop = trio.Event()
         self.serving = trio.Event()
         self.reload = trio.Event()
@@ -47,16 +56,46 @@ class Signals:
         """Obey signals until the second one to stop, which cancels `scope`."""
         with trio.open_signal_receiver(*_STOP, *_RELOAD) as signals:
             task_status.started()
-            async for number in signals:
-                if number in _RELOAD:
-                    logger.info("reading certificates and applications anew")
-                    self.reload.set()
-                    self.reload = trio.Event()
-                    continue
-                self.number = self.number or number
-                if self.stop.is_set() or not self.serving.is_set():
-                    logger.warning("stopping at once")
-                    scope.cancel()
-                    return
-                logger.info("stopping: open requests may end; once more to stop at once")
-                self.stop.set()
+            async with trio.open_nursery() as telling:
+                telling.start_soon(self._supervisor.keep_alive)
+                async for number in signals:
+                    if number in _RELOAD:
+                        await self._reload(telling)
+                    elif await self._stop(number):
+                        scope.cancel()
+                        break
+                telling.cancel_scope.cancel()
+
+    async def serves(self, roles: Sequence[str]) -> None:
+        """Remember, and tell, that all services serve."""
+        self._status = f"serving {', '.join(roles)}"
+        self.serving.set()
+        if not self.stop.is_set():
+            await self._supervisor.ready(self._status)
+
+    async def _stop(self, number: int) -> bool:
+        """Begin to stop; tell whether it must be at once."""
+        self.number = self.number or number
+        if self.stop.is_set() or not self.serving.is_set():
+            logger.warning("stopping at once")
+            return True
+        logger.info("stopping: open requests may end; once more to stop at once")
+        self.stop.set()
+        await self._supervisor.stopping("stopping: open requests may end")
+        return False
+
+    async def _reload(self, nursery: trio.Nursery) -> None:
+        logger.info("reading certificates and applications anew")
+        await self._supervisor.reloading()
+        before, self.reload = self.reload, trio.Event()
+        readers = before.statistics().tasks_waiting
+        before.set()
+        nursery.start_soon(self._tell_reloaded, self.reload, readers)
+
+    async def _tell_reloaded(self, asked: trio.Event, readers: int) -> None:
+        """Say that a reload is over: once those who read wait for the next one."""
+        with trio.move_on_after(RELOADED):
+            while asked is self.reload and asked.statistics().tasks_waiting < readers:  # noqa: ASYNC110 - nobody tells who begins to wait
+                await trio.sleep(_LOOK)
+        if asked is self.reload and not self.stop.is_set():  # else there is newer news
+            await self._supervisor.ready(self._status)

@@ -156,7 +156,7 @@ async def test_a_port_that_needs_a_right_says_which(monkeypatch: pytest.MonkeyPa
     with pytest.raises(ConfigError, match="port 443 may not be opened") as problem:
         await open_listener(Address("", 443))
 
-    assert "setcap" in problem.value.hint
+    assert "tport install systemd" in problem.value.hint
 
 
 @pytest.mark.parametrize("host", ["192.0.2.1", "no.such.host.invalid"])

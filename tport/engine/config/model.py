@@ -177,3 +177,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     bootstrap: Path | None = None
     insecure: bool = False
     notes: tuple[str, ...] = ()
+
+    @property
+    def roles(self) -> tuple[str, ...]:
+        """What runs here, in the words of `--roles`."""
+        enabled = {
+            "auth": self.auth_service.enabled,
+            "proxy": self.proxy_service.enabled,
+            "app": self.app_service.enabled,
+        }
+        return tuple(role for role, runs in enabled.items() if runs)

@@ -246,8 +246,9 @@ def _listen_problem(address: Address, error: OSError) -> ConfigError:
         case errno.EACCES:
             return ConfigError(
                 f"port {port} may not be opened by this user",
-                hint="ports below 1024 need a right: sudo setcap cap_net_bind_service=+ep on "
-                "the interpreter, or AmbientCapabilities in the service's unit; or use 3080",
+                hint="ports below 1024 need a right, which a service has: tport install systemd;"
+                f" for all programs: sudo sysctl net.ipv4.ip_unprivileged_port_start={port};"
+                " or use 3080",
             )
         case errno.EADDRNOTAVAIL:
             return ConfigError(f"{address.host} is no address of this machine")
