@@ -87,14 +87,11 @@ class Caller:
 
     async def denied(self, call: str, kind: str, reason: str) -> NoReturn:
         """Refuse what this caller asked, and write it down."""
-        await self.service.cluster.emit(
-            "auth.failed",
-            call=call[:40],
-            caller=kind,
-            name=self.name,
-            remote=self.remote,
-            error=reason,
-        )
+        told = {"call": call[:40], "caller": kind, "name": self.name, "error": reason}
+        if self.identity is None:
+            await self.service.refusals.tell("auth.failed", remote=self.remote, **told)
+        else:
+            await self.service.cluster.emit("auth.failed", remote=self.remote, **told)
         who = "this caller" if self._acting is None else "your roles"
         raise AccessDenied(f"{who} may not {call[:40].replace('_', ' ')}", reason=reason)
 

@@ -16,6 +16,7 @@ from tport.engine.api.answers import LaunchCode, OpenedApp, SignedSession
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.device_tokens import DeviceTokens
+from tport.engine.auth.refusals import Refusals
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.stores import LaunchRecord, Stored
@@ -59,6 +60,7 @@ class Launcher:
         sessions: Sessions,
         apps: Apps,
         device_tokens: DeviceTokens,
+        refusals: Refusals,
     ) -> None:
         self._cluster = cluster
         self._stores = cluster.stores
@@ -66,6 +68,7 @@ class Launcher:
         self._sessions = sessions
         self._apps = apps
         self._device_tokens = device_tokens
+        self._refusals = refusals
         self._ways: OrderedDict[tuple[str, str], _Way] = OrderedDict()
 
     async def launch(self, web_session: str, host: str, state: str, age: float) -> LaunchCode:
@@ -106,8 +109,8 @@ class Launcher:
             opened = await self._open(read, state, host)
         except TportError as problem:
             reason = problem.reason if isinstance(problem, AccessDenied) else str(problem)
-            await self._cluster.emit(
-                "app.session.start.failed", host=host[:253], remote=remote, error=reason
+            await self._refusals.tell(
+                "app.session.start.failed", remote=remote, host=host[:253], error=reason
             )
             if isinstance(problem, NotSignedIn):
                 raise AccessDenied(_BAD_CODE, reason=reason) from None

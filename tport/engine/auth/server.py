@@ -131,7 +131,8 @@ class _Connection:
         if acting := request.values(wire.ACTING_FOR):
             calls = calls.acting_for(acting[-1].decode("latin-1"))
         if name not in wire.CALLS:
-            await self._service.cluster.emit("auth.failed", call=name[:40], remote=self._remote)
+            refusals = self._service.refusals
+            await refusals.tell("auth.failed", remote=self._remote, call=name[:40])
             raise NotFound(
                 f"there is no call {name[:40]!r}",
                 hint="the versions of tport on the two machines may be too far apart",
@@ -186,7 +187,8 @@ class _Connection:
                     grace=HOST_RENEWAL_GRACE,
                 )
             except AccessDenied:
-                await cluster.emit("auth.failed", remote=self._remote, error=denied.reason)
+                refusals = self._service.refusals
+                await refusals.tell("auth.failed", remote=self._remote, error=denied.reason)
                 raise denied from None
             return None
 

@@ -35,6 +35,7 @@ from tport.engine.auth.login import BURST, PER_MINUTE, Login
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
 from tport.engine.auth.proving import Proving
+from tport.engine.auth.refusals import Refusals
 from tport.engine.auth.requests import Requests
 from tport.engine.auth.resources import Resources
 from tport.engine.auth.role_editing import RoleEditing
@@ -84,6 +85,7 @@ class AuthService:
 
     def __init__(self, cluster: Cluster) -> None:
         self.cluster = cluster
+        self.refusals = Refusals(cluster)
         self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
         self.roles = Roles(cluster)
         self.locks = Locks(cluster, self.presence)
@@ -119,7 +121,9 @@ class AuthService:
         self.shelves = Shelves(cluster)
         self.catalogue = Catalogue(cluster, self.presence, self.apps, self.roles, self.shelves)
         self.device_tokens = DeviceTokens(cluster, self.roles, self.sessions, self.apps)
-        self.launcher = Launcher(cluster, self.roles, self.sessions, self.apps, self.device_tokens)
+        self.launcher = Launcher(
+            cluster, self.roles, self.sessions, self.apps, self.device_tokens, self.refusals
+        )
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens, self.locks)
         self.approval = Approval(cluster, self.joining)

@@ -99,6 +99,7 @@ class Apps:
             proxy_origin=proxy_origin,
             port_suffix=port_suffix,
             offers=offers,
+            clock=clock,
         )
         self._device_tokens = DeviceTokens(
             cache=cache, credentials=credentials, events=events, offers=offers, clock=clock

@@ -14,18 +14,19 @@ from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
+from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.answers import OpenedApp
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import LAUNCH_STATE_TTL
-from tport.engine.errors import AccessDenied, NotSignedIn
+from tport.engine.errors import AccessDenied, LimitExceeded, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
 from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy import notice
-from tport.engine.proxy.app_session import OPEN_PATH, CookieNames, Credentials, StateSeal
+from tport.engine.proxy.app_session import OPEN_PATH, Clock, CookieNames, Credentials, StateSeal
 from tport.engine.proxy.companions import companions
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, redirect, send_page
@@ -40,6 +41,9 @@ _SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
 }
 # Browsers follow 20 redirects, and one companion costs three: a page in between begins anew.
 _PAUSE: Final = 4
+# Events of one address: anybody may send cookies, and nobody may fill the disk with them.
+TOLD_PER_MINUTE: Final = 20
+TOLD_BURST: Final = 40
 _STATE_ID: Final = re.compile(r"[A-Za-z0-9_-]{1,64}")  # ours have 22 characters
 
 
@@ -59,6 +63,7 @@ class SignIn:
         proxy_origin: str,
         port_suffix: str,
         offers: Offers,
+        clock: Clock,
     ) -> None:
         """Args as in `proxy.apps.Apps`."""
         self._auth = auth
@@ -71,6 +76,7 @@ class SignIn:
         self._proxy_origin = proxy_origin
         self._port_suffix = port_suffix
         self._offers = offers
+        self._limiter = AddressLimiter(clock, per_minute=TOLD_PER_MINUTE, burst=TOLD_BURST)
 
     async def session(self, request: HttpHead, remote: str) -> AppSession:
         """Return the live session that the request's cookie names, for this host.
@@ -83,11 +89,7 @@ class SignIn:
         secret = find_cookie(cookies, self._names.app)
         if secret is None:
             if is_ambiguous(cookies, self._names.app):
-                self._events.put(
-                    "auth.failed",
-                    error="two session cookies of one name",
-                    **_where(request, remote),
-                )
+                self._tell(request, remote, error="two session cookies of one name")
             raise NotSignedIn("not signed in", reason="no-session")
         try:
             session = await self._cache.app_session(session_id(secret.decode("ascii")))
@@ -95,15 +97,25 @@ class SignIn:
             raise NotSignedIn("not signed in", reason="session-over") from None
         if session.host != request.host:
             # Not deleted: whoever guesses at hosts must not end another's session (WEB-07).
-            self._events.put(
-                "auth.failed",
+            self._tell(
+                request,
+                remote,
                 error="the session is for another host",
                 user=session.user,
                 sid=session.id,
-                **_where(request, remote),
             )
             raise NotSignedIn("not signed in", reason="no-session")
         return session
+
+    def _tell(self, request: HttpHead, remote: str, **fields: str) -> None:
+        """Write down what somebody without a session tries, as often as an address may."""
+        try:
+            self._limiter.check(remote)
+        except LimitExceeded:
+            return
+        self._limiter.take(remote)
+        where: dict[str, object] = {"addr.remote": remote, "app_public_addr": request.host}
+        self._events.put("auth.failed", **fields, **where)
 
     async def send_on(self, exchange: Exchange, reason: str) -> None:
         """Send a person on to sign in; tell everything else what is missing."""
@@ -349,10 +361,6 @@ def _is_own_choice(request: HttpHead) -> bool:
     if site in (b"none", b"same-origin"):
         return True
     return site == b"same-site" and intent(request.method, request.headers) is Intent.NAVIGATE
-
-
-def _where(request: HttpHead, remote: str) -> dict[str, object]:
-    return {"addr.remote": remote, "app_public_addr": request.host}
 
 
 def _code_and_state(target: bytes) -> tuple[str, str]:

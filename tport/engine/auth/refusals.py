@@ -1,0 +1,31 @@
+"""What strangers are refused, written down: so often for each address that nobody fills the disk.
+
+Whoever has neither a certificate nor a session may still ask; what they ask for in vain leaves its
+trace, and a thousand times the same in a minute leaves no more than the first times did.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tport.engine.access.limits import AddressLimiter
+from tport.engine.auth.cluster import Cluster
+from tport.engine.errors import LimitExceeded
+
+PER_MINUTE: Final = 20  # events of one address, over a burst of BURST; as sign-ins are limited
+BURST: Final = 40
+
+
+class Refusals:
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+        self._limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=BURST)
+
+    async def tell(self, type_: str, *, remote: str, **fields: object) -> None:
+        """Write an event of a stranger at `remote` down, unless there were too many of theirs."""
+        try:
+            self._limiter.check(remote)
+        except LimitExceeded:
+            return
+        self._limiter.take(remote)
+        await self._cluster.emit(type_, remote=remote, **fields)
