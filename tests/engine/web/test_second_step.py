@@ -17,6 +17,7 @@ from tests.engine.web.browser import ORIGIN, WEB_COOKIE, Visitor
 from tests.engine.web.office import Office, open_office
 from tport.engine.access.totp import PERIOD, parse_secret_text, time_step, totp_code
 from tport.engine.auth.cluster import AuthSettings
+from tport.engine.errors import NotSignedIn
 from tport.engine.types.factor import FactorPolicy, SecondFactor
 
 SECOND = "/web/login/second"
@@ -267,6 +268,24 @@ async def test_a_person_who_is_signed_in_is_sent_on(office: Office) -> None:
     browser = await office.anybody()
     await with_app(office, browser)
     assert (await browser.get(f"{SECOND}?next=%2Fa")).headers["location"] == "/a"
+
+
+async def test_who_opens_an_invite_where_somebody_is_signed_in_becomes_the_invited_and_no_mixture(
+    office: Office,
+) -> None:
+    """The first person's session is over then: nobody holds its cookie any more."""
+    browser = await office.person("erin", "editor")
+    erin = browser.http.cookies[WEB_COOKIE]
+    page = await invited(office, browser)
+    assert page.status_code == 200
+    assert "erin" not in page.text
+    done = await send(browser, page, "totp", Phone(office, page).code())
+
+    assert "recovery code" in done.text.lower()
+    [session] = await office.world.admin.list_sessions(user="", limit=10)
+    assert (session.user, session.kind) == ("alice", "web")
+    with pytest.raises(NotSignedIn):
+        await office.world.proxy.acting_for(erin).own_rights()
 
 
 async def test_a_cluster_without_passkeys_offers_none() -> None:

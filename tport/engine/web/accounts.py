@@ -90,7 +90,7 @@ class AccountPages:
             return await self._login_form(
                 request, 403, next_=next_, username=username, problem=WRONG
             )
-        return self._site.proven(answer, after_form(next_), self._clock())
+        return await self._site.proven(request, answer, after_form(next_), self._clock())
 
     async def _login_form(
         self,
@@ -161,7 +161,7 @@ class AccountPages:
             return self._no_invite(request)
         except InvalidRequest as weak:
             return self._invite_form(request, info, 400, faults={"password": _sentence(weak)})
-        return self._site.proven(answer, self._site.apps_url, self._clock())
+        return await self._site.proven(request, answer, self._site.apps_url, self._clock())
 
     async def _invite_info(self, token: str) -> InviteInfo:
         if not _INVITE.fullmatch(token):

@@ -39,9 +39,8 @@ class SecondStep:
     async def show(self, request: Request) -> Response:
         """GET /web/login/second?next=<own path>"""
         next_ = own_path(request.query_params.get("next", ""), limit=MAX_NEXT)
-        if await self._site.session(request) is not None:
-            return redirect(next_)
-        return await self._page(request, next_)
+        session = await self._site.session(request)
+        return await self._page(request, next_, signed_in=session.user if session else "")
 
     async def begin_passkey(self, request: Request) -> Response:
         """POST /web/login/passkey: to sign in by a passkey alone."""
@@ -57,7 +56,7 @@ class SecondStep:
         step = await self._site.auth.begin_passkey(
             browser=visitor["browser"], remote=visitor["remote"]
         )
-        return self._site.proven(step, next_, self._clock())
+        return await self._site.proven(request, step, next_, self._clock())
 
     async def submit(self, request: Request) -> Response:
         """POST /web/login/second: a proof, or a device to set up, or neither where that may be."""
@@ -91,15 +90,15 @@ class SecondStep:
         attempt = form.get("attempt", "")
         if "skip" in form:
             signed = await auth.skip_enrolment(attempt=attempt, **visitor)
-            return self._site.proven(signed, after_form(next_), self._clock())
+            return await self._site.proven(request, signed, after_form(next_), self._clock())
         if (proof := proof_of(form)) is None:
             return await self._page(request, next_, 400, problem=NOTHING)
         if form.get("to") == "enrol":
             answer = await auth.enrol(attempt=attempt, proof=proof, name="", **visitor)
-            return self._site.proven(answer, after_form(next_), self._clock())
+            return await self._site.proven(request, answer, after_form(next_), self._clock())
         shown = await auth.prove(attempt=attempt, proof=proof, **visitor)
         location = next_ if isinstance(shown, NextStep) else after_form(next_)
-        return self._site.proven(shown, location, self._clock())
+        return await self._site.proven(request, shown, location, self._clock())
 
     async def _page(
         self,
@@ -109,7 +108,9 @@ class SecondStep:
         *,
         problem: str = "",
         hint: str = "",
+        signed_in: str = "",
     ) -> Response:
+        """Show what is next. `signed_in`: who is already, and goes on to `next_` if it's for them."""
         binding, _ = self._site.pre_session(request)
         browser = self._site.visitor(request)["browser"]
         try:
@@ -117,7 +118,9 @@ class SecondStep:
                 raise AttemptOver("there is no cookie")
             step = await self._site.auth.next_step(browser=browser)
         except AttemptOver:
-            return redirect(_with_next(AGAIN, next_), 303)
+            return redirect(next_) if signed_in else redirect(_with_next(AGAIN, next_), 303)
+        if signed_in and step.user in ("", signed_in):
+            return redirect(next_)
         return render(
             "enrol.html" if step.to == "enrol" else "second.html",
             status,

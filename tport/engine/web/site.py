@@ -94,13 +94,17 @@ class Site:
         """Send the browser to sign in, and then back to exactly where it is."""
         return redirect(f"/web/login?next={quote(here(request), safe='')}")
 
-    def proven(self, answer: SignedIn | NextStep, location: str, now: datetime) -> Response:
+    async def proven(
+        self, request: Request, answer: SignedIn | NextStep, location: str, now: datetime
+    ) -> Response:
         """Go on with who has shown something: to the next step, or with a session to `location`."""
         if isinstance(answer, NextStep):
             return redirect(f"{SECOND_STEP}?next={quote(location, safe='')}", 303)
-        return self.signed_in(answer, location, now)
+        if (before := _cookie(request, self._web_cookie)) is not None:
+            await self.auth.sign_out(id=session_id(before))  # nobody holds its cookie from here on
+        return self._signed_in(answer, location, now)
 
-    def signed_in(self, signed: SignedIn, location: str, now: datetime) -> Response:
+    def _signed_in(self, signed: SignedIn, location: str, now: datetime) -> Response:
         """Give the browser its new session and send it on; recovery codes are shown first, once."""
         if signed.recovery_codes:
             response = render(
