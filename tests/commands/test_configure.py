@@ -7,7 +7,7 @@ import pytest
 import trustme
 from typer.testing import CliRunner, Result
 
-from tport.commands.configure import app
+from tport.commands.configure import app, output_path
 from tport.engine.errors import AlreadyExists, ConfigError
 
 GUIDE = ["--acme", "--acme-email=alice@example.com", "--cluster-name=tport.example.com"]
@@ -134,10 +134,211 @@ def test_the_test_goes_alone() -> None:
         configure("--test=-", "--cluster-name=a.test")
 
 
-def test_a_terminal_is_asked_for_the_name(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("output", ["", "-", "stdout"])
+def test_stdout_has_three_names(output: str) -> None:
+    assert configure(*GUIDE, f"--output={output}").stdout == configure(*GUIDE).stdout
+
+
+def test_a_file_is_named_as_teleport_does_it_too(tmp_path: Path) -> None:
+    assert output_path("file") == Path("/etc/tport.yaml")
+    assert output_path("file:///srv/a.yaml") == Path("/srv/a.yaml")
+    assert output_path("a.yaml") == Path("a.yaml")
+    with pytest.raises(ConfigError, match="has no absolute path"):
+        output_path("file://a.yaml")
+
+
+def test_folders_that_are_missing_are_made(tmp_path: Path) -> None:
+    file = tmp_path / "a" / "b" / "tport.yaml"
+
+    configure(*GUIDE, f"--output=file://{file}")
+
+    assert file.exists()
+    with pytest.raises(ConfigError, match="its folder is a file"):
+        configure(*GUIDE, f"--output={file}/tport.yaml")
+
+
+def test_a_port_that_needs_a_right_is_told_with_the_way_to_it(tmp_path: Path) -> None:
+    assert "tport install systemd" in configure(*GUIDE, f"--output={tmp_path}/a").stderr
+    plain = configure("--cluster-name=a.test", f"--output={tmp_path}/b").stderr
+    assert "tport install systemd" not in plain
+
+
+def test_data_that_is_there_already_is_told(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "old" / "auth").mkdir(parents=True)
+
+    def told(folder: Path) -> str:
+        return configure("--cluster-name=a.test", f"--data-dir={folder}").stderr
+
+    assert told(tmp_path / "gone") == told(tmp_path / "empty") == ""
+    assert f"warning: {tmp_path}/old isn't empty" in told(tmp_path / "old")
+
+
+def test_the_formats_version_is_teleports(tmp_path: Path) -> None:
+    assert "\nversion: v3\n" in configure(*GUIDE).stdout
+    assert "\nversion: v2\n" in configure(*GUIDE, "--version=v2").stdout
+    with pytest.raises(ConfigError, match="--version: expected v1, v2 or v3, found 'v9'"):
+        configure(*GUIDE, "--version=v9")
+
+
+# --- Questions -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def at_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tport.commands.configure._is_terminal", lambda: True)
 
-    result = configure(stdin="tport.example.com\n")
 
-    assert 'public_addr: "tport.example.com:3080"' in result.stdout
-    assert "Cluster name" in result.stderr
+@pytest.mark.usefixtures("at_a_terminal")
+def test_four_answers_make_a_file_that_loads() -> None:
+    """In a pipe the file goes there at once; what is asked stands on stderr."""
+    answers = ["tport.example.com", "1", "alice@example.com", "http://localhost:8888", ""]
+
+    asked = configure(stdin="\n".join(answers) + "\n")
+
+    same = configure(*GUIDE, "--app-name=jupyter", "--app-uri=http://localhost:8888")
+    assert asked.stdout.endswith(same.stdout)  # the runner's terminal has the answers before it
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_what_a_flag_says_is_not_asked() -> None:
+    asked = configure("--interactive", *GUIDE, "--app-uri=http://localhost:3000", stdin="boards\n")
+
+    assert 'name: "boards"' in asked.stdout
+    assert asked.stderr.count("[") == 1  # one question, with one default
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_an_answer_that_is_none_is_told_and_asked_again(
+    tmp_path: Path, pair: tuple[Path, Path]
+) -> None:
+    cert, key = map(str, pair)
+    wrong_then_right = [
+        *("", "10.0.0.1", "https://tport.example.com", "tport.example.com"),
+        *("4", "2"),
+        *("cert.pem", cert, cert, cert, key),
+        *("localhost:3000", "http://localhost:3000"),
+        *("My App", "my-app"),
+    ]
+
+    asked = configure("--interactive", stdin="\n".join(wrong_then_right) + "\n")
+
+    for complaint in (
+        "a server needs a name",
+        "'10.0.0.1' is an IP address",
+        "leave out 'https://'",
+        "expected 1, 2 or 3",
+        "expected an absolute path",
+        "holds no key in PEM",
+        "did you mean 'http://localhost:3000'?",
+        "'My App' is no sub-domain",
+    ):
+        assert f"tport: {complaint}" in asked.stderr or complaint in asked.stderr
+    assert f'cert_file: "{cert}"' in asked.stdout
+    assert 'name: "my-app"' in asked.stdout
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+@pytest.mark.parametrize(("host", "usual"), [("tport.example.com", "1"), ("tport.internal", "3")])
+def test_the_usual_certificates_follow_from_the_name(host: str, usual: str) -> None:
+    assert f"Which [{usual}]" in configure("-i", f"--cluster-name={host}", stdin="3\n\n").stderr
+
+
+@pytest.mark.usefixtures("at_a_terminal")
+def test_an_agent_is_not_asked_but_told_of_join() -> None:
+    with pytest.raises(ConfigError) as caught:
+        configure("--interactive", "--proxy=tport.example.com")
+
+    assert "tport join" in caught.value.hint
+
+
+def test_questions_need_a_terminal() -> None:
+    with pytest.raises(ConfigError, match="stdin is no terminal"):
+        configure("--interactive", *GUIDE)
+
+
+# --- Files that are broken -------------------------------------------------------------------------
+
+SERVER = """\
+version: v3
+tport:
+  data_dir: /srv/tport
+auth_service:
+  enabled: "yes"
+proxy_service:
+  enabled: "yes"
+  web_listen_addr: ":443"
+  public_addr: "tport.example.com:443"
+app_service:
+  enabled: "yes"
+  apps:
+  - name: grafana
+    uri: http://localhost:3000
+"""
+
+# what stands in the file, what somebody made of it, and where and what the complaint is
+BROKEN = [
+    ("tport:\n", "tport:\n\tnodename: a\n", "3:1", "indent with spaces"),
+    ("  data_dir", "   data_dir: /a\n  log", "4:3", "begins in one column"),
+    ("/srv/tport", "@srv", "3:13", "put the value in quotes"),
+    ('":443"', '":443', "9:17", "nothing follows a quote"),
+    ("- name: grafana", "- {name: grafana", "14:8", "a bracket is not closed"),
+    ("version: v3", "version: v4", "1:10", "expected v1, v2 or v3"),
+    ("auth_service", "auth_servise", "4:1", "did you mean 'auth_service'?"),
+    ("  data_dir", "  datadir", "3:3", "did you mean 'data_dir'?"),
+    ("  web_listen_addr", "  data_dir", "8:3", "it belongs under 'tport'"),
+    ('enabled: "yes"', "enabled: maybe", "5:12", "expected yes or no, found 'maybe'"),
+    ("tport.example.com:443", "https://tport.example.com", "9:16", "leave out 'https://'"),
+    ("tport.example.com:443", "10.0.0.1:443", "9:16", "browsers need a DNS name here"),
+    ("tport.example.com:443", "*.example.com", "9:16", "name the one host that people type"),
+    (":443", ":4433333", "8:20", "is no port (1 to 65535)"),
+    ("/srv/tport", "~alice/tport", "3:13", "write the whole path"),
+    ("/srv/tport", "/srv/tport\n  data_dir: /srv/b", "4:3", "set twice, first in line 3; keep one"),
+    ("/srv/tport", "/srv/t\n  log: {severity: loud}", "4:19", "expected debug, info, warning"),
+    ("/srv/tport", "/srv/t\n  diag_addr: localhost", "4:14", "write host:port"),
+    ("grafana", "gra fana", "13:11", "is no sub-domain (at most 63 of a-z, 0-9 and -"),
+    ("http://localhost", "localhost", "14:10", "did you mean 'http://localhost:3000'?"),
+    ("http://", "tcp://", "14:10", "expected http:// or https://"),
+    ("    uri: http://localhost:3000\n", "", "13:5", "uri: is missing"),
+    ("  apps:\n", "  apps:\n  - {name: grafana, uri: 'http://a'}\n", "14:11", "needs its own"),
+    ("  - name", "  - public_addr: tport.example.com\n    name", "13:18", "give another name"),
+    ("  apps:\n", "  apps:\n  - {name: b, uri: 'http://b', labels: [a]}\n", "13:40", "a map of"),
+    (
+        "proxy_service:\n",
+        "proxy_service:\n  https_keypairs: [{key_file: /k.pem}]\n",
+        "7:20",
+        "a certificate needs its key, and a key its certificate",
+    ),
+    (
+        "proxy_service:\n",
+        "proxy_service:\n  acme: {email: alice}\n",
+        "7:17",
+        "as in alice@example.com",
+    ),
+    (
+        "auth_service:\n",
+        "auth_service:\n  tokens: [app:short]\n",
+        "5:12",
+        "make one with: openssl rand -hex 32",
+    ),
+]
+
+
+def test_the_file_that_is_broken_below_is_sound() -> None:
+    assert configure("--test=-", stdin=SERVER).output == "-: ok\n"
+
+
+@pytest.mark.parametrize(("sound", "broken", "place", "advice"), BROKEN)
+def test_a_broken_file_is_told_with_the_place_and_what_to_do(
+    tmp_path: Path, sound: str, broken: str, place: str, advice: str
+) -> None:
+    file = tmp_path / "tport.yaml"
+    assert sound in SERVER
+    file.write_text(SERVER.replace(sound, broken, 1))
+
+    result = configure(f"--test={file}")
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    told = [line for line in result.stderr.splitlines() if line.startswith(f"{file}:{place}: ")]
+    assert any(advice in line for line in told), result.stderr

@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
 import typer
 
 from tport.commands.new_file import write_new
+from tport.commands.printing import hint, print_out, say
+from tport.commands.run import settings_of
 from tport.engine.errors import ConfigError
 
 if TYPE_CHECKING:
     from tport.engine.config.model import Config
+    from tport.engine.config.sample import SampleFlags
 
 app = typer.Typer()
+
+DEFAULT_FILE: Final = Path("/etc/tport.yaml")  # as tport.engine.config.load has it
+DATA_DIR: Final = "/var/lib/tport"
 
 
 @app.command()
 def configure(
+    ctx: typer.Context,
     *,
     cluster_name: Annotated[
         str, typer.Option(help="The cluster's name: the proxy's host name.")
@@ -40,14 +47,34 @@ def configure(
     app_name: Annotated[str, typer.Option(help="An application: a sub-domain.")] = "",
     app_uri: Annotated[str, typer.Option(help="Where the application is.")] = "",
     data_dir: Annotated[str, typer.Option(help="Where tport keeps its state.")] = "",
+    version: Annotated[str, typer.Option(help="Of the file's format: v1, v2 or v3.")] = "",
     output: Annotated[
-        str, typer.Option("--output", "-o", help="A new file to write; stdout without.")
+        str,
+        typer.Option(
+            "--output", "-o", help="A new file to write; `file` is /etc/tport.yaml; else stdout."
+        ),
     ] = "",
+    interactive: Annotated[
+        bool, typer.Option("--interactive", "-i", help="Ask for what isn't given.")
+    ] = False,
     test: Annotated[
         Path | None, typer.Option(help="Check this file, '-' for stdin, and write nothing.")
     ] = None,
 ) -> None:
-    """Write a configuration file to stdout, or check one."""
+    """Write a configuration file to stdout, or check one.
+
+    A server with certificates from Let's Encrypt, one with its own, and an agent's machine:
+
+    \b
+    tport configure --acme --acme-email=alice@example.com \\
+        --cluster-name=tport.example.com | sudo tee /etc/tport.yaml
+    tport configure --cluster-name=tport.example.com --output=tport.yaml
+    tport configure --proxy=tport.example.com --token=/tmp/token \\
+        --app-name=grafana --app-uri=http://localhost:3000 --output=file
+
+    --interactive asks four questions and shows the file before it is written. No file is ever
+    overwritten.
+    """  # noqa: D301 - \b keeps the lines below it as they are
     from tport.engine.config.sample import SampleFlags, sample_config
 
     flags = SampleFlags(
@@ -63,23 +90,82 @@ def configure(
         app_name=app_name,
         app_uri=app_uri,
         data_dir=_absolute(data_dir),
+        version=version,
     )
     if test is not None:
-        if output or not flags.is_empty:
+        if output or interactive or not flags.is_empty:
             raise ConfigError("--test goes alone: it checks a file and writes none")
         check_file(test)
         return
-    if flags.is_empty and _is_terminal():
-        name = typer.prompt("Cluster name, as in tport.example.com", err=True)
-        flags = SampleFlags(cluster_name=name)
+    path = output_path(output)
+    asked = interactive or (flags.is_empty and _is_terminal())
+    if asked:
+        from tport.commands.interview import ask_for_rest
+
+        if not _is_terminal():
+            raise ConfigError("--interactive asks questions, and stdin is no terminal")
+        flags = ask_for_rest(flags, check_pair=check_certificate)
     text = sample_config(flags)
-    _check_certificate(flags.cert_file, flags.key_file, "--cert-file and --key-file")
-    if output in ("", "-", "stdout"):
-        typer.echo(text, nl=False)
+    check_certificate(flags.cert_file, flags.key_file, "--cert-file and --key-file")
+    if asked and (path is not None or sys.stdout.isatty()):
+        from tport.commands.interview import ask_where
+
+        path = ask_where(text, path, yes=settings_of(ctx).yes)
+        if path is None:
+            return
+    if path is None:
+        print_out(text)
     else:
-        path = Path(output.removeprefix("file://"))
         write_new(path, text)
-        typer.echo(f"tport: wrote {path}; next: tport start --config={path}", err=True)
+        _tell_written(path, flags)
+    _warn_of_data(Path(flags.data_dir or DATA_DIR))
+
+
+def output_path(output: str) -> Path | None:
+    """Return the file that `--output` means; None: stdout.
+
+    Raises:
+        ConfigError: a `file://` without an absolute path.
+    """
+    if output in ("", "-", "stdout"):
+        return None
+    if output == "file":
+        return DEFAULT_FILE
+    if not output.startswith("file://"):
+        return Path(output)
+    path = Path(output.removeprefix("file://"))
+    if not path.is_absolute():
+        raise ConfigError(
+            f"--output: {output!r} has no absolute path", hint="as in file:///etc/tport.yaml"
+        )
+    return path
+
+
+def _tell_written(path: Path, flags: SampleFlags) -> None:
+    """Say what was written, and what comes next."""
+    import shlex
+
+    from tport.engine.config.load import load_config
+
+    config = load_config(path)
+    start = f"tport start --config={shlex.quote(str(path))}"
+    say(f"wrote {path}; next: {start}")
+    port = config.proxy_service.web_listen_addr.port if config.proxy_service.enabled else 1024
+    if port < 1024:
+        hint(f"port {port} needs a right, which a service has: tport install systemd")
+
+
+def _warn_of_data(data_dir: Path) -> None:
+    """Warn of a data directory that isn't as a first start wants it: it may hold another cluster."""
+    try:
+        found = any(data_dir.iterdir())
+    except FileNotFoundError:
+        return
+    except OSError as problem:
+        say(f"warning: {data_dir} can't be looked at: {str(problem.strerror).lower()}")
+        return
+    if found:
+        say(f"warning: {data_dir} isn't empty: what is in it goes on, the cluster's name too")
 
 
 def check_file(path: Path) -> None:
@@ -112,13 +198,13 @@ def _certificate_complaints(config: Config) -> list[str]:
     found = []
     for pair in config.proxy_service.https_keypairs if config.proxy_service.enabled else ():
         try:
-            _check_certificate(str(pair.cert_file), str(pair.key_file), pair.where)
+            check_certificate(str(pair.cert_file), str(pair.key_file), pair.where)
         except ConfigError as error:
             found.append(str(error))
     return found
 
 
-def _check_certificate(cert_file: str, key_file: str, where: str) -> None:
+def check_certificate(cert_file: str, key_file: str, where: str) -> None:
     """Raise ConfigError unless both can be read, and the key is the certificate's."""
     if not cert_file:
         return

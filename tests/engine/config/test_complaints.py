@@ -8,10 +8,13 @@ from tests.engine.config.places import complaints, fails
 
 IN_THE_FILE = [
     # YAML itself
-    ("a: [1", "1:6: this is no YAML: expected ',' or ']', but got '<stream end>'"),
+    (
+        "a: [1",
+        "1:6: this is no YAML: expected ',' or ']', but got '<stream end>'; a bracket is not closed, or a comma is missing",
+    ),
     (
         "tport:\n\tdata_dir: /x",
-        "2:1: this is no YAML: found character '\\t' that cannot start any token",
+        "2:1: this is no YAML: found character '\\t' that cannot start any token; indent with spaces, not with tabs",
     ),
     ("tport: {}\n---\ntport: {}", "3:1: a second document begins here; one file is one document"),
     ("tport: *nobody", "1:8: nothing is named &nobody"),

@@ -29,6 +29,19 @@ MAX_DEPTH = 32  # levels; the deepest setting lies at 6
 
 _COLON = re.compile(r"\s*:")
 _LAST_BREAK = re.compile(r"\r?\n\Z")
+# What the parser's words mean to a person who wrote a file; the first that fits.
+_ADVICE = (
+    ("'\\t' that cannot start", "indent with spaces, not with tabs"),
+    ("that cannot start any token", "put the value in quotes"),
+    (
+        "mapping values are not allowed",
+        "a value with ': ' in it stands in quotes, a line above needs its colon, or is indented less",
+    ),
+    ("<block end>", "what belongs together begins in one column, and nothing follows a quote"),
+    ("could not find expected ':'", "a setting is `name: value`"),
+    ("unexpected end of stream", "a quote is not closed"),
+    ("expected ',' or", "a bracket is not closed, or a comma is missing"),
+)
 _NULLS = ("", "~", "null", "Null", "NULL")  # YAML 1.2 core schema, 10.3.2
 
 
@@ -118,7 +131,7 @@ def _parse(text: str, *, many: bool) -> list[Node]:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line, column = (mark.line + 1, mark.column + 1) if mark else (1, 1)
-        raise SyntaxFault(f"this is no YAML: {error.problem}", line, column) from None
+        raise SyntaxFault(_told(str(error.problem)), line, column) from None
     except YAMLError as error:
         problem = str(error).partition("\n")[0]
         raise SyntaxFault(f"this is no YAML: {problem}", 1, 1) from None
@@ -127,6 +140,12 @@ def _parse(text: str, *, many: bool) -> list[Node]:
         raise SyntaxFault(
             "an escape behind this names no character", builder.line, builder.column
         ) from None
+
+
+def _told(problem: str) -> str:
+    """Return what the parser says, and what to do about it where that is known."""
+    advice = next((advice for sign, advice in _ADVICE if sign in problem), "")
+    return f"this is no YAML: {problem}" + (f"; {advice}" if advice else "")
 
 
 class _Builder:

@@ -10,12 +10,19 @@ from tport.engine.config.address import Address, parse_dial_address, parse_publi
 from tport.engine.config.app_rules import check_uri
 from tport.engine.config.flags import Role, judge_flag, parse_roles
 from tport.engine.config.quoting import quoted
-from tport.engine.config.words import check_email, check_join_secret, parse_cluster_name
+from tport.engine.config.words import (
+    check_email,
+    check_join_secret,
+    one_of,
+    parse_cluster_name,
+    shown,
+)
 from tport.engine.defaults import WEB_PORT
 from tport.engine.errors import ConfigError
 from tport.engine.types.app import check_app_name
 
 DATA_DIR = "/var/lib/tport"
+VERSIONS = ("v1", "v2", "v3")  # of Teleport's format, which all mean the same to tport
 
 
 class SampleFlags(msgspec.Struct, frozen=True, kw_only=True):
@@ -33,6 +40,7 @@ class SampleFlags(msgspec.Struct, frozen=True, kw_only=True):
     app_name: str = ""
     app_uri: str = ""
     data_dir: str = ""
+    version: str = ""
 
     def __repr__(self) -> str:  # the token must not get into a traceback
         return "SampleFlags(…)"
@@ -40,6 +48,11 @@ class SampleFlags(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_empty(self) -> bool:
         return self == SampleFlags()
+
+    @property
+    def is_for_server(self) -> bool:
+        """Whether the proxy runs here."""
+        return "proxy" in _roles(self)
 
 
 def sample_config(flags: SampleFlags) -> str:
@@ -58,12 +71,20 @@ def sample_config(flags: SampleFlags) -> str:
     head = [
         "# tport's configuration. Every setting: docs/configuration.md",
         "# Check this file with: tport configure --test FILE",
+        f"version: {_version(flags)}",
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in (head, *sections))
 
 
 _OFF = ('  enabled: "no"',)
 _ON = '  enabled: "yes"'
+
+
+def _version(flags: SampleFlags) -> str:
+    version = flags.version or VERSIONS[-1]
+    if version not in VERSIONS:
+        raise ConfigError(f"--version: expected {one_of(VERSIONS)}, found {shown(version)}")
+    return version
 
 
 def _roles(flags: SampleFlags) -> frozenset[Role]:
