@@ -22,6 +22,7 @@ class Seen:
     Attributes:
         target: what was asked for, a path with its query.
         body: its beginning.
+        is_whole: that is all of it.
         seconds: from the request to the head.
         first_byte: seconds from the request to the first byte of the body; None: none came.
     """
@@ -30,6 +31,7 @@ class Seen:
     status: int
     headers: Headers
     body: bytes = b""
+    is_whole: bool = True
     seconds: float = 0.0
     first_byte: float | None = None
 

@@ -8,48 +8,28 @@ nobody's name.
 
 from __future__ import annotations
 
-import base64
 import os
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Final, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 import trio
 
-from tport.engine.agent.observed import (
-    Failed,
-    Observed,
-    Page,
-    Reply,
-    Seen,
-    is_here,
-    own_target,
-    uri_host,
-)
-from tport.engine.agent.rewrite import Rewriter
-from tport.engine.agent.upstream import Upstream, close
+from tport.engine.agent.nobody import Nobody, target_of
+from tport.engine.agent.observed import Failed, Observed, Page, Reply, is_here, uri_host
+from tport.engine.agent.upstream import Upstream
 from tport.engine.config.known_apps import KnownApp, known_app, recognise
-from tport.engine.errors import ConnectionProblem, TportError
-from tport.engine.net.http1_client import ClientConnection, UpstreamGone
-from tport.engine.proto.framing import NO_BODY
 from tport.engine.types.app import App
 from tport.engine.types.probe import Proposal
-from tport.engine.types.session import SessionCredential
 
-ANSWER: Final = 5.0  # s for one answer's head: slower pages keep people waiting, too
-BODY: Final = 2.0  # s for the beginning of its body
-MAX_BODY: Final = 64 * 1024  # bytes of it; titles and icons stand at the top
-MAX_REDIRECTS: Final = 4  # within the application, to the page that has a title
 HEADS: Final = (4096, 8192, 16_384)  # bytes added to a head; common limits are 8 and 16 KiB
-VISITOR: Final = "192.0.2.1"  # an address for documentation (RFC 5737): a client, and nobody's
 
 _BROWSER: Final = (
     (b"user-agent", b"Mozilla/5.0 (tport probe)"),
     (b"accept", b"text/html,application/xhtml+xml,*/*;q=0.8"),
     (b"accept-encoding", b"identity"),
 )
-_NO_REPLY: Final = Failed(problem="it gave no answer in time", is_silence=True)
 
 Clock = Callable[[], datetime]
 K = TypeVar("K")
@@ -77,14 +57,13 @@ class _Probe:
     ) -> None:
         self._app = app
         self._public = public
-        self._hostname = hostname
         self._clock = clock
-        self._give_up_at = give_up_at
+        self._nobody = Nobody(public, hostname=hostname, headers=_BROWSER, until=give_up_at)
         self._upstream: Upstream
 
     async def run(self) -> tuple[Observed, KnownApp | None]:
         app = self._app
-        target = _target(app.uri)
+        target = target_of(app.uri)
         self._upstream = await self._made(app)
         first = await self._ask(app, target)
         if (other := await self._other_scheme(first)) is not None:
@@ -95,7 +74,7 @@ class _Probe:
         known = known_app(app.name)
         if isinstance(page, Failed):
             return Observed(uri=app.uri, first=page if other else first), known
-        landing = await self._land(app, page)
+        landing = await self._nobody.land(self._upstream, app, page)
         known = recognise(Page(landing).title, landing.headers, landing.body) or known
         hosts = {host: _told(app, host) for host in (uri_host(app.uri), self._public)}
         socket_target = (known.websocket if known else "") or landing.target
@@ -159,24 +138,11 @@ class _Probe:
         upstream = await self._made(app)
         if scheme == "http":
             before, self._upstream = self._upstream, upstream
-            reply = await self._ask(app, _target(uri))
+            reply = await self._ask(app, target_of(uri))
             self._upstream = before
             if isinstance(reply, Failed) or reply.status == 400:  # so servers refuse it, of TLS
                 return None
         return app, upstream
-
-    async def _land(self, app: App, page: Seen) -> Seen:
-        """Follow redirects within the application; return the page, or the last one before it fails."""
-        own = frozenset({uri_host(app.uri), self._public, urlsplit(app.uri).netloc.lower()})
-        for _ in range(MAX_REDIRECTS):
-            if page.status not in (301, 302, 303, 307, 308):
-                break
-            target = own_target(page.header(b"location"), page.target, own)
-            following = await self._ask(app, target) if target else _NO_REPLY
-            if isinstance(following, Failed):
-                break
-            page = following
-        return page
 
     async def _ask(
         self,
@@ -187,80 +153,9 @@ class _Probe:
         extra: Sequence[tuple[bytes, bytes]] = (),
         upgrade: bool = False,
     ) -> Reply:
-        """Send one request on a connection of its own, as the agent would for a visitor."""
-        if trio.current_time() >= self._give_up_at:
-            return _NO_REPLY
-        reply: Reply = _NO_REPLY
-        with trio.move_on_at(min(self._give_up_at, trio.current_time() + ANSWER + BODY)):
-            connection: ClientConnection | None = None
-            try:
-                connection = await self._upstream.connect()
-                reply = await self._exchange(connection, app, target, method, extra, upgrade)
-            except (ConnectionProblem, UpstreamGone) as problem:
-                hint = problem.hint if isinstance(problem, ConnectionProblem) else ""
-                reply = Failed(problem=str(problem), hint=hint)
-            except TportError as nonsense:
-                reply = Failed(problem=f"its answer makes no sense: {nonsense}")
-            finally:
-                if connection is not None:
-                    await close(connection)  # noqa: ASYNC102 - closes at once
-        return reply
-
-    async def _exchange(
-        self,
-        connection: ClientConnection,
-        app: App,
-        target: str,
-        method: bytes,
-        extra: Sequence[tuple[bytes, bytes]],
-        upgrade: bool,
-    ) -> Reply:
-        headers = self._headers(app, extra, upgrade=upgrade)
-        began = trio.current_time()
-        with trio.move_on_after(ANSWER) as waiting:
-            await connection.send_head(
-                method,
-                target.encode("ascii"),
-                headers,
-                NO_BODY,
-                upgrade=b"websocket" if upgrade else b"",
-                keep_alive=False,
-            )
-            head = await connection.receive_head()
-            while head.status < 200 and head.status != 101:
-                head = await connection.receive_head()
-        if waiting.cancelled_caught:
-            problem = f"it gave no answer to {target} within {ANSWER:.0f} s"
-            return Failed(problem=problem, is_silence=True)
-        seconds = trio.current_time() - began
-        body, first_byte = bytearray(), None
-        if head.status != 101:
-            with trio.move_on_after(BODY):
-                while len(body) < MAX_BODY and (piece := await connection.receive_body()):
-                    first_byte = first_byte or trio.current_time() - began
-                    body += piece
-                    if b"text/event-stream" in b"".join(head.values(b"content-type")):
-                        break  # it has no end
-        return Seen(
-            target=target,
-            status=head.status,
-            headers=head.headers,
-            body=bytes(body),
-            seconds=seconds,
-            first_byte=first_byte,
+        return await self._nobody.ask(
+            self._upstream, app, target, method=method, extra=extra, upgrade=upgrade
         )
-
-    def _headers(
-        self, app: App, extra: Sequence[tuple[bytes, bytes]], *, upgrade: bool
-    ) -> list[tuple[bytes, bytes]]:
-        named = {name for name, _ in extra}
-        asked = [(name, value) for name, value in _BROWSER if name not in named]
-        asked += extra
-        if upgrade:
-            asked.append((b"sec-websocket-version", b"13"))
-            asked.append((b"sec-websocket-key", base64.b64encode(os.urandom(16))))
-        rewriter = Rewriter(app, hostname=self._hostname)
-        return rewriter.request(asked, _nobody(app), remote=VISITOR, public=self._public).headers
 
 
 def _told(app: App, host: str) -> App:
@@ -280,30 +175,5 @@ def _origin(origin: str) -> list[tuple[bytes, bytes]]:
     return [(b"origin", origin.encode("ascii"))]
 
 
-def _target(uri: str) -> str:
-    parts = urlsplit(uri)
-    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-
-
 def _port(scheme: str) -> int:
     return 443 if scheme == "https" else 80
-
-
-def _nobody(app: App) -> SessionCredential:
-    """Return what stands for a person: no name, no role, no trait, no JWT."""
-    never = datetime.fromtimestamp(0, UTC)
-    return SessionCredential(
-        sid="",
-        user="",
-        user_key="",
-        roles=(),
-        traits={},
-        app=app.name,
-        host="",
-        cluster="",
-        epoch=0,
-        issued=never,
-        expires=never,
-        session_expires=never,
-        jwt="",
-    )
