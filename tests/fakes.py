@@ -15,6 +15,7 @@ from tport.engine.types.app import AppServer
 from tport.engine.types.approval import JoinRequest, JoinState, read_code
 from tport.engine.types.explanation import Explanation
 from tport.engine.types.factor import OFF, FactorPolicy
+from tport.engine.types.icon import Icon
 from tport.engine.types.request import AccessRequest, check_words
 from tport.engine.types.session import WebSession, session_id
 
@@ -48,6 +49,7 @@ class FakeAuth:
         self.servers: tuple[AppServer, ...] = ()
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
         self.apps: tuple[OwnApp, ...] = ()
+        self.icons: dict[str, Icon] = {}  # of what the person may open
         self.infos: tuple[AppInfo, ...] = ()
         self.rights: tuple[tuple[str, str], ...] = ()
         self.rounds = 0
@@ -172,6 +174,12 @@ class FakeAuth:
     async def own_apps(self) -> tuple[OwnApp, ...]:
         self._check()
         return self.apps
+
+    async def own_app_icon(self, *, app: str) -> Icon:
+        self._check()
+        if app not in self.icons:
+            raise NotFound("no such icon")
+        return self.icons[app]
 
     async def list_apps(self) -> tuple[AppInfo, ...]:
         self._check()

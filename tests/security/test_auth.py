@@ -151,6 +151,8 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "update_role": {"role": Role(name="mine"), "revision": 1},
     "delete_role": {"name": "mine"},
     "preview_role": {"role": Role(name="mine")},
+    "tell_icon": {"app": "x", "icon": b"", "answered": True},
+    "own_app_icon": {"app": "grafana"},
     "mark_favourite": {"app": "grafana", "favourite": True},
     "check_right": {"kind": "user", "verb": "list"},
     "search_events": {"query": EventQuery(), "cursor": "", "limit": 1},

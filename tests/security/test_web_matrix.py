@@ -87,6 +87,8 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/audit"): Row(("event", "list")),
     ("GET", "/web/audit/tail"): Row(("event", "list")),
     ("GET", "/web/audit/export"): Row(("event", "list")),
+    # theirs, or there is none: tests of its own
+    ("GET", "/web/app/{name}/icon"): Row("anybody", "/web/app/grafana/icon"),
     ("GET", "/web/app/{name}/favourite"): Row("signed-in", "/web/app/grafana/favourite"),
     ("POST", "/web/app/{name}/favourite"): Row("signed-in", "/web/app/grafana/favourite"),
     ("GET", "/web/apps/add"): Row(("token", "create")),

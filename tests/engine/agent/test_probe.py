@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from typing import cast
 
 import pytest
@@ -12,6 +9,7 @@ import trio
 import trustme
 from trio.testing import MockClock, wait_all_tasks_blocked
 
+from tests.engine.agent.serving import Answer, serving
 from tests.fakes import START
 from tport.engine.agent import debug_app, upstream
 from tport.engine.agent.passage import Offered
@@ -19,10 +17,7 @@ from tport.engine.agent.prober import Prober, try_app
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.api.changes import ProbeAsked
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import ConnectionProblem, RemoteProtocolError
-from tport.engine.net.http1 import Exchange, serve_http1
-from tport.engine.net.streams import PrefixedStream
-from tport.engine.net.tls import accept_tls
+from tport.engine.net.http1 import Exchange
 from tport.engine.proto.websocket import accept_key
 from tport.engine.types.app import App, Header, Rewrite, UpstreamTls
 from tport.engine.types.probe import Finding, ProbeReport, Proposal
@@ -30,8 +25,6 @@ from tport.engine.types.probe import Finding, ProbeReport, Proposal
 PUBLIC = "thing.proxy.test:3080"
 HTML = [(b"content-type", b"text/html; charset=utf-8")]
 PAGE = b"<!doctype html><title> My \n Thing </title><link rel='shortcut icon' href='/i.png'>"
-
-Answer = Callable[[Exchange], Awaitable[None]]
 
 
 def header(exchange: Exchange, name: bytes) -> bytes:
@@ -61,36 +54,6 @@ async def sockets(exchange: Exchange) -> None:
             await stream.receive_some()
     else:
         await plain(exchange)
-
-
-@asynccontextmanager
-async def serving(
-    answer: Answer, *, tls: trustme.LeafCert | None = None, clients: trustme.CA | None = None
-) -> AsyncIterator[int]:
-    """Run an application on a port of this machine; `clients`: whose certificates it demands."""
-
-    async def serve(stream: trio.SocketStream) -> None:
-        try:
-            if tls is not None:
-                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-                tls.configure_cert(context)
-                if clients is not None:
-                    clients.configure_trust(context)
-                    context.verify_mode = ssl.CERT_REQUIRED
-                await serve_http1(await accept_tls(stream, context, ragged_end=True), answer)
-            elif (first := await stream.receive_some())[:1] == b"\x16":  # TLS, to one without
-                await stream.send_all(b"HTTP/1.1 400 Bad Request\r\n\r\n")
-                await stream.aclose()
-            else:
-                await serve_http1(PrefixedStream(bytes(first), stream), answer)
-        except (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError):
-            pass  # hung up, or no TLS: as some tests want it
-
-    async with trio.open_nursery() as nursery:
-        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-        await nursery.start(trio.serve_listeners, serve, [listener])
-        yield listener.socket.getsockname()[1]
-        nursery.cancel_scope.cancel()
 
 
 async def tried(app: App, *, deadline: float = 20) -> ProbeReport:

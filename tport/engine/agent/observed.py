@@ -101,26 +101,39 @@ class Observed:
 
 
 class Page(HTMLParser):
-    """A page's title, and the path of its icon when it names one on its own host."""
+    """What a page says of itself.
 
-    def __init__(self, seen: Seen) -> None:
+    Attributes:
+        title: as shown, cut to MAX_TITLE; "": it has none.
+        icons: paths of the icons that it names on its own host, in its order.
+        icon: the path of the first, else where browsers look for one that isn't named.
+    """
+
+    def __init__(self, seen: Seen, hosts: frozenset[str] = frozenset()) -> None:
+        """`hosts`: host[:port], lower case, by which the application calls itself."""
         super().__init__()
         self.title = ""
-        self._icon = ""
+        self._base = ""
+        self._icons: list[str] = []
         self._in_title = False
         if seen.media_type in ("text/html", "application/xhtml+xml"):
             # What no browser stumbles over it may: `<![x[`, a reference of 5000 digits.
             with suppress(AssertionError, ValueError):
                 self.feed(seen.body.decode("utf-8", "replace"))
         self.title = "".join(c for c in " ".join(self.title.split()) if c.isprintable())[:MAX_TITLE]
-        self.icon = own_target(self._icon, seen.target) or "/favicon.ico"
+        base = own_target(self._base, seen.target, hosts) or seen.target
+        found = (own_target(icon, base, hosts) for icon in self._icons)
+        self.icons = [icon for icon in found if icon]
+        self.icon = self.icons[0] if self.icons else "/favicon.ico"
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self._in_title = tag == "title" and not self.title
         if tag == "link":
             found = dict(attrs)
-            if "icon" in (found.get("rel") or "").lower().split() and not self._icon:
-                self._icon = found.get("href") or ""
+            if "icon" in (found.get("rel") or "").lower().split():
+                self._icons.append(found.get("href") or "")
+        elif tag == "base" and not self._base:
+            self._base = dict(attrs).get("href") or ""
 
     def handle_endtag(self, tag: str) -> None:
         self._in_title = False

@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from tport.engine.agent import debug_app
 from tport.engine.agent.apps import AgentApps
 from tport.engine.agent.dynamic import with_dynamic
+from tport.engine.agent.icons import Icons
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
@@ -25,7 +26,7 @@ from tport.engine.agent.prober import Prober
 from tport.engine.agent.state import AgentState, load_state, save_state
 from tport.engine.agent.tunnel import TunnelKeeper
 from tport.engine.api.cache import AuthCache
-from tport.engine.api.changes import AppDefined, AppUndefined, Change, ProbeAsked
+from tport.engine.api.changes import AppDefined, AppUndefined, Change, IconAsked, ProbeAsked
 from tport.engine.api.events import EventQueue
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.config.address import Address, parse_dial_address
@@ -282,10 +283,18 @@ class _Agent:
                 hostname=self._settings.hostname,
                 clock=self._clock,
             )
+            icons = Icons(
+                offered,
+                auth,
+                public_address=self._public_address,
+                hostname=self._settings.hostname,
+            )
 
             def told(change: Change | None) -> None:
                 if isinstance(change, ProbeAsked):
                     prober.ask(change)
+                elif isinstance(change, IconAsked):
+                    icons.ask(change)
                 else:
                     if isinstance(change, AppDefined | AppUndefined | None):
                         self._news.set()
@@ -303,6 +312,7 @@ class _Agent:
             )
             nursery.start_soon(events.keep)
             nursery.start_soon(prober.keep)
+            nursery.start_soon(icons.keep)
             nursery.start_soon(self._keep_identity, keeper)
             nursery.start_soon(self._tick, apps, offered)
             await nursery.start(cache.keep)

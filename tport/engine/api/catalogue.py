@@ -38,6 +38,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
         address, up, since: as in AppInfo.
         labels: of the offers that they may use.
         opened: when they opened it last; None: long ago, or never.
+        icon: names the picture that `own_app_icon` returns now; "": none is known.
     """
 
     name: str
@@ -48,6 +49,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
     labels: Mapping[str, str] = {}
     favourite: bool = False
     opened: datetime | None = None
+    icon: str = ""
 
 
 class CatalogueAPI(Protocol):

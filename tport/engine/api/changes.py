@@ -95,6 +95,12 @@ class ProbeAsked(msgspec.Struct, frozen=True, kw_only=True, tag="probe"):
     app: str
 
 
+class IconAsked(msgspec.Struct, frozen=True, kw_only=True, tag="icon"):
+    """For one agent: fetch the icon of this application of yours, and tell by `tell_icon`."""
+
+    app: str
+
+
 class Current(msgspec.Struct, frozen=True, kw_only=True, tag="current"):
     """All that changed until now has been sent. Comes after the first batch, then each second."""
 
@@ -115,5 +121,6 @@ Change = (
     | ProxiesChanged
     | AcmeChanged
     | ProbeAsked
+    | IconAsked
     | Current
 )

@@ -24,6 +24,7 @@ from tport.engine.api import (
     device_tokens,
     factors,
     home,
+    icons,
     locks,
     machines,
     people,
@@ -42,6 +43,7 @@ from tport.engine.api.catalogue import CatalogueAPI
 from tport.engine.api.device_tokens import DeviceTokenAPI
 from tport.engine.api.factors import FactorAPI
 from tport.engine.api.home import HomeAPI
+from tport.engine.api.icons import IconAPI
 from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
@@ -64,6 +66,7 @@ class AuthAPI(
     SessionAPI,
     AuditAPI,
     CatalogueAPI,
+    IconAPI,
     RoleAPI,
     DeviceTokenAPI,
     ResourceAPI,
@@ -95,6 +98,7 @@ _PARTS = (
     sessions,
     audit,
     catalogue,
+    icons,
     roles,
     device_tokens,
     resources,

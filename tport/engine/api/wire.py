@@ -75,6 +75,7 @@ _READS: Final = frozenset(
         "list_role_infos",
         "preview_role",
         "own_apps",
+        "own_app_icon",
         "own_rights",
         "check_right",
         "acme_account",

@@ -11,6 +11,7 @@ from tport.engine.auth.catalogue_calls import CatalogueCalls
 from tport.engine.auth.device_token_calls import DeviceTokenCalls
 from tport.engine.auth.factor_calls import FactorCalls
 from tport.engine.auth.home_calls import HomeCalls
+from tport.engine.auth.icon_calls import IconCalls
 from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
@@ -33,6 +34,7 @@ class Calls(
     SessionCalls,
     AuditCalls,
     CatalogueCalls,
+    IconCalls,
     RoleCalls,
     DeviceTokenCalls,
     ResourceCalls,

@@ -9,6 +9,7 @@ from tport.engine.access.rbac import is_app_allowed
 from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.icons import Icons, no_icon
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.shelf import Shelves
@@ -19,13 +20,20 @@ from tport.engine.types.user import User
 
 class Catalogue:
     def __init__(
-        self, cluster: Cluster, presence: Presence, apps: Apps, roles: Roles, shelves: Shelves
+        self,
+        cluster: Cluster,
+        presence: Presence,
+        apps: Apps,
+        roles: Roles,
+        shelves: Shelves,
+        icons: Icons,
     ) -> None:
         self._cluster = cluster
         self._presence = presence
         self._apps = apps
         self._roles = roles
         self._shelves = shelves
+        self._icons = icons
 
     async def all(self) -> tuple[AppInfo, ...]:
         since = {agent.host_id: agent.since for agent in self._presence.agents}
@@ -73,9 +81,23 @@ class Catalogue:
                     labels={k: v for server in allowed for k, v in server.labels.items()},
                     favourite=info.name in shelf.favourites,
                     opened=shelf.opened.get(info.name),
+                    icon=self._icons.tag(info.name),
                 )
             )
         return tuple(found)
+
+    async def check_of(self, user: User, app: str) -> str:
+        """Return the application's name if this user may open it, or could if it were there.
+
+        Raises:
+            NotFound: they may not, or it isn't.
+        """
+        roles = await self._roles.now()
+        servers = [s for s in self._presence.servers if s.app.name == app and not s.refused]
+        for server in servers or self._apps.last_offers(app):
+            if is_app_allowed(roles, user.roles, user.traits, server.labels):
+                return app
+        raise no_icon()
 
     def _address(self, app: App) -> str:
         default = self._apps.default_host(app.name)

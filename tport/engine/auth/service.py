@@ -27,6 +27,7 @@ from tport.engine.auth.device_tokens import DeviceTokens
 from tport.engine.auth.devices import Devices
 from tport.engine.auth.failures import Failures
 from tport.engine.auth.hashing import Hasher
+from tport.engine.auth.icons import Icons
 from tport.engine.auth.join import Join
 from tport.engine.auth.known import KnownBrowsers
 from tport.engine.auth.launch import Launcher
@@ -119,7 +120,6 @@ class AuthService:
         self.apps = Apps(cluster, self.presence)
         self.role_editing = RoleEditing(cluster, self.roles, self.presence)
         self.shelves = Shelves(cluster)
-        self.catalogue = Catalogue(cluster, self.presence, self.apps, self.roles, self.shelves)
         self.device_tokens = DeviceTokens(cluster, self.roles, self.sessions, self.apps)
         self.launcher = Launcher(
             cluster, self.roles, self.sessions, self.apps, self.device_tokens, self.refusals
@@ -128,6 +128,10 @@ class AuthService:
         self.joining = Join(cluster, self.tokens, self.locks)
         self.approval = Approval(cluster, self.joining)
         self.watches = Watches(cluster, self.presence)
+        self.icons = Icons(self.presence, self.watches)
+        self.catalogue = Catalogue(
+            cluster, self.presence, self.apps, self.roles, self.shelves, self.icons
+        )
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
         self.resources = Resources(

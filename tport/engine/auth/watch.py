@@ -17,6 +17,7 @@ from tport.engine.api.changes import (
     Change,
     Current,
     EpochChanged,
+    IconAsked,
     LockChanged,
     LockDeleted,
     ProbeAsked,
@@ -45,7 +46,7 @@ Follower = Literal["agent", "proxy"]
 
 
 # What is in a follower's queue. None: look at who is present.
-_Told = Written | ProbeAsked | None
+_Told = Written | ProbeAsked | IconAsked | None
 
 
 class _Feed:
@@ -97,7 +98,7 @@ class Watches:
                         feed.end()
             await trio.sleep(CURRENT_INTERVAL)  # no tight loop when storage is closing
 
-    def ask(self, agent: str, question: ProbeAsked) -> bool:
+    def ask(self, agent: str, question: ProbeAsked | IconAsked) -> bool:
         """Put a question to one agent. False: it doesn't follow just now."""
         feeds = [feed for feed in self._feeds if feed.name == agent]
         for feed in feeds[-1:]:
@@ -156,7 +157,7 @@ class Watches:
             is_due = not told
             told.extend(_queued(feed))
             for written in told:
-                if isinstance(written, ProbeAsked):
+                if isinstance(written, ProbeAsked | IconAsked):
                     yield written
                     continue
                 for change in (

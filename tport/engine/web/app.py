@@ -31,6 +31,7 @@ from tport.engine.web.audit import AuditPages
 from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.everybodys_tokens import EverybodysTokenPages
+from tport.engine.web.icons import IconFiles
 from tport.engine.web.join import JoinPages
 from tport.engine.web.json_api import JsonApi
 from tport.engine.web.launch import PATH as LAUNCH_PATH
@@ -113,6 +114,7 @@ def web_app(
             *EverybodysTokenPages().routes(signed_in),
             *AuditPages().routes(signed_in),
             *JsonApi(site).routes(),
+            *IconFiles(site).routes(),
             _get(LAUNCH_PATH, launcher.launch),
             _both(REQUEST_PATH, refused.only_posts, refused.submit),
             _get("/webapi/ping", public.ping),

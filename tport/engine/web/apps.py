@@ -15,6 +15,7 @@ from starlette.routing import Route
 from tport.engine.api.catalogue import OwnApp
 from tport.engine.errors import NotFound
 from tport.engine.web.errors import Since
+from tport.engine.web.icons import icon_url
 from tport.engine.web.respond import redirect
 from tport.engine.web.site import Site, clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
@@ -40,6 +41,7 @@ class Tile(NamedTuple):
     favourite: bool
     star_url: str
     hue: int
+    icon_url: str
     text: str
     match: bool
 
@@ -146,6 +148,7 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
         favourite=app.favourite,
         star_url=f"/web/app/{quote(app.name, safe='')}/favourite",
         hue=zlib.crc32(app.name.encode()) % HUES,
+        icon_url=icon_url(app),
         text=text,
         match=all(term in text for term in wanted.terms) and set(wanted.labels) <= set(labels),
     )
