@@ -40,7 +40,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Answer:
-    body: str = ""
+    body: str | bytes = ""
     status: int = 200
     kind: str = "text/html; charset=utf-8"
     headers: tuple[tuple[str, str], ...] = ()
@@ -83,7 +83,7 @@ def serve(respond: Callable[[Request], Answer]) -> Iterator[Site]:
             request = Request(self.command, parts.path, query, self.headers, body)
             site.seen.append(request)
             answer = respond(request)
-            data = answer.body.encode()
+            data = answer.body if isinstance(answer.body, bytes) else answer.body.encode()
             self.send_response(answer.status)
             for name, value in (
                 ("Content-Type", answer.kind),

@@ -40,6 +40,7 @@ NOT_PAGES: Final = frozenset(
         "/healthz",
         "/robots.txt",
         "/static/{name}",
+        "/web/app/{name}/icon",
         "/v1/openapi.json",
         "/web/audit/export",
         "/web/audit/tail",

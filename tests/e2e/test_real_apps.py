@@ -123,6 +123,10 @@ def test_a_notebook_runs_a_cell_over_its_websockets(
         expect(output).to_have_text("42\n", timeout=SLOW)
     except AssertionError as problem:
         raise AssertionError(f"{problem}{process.tell()}") from None
+    page.goto(cluster.url)
+    icon = page.locator("[data-name=jupyter] img")
+    expect(icon).to_be_visible()
+    assert icon.evaluate("img => img.decode().then(() => img.naturalWidth)") >= 16, "its own"
     assert_well(watch)
 
 

@@ -15,7 +15,7 @@ from starlette.routing import Route
 from tport.engine.api.catalogue import OwnApp
 from tport.engine.errors import NotFound
 from tport.engine.web.errors import Since
-from tport.engine.web.icons import icon_url
+from tport.engine.web.icons import icon_path, icon_url
 from tport.engine.web.respond import redirect
 from tport.engine.web.site import Site, clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
@@ -29,7 +29,14 @@ ADMINISTERS: Final = ("app_server", "list")
 
 
 class Tile(NamedTuple):
-    """An application as the template shows it; `text` is what the search looks through."""
+    """An application as the template shows it.
+
+    Attributes:
+        icon_url: "": none is known. `icon_path`: where one would be.
+        home: the group in which it stands when it is no favourite.
+        opened: sorts by when; "": it isn't known.
+        text: what the search looks through.
+    """
 
     name: str
     url: str
@@ -41,7 +48,10 @@ class Tile(NamedTuple):
     favourite: bool
     star_url: str
     hue: int
+    icon_path: str
     icon_url: str
+    home: str
+    opened: str
     text: str
     match: bool
 
@@ -56,6 +66,9 @@ class Choice(NamedTuple):
 
 
 class Group(NamedTuple):
+    """Applications that stand together; there may be none."""
+
+    id: str
     title: str
     tiles: Sequence[Tile]
 
@@ -148,7 +161,10 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
         favourite=app.favourite,
         star_url=f"/web/app/{quote(app.name, safe='')}/favourite",
         hue=zlib.crc32(app.name.encode()) % HUES,
+        icon_path=icon_path(app.name),
         icon_url=icon_url(app),
+        home="recent" if app.opened else "rest",
+        opened=f"{app.opened:%Y-%m-%dT%H:%M:%S.%f}" if app.opened else "",
         text=text,
         match=all(term in text for term in wanted.terms) and set(wanted.labels) <= set(labels),
     )
@@ -167,11 +183,12 @@ def grouped(own: Sequence[OwnApp], tiles: Mapping[str, Tile]) -> list[Group]:
     )
     recent = [name for _, name in opened[:MAX_RECENT]]
     rest = [app.name for app in own if app.name not in (*favourites, *recent)]
-    parted = [("Favourites", favourites), ("Opened last", recent)]
-    groups = [Group(title, [tiles[name] for name in names]) for title, names in parted if names]
-    if rest:
-        groups.append(Group("All others" if groups else "", [tiles[name] for name in rest]))
-    return groups
+    parted = (
+        ("favourites", "Favourites", favourites),
+        ("recent", "Opened last", recent),
+        ("rest", "All others", rest),
+    )
+    return [Group(id_, title, [tiles[name] for name in names]) for id_, title, names in parted]
 
 
 def choices(own: Sequence[OwnApp], wanted: Wanted, path: str) -> list[Choice]:

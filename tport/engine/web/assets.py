@@ -24,8 +24,12 @@ class Asset(NamedTuple):
     body: bytes
 
 
-def _load(name: str, media_type: str) -> Asset:
+def _load(name: str, media_type: str, *imports: Asset) -> Asset:
+    """Read a file; a script's `./name.js` becomes the address of that one of `imports`."""
     body = _FOLDER.joinpath("static", name).read_bytes()
+    for asset in imports:
+        stem, _, extension = asset.url.removeprefix("/static/").split(".")
+        body = body.replace(f'"./{stem}.{extension}"'.encode(), f'"{asset.url}"'.encode())
     stem, extension = name.rsplit(".", 1)
     return Asset(
         f"/static/{stem}.{hashlib.sha256(body).hexdigest()[:16]}.{extension}", media_type, body
@@ -36,8 +40,9 @@ STYLE: Final = _load("tport.css", "text/css; charset=utf-8")
 FRAME_STYLE: Final = _load("frame.css", "text/css; charset=utf-8")  # of who is signed in
 FRAME_SCRIPT: Final = _load("frame.js", "text/javascript; charset=utf-8")
 AUDIT_STYLE: Final = _load("audit.css", "text/css; charset=utf-8")
+API_SCRIPT: Final = _load("api.js", "text/javascript; charset=utf-8")  # that others import
 AUDIT_SCRIPT: Final = _load("audit.js", "text/javascript; charset=utf-8")
-SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8")
+SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8", API_SCRIPT)
 PASSKEY_SCRIPT: Final = _load("passkey.js", "text/javascript; charset=utf-8")
 ICON: Final = _load("favicon.svg", "image/svg+xml")
 ASSETS: Final[Mapping[str, Asset]] = {
@@ -46,6 +51,7 @@ ASSETS: Final[Mapping[str, Asset]] = {
         STYLE,
         FRAME_STYLE,
         FRAME_SCRIPT,
+        API_SCRIPT,
         AUDIT_STYLE,
         AUDIT_SCRIPT,
         SCRIPT,

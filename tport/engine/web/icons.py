@@ -50,6 +50,11 @@ class IconFiles:
         return answer(icon.body, icon.media_type, headers=headers)
 
 
+def icon_path(app: str) -> str:
+    """Return the path of an application's icon, whether or not it has one."""
+    return f"/web/app/{quote(app, safe='')}/icon"
+
+
 def icon_url(app: OwnApp) -> str:
-    """Return the path of the icon that is known now; "": none is."""
-    return f"/web/app/{quote(app.name, safe='')}/icon?v={app.icon}" if app.icon else ""
+    """Return the address of the icon that is known now, which changes with it; "": none is."""
+    return f"{icon_path(app.name)}?v={app.icon}" if app.icon else ""

@@ -1,6 +1,7 @@
-// Filters the applications as one types and chooses labels, and lets the arrows go about them.
-// Everything works without it: the form and the labels ask the server.
-"use strict";
+// Filters the applications as one types and chooses labels, lets the arrows go about them, marks
+// favourites in place, and shows icons that come late.
+// Everything works without it: the forms and the labels ask the server.
+import { ask } from "./api.js";
 
 const input = document.getElementById("q");
 const tiles = [...document.querySelectorAll("#tiles .tile")];
@@ -20,6 +21,7 @@ function filter() {
   }
   for (const group of document.querySelectorAll("#tiles .group")) {
     group.hidden = !group.querySelector(".tile:not([hidden])");
+    group.querySelector("h2").hidden = group.querySelectorAll(".tile").length === tiles.length;
   }
   const shown = shownTiles().length;
   document.getElementById("count").textContent = `Showing ${shown} of ${tiles.length}`;
@@ -59,6 +61,60 @@ function go(event) {
   else input.focus();
 }
 
+// Puts a tile where the server would: favourites and the rest by name, between them the latest first.
+function settle(tile, id) {
+  const list = document.querySelector(`#${id} .tiles`);
+  const isBefore =
+    id === "recent"
+      ? (other) => tile.dataset.opened > other.dataset.opened
+      : (other) => tile.dataset.name < other.dataset.name;
+  list.insertBefore(tile, [...list.children].find(isBefore) ?? null);
+}
+
+async function mark(event) {
+  const form = event.target;
+  const tile = form.closest(".tile");
+  const button = form.querySelector("button");
+  event.preventDefault();
+  const favourite = button.value === "1";
+  try {
+    await ask("mark_favourite", { app: tile.dataset.name, favourite });
+  } catch {
+    form.removeEventListener("submit", mark); // the server says what is wrong
+    form.requestSubmit(button);
+    return;
+  }
+  button.value = favourite ? "" : "1";
+  button.textContent = favourite ? "★" : "☆";
+  button.title = favourite ? "No favourite any more" : "Make it a favourite";
+  button.setAttribute("aria-pressed", String(favourite));
+  settle(tile, favourite ? "favourites" : tile.dataset.home);
+  filter();
+  button.focus();
+}
+
+// Icons that nobody looked at before: with this page their agents were asked for them.
+const PAUSES = [2000, 8000]; // ms
+
+async function showIcons() {
+  const template = document.getElementById("icon").content.firstElementChild;
+  for (const pause of PAUSES) {
+    const bare = tiles.filter((tile) => !tile.querySelector("img") && !tile.querySelector(".down"));
+    if (!bare.length) return;
+    await new Promise((resolve) => setTimeout(resolve, pause));
+    const known = new Map((await ask("own_apps")).map((app) => [app.name, app.icon]));
+    for (const tile of bare) {
+      const icon = known.get(tile.dataset.name);
+      if (!icon) continue;
+      const letter = tile.querySelector(".letter");
+      const picture = template.cloneNode();
+      picture.dataset.letter = letter.textContent;
+      picture.src = `${letter.dataset.icon}?v=${icon}`;
+      letter.append(picture);
+    }
+  }
+}
+
 if (input) {
   document.body.classList.add("live");
   input.addEventListener("input", filter);
@@ -89,5 +145,7 @@ if (input) {
       go(event);
     }
   });
+  for (const form of document.querySelectorAll("form.star")) form.addEventListener("submit", mark);
+  showIcons().catch(() => {}); // letters do
   window.addEventListener("pageshow", filter); // going back brings the old words into the box
 }
