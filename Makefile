@@ -6,14 +6,14 @@ PYTEST_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := tport tests examples
+CODE := tport tests examples bench
 
 # Rules of flake8-async that don't hold here. 106, 900 and 91x are off in flake8 too: matters of style.
 # 114, 128: a task_status may be passed on to the function that starts. 124: a Protocol or a callback
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture clean
+.PHONY: help demo test test-deps lint fmt torture bench bench-quick bench-deps clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +23,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, flake8-async"
 	@echo "make fmt        format the code"
 	@echo "make torture    the long and heavy tests"
+	@echo "make bench      tport measured beside nginx + ssh -R, Caddy and others; bench-quick: in 90 s"
 	@echo "make clean      remove what the others made"
 	@echo "PYTHON=...      the Python to use, 3.11 or later; PYTEST_ARGS='-k name' chooses tests"
 
@@ -41,6 +42,15 @@ torture: $(VENV)/tools test-deps
 test-deps: $(VENV)/tools
 	@./tests/deps.sh
 
+bench: bench-deps
+	@$(BIN)/python -m bench
+
+bench-quick: bench-deps
+	@$(BIN)/python -m bench --rounds=1 --rows get varied tls --stacks tport "nginx + ssh -R" Caddy
+
+bench-deps: $(VENV)/tools
+	@./bench/deps.sh
+
 lint: $(VENV)/tools
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
@@ -52,7 +62,7 @@ fmt: $(VENV)/tools
 	@$(BIN)/ruff format $(CODE)
 
 clean:
-	@rm -rf $(VENV) .test .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
+	@rm -rf $(VENV) .test .bench .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist
 	@find $(CODE) -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Each is a file that says when it was done last.

@@ -1,0 +1,96 @@
+"""The load generator: wrk, told where to connect and what to send; its own account of what came."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from bench.parts import program
+
+# wrk looks the host up itself: the script sends it to 127.0.0.1, whatever the name in SNI and Host.
+_SCRIPT: Final = """\
+function wrk.resolve(host, service) wrk.addrs = wrk.lookup("127.0.0.1", "{port}") end
+{requests}
+function done(summary, latency, requests)
+  io.write(string.format(
+    '\\nRESULT {{"requests": %d, "seconds": %f, "p50": %f, "p99": %f, "status": %d, "errors": %d}}\\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
+    latency:percentile(99) / 1e3, summary.errors.status,
+    summary.errors.connect + summary.errors.read + summary.errors.write + summary.errors.timeout))
+end
+"""
+# A new path, query, trace and referer for every request, and one of 50 further cookies.
+VARIED: Final = """\
+local count = 0
+function request()
+  count = count + 1
+  local headers = {}
+  for name, value in pairs(wrk.headers) do headers[name] = value end
+  headers["Cookie"] = (headers["Cookie"] and headers["Cookie"] .. "; " or "") .. "seen=" .. count % 50
+  headers["Traceparent"] = string.format("00-%032x-%016x-01", count, count)
+  headers["Referer"] = "https://example.com/" .. count % 500
+  return wrk.format("GET", "/item/" .. count .. "?q=" .. count, headers)
+end
+"""
+CLOSING: Final = 'wrk.headers["Connection"] = "close"\n'
+
+
+class Failed(Exception):
+    """A stack did not do the work."""
+
+
+@dataclass(frozen=True)
+class Load:
+    """What wrk found. Latencies in ms."""
+
+    requests: int
+    seconds: float
+    p50: float
+    p99: float
+
+
+def run(
+    *,
+    host: str,
+    port: int,
+    headers: Sequence[str],
+    connections: int,
+    seconds: float,
+    folder: Path,
+    requests: str = "",
+    scheme: str = "https",
+) -> Load:
+    """Ask for a page as fast as it goes, over kept connections, from one thread.
+
+    Raises:
+        Failed: what came were not only pages: a figure of errors would be none.
+    """
+    script = folder / "load.lua"
+    script.write_text(_SCRIPT.format(port=port, requests=requests))
+    done = subprocess.run(
+        [
+            program("wrk"),
+            "-t1",
+            f"-c{connections}",
+            f"-d{seconds:g}s",
+            "--timeout=10s",
+            f"-s{script}",
+            *(f"-H{header}" for header in headers),
+            f"{scheme}://{host}:{port}/page",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds + 30,
+        check=False,
+    )
+    _, _, told = done.stdout.partition("RESULT ")
+    if not told:
+        raise Failed(f"wrk: {done.stdout}{done.stderr}")
+    found = json.loads(told)
+    if found["status"] or found["errors"] or not found["requests"]:
+        raise Failed(f"not all answers were good: {told.strip()}")
+    return Load(found["requests"], found["seconds"], found["p50"], found["p99"])
