@@ -121,3 +121,17 @@ async def test_a_session_ends_at_sign_out_and_at_its_time(world: World) -> None:
     world.pass_time(seconds=1)
     with pytest.raises(NotSignedIn):
         await world.proxy.web_session(id=second.session.id)
+
+
+async def test_a_password_typed_where_the_name_goes_is_not_written_down(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """As far as it can be told: no name has a space in it."""
+    with pytest.raises(AccessDenied):
+        await world.sign_in(name=PASSWORD, password="x")
+    with pytest.raises(AccessDenied):
+        await world.sign_in(name="nobody", password="x")
+
+    failed = [event.fields["user"] for event in world.audit.events if event.type == "user.login"]
+    assert failed == ["", "nobody"]
+    assert PASSWORD not in repr(world.audit.events)

@@ -72,7 +72,7 @@ class Login:
             is_known = found is not None and await self._known.is_known(visitor.known, found)
             user, why = await self._proven(found, name, password, is_known=is_known)
             if user is None:
-                await self._failed(name or username[:128], why, visitor, is_known=is_known)
+                await self._failed(name, why, visitor, is_known=is_known)
                 raise AccessDenied(FAILED, reason=why)
         return await self._steps.after(user, visitor, "local")
 
@@ -117,6 +117,7 @@ class Login:
     async def _failed(self, name: str, why: str, visitor: Visitor, *, is_known: bool) -> None:
         """Write the failure down, and count it.
 
+        What can't be a name ("") isn't written: now and then it is a password in the wrong field.
         While the account is locked nothing is written: a lock is told once, not per try.
         """
         if why == _LOCKED:
