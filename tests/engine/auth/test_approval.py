@@ -25,6 +25,7 @@ from tport.engine.pki.keys import (
     public_key_of_csr,
 )
 from tport.engine.types.approval import join_code
+from tport.engine.types.event import Event
 
 
 async def asking(
@@ -170,3 +171,21 @@ async def test_who_lets_a_machine_in_is_written_down(world: World) -> None:
 
     [event] = [e for e in world.audit.events if e.type == "instance.join"]
     assert (event.fields["user"], event.fields["method"]) == ("olga", "approval")
+
+
+async def test_of_two_who_decide_at_once_the_second_is_told_so(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, code = await asking(world)
+    record = world.audit.record
+
+    async def refused_meanwhile(event: Event) -> None:
+        monkeypatch.setattr(world.audit, "record", record)
+        await record(event)
+        await decide(world, world.admin, code, approve=False)
+
+    monkeypatch.setattr(world.audit, "record", refused_meanwhile)
+    with pytest.raises(CompareFailed, match="somebody else decided"):
+        await decide(world, world.admin, code, approve=True)
+    with pytest.raises(AccessDenied):
+        await world.anyone.join_answer(id=asked)

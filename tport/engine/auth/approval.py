@@ -128,7 +128,12 @@ class Approval:
                 "what this machine asked for is not what was shown any more",
                 hint="type its code again, and look at what it asks for now",
             )
-        read = await self._store.read(asked.id)
+        try:
+            read = await self._store.read(asked.id)
+        except NotFound:
+            raise NotFound(
+                "nobody answered within 15 minutes: the machine must ask again"
+            ) from None
         if read.value.state != "pending":
             raise CompareFailed(f"it was {read.value.state} by {read.value.by} already")
         decided = replace(read.value, state="approved" if approve else "denied", by=by)
@@ -143,7 +148,10 @@ class Approval:
             remote=asked.remote,
             **({"success": True} if approve else {"error": "refused"}),
         )
-        await self._store.swap(asked.id, read, decided, expires=read.expires)
+        try:
+            await self._store.swap(asked.id, read, decided, expires=read.expires)
+        except CompareFailed:
+            raise CompareFailed("somebody else decided on it at this moment") from None
         return decided
 
 
