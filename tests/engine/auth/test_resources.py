@@ -309,3 +309,20 @@ async def test_agents_are_told_of_apps_and_those_that_are_pinned_of_theirs_alone
         assert await after(agent) == AppUndefined(name="grafana")
         await world.admin.delete_resource(kind="app", name="other")
         assert await after(limited) == AppUndefined(name="other")
+
+
+@pytest.mark.parametrize(
+    "user",
+    [
+        User(name="Alice", roles=("access",)),
+        User(name="alice@", roles=("access",), traits={"a b": ("x",)}),
+        User(name="alice", roles=("access",), traits={"team": ("x\r\ny",)}),
+    ],
+    ids=["capital", "trait's name", "trait's value"],
+)
+async def test_auth_11_what_can_t_be_a_user_is_none_whoever_sends_it(
+    world: World, user: User
+) -> None:
+    with pytest.raises(InvalidRequest):
+        await world.admin.put_resource(resource=UserResource(user=user), mode="upsert")
+    assert await world.admin.list_users() == ()

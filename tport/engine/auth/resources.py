@@ -43,7 +43,7 @@ from tport.engine.types.resource import (
 )
 from tport.engine.types.role import Role
 from tport.engine.types.token import JoinToken, hashed_token
-from tport.engine.types.user import User, canonical_user_name
+from tport.engine.types.user import User, canonical_user_name, check_traits
 
 T = TypeVar("T", bound=msgspec.Struct)
 Done = Literal["created", "updated"]
@@ -199,6 +199,11 @@ class Resources:
                 hint="for a link to choose a password with: tport users reset NAME",
             )
         given = resource.user
+        if given.name != canonical_user_name(given.name):
+            raise InvalidRequest(
+                f"user {given.name[:80]!r}: write {canonical_user_name(given.name)!r}"
+            )
+        check_traits(given.traits)
         known = await self._roles.now()
         for role in given.roles:
             if role not in known:
