@@ -16,6 +16,7 @@ import binascii
 from collections.abc import Sequence
 from typing import Final
 
+from tport.engine.proto.fetch import is_asked_elsewhere
 from tport.engine.types.device_token import PREFIX, SECRET
 
 Headers = Sequence[tuple[bytes, bytes]]  # names lower case
@@ -40,7 +41,7 @@ def presented_secret(headers: Headers) -> str | None:
         secret = _bearer(value)
         if secret is None and name == b"authorization":
             secret = _basic(value)
-            if secret is not None and _is_asked_elsewhere(headers):
+            if secret is not None and is_asked_elsewhere(headers):
                 secret = b""
         if name == b"tport-authorization" or secret is not None:
             secrets.add(_usable(secret or b""))
@@ -82,15 +83,3 @@ def _parted(value: bytes) -> tuple[bytes, bytes]:
 def _usable(secret: bytes) -> str:
     text = secret.decode("ascii", "replace")
     return text if SECRET.fullmatch(text) else UNUSABLE
-
-
-def _is_asked_elsewhere(headers: Headers) -> bool:
-    """Tell whether a page of another origin has a browser send this."""
-    host = b""
-    for name, value in headers:
-        if name == b"sec-fetch-site" and value not in (b"same-origin", b"none"):
-            return True
-        if name == b"host":
-            host = value
-    origins = [value for name, value in headers if name == b"origin"]
-    return any(origin.lower() != b"https://" + host.lower() for origin in origins)
