@@ -11,6 +11,7 @@ from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import NotFound
 from tport.engine.types.device_token import DeviceToken
+from tport.engine.types.user import canonical_user_name
 
 SHOWN: Final = 12  # characters of an id: enough to name one
 
@@ -27,7 +28,8 @@ def list_(
 ) -> None:
     """List the tokens that work now. People make their own, in the browser."""
     found = with_cluster(ctx, lambda auth: auth.list_device_tokens())
-    tokens = [token for token in found if not user or token.user == user]
+    name = canonical_user_name(user) if user else ""
+    tokens = [token for token in found if name in ("", token.user)]
     if format is not Format.text:
         print_value([_value(token) for token in tokens], format)
         return

@@ -5,8 +5,10 @@
     ├── InvalidRequest                2           400     the caller asked for nonsense
     ├── AccessDenied                  3           403     `reason` is for the audit log only
     │   ├── Locked                    3           403     a lock on this person or machine
-    │   └── NotSignedIn               3           401     no session, or one that is over
+    │   ├── NotSignedIn               3           401     no session, or one that is over
+    │   └── ProofNeeded               3           401     a session that must be proven anew
     ├── NotFound                      4           404
+    │   └── AttemptOver               4           404     what was begun took too long
     ├── AlreadyExists                 6           409
     ├── CompareFailed                 6           409     someone wrote first: read again
     ├── LimitExceeded                 5           429     `retry_after` seconds

@@ -7,7 +7,7 @@ from functools import partial
 
 from msgspec.structs import replace
 
-from tport.engine.access.passwords import check_password_strength, hash_password, verify_password
+from tport.engine.access.passwords import verify_password
 from tport.engine.api.account import AccountInfo, DeviceInfo
 from tport.engine.api.factors import NextStep, Proof
 from tport.engine.auth.attempts import Attempts
@@ -148,21 +148,18 @@ class Account:
         What was opened by these is known to proxies and agents: they hear of its end by the epoch.
         What was opened by this one opens anew by itself.
         """
-        check = partial(
-            check_password_strength,
-            new,
-            user=user.name,
-            cluster=self._cluster.name,
-            minimum=self._cluster.settings.password_min,
-        )
         async with self._hasher.turn(user.name):
             if await self._failures.is_locked(user.name):
                 raise AccessDenied(WRONG_PASSWORD, reason="the account is locked")
             if not await self._is_password(user, current):
                 await self._failed(user, "wrong password")
                 raise AccessDenied(WRONG_PASSWORD, reason="wrong password")
-            await self._hasher.run(check)
-            phc = await self._hasher.run(partial(hash_password, new))
+            phc = await self._hasher.chosen(
+                new,
+                user=user.name,
+                cluster=self._cluster.name,
+                minimum=self._cluster.settings.password_min,
+            )
         await self._cluster.record("user.password_change", user=user.name, remote="")
         record = PasswordRecord(phc=phc, changed=self._cluster.clock())
         try:

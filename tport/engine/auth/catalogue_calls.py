@@ -13,10 +13,8 @@ class CatalogueCalls(Caller):
 
     @call
     async def own_apps(self) -> tuple[OwnApp, ...]:
-        user = await self.service.cluster.stores.users.get(self.name)
-        return await self.service.catalogue.of(user)
+        return await self.service.catalogue.of(self.person)
 
     @call
     async def mark_favourite(self, *, app: str, favourite: bool) -> None:
-        user = await self.service.cluster.stores.users.get(self.name)
-        await self.service.shelves.mark(user, app, favourite=favourite)
+        await self.service.shelves.mark(self.person, app, favourite=favourite)

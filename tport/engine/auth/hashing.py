@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Final, TypeVar
 
 import trio
 
+from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
@@ -51,6 +53,18 @@ class Hasher:
             lock, users = self._accounts.pop(account)
             if users > 1:
                 self._accounts[account] = (lock, users - 1)
+
+    async def chosen(self, password: str, *, user: str, cluster: str, minimum: int) -> str:
+        """Return the hash of a password that somebody chose; the arguments as in `access.passwords`.
+
+        Raises:
+            InvalidRequest: it won't do, in words for its chooser.
+        """
+        check = partial(
+            check_password_strength, password, user=user, cluster=cluster, minimum=minimum
+        )
+        await self.run(check)
+        return await self.run(partial(hash_password, password))
 
     async def run(self, hash_: Callable[[], T]) -> T:
         """Run one hash in a thread."""

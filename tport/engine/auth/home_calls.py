@@ -37,5 +37,4 @@ class HomeCalls(Caller):
             )
 
     async def _own_roles(self) -> tuple[Mapping[str, Role], Sequence[str]]:
-        user = await self.service.cluster.stores.users.get(self.name)
-        return await self.service.roles.now(), user.roles
+        return await self.service.roles.now(), self.person.roles

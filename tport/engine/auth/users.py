@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Mapping
-from functools import partial
 from typing import Final
 
 from msgspec.structs import replace
 
 from tport.engine.access.locks import lock_on_person
-from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.api.factors import NextStep
 from tport.engine.auth.cluster import Cluster, new_secret
@@ -220,16 +218,13 @@ class Users:
         read = await self._live_invite(token)
         invite = read.value
         await self._sessions.check_may_sign_in(await self._stores.users.get(invite.user))
-        check = partial(
-            check_password_strength,
-            password,
-            user=invite.user,
-            cluster=self._cluster.name,
-            minimum=self._cluster.settings.password_min,
-        )
         async with self._hasher.turn(invite.user):
-            await self._hasher.run(check)
-            phc = await self._hasher.run(partial(hash_password, password))
+            phc = await self._hasher.chosen(
+                password,
+                user=invite.user,
+                cluster=self._cluster.name,
+                minimum=self._cluster.settings.password_min,
+            )
         await self._cluster.record("user.password_change", user=invite.user, remote=visitor.remote)
         try:
             user = await self._stores.users.read(invite.user)

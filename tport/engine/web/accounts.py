@@ -23,6 +23,7 @@ from tport.engine.web.site import (
     clock_time,
     for_people,
 )
+from tport.engine.web.visit import sentence
 
 MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
 WRONG: Final = "Wrong user name or password."
@@ -160,7 +161,7 @@ class AccountPages:
         except NotFound:  # used or expired since the page was shown
             return self._no_invite(request)
         except InvalidRequest as weak:
-            return self._invite_form(request, info, 400, faults={"password": _sentence(weak)})
+            return self._invite_form(request, info, 400, faults={"password": sentence(str(weak))})
         return await self._site.proven(request, answer, self._site.apps_url, self._clock())
 
     async def _invite_info(self, token: str) -> InviteInfo:
@@ -244,9 +245,3 @@ class AccountPages:
             apps_url=self._site.apps_url,
             problem=problem,
         )
-
-
-def _sentence(error: Exception) -> str:
-    """Write an error's message as a sentence of a page."""
-    text = str(error).strip()
-    return f"{text[:1].upper()}{text[1:].rstrip('.')}."

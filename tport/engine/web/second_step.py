@@ -23,6 +23,7 @@ from tport.engine.web.forms import read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render
 from tport.engine.web.site import FOREIGN_FORM, SECOND_STEP, Clock, Site
+from tport.engine.web.visit import sentence
 
 PURPOSE: Final = "second-step"
 AGAIN: Final = "/web/login?again"  # what was begun is over
@@ -82,7 +83,7 @@ class SecondStep:
         except AccessDenied:
             return await self._page(request, next_, 403, problem=WRONG)
         except InvalidRequest as problem_:
-            text = f"{str(problem_)[:1].upper()}{str(problem_)[1:]}."
+            text = sentence(str(problem_))
             return await self._page(request, next_, 400, problem=text, hint=problem_.hint)
 
     async def _go_on(self, request: Request, form: Mapping[str, str], next_: str) -> Response:
