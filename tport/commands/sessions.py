@@ -37,6 +37,7 @@ def list_(
                     "remote": each.remote,
                     "user_agent": each.user_agent,
                     "created": time_text(each.created),
+                    "seen": time_text(each.seen),
                     "expires": time_text(each.expires),
                 }
                 for each in sessions

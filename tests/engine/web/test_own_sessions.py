@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 
-from tests.engine.auth.world import GRAFANA
+from tests.engine.auth.world import CLUSTER, GRAFANA
 from tests.engine.web.browser import WEB_COOKIE, Visitor
-from tests.engine.web.office import Office
+from tests.engine.web.office import Office, open_office
 from tport.engine.api.answers import SignedIn
+from tport.engine.auth.cluster import AuthSettings
 from tport.engine.errors import NotSignedIn
+from tport.engine.types.factor import OFF
 from tport.engine.types.session import session_id
 
 LIST = "/web/account/sessions"
@@ -35,6 +39,19 @@ async def test_a_person_sees_their_own_sign_ins_and_no_others(office: Office) ->
     assert page.count('<li class="row">') == 2
     assert page.count("this browser") == 1
     assert "bob" not in page
+
+
+async def test_each_sign_in_says_when_it_was_seen_last() -> None:
+    idle = AuthSettings(cluster=CLUSTER, second_factor=OFF, web_idle=timedelta(hours=1))
+    async with open_office(idle) as office:
+        browser = await alice(office)
+        assert "last seen" not in (await browser.get(LIST)).text
+
+        office.world.pass_time(minutes=5)
+
+        assert f'last seen <time datetime="{office.world.clock():%Y-%m-%dT%H:%M:%SZ}' in (
+            (await browser.get(LIST)).text
+        )
 
 
 async def test_a_sign_in_elsewhere_is_ended_with_what_was_opened_there(office: Office) -> None:

@@ -7,6 +7,7 @@ from typing import Final
 
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.sessions import Sessions
+from tport.engine.auth.stores import SessionMark
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.types.session import AppSession, SessionInfo, WebSession
 from tport.engine.types.user import User, canonical_user_name
@@ -59,7 +60,7 @@ class SessionList:
             and _is_same(users, web)
             and not self._sessions.is_idle(web, seen.get(stores.seen.key(web.id)))
         }
-        infos = [_web(web) for web in webs.values()]
+        infos = [_web(web, seen.get(stores.seen.key(web.id))) for web in webs.values()]
         infos += [
             _app(app, webs[app.web_session])
             for app in await self._stores.app_sessions.all()
@@ -76,7 +77,7 @@ def _is_same(users: Mapping[str, User], web: WebSession) -> bool:
     return user is not None and user.id == web.user_id and user.proofs == web.proofs
 
 
-def _web(web: WebSession) -> SessionInfo:
+def _web(web: WebSession, seen: SessionMark | None) -> SessionInfo:
     return SessionInfo(
         id=web.id,
         kind="web",
@@ -85,6 +86,7 @@ def _web(web: WebSession) -> SessionInfo:
         user_agent=web.user_agent,
         created=web.created,
         expires=web.expires,
+        seen=seen.at if seen is not None else None,
     )
 
 

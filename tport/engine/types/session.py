@@ -59,6 +59,8 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
         web_session: of an app session, the id of the web session it came from.
         app, host: of an app session.
         remote, user_agent: of the sign-in it rests on.
+        seen: when something was done with a web session last, a minute coarse; None: just made,
+            or nobody is signed out for doing nothing here.
     """
 
     id: str
@@ -71,6 +73,7 @@ class SessionInfo(msgspec.Struct, frozen=True, kw_only=True):
     user_agent: str = ""
     created: datetime
     expires: datetime
+    seen: datetime | None = None
 
 
 class SessionCredential(msgspec.Struct, frozen=True, kw_only=True):

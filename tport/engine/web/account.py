@@ -89,7 +89,9 @@ class OwnAccountPages:
                 raise
             raise InvalidRequest("that is not the password that you have now") from None
         return visit.done(
-            ACCOUNT, "Your password is changed. Everywhere else you are signed out now."
+            ACCOUNT,
+            "Your password is changed. Everywhere else you are signed out now, and your device"
+            " tokens work no more.",
         )
 
     # Devices

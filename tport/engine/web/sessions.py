@@ -30,6 +30,7 @@ class Row(NamedTuple):
     remote: str
     browser: str
     since: Since
+    seen: Since | None
     until: Since
     end_url: str
     is_this: bool
@@ -98,6 +99,7 @@ def row_of(session: SessionInfo, visit: Visit, below: str) -> Row:
         remote=session.remote,
         browser=browser_of(session.user_agent),
         since=clock_time(session.created, visit.now),
+        seen=clock_time(session.seen, visit.now) if session.seen else None,
         until=clock_time(session.expires, visit.now),
         end_url=f"{below}/{quote(session.id)}/end",
         is_this=session.id == visit.session.id,
