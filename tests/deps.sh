@@ -28,6 +28,7 @@ procps ps
 systemd systemd-analyze
 util-linux setpriv
 lsof lsof
+pebble pebble
 nodejs node
 npm npm
 PARTS

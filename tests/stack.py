@@ -24,7 +24,15 @@ import trio
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
-from tport.engine.config.model import AppService, AuditLogs, AuthService, Config, Log, ProxyService
+from tport.engine.config.model import (
+    Acme,
+    AppService,
+    AuditLogs,
+    AuthService,
+    Config,
+    Log,
+    ProxyService,
+)
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.process import Running, open_process
@@ -429,11 +437,15 @@ async def open_stack(
     trusted_proxies: Sequence[str] = (),
     proxy_protocol: bool = False,
     audit: AuditLogs = AuditLogs(),
+    acme: Acme = Acme(),
+    domain: str = DOMAIN,
+    port: int = 0,
     resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
     Args:
+        domain: the proxy's name; its `port`, 0 for a free one.
         drain: stop as SIGTERM does; else cancel everything, which is quicker.
         resources: labels of the applications that the agent picks up.
     """
@@ -462,11 +474,12 @@ async def open_stack(
                 ),
                 proxy_service=ProxyService(
                     enabled=True,
-                    web_listen_addr=Address("127.0.0.1", 0),
-                    public_addrs=(Address(DOMAIN, 0),),
+                    web_listen_addr=Address("127.0.0.1", port),
+                    public_addrs=(Address(domain, port),),
                     public_is_given=False,
                     trusted_proxies=tuple(map(parse_network, trusted_proxies)),
                     proxy_protocol=proxy_protocol,
+                    acme=acme,
                 ),
                 app_service=AppService(
                     enabled=True,

@@ -15,7 +15,6 @@ from tests.stack import open_stack, read_answer
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR
 from tport.engine.config.address import Address
 from tport.engine.config.model import (
-    Acme,
     AppService,
     AuthService,
     Config,
@@ -96,14 +95,13 @@ async def test_a_port_in_use_is_said_before_anything_is_made(tmp_path: Path) -> 
     assert not (tmp_path / "new").exists()
 
 
-@pytest.mark.parametrize("lack", ["auth", "acme"])
-async def test_what_this_version_can_not_do_is_said_first(tmp_path: Path, lack: str) -> None:
+async def test_what_this_version_can_not_do_is_said_first(tmp_path: Path) -> None:
     config = Config(
         data_dir=tmp_path / "new",
         nodename="box",
         log=Log(),
         auth_service=AuthService(
-            enabled=lack != "auth",
+            enabled=False,
             listen_addr=Address("127.0.0.1", 0),
             listen_is_given=True,
             cluster_name="test",
@@ -113,7 +111,6 @@ async def test_what_this_version_can_not_do_is_said_first(tmp_path: Path, lack: 
             web_listen_addr=Address("127.0.0.1", 0),
             public_addrs=(Address("proxy.test", 0),),
             public_is_given=True,
-            acme=Acme(enabled=lack == "acme", email=""),
         ),
         app_service=AppService(enabled=False, debug_app=False, apps=()),
     )

@@ -11,6 +11,7 @@ from typing import Final
 
 # --- Addresses -----------------------------------------------------------------------------
 WEB_PORT: Final = 3080  # the one public port; Teleport's, so that its users are at home
+HTTP_PORT: Final = 80  # where CAs ask by HTTP, RFC 8555 §8.3
 AUTH_PORT: Final = 3025  # auth's own listener; Teleport's
 UP_DOMAIN: Final = "tport.localhost"  # browsers send *.localhost to their own machine, RFC 6761
 

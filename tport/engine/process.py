@@ -45,6 +45,7 @@ from tport.engine.net.dial import open_listener
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
+from tport.engine.proxy.acme_settings import acme_settings
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.service import run_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
@@ -137,12 +138,6 @@ async def open_process(
 
 def _check(config: Config) -> None:
     """Raise ConfigError for what this version can't do, before anything is opened."""
-    if config.proxy_service.acme.enabled and config.proxy_service.enabled:
-        raise ConfigError(
-            "proxy_service.acme: certificates by ACME come in a later version",
-            hint="until then use https_keypairs with a certificate from certbot, or none: tport's"
-            " own authority makes them (tport ca trust)",
-        )
     if config.proxy_service.enabled and not config.auth_service.enabled:
         raise ConfigError(
             "proxy_service without auth_service: both run in one process in this version",
@@ -271,12 +266,16 @@ class _Process:
         async def to_auth(stream: PrefixedStream, remote: str) -> None:
             await server.serve_connection(stream, remote=remote)
 
+        acme = config.proxy_service.acme
+        http = await open_listener(acme.http_addr) if acme.enabled and acme.http_addr else None
         with locked_folder(config.data_dir / PROXY_DIR):
             await run_proxy(
                 ProxySettings(
                     proxy_id=proxy_id,
                     public_addrs=config.proxy_service.public_addrs,
                     files=await trio.to_thread.run_sync(read_key_pairs, config),
+                    acme=await trio.to_thread.run_sync(acme_settings, acme),
+                    http_listener=http,
                     clients=Clients(
                         config.proxy_service.trusted_proxies,
                         proxy_protocol=config.proxy_service.proxy_protocol,

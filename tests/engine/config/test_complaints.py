@@ -44,7 +44,8 @@ IN_THE_FILE = [
     ("tport: {acme: 1}", "1:9: tport.acme: unknown setting; it belongs under 'proxy_service'"),
     (
         "proxy_service: {acme: {zzz: 1}}",
-        "1:24: proxy_service.acme.zzz: unknown setting; expected one of enabled, email, uri",
+        "1:24: proxy_service.acme.zzz: unknown setting; expected one of enabled, email, uri, staging,"
+        " ca_file, eab, dns_hook, http_addr",
     ),
     ("version: v4", "1:10: version: expected v1, v2 or v3, found 'v4'"),
     # values
@@ -165,6 +166,22 @@ IN_THE_FILE = [
     (
         "proxy_service: {acme: {email: alice}}",
         "1:31: proxy_service.acme.email: 'alice' is no e-mail address, as in alice@example.com",
+    ),
+    (
+        "proxy_service: {acme: {uri: 'https://ca', staging: yes}}",
+        "1:52: proxy_service.acme.staging: is Let's Encrypt's: leave out either it or uri",
+    ),
+    (
+        "proxy_service: {acme: {eab: {hmac: abcd}}}",
+        "1:29: proxy_service.acme.eab.kid: is missing; the CA gives it with the key",
+    ),
+    (
+        "proxy_service: {acme: {eab: {kid: a, hmac: abcd, key_file: f}}}",
+        "1:29: proxy_service.acme.eab: needs one of hmac and key_file: the key that the CA gave",
+    ),
+    (
+        "proxy_service: {acme: {http_addr: 'a b'}}",
+        "1:35: proxy_service.acme.http_addr: 'a b' is no host name",
     ),
     (
         "proxy_service: {acme: {uri: 'http://ca'}}",

@@ -17,7 +17,6 @@ from tport.engine.pki.acme import (
     challenge_pair,
     check_issued,
     dns_value,
-    issuer_name,
     make_names_csr,
     renewal_id,
 )
@@ -100,7 +99,3 @@ def test_a_certificate_is_named_by_its_issuers_key_and_its_serial_as_in_der() ->
 
 def test_a_certificate_that_says_no_issuers_key_has_no_name() -> None:
     assert renewal_id(challenge_pair("a.test", "x", NOW).chain) == ""
-
-
-def test_an_issuer_is_called_by_its_common_name() -> None:
-    assert issuer_name(load_certificate(issued(make_key(), "a.test").chain)).startswith("Fake CA")

@@ -32,8 +32,9 @@ from tport.engine.errors import (
     NotFound,
     Unavailable,
 )
-from tport.engine.pki.acme import check_issued, issuer_name
+from tport.engine.pki.acme import check_issued
 from tport.engine.pki.acme_policy import next_try
+from tport.engine.pki.chain import issuer_of
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proto.host import is_address, normalise_host
 from tport.engine.types.acme import AcmeOrder, AcmeState, Challenge
@@ -116,7 +117,7 @@ class Acme:
         state = replace(
             read.value,
             serial=f"{leaf.serial_number:x}",
-            issuer=issuer_name(leaf),
+            issuer=issuer_of(pair.chain),
             not_before=leaf.not_valid_before_utc,
             not_after=leaf.not_valid_after_utc,
             renew_at=renew_at,

@@ -138,10 +138,21 @@ class KeyPair(Section, frozen=True):
     cert_file: Text = ""
 
 
+class Eab(Section, frozen=True):
+    kid: Text = ""
+    hmac: Text = ""
+    key_file: Text = ""
+
+
 class Acme(Section, frozen=True):
     enabled: bool = False
     email: Text = ""
     uri: Text = ""
+    staging: bool = False
+    ca_file: Text = ""
+    eab: Eab = Eab()
+    dns_hook: Text = ""
+    http_addr: Text = ""
 
 
 class ProxyService(Section, frozen=True):

@@ -16,6 +16,7 @@ from tport.engine.types.factor import ON, FactorPolicy
 
 Severity = Literal["debug", "info", "warning", "error"]
 
+LETS_ENCRYPT_STAGING = "https://acme-staging-v02.api.letsencrypt.org/directory"
 LETS_ENCRYPT = "https://acme-v02.api.letsencrypt.org/directory"
 
 
@@ -94,10 +95,32 @@ class KeyPair(msgspec.Struct, frozen=True, kw_only=True):
     where: str = ""
 
 
+class Eab(msgspec.Struct, frozen=True, kw_only=True):
+    """An account that the operator has at the CA: `hmac` is the key, or the file that has it."""
+
+    kid: str
+    hmac: Secret
+
+
 class Acme(msgspec.Struct, frozen=True, kw_only=True):
+    """Certificates by ACME.
+
+    Attributes:
+        uri: the CA's directory.
+        staging: it is Let's Encrypt's for trials, which no browser knows.
+        ca_file: certificates by which the CA's own HTTPS is known; None: the system's.
+        dns_hook: the program that makes TXT records; None: no wildcard.
+        http_addr: where the CA may ask by HTTP; None: it asks at the public port.
+    """
+
     enabled: bool = False
     email: str = ""
     uri: str = LETS_ENCRYPT
+    staging: bool = False
+    ca_file: Path | None = None
+    eab: Eab | None = None
+    dns_hook: Path | None = None
+    http_addr: Address | None = None
 
 
 class ProxyService(msgspec.Struct, frozen=True, kw_only=True):

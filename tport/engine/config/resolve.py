@@ -21,11 +21,13 @@ from tport.engine.config.apps import resolve_apps
 from tport.engine.config.dynamic_apps import check_matcher
 from tport.engine.config.model import (
     LETS_ENCRYPT,
+    LETS_ENCRYPT_STAGING,
     Acme,
     AppService,
     AuditLogs,
     AuthService,
     Config,
+    Eab,
     KeyPair,
     Log,
     ProxyService,
@@ -40,7 +42,7 @@ from tport.engine.config.words import (
     shown,
     split_static_token,
 )
-from tport.engine.defaults import AUTH_PORT, UP_DOMAIN, WEB_PORT
+from tport.engine.defaults import AUTH_PORT, HTTP_PORT, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.forwarded import Network, parse_network
 from tport.engine.types.factor import FactorKind, FactorPolicy
@@ -384,7 +386,38 @@ class Resolver:
                 "proxy_service.acme.uri",
                 f"{shown(acme.uri)} is no directory of an ACME server; expected https://…",
             )
-        return Acme(enabled=acme.enabled, email=acme.email, uri=acme.uri or LETS_ENCRYPT)
+        if acme.uri and acme.staging:
+            self._reading.complain(
+                "proxy_service.acme.staging", "is Let's Encrypt's: leave out either it or uri"
+            )
+        where = "proxy_service.acme"
+        return Acme(
+            enabled=acme.enabled,
+            email=acme.email,
+            uri=acme.uri or (LETS_ENCRYPT_STAGING if acme.staging else LETS_ENCRYPT),
+            staging=acme.staging,
+            ca_file=self._try(f"{where}.ca_file", self._path, acme.ca_file),
+            eab=self._eab(acme.eab),
+            dns_hook=self._try(f"{where}.dns_hook", self._path, acme.dns_hook),
+            http_addr=self._try(
+                f"{where}.http_addr",
+                lambda text: parse_listen_address(text, HTTP_PORT),
+                acme.http_addr,
+            ),
+        )
+
+    def _eab(self, eab: shape.Eab) -> Eab | None:
+        where = "proxy_service.acme.eab"
+        if not (eab.kid or eab.hmac or eab.key_file):
+            return None
+        file = self._try(f"{where}.key_file", self._path, eab.key_file)
+        if not eab.kid:
+            self._reading.complain(f"{where}.kid", "is missing; the CA gives it with the key")
+        elif bool(eab.hmac) == bool(eab.key_file):
+            self._reading.complain(
+                where, "needs one of hmac and key_file: the key that the CA gave"
+            )
+        return Eab(kid=eab.kid, hmac=Secret(str(file) if file else eab.hmac))
 
     # --- app_service: ------------------------------------------------------------------------
 

@@ -130,9 +130,3 @@ def check_issued(pair: KeyPair, names: Sequence[str], now: datetime) -> x509.Cer
 def encode64(data: bytes) -> str:
     """Return base64url without padding, RFC 7515 §2."""
     return base64url_encode(data).decode()
-
-
-def issuer_name(certificate: x509.Certificate) -> str:
-    """Return the common name of who issued a certificate; else its whole name."""
-    names = certificate.issuer.get_attributes_for_oid(NameOID.COMMON_NAME)
-    return str(names[0].value) if names else certificate.issuer.rfc4514_string()

@@ -25,6 +25,7 @@ class Door(Enum):
     BROWSER = auto()
     TUNNEL = auto()
     AUTH = auto()
+    CHALLENGE = auto()  # a CA that looks whether a name is ours
     NONE = auto()  # no protocol in common: alert no_application_protocol
 
 
@@ -41,11 +42,11 @@ def door(offer: Collection[str]) -> Door:
     """Choose by the ALPN protocols a client offers; none at all is an old HTTP client.
 
     Ours are offered alone: together with anything else they are somebody's try to be two
-    things at once (TLS-04). ACME challenges have no pending order here, hence no answer.
+    things at once (TLS-04).
     """
     if not offer:
         return Door.BROWSER
-    ours = {ALPN_TUNNEL: Door.TUNNEL, ALPN_AUTH: Door.AUTH, ALPN_ACME: Door.NONE}
+    ours = {ALPN_TUNNEL: Door.TUNNEL, ALPN_AUTH: Door.AUTH, ALPN_ACME: Door.CHALLENGE}
     for name, kind in ours.items():
         if name in offer:
             return kind if len(offer) == 1 else Door.NONE

@@ -2,6 +2,7 @@
 
 accept ── ClientHello ── by ALPN ─┬─ browser ── TLS ── HTTP ── by Host ─┬─ our own pages
                                   ├─ agent ── mutual TLS ── tunnel      └─ an application
+                                  ├─ a CA that looks whether a name is ours
                                   └─ auth ── relayed as it is: TLS ends there
 """
 
@@ -22,6 +23,7 @@ from tport.engine.access.locks import check_host
 from tport.engine.api.answers import ProxyReport
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import (
+    AcmeChanged,
     AppServersChanged,
     AuthoritiesChanged,
     Change,
@@ -60,6 +62,8 @@ from tport.engine.pki.identity import identity_of
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead
+from tport.engine.proxy.accept import accept
+from tport.engine.proxy.acme_part import AcmePart
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificates import Certificates
@@ -78,9 +82,6 @@ from tport.engine.types.identity import IdentityKind
 logger = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 10_000  # at a time; each costs 17 KiB idle
-ACCEPT_BURST: Final = (
-    16  # new connections taken before others get their turn: a handshake is 0.35 ms
-)
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
 # s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
 # more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
@@ -196,9 +197,20 @@ class _Proxy:
         self._own_authority = OwnAuthority(
             auth=auth, clock=clock, may_sign=self._may_sign, is_wanted=self._is_wanted
         )
+        self._acme = AcmePart(
+            settings.acme,
+            auth=auth,
+            cache=self._cache,
+            clock=clock,
+            own_hosts=self._own_hosts,
+            is_known=self._is_known,
+            has_file=lambda host: bool(self._files.states(host)),
+            port_suffix=self._port_suffix,
+            http_listener=settings.http_listener,
+        )
         self._certificates = Certificates(
             self._files,
-            (self._own_authority,),
+            (*self._acme.sources, self._own_authority),
             default_host=main.host,
             zones=self._own_hosts,
             is_known=self._is_known,
@@ -252,12 +264,15 @@ class _Proxy:
             case AuthoritiesChanged(authorities=authorities):
                 self._web_authority = authorities.web[0]
                 self._credentials.forget_all()
+            case AcmeChanged():
+                self._acme.changed()
             case AppServersChanged(servers=servers):
                 self._redefined(servers)
             case None:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
                 self._tunnel_service.judge()
+                self._acme.changed(anew=True)
                 self._anew.set()
                 self._anew = trio.Event()
             case _:
@@ -288,10 +303,13 @@ class _Proxy:
             background.start_soon(self._keep_presence)
             background.start_soon(self._keep_files)
             background.start_soon(self._own_authority.keep)
+            background.start_soon(self._acme.keep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
-                        accepting.start_soon(self._accept, listener, connections)
+                        accepting.start_soon(
+                            accept, listener, connections, self._serve, self._is_full
+                        )
                     task_status.started()
                     await stop.wait()
                     accepting.cancel_scope.cancel()
@@ -305,29 +323,13 @@ class _Proxy:
                 await self._events.wait_sent()
             background.cancel_scope.cancel()
 
+    def _is_full(self) -> bool:
+        return self._open >= MAX_CONNECTIONS
+
     async def _until_quiet(self) -> None:
         """Wait until no browser is connected: all else exists to serve those."""
         while self._browsers:
             await self._browser_left.wait()
-
-    async def _accept(self, listener: trio.SocketListener, connections: trio.Nursery) -> NoReturn:
-        async with listener:
-            burst = 0
-            while True:
-                try:
-                    stream = await listener.accept()
-                except OSError as problem:
-                    logger.warning("a connection could not be accepted: %s", problem)
-                    await trio.sleep(0.1)  # out of file descriptors, most likely: let some go
-                    continue
-                if self._open >= MAX_CONNECTIONS:
-                    await trio.aclose_forcefully(stream)
-                    continue
-                connections.start_soon(self._serve, stream)
-                burst += 1
-                if burst >= ACCEPT_BURST:
-                    burst = 0
-                    await trio.lowlevel.checkpoint()
 
     async def _judge_by_clock(self) -> NoReturn:
         while True:
@@ -409,6 +411,8 @@ class _Proxy:
                 await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
             case Door.AUTH:
                 await self._around.to_auth(peeked, remote)
+            case Door.CHALLENGE:
+                await self._acme.prove_by_tls(peeked, hello.server_name)
             case Door.NONE:
                 await refuse_protocols(stream)
 

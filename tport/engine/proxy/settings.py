@@ -12,6 +12,7 @@ from tport.engine.config.address import Address
 from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
+from tport.engine.proxy.acme_settings import AcmeSettings
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.key_pairs import FilePair
 from tport.engine.proxy.pages import Pages
@@ -26,6 +27,8 @@ class ProxySettings:
         proxy_id: this process's, made anew at each start.
         public_addrs: at which people and agents reach it; the first is the main one.
         files: certificates; where there is none for a name, the own web CA makes one.
+        acme: how certificates come from a CA; None: they don't.
+        http_listener: where CAs ask by HTTP; None: nowhere.
         clients: tells who a client is.
         request_log: whether auth is told of each request.
         include_query: with what stands behind its `?`.
@@ -34,6 +37,8 @@ class ProxySettings:
     proxy_id: str
     public_addrs: Sequence[Address]
     files: Sequence[FilePair] = ()
+    acme: AcmeSettings | None = None
+    http_listener: trio.SocketListener | None = None
     clients: Clients = field(default_factory=Clients)
     request_log: bool = True
     include_query: bool = False

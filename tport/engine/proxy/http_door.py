@@ -1,0 +1,80 @@
+"""Port 80, where a CA asks by HTTP and people forget the s: nothing else is ever answered there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.net.http1 import Exchange, Limits, serve_http1
+from tport.engine.proxy.accept import accept
+
+logger = logging.getLogger(__name__)
+
+CHALLENGES: Final = b"/.well-known/acme-challenge/"
+MAX_CONNECTIONS: Final = 200  # at a time
+MAX_TARGET: Final = 2048  # bytes that are sent on
+_LIMITS: Final = Limits(head=5, idle=5)
+_PLAIN: Final = [
+    (b"content-type", b"text/plain; charset=utf-8"),
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+]
+
+
+class HttpDoor:
+    def __init__(
+        self,
+        *,
+        proof: Callable[[str, str], str | None],
+        is_known: Callable[[str], bool],
+        port_suffix: str,
+    ) -> None:
+        """
+        Args:
+            proof: what a CA is to read at a host under a token; None: nothing.
+            is_known: whether a host is served here.
+            port_suffix: of public addresses: ":3080", "" for 443.
+        """
+        self._proof = proof
+        self._is_known = is_known
+        self._port_suffix = port_suffix
+        self._open = 0
+
+    async def serve(self, listener: trio.SocketListener) -> NoReturn:
+        """Serve until cancelled."""
+        async with trio.open_nursery() as connections:
+            await accept(listener, connections, self._serve, lambda: self._open >= MAX_CONNECTIONS)
+        raise AssertionError("unreachable")
+
+    async def _serve(self, stream: trio.SocketStream) -> None:
+        self._open += 1
+        try:
+            await serve_http1(stream, self.answer, limits=_LIMITS)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
+            pass  # the client has gone; there is nobody to tell
+        except* Exception:
+            logger.exception("a connection to the HTTP port failed")
+        finally:
+            self._open -= 1
+
+    async def answer(self, exchange: Exchange) -> None:
+        """Answer one request: a challenge that is pending, or the way to https."""
+        request = exchange.request
+        exchange.keep_alive = False
+        if request.target.startswith(CHALLENGES) and request.method in (b"GET", b"HEAD"):
+            token = request.target.removeprefix(CHALLENGES).decode("latin-1")
+            proof = self._proof(request.host, token) if token else None
+            if proof is not None:
+                head = [(b"content-type", b"application/octet-stream"), *_PLAIN[1:]]
+                await exchange.respond(200, head, proof.encode())
+                return
+        if not self._is_known(request.host) or len(request.target) > MAX_TARGET:
+            await exchange.respond(404, _PLAIN, b"nothing is here\n")
+        elif request.method not in (b"GET", b"HEAD"):
+            await exchange.respond(403, _PLAIN, b"not sent: https only\n")
+        else:
+            where = f"https://{request.host}{self._port_suffix}".encode() + request.target
+            await exchange.respond(301, [(b"location", where), *_PLAIN], b"https only\n")
