@@ -93,13 +93,14 @@ Script = Callable[[trio.SocketStream], Awaitable[None]]
 class RawApp:
     """An application that answers byte by byte: `script` runs for each connection to it.
 
-    `connections` counts them; a script that reads with `take_head` leaves the heads in `heads`.
+    A script that reads with `take_head` leaves the heads in `heads`, and `connections` counts those
+    that brought one: the agent connects, and hangs up, to see whether the application is there.
     """
 
     def __init__(self) -> None:
         self.script: Script = self.hang_up
         self.heads: list[bytes] = []
-        self.connections = 0
+        self._asked: set[trio.SocketStream] = set()
         self.port = 0
 
     async def run(self, *, task_status: trio.TaskStatus[int]) -> None:
@@ -108,8 +109,11 @@ class RawApp:
         task_status.started(self.port)
         await trio.serve_listeners(self._serve, [listener])
 
+    @property
+    def connections(self) -> int:
+        return len(self._asked)
+
     async def _serve(self, stream: trio.SocketStream) -> None:
-        self.connections += 1
         async with stream:
             try:
                 await self.script(stream)
@@ -126,6 +130,7 @@ class RawApp:
             more = await stream.receive_some(65536)
             if not more:
                 return data
+            self._asked.add(stream)
             data += more
         self.heads.append(data)
         return data

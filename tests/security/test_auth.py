@@ -49,6 +49,7 @@ from tport.engine.storage.memory import MemoryBackend
 from tport.engine.types.chain import ChainState
 from tport.engine.types.event import Event, event
 from tport.engine.types.event_query import EventQuery
+from tport.engine.types.health import AppHealth
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.probe import ProbeReport
@@ -68,6 +69,7 @@ async def world() -> AsyncIterator[World]:
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "join": {"token": "0" * 32, "csr": "", "role": "app", "hostname": ""},
     "renew": {"certificate": "", "csr": "", "proof": ""},
+    "report_health": {"apps": {}},
     "report": {"report": ProxyReport(proxy_id="proxy-1", public_addrs=(), tunnels=())},
     "offer": {
         "host_id": "a",
@@ -686,3 +688,22 @@ async def test_tls08_knowing_a_session_id_grants_nothing(world: World) -> None:
             with pytest.raises(AccessDenied):
                 await getattr(caller, call)(id=opened.session.id)
     assert "T3007W" in world.audit.codes()
+
+
+async def test_ag_04_an_agent_tells_of_its_own_applications_alone(world: World) -> None:
+    """AG-04: what it says of another's changes nothing there, and what its token denies it is not kept."""
+    own = await world.offer(GRAFANA, host="agent-1")
+    others = await world.offer(JENKINS, host="agent-2")
+    await world.tunnel(*own, *others)
+    down = AppHealth(up=False, since=world.clock.now, cause="gone")
+    identity = Identity(kind="agent", name="agent-2", cluster=CLUSTER, apps=("jenkins",))
+    pinned = world.service.as_caller(identity, "192.0.2.7")
+
+    await world.agent.report_health(apps={"grafana": down, "jenkins": down, "none": down})
+    await pinned.report_health(apps={"grafana": down})
+
+    told = {one.app.name: one.health for one in await world.admin.list_app_servers()}
+    assert told == {"grafana": down, "jenkins": None}
+    for caller in (world.proxy, world.admin, world.anyone):
+        with pytest.raises(AccessDenied):
+            await caller.report_health(apps={"grafana": down})

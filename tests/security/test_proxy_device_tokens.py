@@ -159,6 +159,7 @@ async def test_az_12_a_wrong_token_is_told_so_and_not_whether_the_application_ex
 
 async def test_web_07_a_token_is_for_one_application(stack: Stack, made: NewDeviceToken) -> None:
     """WEB-07, AZ-12: elsewhere it is as wrong as any other."""
+    stack.raw_app.answers(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
     for app in ("raw", "no-such-app"):
         answer = await ask(stack, bearer(made.secret), app=app)
         assert answer.body == (await ask(stack, bearer(WRONG), app=app)).body

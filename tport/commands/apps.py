@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from tport.commands.app_check import check
-from tport.commands.printing import labels_text, print_rows, print_value, say
+from tport.commands.printing import labels_text, print_rows, print_value, say, time_text
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import NotFound
+
+if TYPE_CHECKING:
+    from tport.engine.types.app import AppServer
 
 app = typer.Typer(help="The applications that agents offer.", no_args_is_help=True)
 
@@ -32,6 +35,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     rows = []
     for server in status.app_servers:
         address = server.app.public_addr or f"{server.app.name}.{host}"
+        health = server.health
         rows.append(
             {
                 "name": server.app.name,
@@ -41,7 +45,10 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 "agent": server.hostname,
                 "agent_id": server.host_id,
                 "version": server.version,
-                "state": f"refused: {server.refused}" if server.refused else "up",
+                "state": _state(server),
+                "since": time_text(health.since if health else None),
+                "last_error": health.cause if health else "",
+                "last_failed": time_text(health.failed if health else None),
             }
         )
     if format is not Format.text:
@@ -55,12 +62,20 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 str(row["address"]),
                 str(row["agent"]),
                 labels_text(row["labels"]),
-                str(row["state"]),
+                f"down: {row['last_error']}" if row["state"] == "down" else str(row["state"]),
             )
             for row in rows
         ],
         empty="no applications; make a token for an agent with: tport tokens add --type=app",
     )
+
+
+def _state(server: AppServer) -> str:
+    if server.refused:
+        return f"refused: {server.refused}"
+    if server.health is None:
+        return "connected"
+    return "up" if server.health.up else "down"
 
 
 @app.command()

@@ -46,6 +46,7 @@ def status(
                     for agent in found.agents
                 ],
                 "apps": sorted({s.app.name for s in found.app_servers if not s.refused}),
+                "apps_down": _down(found),
                 "degraded": list(found.degraded),
                 "copied_agents": [
                     {
@@ -60,7 +61,11 @@ def status(
             format,
         )
     else:
-        apps = sorted({server.app.name for server in found.app_servers if not server.refused})
+        down = _down(found)
+        apps = [
+            f"{name} (down)" if name in down else name
+            for name in sorted({s.app.name for s in found.app_servers if not s.refused})
+        ]
         print_out(
             "\n".join(
                 [
@@ -77,6 +82,16 @@ def status(
         )
     if found.degraded:
         raise typer.Exit(1)
+
+
+def _down(found: ClusterStatus) -> list[str]:
+    """Name the applications that answer none of the agents that offer them."""
+    offers: dict[str, list[bool]] = {}
+    for server in found.app_servers:
+        if not server.refused:
+            is_down = server.health is not None and not server.health.up
+            offers.setdefault(server.app.name, []).append(is_down)
+    return sorted(name for name, down in offers.items() if all(down))
 
 
 def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:

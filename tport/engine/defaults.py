@@ -50,6 +50,13 @@ ECHO_DEADLINE: Final = 15.0  # s of silence after which a tunnel is dead
 PRESENCE_INTERVAL: Final = 5.0  # s between a proxy's reports
 PRESENCE_TTL: Final = 15.0  # s after which what wasn't reported is gone
 
+# --- Whether applications answer ----------------------------------------------------------------
+# s between two looks at an application that no request tells of; with the look that confirms a
+# failure, people see within some 15 that it is down.
+HEALTH_INTERVAL: Final = 10.0
+HEALTH_REPORT: Final = 15.0  # s between an agent's reports of it; changes are told at once
+HEALTH_TTL: Final = 45.0  # s after which what an agent doesn't repeat is not known any more
+
 # --- Trying applications ---------------------------------------------------------------------
 PROBE_DEADLINE: Final = 30.0  # s for all that is tried of one; some 15 requests of ms each
 

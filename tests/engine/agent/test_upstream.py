@@ -83,7 +83,7 @@ async def refused(tried: Upstream) -> str:
     """Fail to connect; return why, and what to do."""
     with trio.fail_after(5), pytest.raises(ConnectionProblem) as caught:
         await tried.connect()
-    assert tried.down_since == START
+    assert tried.health.silent_since == START
     return f"{caught.value}; {caught.value.hint}"
 
 
@@ -181,7 +181,7 @@ async def test_http_spoken_to_an_application_with_tls_is_recognised() -> None:
         assert await tried.expects_tls()
         assert heard == []
     assert await tried.expects_tls()  # remembered for a while: nobody listens there now
-    tried.answered(200)
+    tried.health.answered(200, trio.current_time())
     assert not await tried.expects_tls()
 
     async with serving(None) as (port, heard):

@@ -9,7 +9,9 @@ from tests.engine.auth.world import GRAFANA
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
 from tests.engine.web.test_tokens import shown
+from tests.fakes import START
 from tport.engine.types.app import App
+from tport.engine.types.health import AppHealth
 
 ADD = "/web/apps/add"
 FORM = {"name": "grafana", "uri": "http://localhost:3000"}
@@ -35,7 +37,7 @@ async def test_the_command_holds_a_token_that_works_once_for_this_application_on
     assert command not in unescape((await editor.get(f"{ADD}/grafana")).text)
 
 
-async def test_the_page_waits_until_the_agent_has_it_and_then_checks(
+async def test_the_page_waits_until_the_agent_has_it_and_it_answers_and_then_checks(
     office: Office, editor: Visitor
 ) -> None:
     waiting = (await editor.get(f"{ADD}/grafana")).text
@@ -45,6 +47,23 @@ async def test_the_page_waits_until_the_agent_has_it_and_then_checks(
 
     await office.world.serve(GRAFANA)
 
+    offered = (await editor.get(f"{ADD}/grafana")).text
+    assert re.search(r'<li class="now">.*?It answers', offered, re.S)
+    assert "data-live" in offered
+    assert "data-at-once" not in offered
+
+    down = AppHealth(up=False, since=START, cause="connection refused", advice="Start it.")
+    await office.world.agent.report_health(apps={"grafana": down})
+    silent = unescape((await editor.get(f"{ADD}/grafana")).text)
+    assert re.search(
+        r'<li class="failed">(?:(?!<li).)*It answers(?:(?!<li).)*connection refused\. Start it\.',
+        silent,
+        re.S,
+    )
+    assert "data-live" in silent, "it is waited for"
+    assert "data-at-once" not in silent
+
+    await office.world.agent.report_health(apps={"grafana": AppHealth(up=True, since=START)})
     there = (await editor.get(f"{ADD}/grafana")).text
     assert "http-equiv" not in there
     assert "data-live" not in there

@@ -16,8 +16,10 @@ from tests.engine.auth.test_probes import REPORT, asked, until_asked
 from tests.engine.auth.world import GRAFANA, JENKINS
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
+from tests.fakes import START
 from tport.engine.errors import Locked
 from tport.engine.types.app import App
+from tport.engine.types.health import AppHealth
 from tport.engine.types.probe import Check, Finding, Proposal, Verdict
 from tport.engine.web.agents import CHECKS, VERDICTS, proposed
 
@@ -39,7 +41,7 @@ async def test_agents_and_their_applications_are_shown_as_they_stand(
 
     assert re.search(r"<h2>agent-1 <span class=\"badge good\">connected since <time", page)
     assert "from 192.0.2.9" in page
-    assert re.search(r"<h3>grafana <span class=\"badge good\">up since <time", page)
+    assert re.search(r"<h3>grafana <span class=\"badge \">agent connected since <time", page)
     assert "http://localhost:3000 at agent-1" in page
     assert "env=dev" in page
     assert re.search(r"<h3>bad <span class=\"badge bad\">refused", page)
@@ -60,6 +62,35 @@ async def test_an_agent_that_two_machines_have_been_is_told_with_what_to_do(
     assert "Two machines have been agent box" in page
     assert "start it with a new token" in page
     assert machine.joined.host_id in page
+
+
+async def test_of_each_agent_s_offer_it_is_shown_whether_the_application_answers(
+    office: Office, editor: Visitor
+) -> None:
+    """And the application is up where it answers any of them."""
+    first = await office.world.offer(GRAFANA, host="agent-1")
+    second = await office.world.offer(GRAFANA, host="agent-2")
+    await office.world.tunnel(*first, *second)
+    one = office.world.caller("agent", name="agent-1")
+    two = office.world.caller("agent", name="agent-2")
+    refused = AppHealth(
+        up=False, since=START, cause="<it> can't be reached", advice="Start it.", failed=START
+    )
+    await one.report_health(apps={"grafana": refused})
+    await two.report_health(apps={"grafana": replace(refused, up=True)})
+
+    page = (await editor.get("/web/agents")).text
+
+    assert re.search(r"<h3>grafana <span class=\"badge good\">up since <time", page)
+    assert re.search(r"at agent-1 <span class=\"badge bad\">down since <time", page)
+    assert re.search(r"class=\"reason\">&lt;it&gt; can&#39;t be reached. Start it.", page)
+    assert re.search(r"at agent-2 <span class=\"badge good\">up since <time", page)
+    assert re.search(r"It failed last at <time .*?: &lt;it&gt; can&#39;t be reached.", page)
+
+    await two.report_health(apps={"grafana": refused})
+
+    page = (await editor.get("/web/agents")).text
+    assert re.search(r"<h3>grafana <span class=\"badge bad\">down since <time", page)
 
 
 async def test_an_application_whose_agent_left_stays_with_the_time_it_did(

@@ -151,16 +151,21 @@ async def test_a_favourite_is_marked_by_a_form(browser: Browser) -> None:
     assert 'aria-pressed="true"' not in (await browser.get(APPS)).text
 
 
-async def test_since_when_an_application_is_up_or_away_is_told(
+async def test_since_when_an_application_is_up_or_down_or_away_is_told(
     browser: Browser, auth: FakeAuth
 ) -> None:
     await browser.sign_in()
     since = auth.clock() - timedelta(hours=1)
-    browser.auth.apps = (replace(GRAFANA, since=since), replace(JIRA, since=since))
+    browser.auth.apps = (
+        replace(GRAFANA, since=since, answers=True),
+        replace(GRAFANA, name="wiki", since=since, answers=False),
+        replace(JIRA, since=since),
+    )
 
     page = (await browser.get(APPS)).text
 
-    assert 'up since <time datetime="2026-01-01T11:00:00Z">11:00 UTC</time>' in page
+    assert '<span class="down">down since <time datetime="2026-01-01T11:00:00Z">' in page
+    assert '<p class="up">up since <time datetime="2026-01-01T11:00:00Z">11:00 UTC</time>' in page
     assert 'no agent connected since <time datetime="2026-01-01T11:00:00Z">' in page
 
 

@@ -51,7 +51,7 @@ async def fetch_icon(offered: Offered, public: str, *, hostname: str) -> bytes |
     first = await nobody.ask(upstream, app, target_of(app.uri))
     if isinstance(first, Failed):
         return None
-    upstream.answered(first.status)
+    upstream.health.answered(first.status, trio.current_time())
     if first.status >= 500:
         return None  # it is starting, or broken: its page names no icon
     own = frozenset({uri_host(app.uri), public})

@@ -8,6 +8,7 @@ from typing import Final
 
 import trio
 
+from tport.engine.agent.health import as_sentences
 from tport.engine.agent.rewrite import Redirect, Rewriter
 from tport.engine.agent.upstream import TargetDenied, Upstream, close
 from tport.engine.agent.upstream_tls import CORRECT_URI, WRONG_SCHEME
@@ -93,7 +94,7 @@ class Passage:
                 f"the application's answer makes no sense: {nonsense.exceptions[0]}"
             )
         except* _Slow as slow:
-            problem = self._no_answer("timeout", str(slow.exceptions[0]))
+            problem = self._unanswered("timeout", str(slow.exceptions[0]))
         if problem is not None:
             if self._answering:
                 logger.warning("%s: an answer was cut short: %s", self._head.app, problem.cause)
@@ -103,24 +104,27 @@ class Passage:
         # would drop what is queued of the answer.
         await self._stream.aclose()
 
+    def _unanswered(self, kind: NoAnswerKind, cause: str, hint: str = "") -> NoAnswer:
+        self._offered.upstream.health.unanswered(cause, hint, trio.current_time())
+        return self._no_answer(kind, cause, hint)
+
     def _no_answer(self, kind: NoAnswerKind, cause: str, hint: str = "") -> NoAnswer:
-        self._offered.upstream.failed()
-        since = self._offered.upstream.down_since
+        since = self._offered.upstream.health.silent_since
         return NoAnswer(
             kind=kind,
             hop="app",
             cause=cause,
             since=since.isoformat() if since else "",
-            advice=_sentence(hint),
+            advice=as_sentences(hint),
             waited=trio.current_time() - self._began,
         )
 
     async def _broken(self, cause: str) -> NoAnswer:
         if not self._answering and await self._offered.upstream.expects_tls():
-            return self._no_answer(
+            return self._unanswered(
                 "unreachable", f"{self._offered.app.uri}: {WRONG_SCHEME}", CORRECT_URI
             )
-        return self._no_answer("broken", cause)
+        return self._unanswered("broken", cause)
 
     # --- Up -----------------------------------------------------------------------------------
 
@@ -155,8 +159,7 @@ class Passage:
                     user=self._credential.user,
                     error=str(problem),
                 )
-            where = self._offered.app.uri
-            cause = f"{where} can't be reached: {problem}"
+            cause = self._offered.upstream.why(problem)
             return self._no_answer("unreachable", cause, problem.hint)
         finally:
             if connection is not None:
@@ -227,7 +230,7 @@ class Passage:
 
     async def _answer(self, connection: ClientConnection) -> None:
         head = await self._final_head(connection)
-        self._offered.upstream.answered(head.status)
+        self._offered.upstream.health.answered(head.status, trio.current_time())
         if head.status == 400 and await self._offered.upstream.expects_tls():
             raise UpstreamGone(WRONG_SCHEME)
         if head.status == 101:
@@ -285,9 +288,3 @@ class Passage:
         if self._rest:
             await application.send_all(self._rest)
         await relay(self._stream, application)
-
-
-def _sentence(hint: str) -> str:
-    """Write what follows `hint:` on a command line as people read it on a page."""
-    end = "" if hint[-1:] in ("?", "", ".") else "."
-    return hint[:1].upper() + hint[1:] + end

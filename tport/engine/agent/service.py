@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from tport.engine.agent import debug_app
 from tport.engine.agent.apps import AgentApps
 from tport.engine.agent.dynamic import with_dynamic
+from tport.engine.agent.health_watch import HealthWatch
 from tport.engine.agent.icons import Icons
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
@@ -283,6 +284,7 @@ class _Agent:
                 hostname=self._settings.hostname,
                 clock=self._clock,
             )
+            health = HealthWatch(offered, auth)
             icons = Icons(
                 offered,
                 auth,
@@ -299,6 +301,8 @@ class _Agent:
                     if isinstance(change, AppDefined | AppUndefined | None):
                         self._news.set()
                     apps.changed(change)
+                    if change is None:
+                        health.tell_again()
 
             cache.on_change = told
             keeper = TunnelKeeper(
@@ -325,6 +329,7 @@ class _Agent:
             offers.on_change = changed
             await nursery.start(keeper.keep)
             nursery.start_soon(self._keep_offers, offers, cache)
+            nursery.start_soon(health.keep)
             if self._settings.next_apps is not None:
                 nursery.start_soon(self._keep_own, self._settings.next_apps)
             task_status.started()

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 import trio
 
 from tport.engine.access.targets import is_metadata
+from tport.engine.agent.health import Health
 from tport.engine.agent.upstream_tls import in_plain_words, upstream_context
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.dial import dial_tcp
@@ -51,7 +52,6 @@ class Upstream:
             ConfigError: a file of `app.tls` can't be used.
         """
         parts = urlsplit(app.uri)
-        self._clock = clock
         self._dial = dial or self._dial_tcp
         self._tls: ssl.SSLContext | None = None
         if parts.scheme == "https":
@@ -63,9 +63,8 @@ class Upstream:
         self._port = parts.port or (443 if self._tls else 80)
         self._kept: deque[tuple[float, ClientConnection]] = deque()
         self._retired = False
-        # When it began to fail: the first failure since it last answered.
-        self.down_since: datetime | None = None
-        self._answers = False  # it has given an answer that makes sense
+        self._uri = app.uri
+        self.health = Health(clock)
         self._probed = -PROBE_PAUSE
         self._speaks_tls = False  # when it was probed
 
@@ -86,9 +85,22 @@ class Upstream:
                     ragged_end=True,  # many applications leave without a TLS goodbye
                 )
         except ConnectionProblem as problem:
-            self.failed()
-            raise in_plain_words(problem, self._server_name) from None
+            words = in_plain_words(problem, self._server_name)
+            self.health.unreachable(self.why(words), words.hint, trio.current_time())
+            raise words from None
+        self.health.connected(trio.current_time())
         return ClientConnection(stream)
+
+    async def look(self) -> None:
+        """Connect, as for a request, and hang up: the application's `health` learns how it went."""
+        try:
+            await close(await self.connect())
+        except ConnectionProblem:
+            pass  # `connect` has told
+
+    def why(self, problem: ConnectionProblem) -> str:
+        """Return what people are told when the application can't be connected to."""
+        return f"{self._uri} can't be reached: {problem}"
 
     async def _dial_tcp(self) -> trio.abc.Stream:
         stream = await dial_tcp(self._host, self._port, deadline=self._deadline)
@@ -101,21 +113,12 @@ class Upstream:
             )
         return stream
 
-    def answered(self, status: int) -> None:
-        """Remember that it answers by plain HTTP. 400 is no proof: so some servers refuse that."""
-        self.down_since = None
-        self._answers = self._answers or status != 400
-
-    def failed(self) -> None:
-        """Remember since when it gives no answer."""
-        self.down_since = self.down_since or self._clock()
-
     async def expects_tls(self) -> bool:
         """Tell whether an `http://` application that fails would speak TLS, were it asked to.
 
         Looks only while it has never answered. Nothing but a handshake is sent.
         """
-        if self._tls is not None or self._answers:
+        if self._tls is not None or self.health.has_answered:
             return False
         if trio.current_time() - self._probed >= PROBE_PAUSE:
             self._probed = trio.current_time()

@@ -18,7 +18,9 @@ class AppInfo(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         address: host[:port] at which people reach it.
         up: an agent offers it now, and the offer counts.
-        since: since when it is up or away; None: not known.
+        answers: it answers an agent that offers it; None: not known, or it is away.
+        since: since when that is so: it answers, or answers none of its agents, or is away; with
+            `answers` not known, since when an agent offers it. None: not known.
         servers: its offers that count; when it is away, as they were last, if that is known.
         refused: its offers that don't count.
     """
@@ -27,6 +29,7 @@ class AppInfo(msgspec.Struct, frozen=True, kw_only=True):
     address: str
     up: bool
     since: datetime | None
+    answers: bool | None = None
     servers: tuple[AppServer, ...] = ()
     refused: tuple[AppServer, ...] = ()
 
@@ -35,7 +38,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
     """An application that a person may open, when an agent offers it.
 
     Attributes:
-        address, up, since: as in AppInfo.
+        address, up, answers, since: as in AppInfo.
         labels: of the offers that they may use.
         opened: when they opened it last; None: long ago, or never.
         icon: names the picture that `own_app_icon` returns now; "": none is known.
@@ -44,6 +47,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     address: str
     up: bool = True
+    answers: bool | None = None
     since: datetime | None = None
     description: str = ""
     labels: Mapping[str, str] = {}

@@ -23,6 +23,7 @@ from tport.engine.api import (
     catalogue,
     device_tokens,
     factors,
+    health,
     home,
     icons,
     locks,
@@ -42,6 +43,7 @@ from tport.engine.api.callers import Rule
 from tport.engine.api.catalogue import CatalogueAPI
 from tport.engine.api.device_tokens import DeviceTokenAPI
 from tport.engine.api.factors import FactorAPI
+from tport.engine.api.health import HealthAPI
 from tport.engine.api.home import HomeAPI
 from tport.engine.api.icons import IconAPI
 from tport.engine.api.locks import LockAPI
@@ -61,6 +63,7 @@ class AuthAPI(
     AdministrationAPI,
     RequestAPI,
     ApprovalAPI,
+    HealthAPI,
     HomeAPI,
     LockAPI,
     SessionAPI,
@@ -93,6 +96,7 @@ _PARTS = (
     administration,
     requests,
     approval,
+    health,
     home,
     locks,
     sessions,

@@ -84,7 +84,7 @@ class AdministrationCalls(Caller):
 
     @call
     async def list_app_servers(self) -> tuple[AppServer, ...]:
-        return self.service.presence.servers
+        return self.service.healths.joined(self.service.presence.servers)
 
     @call
     async def start_probe(self, *, app: str, agent: str) -> str:
@@ -103,7 +103,7 @@ class AdministrationCalls(Caller):
             proxy_addrs=presence.proxy_addrs,
             users=len(await self.service.cluster.stores.users.range()),
             agents=presence.agents,
-            app_servers=presence.servers,
+            app_servers=self.service.healths.joined(presence.servers),
             degraded=self.service.degraded(),
             copied=tuple(lock for lock in await self.service.locks.all() if lock.is_on_copied),
         )

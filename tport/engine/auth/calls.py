@@ -10,6 +10,7 @@ from tport.engine.auth.audit_calls import AuditCalls
 from tport.engine.auth.catalogue_calls import CatalogueCalls
 from tport.engine.auth.device_token_calls import DeviceTokenCalls
 from tport.engine.auth.factor_calls import FactorCalls
+from tport.engine.auth.health_calls import HealthCalls
 from tport.engine.auth.home_calls import HomeCalls
 from tport.engine.auth.icon_calls import IconCalls
 from tport.engine.auth.lock_calls import LockCalls
@@ -29,6 +30,7 @@ class Calls(
     AdministrationCalls,
     RequestCalls,
     ApprovalCalls,
+    HealthCalls,
     HomeCalls,
     LockCalls,
     SessionCalls,

@@ -9,6 +9,7 @@ from tport.engine.access.rbac import is_app_allowed
 from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.health import Healths, answers
 from tport.engine.auth.icons import Icons, no_icon
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
@@ -23,6 +24,7 @@ class Catalogue:
         self,
         cluster: Cluster,
         presence: Presence,
+        healths: Healths,
         apps: Apps,
         roles: Roles,
         shelves: Shelves,
@@ -30,6 +32,7 @@ class Catalogue:
     ) -> None:
         self._cluster = cluster
         self._presence = presence
+        self._healths = healths
         self._apps = apps
         self._roles = roles
         self._shelves = shelves
@@ -39,7 +42,7 @@ class Catalogue:
         since = {agent.host_id: agent.since for agent in self._presence.agents}
         counting: dict[str, list[AppServer]] = defaultdict(list)
         refused: dict[str, list[AppServer]] = defaultdict(list)
-        for server in self._presence.servers:
+        for server in self._healths.joined(self._presence.servers):
             (refused if server.refused else counting)[server.app.name].append(server)
         gone = {each.app.name: each for each in await self._cluster.stores.apps.all()}
         found = []
@@ -52,7 +55,8 @@ class Catalogue:
                     name=name,
                     address=self._address(app or App(name=name, uri="")),
                     up=bool(servers),
-                    since=_earliest(servers, since) if servers else _gone(gone.get(name)),
+                    answers=answers(servers),
+                    since=_since(servers, since) if servers else _gone(gone.get(name)),
                     servers=last,
                     refused=tuple(refused.get(name, ())),
                 )
@@ -76,6 +80,7 @@ class Catalogue:
                     name=info.name,
                     address=info.address,
                     up=info.up,
+                    answers=info.answers,
                     since=info.since,
                     description=next((s.app.description for s in allowed if s.app.description), ""),
                     labels={k: v for server in allowed for k, v in server.labels.items()},
@@ -107,8 +112,18 @@ class Catalogue:
         return f"{app.public_addr}{colon}{port}"
 
 
-def _earliest(servers: tuple[AppServer, ...], since: dict[str, datetime]) -> datetime | None:
-    return min((since[s.host_id] for s in servers if s.host_id in since), default=None)
+def _since(servers: tuple[AppServer, ...], connected: dict[str, datetime]) -> datetime | None:
+    """Return since when an offered application answers, or doesn't, or is offered."""
+    known = [(s.health, connected.get(s.host_id)) for s in servers if s.health is not None]
+    match answers(servers):
+        case True:  # through an agent, which was there only from then on
+            return min(max(h.since, at or h.since) for h, at in known if h.up)
+        case False:  # the last of its agents lost it then
+            return max(h.since for h, _ in known)
+        case None:
+            return min(
+                (connected[s.host_id] for s in servers if s.host_id in connected), default=None
+            )
 
 
 def _gone(definition: Definition | None) -> datetime | None:

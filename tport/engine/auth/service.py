@@ -27,6 +27,7 @@ from tport.engine.auth.device_tokens import DeviceTokens
 from tport.engine.auth.devices import Devices
 from tport.engine.auth.failures import Failures
 from tport.engine.auth.hashing import Hasher
+from tport.engine.auth.health import Healths
 from tport.engine.auth.icons import Icons
 from tport.engine.auth.join import Join
 from tport.engine.auth.known import KnownBrowsers
@@ -88,6 +89,7 @@ class AuthService:
         self.cluster = cluster
         self.refusals = Refusals(cluster)
         self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
+        self.healths = Healths(cluster.clock)
         self.roles = Roles(cluster)
         self.locks = Locks(cluster, self.presence)
         self.sessions = Sessions(cluster, self.roles, self.locks)
@@ -130,7 +132,13 @@ class AuthService:
         self.watches = Watches(cluster, self.presence)
         self.icons = Icons(self.presence, self.watches)
         self.catalogue = Catalogue(
-            cluster, self.presence, self.apps, self.roles, self.shelves, self.icons
+            cluster,
+            self.presence,
+            self.healths,
+            self.apps,
+            self.roles,
+            self.shelves,
+            self.icons,
         )
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
@@ -190,6 +198,7 @@ class AuthService:
             await trio.sleep(TICK)
             self._latest = max(self._latest, self.cluster.clock())
             self.presence.tick()
+            self.healths.tick()
             try:
                 await self.apps.tick()
                 await self.requests.tick()

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from tport.engine.errors import InvalidRequest
+from tport.engine.types.health import AppHealth
 
 JwtClaims = Literal["roles-and-traits", "roles", "traits", "none"]
 CookieSameSite = Literal["lax", "none", "strict"]
@@ -161,6 +162,8 @@ class AppServer(msgspec.Struct, frozen=True, kw_only=True):
         hostname: what the agent's machine calls itself.
         version: the agent's tport version.
         refused: why this offer does not count; "": it does.
+        health: whether the application answers that agent; None: auth doesn't know, or this was
+            no answer of its own.
     """
 
     app: App
@@ -169,6 +172,7 @@ class AppServer(msgspec.Struct, frozen=True, kw_only=True):
     hostname: str = ""
     version: str = ""
     refused: str = ""
+    health: AppHealth | None = None
 
 
 def check_app_name(name: str) -> str:

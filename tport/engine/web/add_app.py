@@ -79,6 +79,17 @@ async def _progress(visit: Visit, name: str) -> dict[str, object]:
     refused = "" if info is None or up or not info.refused else info.refused[0].refused
     row = app_row(info, visit) if info is not None else None
     joined = "An agent has it." if up or refused else "Nothing has come yet."
+    answers = info.answers if info is not None else None
+    health = next((s.health for s in info.servers if s.health), None) if info is not None else None
+    if not up:
+        answering, state = "That is seen once it is offered.", "later"
+    elif answers is None:
+        answering, state = "Its agent connects to it.", "now"
+    elif answers or health is None:
+        answering, state = "It takes connections.", "done"
+    else:
+        again = "The agent goes on trying: this page sees when it works."
+        answering, state = f"{health.cause}. {health.advice} {again}", "failed"
     if up and row is not None:
         offered = f"It is at https://{row.address}"
     else:
@@ -89,13 +100,15 @@ async def _progress(visit: Visit, name: str) -> dict[str, object]:
         "steps": [
             Step("Its agent joins", joined, "done" if up or refused else "now"),
             Step("It is offered", offered, "done" if up else "failed" if refused else "later"),
+            Step("It answers", answering, state),
             Step(
                 "Its agent tries it, and says what it needs",
-                "" if up else "That follows by itself.",
-                "now" if up else "later",
+                "" if answers else "That follows by itself.",
+                "now" if answers else "later",
             ),
         ],
         "up": up,
+        "answers": bool(answers),
         "url": row.url if row is not None else "",
         "check_url": f"/web/app/{quote(name)}/check",
         "agents_url": AGENTS,

@@ -14,7 +14,7 @@ from tport.engine.api.catalogue import AppInfo
 from tport.engine.errors import NotFound
 from tport.engine.types.app import AppServer
 from tport.engine.types.probe import Check, Finding, Proposal, Verdict
-from tport.engine.web.apps import app_url
+from tport.engine.web.apps import app_url, state_of
 from tport.engine.web.errors import Since
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit, sentence
@@ -46,12 +46,21 @@ VERDICTS: Final[Mapping[Verdict, tuple[str, str]]] = {
 
 
 class Offer(NamedTuple):
-    """An application at one agent."""
+    """An application at one agent.
+
+    `cause` and `failed`: why, and when, it failed the last time; "" and None: it didn't.
+    """
 
     agent: str
     uri: str
     labels: tuple[str, ...]
     refused: str
+    state: str = ""
+    mood: str = ""
+    since: Since | None = None
+    cause: str = ""
+    advice: str = ""
+    failed: Since | None = None
 
 
 class AppRow(NamedTuple):
@@ -183,7 +192,7 @@ def proposed(proposal: Proposal) -> str:
 
 
 def app_row(info: AppInfo, visit: Visit) -> AppRow:
-    state, mood = ("up", "good") if info.up else ("no agent connected", "bad")
+    state, mood = state_of(up=info.up, answers=info.answers)
     if info.refused and not info.servers:
         state, mood = "refused", "bad"
     servers = info.servers if info.up else ()
@@ -195,18 +204,29 @@ def app_row(info: AppInfo, visit: Visit) -> AppRow:
         state=state,
         mood=mood,
         since=clock_time(info.since, visit.now) if info.since else None,
-        offers=tuple(_offers((*servers, *info.refused))),
+        offers=tuple(_offers((*servers, *info.refused), visit)),
         check_url=f"/web/app/{quote(info.name)}/check" if info.up else "",
     )
 
 
-def _offers(servers: Sequence[AppServer]) -> list[Offer]:
-    return [
-        Offer(
+def _offers(servers: Sequence[AppServer], visit: Visit) -> list[Offer]:
+    offers = []
+    for server in servers:
+        offer = Offer(
             agent=server.hostname or server.host_id,
             uri=server.app.uri,
             labels=tuple(f"{key}={value}" for key, value in sorted(server.labels.items())),
             refused=sentence(server.refused),
         )
-        for server in servers
-    ]
+        if (health := server.health) is not None:
+            state, mood = state_of(up=True, answers=health.up)
+            offer = offer._replace(
+                state=state,
+                mood=mood,
+                since=clock_time(health.since, visit.now),
+                cause=f"{health.cause}." if health.cause else "",
+                advice=health.advice,
+                failed=clock_time(health.failed, visit.now) if health.failed else None,
+            )
+        offers.append(offer)
+    return offers

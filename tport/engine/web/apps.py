@@ -43,7 +43,8 @@ class Tile(NamedTuple):
     host: str
     description: str
     labels: tuple[str, ...]
-    up: bool
+    state: str
+    mood: str
     since: Since | None
     favourite: bool
     star_url: str
@@ -149,6 +150,7 @@ class AppPages:
 def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
     """Prepare an application; it matches when each word is in its texts, and each label its own."""
     labels = tuple(f"{key}={value}" for key, value in sorted(app.labels.items()))
+    state, mood = state_of(up=app.up, answers=app.answers)
     text = " ".join((app.name, app.address, app.description, *labels)).lower()
     return Tile(
         name=app.name,
@@ -156,7 +158,8 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
         host=app.address,
         description=app.description,
         labels=labels,
-        up=app.up,
+        state=state,
+        mood=mood,
         since=clock_time(app.since, visit.now) if app.since else None,
         favourite=app.favourite,
         star_url=f"/web/app/{quote(app.name, safe='')}/favourite",
@@ -168,6 +171,15 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
         text=text,
         match=all(term in text for term in wanted.terms) and set(wanted.labels) <= set(labels),
     )
+
+
+def state_of(*, up: bool, answers: bool | None) -> tuple[str, str]:
+    """Return how an application is, in words before "since", and whether that is "good" or "bad"."""
+    if not up:
+        return "no agent connected", "bad"
+    if answers is None:
+        return "agent connected", ""
+    return ("up", "good") if answers else ("down", "bad")
 
 
 def app_url(address: str) -> str:
