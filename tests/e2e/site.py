@@ -64,8 +64,8 @@ class Site:
 
 
 @contextmanager
-def serve(respond: Callable[[Request], Answer]) -> Iterator[Site]:
-    """Serve on a free port of 127.0.0.1 until the block ends."""
+def serve(respond: Callable[[Request], Answer], *, port: int = 0) -> Iterator[Site]:
+    """Serve on a port of 127.0.0.1, 0: a free one, until the block ends."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -97,7 +97,7 @@ def serve(respond: Callable[[Request], Answer]) -> Iterator[Site]:
         def log_message(self, format: str, *args: object) -> None:
             """Say nothing: `seen` has it."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer(("127.0.0.1", port), Handler) as server:
         server.daemon_threads = True
         site = Site(server.server_port)
         thread = threading.Thread(target=server.serve_forever, daemon=True)
