@@ -46,6 +46,7 @@ class FakeAuth:
         self.invites = {"invite-token-of-bob-0001": "bob"}
         self.sessions: dict[str, WebSession] = {}
         self.hosts: set[str] = {"grafana.proxy.test"}
+        self.away: set[str] = set()  # of these, those whose application no agent offers now
         self.servers: tuple[AppServer, ...] = ()
         self.jwks: Mapping[str, object] = {"keys": [{"kid": "1"}]}
         self.apps: tuple[OwnApp, ...] = ()
@@ -147,6 +148,8 @@ class FakeAuth:
         self.calls.append("launch")
         if host not in self.hosts:
             raise AccessDenied("no such application", reason="whatever it was")
+        if host in self.away:
+            raise NotFound("no agent that offers it is connected")
         self.rounds += 1
         self.launched.append((web_session, host, state))
         return LaunchCode(

@@ -1,12 +1,14 @@
 """From an application's sealed state back to that application."""
 
 import hashlib
+import re
 from datetime import timedelta
 
 import pytest
 
 from tests.engine.web.browser import Browser
 from tests.fakes import FakeAuth
+from tport.engine.api.catalogue import OwnApp
 
 GOOD = "https://grafana.proxy.test:3080/.tport/auth?code=code-1&state=s1"
 
@@ -40,6 +42,28 @@ async def test_after_the_sign_in_form_the_way_on_is_a_page_not_a_redirect(browse
     assert response.status_code == 200
     assert f'<meta http-equiv="refresh" content="0; url={escaped}">' in response.text
     assert f'<a class="button" href="{escaped}">' in response.text
+
+
+async def test_one_that_no_agent_offers_now_is_told_with_since_when_and_what_to_look_for(
+    browser: Browser, auth: FakeAuth, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    await browser.sign_in()
+    auth.away = {"grafana.proxy.test"}
+    since = auth.clock() - timedelta(hours=1)
+    auth.apps = (
+        OwnApp(name="wiki", address="wiki.proxy.test:3080", up=False, since=auth.clock()),
+        OwnApp(name="grafana", address="grafana.proxy.test:3080", up=False, since=since),
+    )
+
+    page = await browser.get("/web/launch?state=good")
+
+    assert page.status_code == 502
+    assert "grafana cannot be reached" in page.text
+    assert "no agent that offers it is connected" in page.text
+    assert '<time datetime="2026-01-01T11:00:00Z">' in page.text
+    [request_id] = re.findall(r"<code>([0-9a-f]{16})</code>", page.text)
+    assert f"no agent that offers it is connected (request {request_id})" in caplog.text
 
 
 async def test_an_app_without_access_and_one_that_is_not_there_look_the_same(

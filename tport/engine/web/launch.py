@@ -8,7 +8,10 @@ follow a form.
 from __future__ import annotations
 
 import hashlib
+import logging
+import secrets
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote
@@ -16,12 +19,15 @@ from urllib.parse import quote
 from starlette.requests import Request
 from starlette.responses import Response
 
-from tport.engine.errors import AccessDenied, NotFound, NotSignedIn
+from tport.engine.api.catalogue import OwnApp
+from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, TportError
 from tport.engine.types.failure import Failure
 from tport.engine.types.launch import LaunchRequest, Loop, Onward, own_path
 from tport.engine.types.session import WebSession
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import Site, for_people
+
+logger = logging.getLogger(__name__)
 
 PATH: Final = "/web/launch"
 LOOP_ROUNDS: Final = 3  # for one session and application within 20 s: it does not work
@@ -84,7 +90,7 @@ class Launcher:
         except NotFound as away:
             if wanted.onward is not None:
                 return self._send_to(request, wanted.app_host, self._at(wanted.onward))
-            return self._away(request, wanted.app_host, str(away))
+            return await self._away(request, wanted.app_host, str(away))
         # From here on the host is a registered one: auth made a code for it.
         origin = f"https://{code.host}{self._site.port}"
         again = origin + own_path(wanted.raw_path)
@@ -109,8 +115,13 @@ class Launcher:
         """Return where to go when an application that is opened with another one can't be."""
         return f"https://{onward.host}{self._site.port}{onward.path}"
 
-    def _away(self, request: Request, host: str, cause: str) -> Response:
-        """Tell who may open an application that no agent offers it now."""
+    async def _away(self, request: Request, host: str, cause: str) -> Response:
+        """Tell who may open an application that no agent offers it now, and since when."""
+        own = None
+        with suppress(TportError):  # without it the page says all but the time
+            own = await self._own_app(request, host)
+        request_id = secrets.token_hex(8)
+        logger.info("%s: %s (request %s)", host, cause, request_id)
         failure = Failure(
             status=502,
             hop="agent",
@@ -118,15 +129,19 @@ class Launcher:
             cause=cause,
             advice="Start the agent on the application's machine, or look at its log if it runs:"
             " it says why it has no tunnel.",
-            app=host,
+            app=own.name if own else host,
             host=host,
             agent="",
-            since=None,
-            request_id="",
+            since=own.since if own and not own.up else None,
+            request_id=request_id,
             repeatable=True,
         )
         page = self._site.errors.failure(failure, html=for_people(request), now=self._clock())
         return send_page(page)
+
+    async def _own_app(self, request: Request, host: str) -> OwnApp | None:
+        apps = await self._site.acting(request).own_apps()
+        return next((app for app in apps if app.address.partition(":")[0] == host), None)
 
     def _no_state(self, request: Request) -> Response:
         return send_page(
