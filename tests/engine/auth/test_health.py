@@ -10,8 +10,10 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.test_catalogue import acting
+from tests.engine.auth.test_watch import after, until_current
 from tests.engine.auth.world import GRAFANA, JENKINS, World
 from tests.fakes import START
+from tport.engine.api.changes import AppsDown
 from tport.engine.auth.health import MAX_APPS, OLDEST
 from tport.engine.defaults import HEALTH_TTL
 from tport.engine.errors import InvalidRequest
@@ -79,6 +81,23 @@ async def test_a_report_takes_the_place_of_the_one_before(world: World) -> None:
     await world.agent.report_health(apps={"grafana": DOWN})
     await world.agent.report_health(apps={"jenkins": UP})
     assert await shown(world) is None
+
+
+async def test_proxies_are_told_what_is_down_and_when_it_is_not(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """And whatever an agent says that is no change costs them nothing."""
+    await world.serve(GRAFANA, JENKINS)
+    await world.agent.report_health(apps={"grafana": DOWN, "jenkins": UP})
+    await trio.sleep(1.5)
+    async with world.proxy.watch() as changes:
+        first = await until_current(changes)
+        assert AppsDown(down=(("grafana", "agent-1"),)) in first
+
+        await world.agent.report_health(apps={"grafana": replace(DOWN, cause="other words")})
+        await trio.sleep(2)
+        await world.agent.report_health(apps={"grafana": UP, "jenkins": UP})
+        assert await after(changes) == AppsDown(down=())
 
 
 async def test_nothing_but_memory_holds_it(world: World) -> None:

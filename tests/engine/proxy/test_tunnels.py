@@ -383,6 +383,24 @@ async def test_a_session_keeps_its_agent_as_others_come_and_go() -> None:
     assert {s: tunnels.candidates("grafana", s) for s in sessions} == before
 
 
+async def test_an_agent_whom_the_application_does_not_answer_comes_last_and_is_still_asked() -> (
+    None
+):
+    down: set[tuple[str, str]] = set()
+    tunnels = Tunnels(lambda: down)
+    made = some_tunnels(["a", "b", "c"], tunnels)
+    sessions = [f"s{number}" for number in range(50)]
+    before = {s: tunnels.candidates("grafana", s) for s in sessions}
+
+    down |= {("grafana", "b"), ("wiki", "a")}
+    for session, order in before.items():
+        others = [tunnel for tunnel in order if tunnel is not made["b"]]
+        assert tunnels.candidates("grafana", session) == [*others, made["b"]]
+
+    down |= {("grafana", "a"), ("grafana", "c")}
+    assert {s: tunnels.candidates("grafana", s) for s in sessions} == before
+
+
 async def test_only_the_newest_tunnel_of_an_agent_is_chosen() -> None:
     tunnels = Tunnels()
     old = some_tunnels(["a"], tunnels)["a"]

@@ -18,6 +18,7 @@ from tport.engine.api.answers import Authorities
 from tport.engine.api.changes import (
     AcmeChanged,
     AppDefined,
+    AppsDown,
     AppServersChanged,
     AppUndefined,
     AuthoritiesChanged,
@@ -74,6 +75,7 @@ class _Known:
         self.apps: dict[str, App] = {}
         self.acme: dict[tuple[str, str], AcmeState] = {}  # by directory and name
         self.servers: tuple[AppServer, ...] = ()
+        self.down: frozenset[tuple[str, str]] = frozenset()
         self.proxies: tuple[str, ...] = ()
         self.authorities: Authorities | None = None
 
@@ -125,6 +127,11 @@ class AuthCache:
     @property
     def servers(self) -> tuple[AppServer, ...]:
         return self._known.servers
+
+    @property
+    def down(self) -> Collection[tuple[str, str]]:
+        """What doesn't answer its agent: the application's name, the agent's id."""
+        return self._known.down
 
     @property
     def proxies(self) -> tuple[str, ...]:
@@ -327,6 +334,8 @@ class AuthCache:
                 known.acme[state.directory, state.name] = state
             case AppServersChanged(servers=servers):
                 known.servers = servers
+            case AppsDown(down=down):
+                known.down = frozenset(down)
             case AuthoritiesChanged(authorities=authorities):
                 known.authorities = authorities
             case ProxiesChanged(proxy_ids=proxies):

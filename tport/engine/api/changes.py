@@ -72,6 +72,12 @@ class AppServersChanged(msgspec.Struct, frozen=True, kw_only=True, tag="app-serv
     servers: tuple[AppServer, ...]
 
 
+class AppsDown(msgspec.Struct, frozen=True, kw_only=True, tag="apps-down"):
+    """For proxies: every application that doesn't answer an agent, with that agent's id. A hint."""
+
+    down: tuple[tuple[str, str], ...]
+
+
 class AuthoritiesChanged(msgspec.Struct, frozen=True, kw_only=True, tag="authorities"):
     authorities: Authorities
 
@@ -117,6 +123,7 @@ Change = (
     | AppDefined
     | AppUndefined
     | AppServersChanged
+    | AppsDown
     | AuthoritiesChanged
     | ProxiesChanged
     | AcmeChanged

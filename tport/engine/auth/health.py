@@ -32,9 +32,16 @@ class _Told:
 
 
 class Healths:
+    """Attributes:
+    down: each application that doesn't answer an agent, with that agent's id; as of the last tick.
+    on_change: called, by `tick`, when `down` has become another.
+    """
+
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
         self._told: dict[str, _Told] = {}  # by the agent's id
+        self.down: tuple[tuple[str, str], ...] = ()
+        self.on_change: list[Callable[[], None]] = []
 
     def told(
         self, host_id: str, apps: Mapping[str, AppHealth], pinned: tuple[str, ...] | None
@@ -69,6 +76,16 @@ class Healths:
         """Forget who has fallen silent; call it each second."""
         now = self._clock()
         self._told = {h: told for h, told in self._told.items() if now - told.at < _TTL}
+        down = tuple(
+            (name, host)
+            for host, told in sorted(self._told.items())
+            for name, health in sorted(told.apps.items())
+            if not health.up
+        )
+        if down != self.down:
+            self.down = down
+            for changed in self.on_change:
+                changed()
 
 
 def answers(servers: Sequence[AppServer]) -> bool | None:

@@ -129,7 +129,7 @@ class AuthService:
         self.tokens = Tokens(cluster, self.presence, self.apps)
         self.joining = Join(cluster, self.tokens, self.locks)
         self.approval = Approval(cluster, self.joining)
-        self.watches = Watches(cluster, self.presence)
+        self.watches = Watches(cluster, self.presence, self.healths)
         self.icons = Icons(self.presence, self.watches)
         self.catalogue = Catalogue(
             cluster,

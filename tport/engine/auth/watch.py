@@ -11,6 +11,7 @@ import trio
 from tport.engine.api.changes import (
     AcmeChanged,
     AppDefined,
+    AppsDown,
     AppServersChanged,
     AppUndefined,
     AuthoritiesChanged,
@@ -29,6 +30,7 @@ from tport.engine.api.changes import (
     UserDeleted,
 )
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.health import Healths
 from tport.engine.auth.presence import Presence
 from tport.engine.errors import Locked, Unavailable
 from tport.engine.storage.backend import Change as Written
@@ -74,11 +76,13 @@ class _Feed:
 
 
 class Watches:
-    def __init__(self, cluster: Cluster, presence: Presence) -> None:
+    def __init__(self, cluster: Cluster, presence: Presence, healths: Healths) -> None:
         self._cluster = cluster
         self._presence = presence
+        self._healths = healths
         self._feeds: dict[_Feed, None] = {}  # the newest last
         presence.on_change.append(lambda: self._tell(None))
+        healths.on_change.append(lambda: self._tell(None))
 
     async def keep(
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
@@ -143,7 +147,7 @@ class Watches:
             for change in view.acme(Put(item)):
                 yield change
         yield AuthoritiesChanged(authorities=self._cluster.authorities)
-        for change in view.present(self._presence):
+        for change in view.present(self._presence, self._healths):
             yield change
         yield Current()
         due = trio.current_time() + CURRENT_INTERVAL
@@ -161,7 +165,9 @@ class Watches:
                     yield written
                     continue
                 for change in (
-                    view.present(self._presence) if written is None else view.apply(written)
+                    view.present(self._presence, self._healths)
+                    if written is None
+                    else view.apply(written)
                 ):
                     yield change
             if is_due:
@@ -197,6 +203,7 @@ class _View:
         self._acme: dict[str, int] = {}  # key → revision
         self._servers: tuple[AppServer, ...] | None = None
         self._proxies: tuple[str, ...] | None = None
+        self._down: tuple[tuple[str, str], ...] = ()
 
     def apply(self, written: Written) -> Iterator[Change]:
         key = written.key
@@ -319,10 +326,13 @@ class _View:
             yield _void(before)
         yield self._epoch(user)
 
-    def present(self, presence: Presence) -> Iterator[Change]:
+    def present(self, presence: Presence, healths: Healths) -> Iterator[Change]:
         if self._is_proxy and presence.servers != self._servers:
             self._servers = presence.servers
             yield AppServersChanged(servers=presence.servers)
+        if self._is_proxy and healths.down != self._down:
+            self._down = healths.down
+            yield AppsDown(down=healths.down)
         if presence.proxies != self._proxies:
             self._proxies = presence.proxies
             yield ProxiesChanged(proxy_ids=presence.proxies)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
 from typing import Final, NoReturn
@@ -96,7 +96,9 @@ class Tunnel:
 class Tunnels:
     """All tunnels of this proxy, newest last; `changed` is set when there is news to report."""
 
-    def __init__(self) -> None:
+    def __init__(self, down: Callable[[], Collection[tuple[str, str]]] = frozenset) -> None:
+        """`down`: what doesn't answer its agent now: the application's name, the agent's id."""
+        self._down = down
         self._tunnels: list[Tunnel] = []
         self._offering: dict[str, list[Tunnel]] = {}  # by application, of each agent the newest
         self.changed = trio.Event()
@@ -130,12 +132,18 @@ class Tunnels:
         """The tunnels whose agents offer `app`, the one to try first in front.
 
         The order is a session's own and stays as agents come and go (rendezvous hashing): its
-        requests meet the same agent, and another one only when that fails.
+        requests meet the same agent, and another one only when that fails. Agents that say that
+        the application doesn't answer them come last: theirs is a hint, and may be out of date.
         """
         offering = self._offering.get(app, ())
         if len(offering) < 2:
             return list(offering)
-        return sorted(offering, key=lambda tunnel: _weight(session, tunnel.agent_id))
+        down = self._down()
+
+        def rank(tunnel: Tunnel) -> tuple[bool, bytes]:
+            return (app, tunnel.agent_id) in down, _weight(session, tunnel.agent_id)
+
+        return sorted(offering, key=rank)
 
     def reports(self) -> tuple[TunnelReport, ...]:
         return tuple(tunnel.report() for tunnel in self.newest())
