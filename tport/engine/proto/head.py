@@ -4,14 +4,17 @@ Whatever two servers on a request's way could understand differently is refused 
 rules of our own (HTTP-01 to HTTP-11), then by h11's grammar, which must read the same headers.
 
 A head is judged in three steps: its bytes (`_lines`), each of its lines (`_fields` and h11), and
-what several lines mean together (`_framing`, `_host`, `_connection_tokens`, `_upgrade`). Only
-the second can be remembered from one head to the next.
+what several lines mean together (`_framing`, `_host`, `_connection_tokens`, `_upgrade`). The
+second is remembered from one head to the next (`known_lines`): a head of HTTP/1.1 whose lines are
+all plain, as nearly every one is, needs no more than looking them up and judging them together.
+Any other goes the long way, and is refused there in words of its own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Final
 
 import h11
@@ -21,6 +24,7 @@ from tport.engine.errors import InvalidRequest, RemoteProtocolError
 from tport.engine.proto.fields import END_TO_END, fold, is_reserved, values
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, of_length
 from tport.engine.proto.host import split_host
+from tport.engine.proto.known_lines import KnownLines
 
 # DOS-02. In bytes, but for the count.
 MAX_HEAD: Final = 64 * 1024
@@ -33,6 +37,8 @@ _BLANK_LINE = re.compile(rb"\n\r?\n")
 _CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++\r\n(?![\t ]))++\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_LINE = re.compile(rb"([^ \t]+) ([^ \t]+) HTTP/([0-9]\.[0-9])")
+_PLAIN_REQUEST = re.compile(rb"([A-Z]{1,20}) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
+_PLAIN_STATUS = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xff]*))?")
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: (.*))?")
 METHOD: Final = re.compile(rb"[A-Z]{1,20}|(?:VERSION|BASELINE)-CONTROL")  # RFC 3253: two have a -
 TARGET: Final = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # origin-form; a fragment is never sent
@@ -40,6 +46,7 @@ _LENGTH = re.compile(rb"[0-9]{1,15}")
 _TOO_LONG = re.compile(rb"[0-9]{16,20}")  # honest, but nobody's body: up to 64 bits
 _WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
+_UNSERVED: Final = frozenset({b"CONNECT", b"TRACE"})
 # Headers that decide how the message is read. All others only pass.
 _SPECIAL = frozenset(
     {
@@ -139,14 +146,38 @@ def parse_request_head(head: bytes) -> RequestHead:
         BadHead: with the status to answer.
     """
     head = head.removeprefix(b"\r\n")  # RFC 9112 §2.2
+    if (plain := _plain(head, _PLAIN_REQUEST, _asked)) is not None:
+        (method, target), headers, special = plain
+        if method not in _UNSERVED and len(target) <= MAX_TARGET:
+            return _request(method, target, b"1.1", headers, special)
+    return judge_request_head(head)
+
+
+def judge_request_head(head: bytes) -> RequestHead:
+    """Read one whole head the long way: all its bytes by our rules, then all of it by h11.
+
+    Raises:
+        BadHead: with the status to answer.
+    """
     lines = _lines(head)
     method, target, version = _request_line(lines[0])
     headers = _fields(lines)
-    special = _special(headers)
+    request = _request(method, target, version, headers, _special(headers))
+    _judge_by_h11(h11.Connection(h11.SERVER, MAX_HEAD), head, headers)
+    return request
+
+
+def _request(
+    method: bytes,
+    target: bytes,
+    version: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    special: _Special,
+) -> RequestHead:
     tokens = _connection_tokens(special)
     framing = _request_framing(special, version)
     host, port = _host(special, version)
-    request = RequestHead(
+    return RequestHead(
         method=method,
         target=target,
         version=version,
@@ -159,8 +190,6 @@ def parse_request_head(head: bytes) -> RequestHead:
         upgrade=_request_upgrade(special, method, version, tokens, framing),
         connection_tokens=tokens,
     )
-    _judge_by_h11(h11.Connection(h11.SERVER, MAX_HEAD), head, headers)
-    return request
 
 
 def parse_response_head(head: bytes, *, request_method: bytes) -> ResponseHead:
@@ -176,6 +205,18 @@ def parse_response_head(head: bytes, *, request_method: bytes) -> ResponseHead:
 
 
 def _parse_response_head(head: bytes, request_method: bytes) -> ResponseHead:
+    if (plain := _plain(head, _PLAIN_STATUS, _answered)) is not None:
+        (code, reason), headers, special = plain
+        return _response(int(code), reason or b"", b"1.1", headers, special, request_method)
+    return judge_response_head(head, request_method)
+
+
+def judge_response_head(head: bytes, request_method: bytes) -> ResponseHead:
+    """Read one whole head the long way, as `judge_request_head`.
+
+    Raises:
+        BadHead: its status says nothing.
+    """
     lines = _lines(head)
     line = _STATUS_LINE.fullmatch(lines[0])
     if line is None:
@@ -183,11 +224,24 @@ def _parse_response_head(head: bytes, request_method: bytes) -> ResponseHead:
     version, status = line[1], int(line[2])
     headers = _fields(lines)
     special = _special(headers)
+    response = _response(status, line[3] or b"", version, headers, special, request_method)
+    _judge_by_h11(_h11_client(status), head, headers)
+    return response
+
+
+def _response(
+    status: int,
+    reason: bytes,
+    version: bytes,
+    headers: Sequence[tuple[bytes, bytes]],
+    special: _Special,
+    request_method: bytes,
+) -> ResponseHead:
     tokens = _connection_tokens(special)
     framing, length = _response_framing(special, version, status, request_method)
-    response = ResponseHead(
+    return ResponseHead(
         status=status,
-        reason=line[3] or b"",
+        reason=reason,
         version=version,
         headers=tuple(headers),
         framing=framing,
@@ -196,8 +250,35 @@ def _parse_response_head(head: bytes, request_method: bytes) -> ResponseHead:
         upgrade=_response_upgrade(special, tokens) if status == 101 else b"",
         connection_tokens=tokens,
     )
-    _judge_by_h11(_h11_client(status), head, headers)
-    return response
+
+
+# --- What is judged quickly --------------------------------------------------------------------
+
+_asked = KnownLines()  # lines of requests; apart, so that neither side empties the other's
+_answered = KnownLines()
+
+
+def _plain(
+    head: bytes, first_line: re.Pattern[bytes], known: KnownLines
+) -> tuple[tuple[bytes, bytes], Sequence[tuple[bytes, bytes]], _Special] | None:
+    """Return the parts of the first line, the headers and the special ones of a plain head.
+
+    None: it is to be looked at in full, line by line and by h11 as a whole. That is so for
+    whatever is wrong with it, for HTTP/1.0, codings and upgrades, and for heads of many lines.
+    """
+    if len(head) > MAX_LINE or not head.endswith(b"\r\n\r\n"):
+        return None
+    lines = head[:-4].split(b"\r\n")
+    first = first_line.fullmatch(lines.pop(0))
+    if first is None or len(lines) > MAX_HEADERS:
+        return None
+    headers = known.fields(lines)
+    if headers is None:
+        return None
+    special = _special(headers)
+    if b"transfer-encoding" in special or b"upgrade" in special:
+        return None
+    return (first[1], first[2]), headers, special
 
 
 # --- The bytes, and each line ------------------------------------------------------------------
@@ -226,7 +307,7 @@ def _request_line(line: bytes) -> tuple[bytes, bytes, bytes]:
     method, target, version = parts.groups()
     if version not in {b"1.1", b"1.0"}:
         raise BadHead("only HTTP/1.1 and HTTP/1.0 are spoken here", 505)
-    if method in {b"CONNECT", b"TRACE"}:
+    if method in _UNSERVED:
         raise BadHead("CONNECT and TRACE are not served", 405)
     if not METHOD.fullmatch(method):
         raise BadHead("the method is malformed")
@@ -340,13 +421,33 @@ def _host(special: _Special, version: bytes) -> tuple[str, int | None]:
     if len(hosts) != 1:
         raise BadHead("the Host header must be given once")
     try:
-        return split_host(hosts[0])
+        return _known_host(hosts[0]) if len(hosts[0]) <= _MAX_KEPT else split_host(hosts[0])
     except InvalidRequest as error:
         raise BadHead(f"the Host header is malformed: {error}") from None
 
 
+_MAX_KEPT: Final = 300  # bytes of a value whose meaning is kept: what is longer means nothing
+_known_host = lru_cache(maxsize=1024)(split_host)
+
+
 def _connection_tokens(special: _Special) -> frozenset[bytes]:
-    tokens = _list(special.get(b"connection", ()))
+    lines = special.get(b"connection")
+    if lines is None:
+        return _NO_TOKENS
+    kept = len(lines) == 1 and len(lines[0]) <= _MAX_KEPT
+    return _known_tokens(lines[0]) if kept else _tokens(lines)
+
+
+_NO_TOKENS: Final = frozenset[bytes]()
+
+
+@lru_cache(maxsize=256)
+def _known_tokens(line: bytes) -> frozenset[bytes]:
+    return _tokens((line,))
+
+
+def _tokens(lines: Sequence[bytes]) -> frozenset[bytes]:
+    tokens = _list(lines)
     for token in tokens:
         if not _TOKEN.fullmatch(token):
             raise BadHead("the Connection header is malformed")

@@ -1,0 +1,73 @@
+"""Lines of heads that were judged before, with their verdict. Sans-IO.
+
+Browsers and applications say the same lines again and again. A line that h11's grammar has let
+through once is let through by its exact bytes from then on: what is remembered is a fact about
+bytes and nothing else, neither who sent them nor what they were allowed. What depends on several
+lines (framing, Host, Connection) is never remembered.
+
+The memory is bounded in lines and bytes. Full, it is emptied: a flood of lines that come but once
+costs their judging, as it would without a memory, and no room.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Final
+
+from h11._readers import header_field_re  # h11's own grammar of one line; a test holds it to h11
+
+_CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
+
+Field = tuple[bytes, bytes]  # name in lower case, value without blanks around it
+
+MAX_LINES: Final = 4096
+MAX_BYTES: Final = 1024 * 1024  # of lines; a quarter of it is what a busy proxy comes to
+MAX_LINE: Final = 4096  # bytes; longer ones are judged each time
+
+
+class KnownLines:
+    """Fields by the exact bytes of their line, without its CRLF.
+
+    Attributes:
+        held: bytes of lines that are known now.
+    """
+
+    def __init__(self, *, lines: int = MAX_LINES, size: int = MAX_BYTES) -> None:
+        self._lines = lines
+        self._size = size
+        self._known: dict[bytes, Field] = {}
+        self.held = 0
+
+    @property
+    def count(self) -> int:
+        """Lines that are known now."""
+        return len(self._known)
+
+    def fields(self, lines: Sequence[bytes]) -> list[Field] | None:
+        """Return what these lines say, in order; None: one of them is no header line."""
+        known = self._known
+        try:
+            return [known[line] for line in lines]
+        except KeyError:
+            pass
+        fields = []
+        for line in lines:
+            field = known.get(line) or self._judge(line)
+            if field is None:
+                return None
+            fields.append(field)
+        return fields
+
+    def _judge(self, line: bytes) -> Field | None:
+        judged = header_field_re.fullmatch(line)
+        if judged is None or not _CLEAN.fullmatch(line):
+            return None
+        field = judged["field_name"].lower(), judged["field_value"]
+        if len(line) <= MAX_LINE:
+            if len(self._known) >= self._lines or self.held + len(line) > self._size:
+                self._known.clear()
+                self.held = 0
+            self._known[line] = field
+            self.held += len(line)
+        return field
