@@ -76,7 +76,7 @@ class Side:
     def __init__(self, nursery: trio.Nursery) -> None:
         self.auth = JudgingAuth()
         self.clock = WallClock()
-        self.tunnels = Tunnels()
+        self.tunnels = Tunnels(lambda: START)
         self.events = EventQueue(self.auth.api)
         self.live: tuple[str, ...] = ("p1",)
         self.service = TunnelService(
@@ -368,7 +368,7 @@ def some_tunnels(names: Sequence[str], tunnels: Tunnels) -> dict[str, Tunnel]:
 
 
 async def test_a_session_keeps_its_agent_as_others_come_and_go() -> None:
-    tunnels = Tunnels()
+    tunnels = Tunnels(lambda: START)
     made = some_tunnels(["a", "b", "c"], tunnels)
     sessions = [f"s{number}" for number in range(300)]
     before = {s: tunnels.candidates("grafana", s) for s in sessions}
@@ -387,7 +387,7 @@ async def test_an_agent_whom_the_application_does_not_answer_comes_last_and_is_s
     None
 ):
     down: set[tuple[str, str]] = set()
-    tunnels = Tunnels(lambda: down)
+    tunnels = Tunnels(lambda: START, lambda: down)
     made = some_tunnels(["a", "b", "c"], tunnels)
     sessions = [f"s{number}" for number in range(50)]
     before = {s: tunnels.candidates("grafana", s) for s in sessions}
@@ -401,8 +401,37 @@ async def test_an_agent_whom_the_application_does_not_answer_comes_last_and_is_s
     assert {s: tunnels.candidates("grafana", s) for s in sessions} == before
 
 
+async def test_since_when_no_tunnel_offers_an_application_is_remembered_within_bounds(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(tunnels_module, "REMEMBERED_APPS", 1)
+    clock = WallClock()
+    tunnels = Tunnels(clock)
+    made = some_tunnels(["a", "b"], tunnels)
+    assert tunnels.left_at("grafana") is None
+
+    tunnels.remove(made["a"])
+    assert tunnels.left_at("grafana") is None
+    clock.now += timedelta(minutes=1)
+    tunnels.remove(made["b"])
+    assert tunnels.left_at("grafana") == clock.now
+    since = clock.now
+    clock.now += timedelta(minutes=1)
+    tunnels.touch()
+    assert tunnels.left_at("grafana") == since
+
+    tunnels.add(made["a"])
+    assert tunnels.left_at("grafana") is None
+    made["b"].servers = {"wiki": made["b"].servers["grafana"]}
+    tunnels.add(made["b"])
+    for name in ("a", "b"):
+        tunnels.remove(made[name])
+    assert tunnels.left_at("grafana") is None, "the newest is kept"
+    assert tunnels.left_at("wiki") == clock.now
+
+
 async def test_only_the_newest_tunnel_of_an_agent_is_chosen() -> None:
-    tunnels = Tunnels()
+    tunnels = Tunnels(lambda: START)
     old = some_tunnels(["a"], tunnels)["a"]
     new = some_tunnels(["a"], tunnels)["a"]
 
@@ -416,7 +445,7 @@ async def test_what_an_agent_was_told_is_remembered_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(tunnels_module, "REMEMBERED_SESSIONS", 2)
-    tunnel = some_tunnels(["a"], Tunnels())["a"]
+    tunnel = some_tunnels(["a"], Tunnels(lambda: START))["a"]
     for session in ("s1", "s2", "s3"):
         tunnel.told(session, "jws")
 

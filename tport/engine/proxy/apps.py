@@ -13,6 +13,7 @@ from datetime import datetime
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from tport.engine.access.locks import check_person
 from tport.engine.access.rbac import check_app_access
@@ -291,6 +292,8 @@ class Apps:
             await self._tell_denied(exchange, session)
             return
         failure = failure_of(problem, head, host=request.host, agent=outcome.agent, took=took)
+        if not outcome.agent:
+            failure = replace(failure, since=self._tunnels.left_at(session.app))
         logger.info(
             "%s %s: %s (request %s)", session.app, failure.error, failure.cause, head.request_id
         )

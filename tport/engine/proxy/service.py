@@ -161,7 +161,7 @@ class _Proxy:
             self._request_log = RequestLog(
                 auth, self._events, clock, include_query=settings.include_query
             )
-        self._tunnels = Tunnels(lambda: self._cache.down)
+        self._tunnels = Tunnels(clock, lambda: self._cache.down)
         self._live: LiveStreams[str] = LiveStreams()
         seal = StateSeal(seal_key, clock)
         credentials = Credentials(auth, clock)

@@ -48,6 +48,7 @@ logger = logging.getLogger(__name__)
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 MAX_OFFERS: Final = 1000  # applications of one agent
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
+REMEMBERED_APPS: Final = 1000  # that no tunnel offers any more; of older ones the time is lost
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
 Clock = Callable[[], datetime]
@@ -96,9 +97,13 @@ class Tunnel:
 class Tunnels:
     """All tunnels of this proxy, newest last; `changed` is set when there is news to report."""
 
-    def __init__(self, down: Callable[[], Collection[tuple[str, str]]] = frozenset) -> None:
+    def __init__(
+        self, clock: Clock, down: Callable[[], Collection[tuple[str, str]]] = frozenset
+    ) -> None:
         """`down`: what doesn't answer its agent now: the application's name, the agent's id."""
+        self._clock = clock
         self._down = down
+        self._left: dict[str, datetime] = {}  # by application: when its last tunnel went
         self._tunnels: list[Tunnel] = []
         self._offering: dict[str, list[Tunnel]] = {}  # by application, of each agent the newest
         self.changed = trio.Event()
@@ -117,10 +122,16 @@ class Tunnels:
 
     def touch(self) -> None:
         """To be called when what a tunnel offers has changed."""
-        self._offering = {}
+        before, self._offering = self._offering, {}
         for tunnel in self.newest():
             for app in tunnel.servers:
                 self._offering.setdefault(app, []).append(tunnel)
+        for app in before.keys() - self._offering.keys():
+            self._left[app] = self._clock()
+        for app in self._left.keys() & self._offering.keys():
+            del self._left[app]
+        while len(self._left) > REMEMBERED_APPS:
+            del self._left[next(iter(self._left))]
         self.changed.set()
         self.changed = trio.Event()
 
@@ -144,6 +155,10 @@ class Tunnels:
             return (app, tunnel.agent_id) in down, _weight(session, tunnel.agent_id)
 
         return sorted(offering, key=rank)
+
+    def left_at(self, app: str) -> datetime | None:
+        """Return since when no tunnel offers `app`; None: one does, or none did while we run."""
+        return self._left.get(app)
 
     def reports(self) -> tuple[TunnelReport, ...]:
         return tuple(tunnel.report() for tunnel in self.newest())
