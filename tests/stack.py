@@ -40,7 +40,7 @@ from tport.engine.proto.forwarded import parse_network
 from tport.engine.signals import Signals
 from tport.engine.types.app import App, Rewrite
 from tport.engine.types.event_query import EventQuery
-from tport.engine.types.factor import OFF
+from tport.engine.types.factor import OFF, FactorPolicy
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
 from tport.engine.types.session import session_id
@@ -446,6 +446,7 @@ async def open_stack(
     domain: str = DOMAIN,
     port: int = 0,
     resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
+    second_factor: FactorPolicy = OFF,
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -475,7 +476,7 @@ async def open_stack(
                     listen_is_given=True,
                     cluster_name=DOMAIN,
                     audit=audit,
-                    second_factor=OFF,
+                    second_factor=second_factor,
                 ),
                 proxy_service=ProxyService(
                     enabled=True,
