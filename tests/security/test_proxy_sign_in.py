@@ -231,6 +231,7 @@ async def test_auth_06_a_password_that_is_easily_guessed_is_not_taken(
     refused = await owner.choose_password(made.url, password)
 
     assert refused.status == 400
+    assert b"last" in refused.body
     assert b'id="password-fault"' in refused.body
     assert (await owner.choose_password(made.url)).status == 200
 
@@ -336,10 +337,10 @@ async def test_auth_10_a_password_alone_is_no_session_whatever_is_asked_for(
     )
 
     assert not half.is_signed_in
-    assert skipped.status in (200, 403)
+    assert skipped.status == 403
     assert b"Your account" not in account.body
     assert opened.body != b"hello"
-    assert api.status in (401, 403)
+    assert api.status == 401
     assert stack.echo.seen == []
 
 
@@ -367,7 +368,8 @@ async def test_auth_10_the_last_device_is_not_removed(stack: Stack, alice: Owner
     page = await alice.page(path.decode())
     refused = await alice.send(f"{path.decode()}/remove", {}, page)
 
-    assert refused.status in (400, 403, 409)
+    assert refused.status == 400
+    assert b"last" in refused.body
     assert path in (await alice.page("/web/account")).body
 
 

@@ -20,7 +20,7 @@ from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import LAUNCH_STATE_TTL
-from tport.engine.errors import AccessDenied, LimitExceeded, NotSignedIn
+from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
 from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
@@ -336,14 +336,10 @@ class SignIn:
         if not _is_own_choice(request):
             await send_page(exchange, cross_site(self._pages, request))
             return
-        try:
-            session = await self.session(request, remote)
-        except NotSignedIn:
-            pass  # gone already: as it should be
-        else:
-            await self._auth.end_app_session(id=session.id)
-            self._cache.forget(session.id)
-            self._credentials.forget(session.id)
+        if (id_ := await self._id_to_end(request, remote)) is not None:
+            await self._auth.end_app_session(id=id_)
+            self._cache.forget(id_)
+            self._credentials.forget(id_)
         page = self._pages.plain(
             html=wants_html(request.headers),
             status=200,
@@ -353,6 +349,17 @@ class SignIn:
             action=("All applications", f"{self._proxy_origin}/"),
         )
         await send_page(exchange, page, (b"set-cookie", clear_cookie(self._names.app)))
+
+    async def _id_to_end(self, request: HttpHead, remote: str) -> str | None:
+        """Return the id of the session that the cookie names; None: gone already, as it should be."""
+        try:
+            return (await self.session(request, remote)).id
+        except NotSignedIn:
+            return None
+        except Locked:  # who is locked may leave: at a machine of others the session would stay
+            cookies = [value for name, value in request.headers if name == b"cookie"]
+            secret = find_cookie(cookies, self._names.app)
+            return session_id(secret.decode("ascii")) if secret is not None else None
 
 
 def _is_own_choice(request: HttpHead) -> bool:
