@@ -63,7 +63,11 @@ class Seen:
 
 
 class EchoApp:
-    """An application that remembers what it was asked and answers 200 with the request's body."""
+    """An application that remembers what it was asked and answers 200 with the request's body.
+
+    Its agent's look for an icon, in nobody's name, is not found and not remembered: it comes when
+    somebody's Applications page was shown, at any time.
+    """
 
     def __init__(self) -> None:
         self.seen: list[Seen] = []
@@ -83,6 +87,9 @@ class EchoApp:
         while piece := await exchange.receive_body():
             body += piece
         request = exchange.request
+        if any(name == b"user-agent" and b"(icon)" in value for name, value in request.headers):
+            await exchange.respond(404, [], b"")
+            return
         self.seen.append(Seen(request.method, request.target, request.headers, bytes(body)))
         await exchange.respond(200, [(b"content-type", b"text/plain")], bytes(body) or b"hello")
 
