@@ -30,6 +30,7 @@ from tport.engine.proto.tunnel import (
 from tport.engine.proxy.app_session import Credentials
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.tunnels import Tunnel
+from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.identity import Identity
 
 
@@ -127,9 +128,13 @@ class World:
         self.auth.sign = lambda _: signed()
         self.clock = WallClock()
         self.live: LiveStreams[str] = LiveStreams()
+        self.waiting = Waiting()
         self.forwarder = Forwarder(
-            credentials=Credentials(self.auth.api, self.clock), live=self.live
+            credentials=Credentials(self.auth.api, self.clock),
+            live=self.live,
+            waiting=self.waiting,
         )
+        nursery.start_soon(self.waiting.keep)
         self.agents: list[Agent] = []
         self._nursery = nursery
 

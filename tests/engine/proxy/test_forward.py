@@ -23,6 +23,7 @@ from tport.engine.proto.tunnel import (
 )
 from tport.engine.proto.websocket import close_frame
 from tport.engine.proxy.forward import ANSWER_DEADLINE, CLOSE_DEADLINE
+from tport.engine.proxy.waiting import LOOK
 
 UPGRADE = (
     "GET /ws HTTP/1.1",
@@ -473,8 +474,8 @@ async def test_a_slow_upload_is_no_silence_of_the_agent(autojump_clock: MockCloc
         assert (await client.answer()).status == 200
 
 
-async def test_when_the_client_leaves_the_agent_hears_of_it() -> None:
-    """Whether it waits for the head, or is in the middle of the body."""
+async def test_when_the_client_leaves_the_agent_hears_of_it(autojump_clock: MockClock) -> None:
+    """Within a second, whether it waits for the head, or is in the middle of the body."""
     for begun in (False, True):
         async with open_world() as world:
             agent, client = world.agent(), world.client()
@@ -483,10 +484,24 @@ async def test_when_the_client_leaves_the_agent_hears_of_it() -> None:
             if begun:
                 await request.head_of(200)
             await client.close()
-            await wait_all_tasks_blocked()
+            await trio.sleep(2 * LOOK + 0.001)
 
             with pytest.raises(trio.BrokenResourceError):
                 await request.stream.send_all(b"x")
+
+
+async def test_a_client_that_is_watched_may_ask_again(autojump_clock: MockClock) -> None:
+    """What watches for its going reads from it, and must not when the next request comes."""
+    async with open_world() as world:
+        agent, client = world.agent(), world.client()
+        for _ in range(3):
+            await client.get()
+            request = await agent.next()
+            await trio.sleep(3 * LOOK)
+            assert len(world.waiting) == 1
+            await request.answer(200, b"late")
+            assert (await client.answer()).body == b"late"
+            assert len(world.waiting) == 0
 
 
 async def test_a_pipelined_request_is_no_leaving() -> None:

@@ -105,6 +105,11 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await self._reader.wait()
         return self._take(limit)
 
+    @property
+    def at_end(self) -> bool:
+        """Whether the peer has ended its direction, and all of it has been read."""
+        return self._ended and not self._pieces
+
     def _nothing_to_say(self) -> bool:
         return not (self._pieces or self._ended or self._cut or self._closed)
 
@@ -164,6 +169,26 @@ class MuxStream(trio.abc.HalfCloseableStream):
                     mux._send(self.id, piece if isinstance(data, bytes) else bytes(piece))
             if not waited:
                 await trio.lowlevel.cancel_shielded_checkpoint()
+        finally:
+            self._sending = False
+
+    async def send_last(self, data: bytes) -> None:
+        """Queue `data` and the end of this direction, as `send_all` and `send_eof`, in one breath.
+
+        Waits only where there is no room for all of it.
+        """
+        if len(data) > self._mux._send_room(self.id):
+            await self.send_all(data)
+            await self.send_eof()
+            return
+        self._begin_send()
+        try:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            self._check_sendable()
+            if data:
+                self._mux._send(self.id, data)
+            self._eof_sent = True
+            self._mux._end_stream(self.id)
         finally:
             self._sending = False
 

@@ -9,6 +9,7 @@ tunnel died before a byte of an answer: it is sent again, once, if it changes no
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -36,6 +37,7 @@ from tport.engine.proto.tunnel import (
 from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_frame
 from tport.engine.proxy.app_session import Credentials
 from tport.engine.proxy.tunnels import Tunnel
+from tport.engine.proxy.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
@@ -68,13 +70,17 @@ class Unanswered:
 class Forwarder:
     """Carries requests of live sessions to agents."""
 
-    def __init__(self, *, credentials: Credentials, live: LiveStreams[str]) -> None:
+    def __init__(
+        self, *, credentials: Credentials, live: LiveStreams[str], waiting: Waiting
+    ) -> None:
         """
         Args:
             live: what runs now, by session id; the owner cuts it when a session ends.
+            waiting: what runs now, too; the owner keeps it.
         """
         self._credentials = credentials
         self._live = live
+        self._waiting = waiting
 
     async def forward(
         self, exchange: Exchange, head: RequestHead, candidates: Callable[[], Sequence[Tunnel]]
@@ -149,12 +155,18 @@ class Forwarder:
             head = msgspec.structs.replace(head, credential=credential)
             tunnel.told(head.session, credential)
         cut = _Cut()
+        passage = _Passage(exchange, stream, body, cut)
+        self._waiting.add(passage)
         try:
             with self._live.hold(head.session, cut), cut.scope:
-                return await _Passage(exchange, stream, body, cut).carry(head)
+                return await passage.carry(head)
+            if passage.is_given_up:
+                cause = f"the agent gave no answer for {ANSWER_DEADLINE:.0f} s"
+                return NoAnswer(kind="timeout", hop="agent", cause=cause)
             exchange.abort()  # cut: the client must not take what it has for the whole
             return None
         finally:
+            await self._waiting.remove(passage)  # noqa: ASYNC102 - shielded, and ends at once
             stream.reset()  # does nothing after a clean end in both directions
 
 
@@ -184,6 +196,13 @@ class _Body:
         self._size = 0
         self.committed = False  # more was sent than is kept: it can't be repeated
 
+    @property
+    def whole(self) -> bytes | None:
+        """All of it, where it is known and can be sent in one piece; None: it can't."""
+        if not self._exchange.body_done or self.committed:
+            return None
+        return b"".join(self._kept)
+
     async def send(
         self, stream: MuxStream, accepted: trio.Event, progress: Callable[[], None]
     ) -> None:
@@ -208,7 +227,13 @@ class _Body:
 
 
 class _Passage:
-    """One request on one stream."""
+    """One request on one stream. It stands in `Waiting` meanwhile, which may end it early.
+
+    Attributes:
+        give_up_at: see `Waits`.
+        is_sent: see `Waits`.
+        is_given_up: it was ended because the agent said nothing.
+    """
 
     def __init__(self, exchange: Exchange, stream: MuxStream, body: _Body, cut: _Cut) -> None:
         self._exchange = exchange
@@ -218,47 +243,61 @@ class _Passage:
         self._accepted = trio.Event()
         self._inbox = Inbox()
         self._heard = False  # something of an answer has come
-        self._patience = trio.CancelScope(deadline=trio.current_time() + ANSWER_DEADLINE)
+        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
+        self.is_sent = False
+        self.is_given_up = False
 
     async def carry(self, head: RequestHead) -> NoAnswer | None:
         """Send `head` and the body, pass the answer on; return why there is none."""
+        body = None if head.upgrade else self._body.whole
         try:
-            await self._stream.send_all(pack(head))
+            if body is None:
+                await self._stream.send_all(pack(head))
+            else:
+                await self._stream.send_last(pack(head) + body)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return _LOST_UNHEARD
+        if body is not None or head.upgrade:
+            self.is_sent = not head.upgrade
+            return await self._answer(head)
         problem: NoAnswer | None = None
         async with trio.open_nursery() as nursery:
-            if not head.upgrade:
-                nursery.start_soon(self._upload, nursery.cancel_scope)
+            nursery.start_soon(self._upload)
             problem = await self._answer(head)
             nursery.cancel_scope.cancel()
         return problem
 
-    async def _upload(self, scope: trio.CancelScope) -> None:
-        """Send the body; then see to it that nobody works for a client that has gone.
-
-        A client that closes its side alone is taken for gone: HTTP clients that want an answer
-        keep the connection open.
-        """
+    async def _upload(self) -> None:
         try:
             await self._body.send(self._stream, self._accepted, self._progress)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the agent wants no more of it; what it answered can still be read
-        if self._exchange.body_done:
-            await self._exchange.wait_closed()
-            self._exchange.abort()
-            scope.cancel()
+        self.is_sent = self._exchange.body_done
 
     def _progress(self) -> None:
-        self._patience.deadline = trio.current_time() + ANSWER_DEADLINE
+        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
+
+    # --- Ended early: see `Waits` --------------------------------------------------------------
+
+    async def client_gone(self) -> None:
+        """Wait until the client has closed the connection.
+
+        A client that closes its side alone is taken for gone: HTTP clients that want an answer
+        keep the connection open.
+        """
+        await self._exchange.wait_closed()
+
+    def leave(self) -> None:
+        self._cut.scope.cancel()
+
+    def give_up(self) -> None:
+        self.is_given_up = True
+        self._cut.scope.cancel()
 
     async def _answer(self, head: RequestHead) -> NoAnswer | None:
         try:
-            with self._patience:
-                answer = await self._final(head)
-            if self._patience.cancelled_caught:
-                cause = f"the agent gave no answer for {ANSWER_DEADLINE:.0f} s"
-                return NoAnswer(kind="timeout", hop="agent", cause=cause)
+            answer = await self._final(head)
+            self.give_up_at = math.inf
         except RemoteProtocolError as error:
             return NoAnswer(kind="broken", hop="agent", cause=str(error))
         except (trio.BrokenResourceError, trio.ClosedResourceError):
@@ -306,14 +345,19 @@ class _Passage:
                     raise RemoteProtocolError(f"the agent answered with status {answer.status}")
 
     async def _download(self, answer: ResponseHead) -> None:
-        await self._exchange.send_head(
-            answer.status, _for_client(answer), reason=answer.reason, framing=_framing(answer)
+        """Pass the answer on; what has come by now, head and body, leaves in one write."""
+        exchange, stream = self._exchange, self._stream
+        await exchange.send_head(
+            answer.status,
+            _for_client(answer),
+            reason=answer.reason,
+            framing=_framing(answer),
+            body=self._inbox.rest(),
+            end=stream.at_end,
         )
-        data = self._inbox.rest() or await self._stream.receive_some(READ_SIZE)
-        while data:
-            await self._exchange.send_body(data)
-            data = await self._stream.receive_some(READ_SIZE)
-        await self._exchange.finish()
+        while not exchange.finished:
+            data = await stream.receive_some(READ_SIZE)
+            await exchange.send_body(data, end=not data or stream.at_end)
 
     # --- WebSocket ---------------------------------------------------------------------------
 

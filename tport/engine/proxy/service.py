@@ -76,6 +76,7 @@ from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
+from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.app import App, AppServer, public_host
 from tport.engine.types.identity import IdentityKind
 
@@ -163,6 +164,7 @@ class _Proxy:
             )
         self._tunnels = Tunnels(clock, lambda: self._cache.down)
         self._live: LiveStreams[str] = LiveStreams()
+        self._waiting = Waiting()
         seal = StateSeal(seal_key, clock)
         credentials = Credentials(auth, clock)
         self._credentials = credentials
@@ -170,7 +172,7 @@ class _Proxy:
             auth=auth,
             cache=self._cache,
             tunnels=self._tunnels,
-            forwarder=Forwarder(credentials=credentials, live=self._live),
+            forwarder=Forwarder(credentials=credentials, live=self._live, waiting=self._waiting),
             credentials=credentials,
             seal=seal,
             names=CookieNames(cluster_id8),
@@ -296,6 +298,7 @@ class _Proxy:
     ) -> None:
         async with trio.open_nursery() as background:
             background.start_soon(self._events.keep)
+            background.start_soon(self._waiting.keep)
             if self._request_log is not None:
                 background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
