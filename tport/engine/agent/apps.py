@@ -100,15 +100,10 @@ class AgentApps:
 
     async def _serve(self, stream: MuxStream, scope: trio.CancelScope) -> None:
         inbox = Inbox()
-        with trio.move_on_after(HEAD_DEADLINE) as waiting:
-            while (head := inbox.take(request_decoder)) is None:
-                data = await stream.receive_some(READ_SIZE)
-                if not data:
-                    return
-                inbox.feed(data)
-        if waiting.cancelled_caught:
-            raise RemoteProtocolError(f"no head within {HEAD_DEADLINE:.0f} s")
-        assert head is not None  # the loop ends with one
+        inbox.feed(stream.receive_nowait())  # nearly always all of the head
+        head = inbox.take(request_decoder) or await _late_head(stream, inbox)
+        if head is None:
+            return
         try:
             credential = await self._credential(head)
             offered = self._check(head, credential)
@@ -253,6 +248,22 @@ class _Cut:
 
     def __call__(self, reason: str) -> None:
         self._scope.cancel()
+
+
+async def _late_head(stream: MuxStream, inbox: Inbox) -> RequestHead | None:
+    """Wait for the rest of a head; None: the proxy ended the stream without one.
+
+    Raises:
+        RemoteProtocolError: it makes no sense, or took too long.
+    """
+    with trio.move_on_after(HEAD_DEADLINE):
+        while (head := inbox.take(request_decoder)) is None:
+            data = await stream.receive_some(READ_SIZE)
+            if not data:
+                return None
+            inbox.feed(data)
+        return head
+    raise RemoteProtocolError(f"no head within {HEAD_DEADLINE:.0f} s")
 
 
 async def refuse(stream: MuxStream, answer: NoAnswer) -> None:

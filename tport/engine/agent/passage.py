@@ -237,10 +237,18 @@ class Passage:
             await self._send_head(101, head.reason, self._headers(head), 0)
             await self._switch(connection)
             return
-        await self._send_head(head.status, head.reason, self._headers(head), head.length)
-        while data := await self._piece(connection):
+        answer = ResponseHead(
+            status=head.status,
+            reason=head.reason,
+            headers=tuple(self._headers(head)),
+            length=head.length,
+        )
+        self._answering = True
+        data = pack(answer) + connection.body_here()
+        while data and not connection.body_done:
             await self._stream.send_all(data)
-        await self._stream.send_eof()
+            data = await self._piece(connection)
+        await self._stream.send_last(data)
 
     async def _final_head(self, connection: ClientConnection) -> HttpHead:
         """Return the last head, passing on those before it.

@@ -167,6 +167,28 @@ class ClientConnection:
             self._body = body_reader(head.framing, tiny_chunks=True)
         return head
 
+    @property
+    def body_done(self) -> bool:
+        """Whether all of the answer's body has been received."""
+        return self._body is not None and self._body.done
+
+    def body_here(self) -> bytes:
+        """Return what of the answer's body came with its head, without waiting for more.
+
+        Raises:
+            RemoteProtocolError: its framing is broken.
+        """
+        body = self._body
+        assert body is not None, "a body before its head"
+        if body.done or not self._buffer:
+            return b""
+        data = bytes(self._buffer)
+        self._buffer.clear()
+        payload = body.feed(data)
+        if body.leftover:
+            self._buffer += body.leftover
+        return payload
+
     async def receive_body(self) -> bytes:
         """Return the next piece of the answer's body, b"" at its end.
 
@@ -177,18 +199,13 @@ class ClientConnection:
         body = self._body
         assert body is not None, "a body before its head"
         while not body.done:
-            if self._buffer:
-                data = bytes(self._buffer)
-                self._buffer.clear()
-            else:
+            if not self._buffer:
                 data = await self._receive()
-            if not data:
-                body.end()
-                break
-            payload = body.feed(data)
-            if body.leftover:
-                self._buffer += body.leftover
-            if payload:
+                if not data:
+                    body.end()
+                    break
+                self._buffer += data
+            if payload := self.body_here():
                 return payload
         return b""
 

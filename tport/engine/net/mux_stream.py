@@ -105,6 +105,10 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await self._reader.wait()
         return self._take(limit)
 
+    def receive_nowait(self) -> bytes:
+        """Return what is there, at most 64 KiB; b"" if that is nothing."""
+        return self._take(READ_SIZE) if self._pieces and not self._closed else b""
+
     @property
     def at_end(self) -> bool:
         """Whether the peer has ended its direction, and all of it has been read."""
