@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+_VARIABLES = (("token", "TPORT_TOKEN_FILE"), ("auth_server", "TPORT_PROXY"))
+
 
 @app.command()
 def start(
@@ -105,6 +107,9 @@ def start(
         log_format=_one_of("--log-format", log_format, ("", "text", "json")),
         log_level=_one_of("--log-level", log_level, ("", "debug", "info", "warning", "error")),
         debug=debug,
+        from_environment={
+            field: variable for field, variable in _VARIABLES if _is_from_environment(ctx, field)
+        },
     )
     if token and not (token.startswith("/") or token == "-"):  # noqa: S105 - it asks what it is
         say("warning: a token on the command line can be read by others (ps, history)")
@@ -154,6 +159,11 @@ def _configured(
         )
 
     return config, _greet, reread
+
+
+def _is_from_environment(ctx: typer.Context, parameter: str) -> bool:
+    source = ctx.get_parameter_source(parameter)
+    return source is not None and source.name == "ENVIRONMENT"
 
 
 def _replaced(flags: StartFlags, **changes: object) -> StartFlags:

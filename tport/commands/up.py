@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.config.model import Config
     from tport.engine.types.app import App
+    from tport.engine.types.setting import Origin
 
 TRYING: Final = 10.0  # s for a look at what the application needs; a silent one is served as it is
 
@@ -88,7 +89,7 @@ def _config(
     from tport.engine.config.address import Address, parse_public_address
     from tport.engine.config.model import AppService, AuthService, Config, Log, ProxyService
     from tport.engine.config.resolve import Machine
-    from tport.engine.defaults import UP_DOMAIN
+    from tport.engine.defaults import UP_DOMAIN, WEB_PORT
     from tport.engine.types.factor import FactorPolicy
 
     public = Address(UP_DOMAIN, port)
@@ -115,7 +116,25 @@ def _config(
             public_is_given=bool(public_addr),
         ),
         app_service=AppService(enabled=True, debug_app=not apps, apps=apps),
+        origins=_origins(
+            flags={
+                "tport.data_dir": "--data-dir" if data_dir else "",
+                "tport.log.severity": "--debug" if debug else "",
+                "proxy_service.web_listen_addr": "--port" if port != WEB_PORT else "",
+                "proxy_service.public_addr": "--public-addr" if public_addr else "",
+            }
+        ),
     )
+
+
+def _origins(flags: dict[str, str]) -> dict[str, Origin]:
+    """Return where settings come from: `flags` says which flag was given; all else up decides."""
+    from tport.engine.config.in_force import SECOND_FACTOR
+    from tport.engine.types.setting import Origin
+
+    others = ("auth_service.listen_addr", "auth_service.cluster_name", SECOND_FACTOR)
+    ours = dict.fromkeys((*flags, *others), Origin("command", "tport up"))
+    return ours | {path: Origin("flag", flag) for path, flag in flags.items() if flag}
 
 
 def app_of(uri: str, name: str) -> App:

@@ -101,7 +101,7 @@ def faulty_apps(service: AppService) -> dict[str, str]:
 def _rest(config: Config) -> Config:
     """Return what doesn't change while the process runs."""
     service = AppService(enabled=config.app_service.enabled)
-    return msgspec.structs.replace(config, app_service=service, notes=())
+    return msgspec.structs.replace(config, app_service=service, origins={}, notes=())
 
 
 # --- Certificates ----------------------------------------------------------------------------------

@@ -116,7 +116,7 @@ def test_auth_and_proxy_start_from_the_guides_first_file() -> None:
 
 
 def test_a_file_that_says_teleport_means_the_same() -> None:
-    teleport = START.replace("\ntport:", "\nversion: v2\nteleport:")
+    teleport = START.replace("\ntport:", "\nteleport:") + "version: v2\n"
 
     assert read(teleport) == read(START)
 

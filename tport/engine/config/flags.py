@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar, get_args
@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from tport.engine.config.address import Address, parse_dial_address, parse_listen_address
 from tport.engine.config.app_rules import check_label, check_public_addr, check_uri
 from tport.engine.config.model import Config, Secret, Severity
+from tport.engine.config.origins import flag_origins
 from tport.engine.config.resolve import auth_listen_default
 from tport.engine.config.words import check_join_secret, did_you_mean, one_of, parse_pin, shown
 from tport.engine.defaults import WEB_PORT
@@ -44,6 +45,7 @@ class StartFlags(msgspec.Struct, frozen=True, kw_only=True):
     log_format: Literal["", "text", "json"] = ""
     log_level: Literal["", "debug", "info", "warning", "error"] = ""
     debug: bool = False
+    from_environment: Mapping[str, str] = {}  # field → the variable that gave it
 
     def __repr__(self) -> str:  # the token must not get into a traceback
         return "StartFlags(…)"
@@ -87,6 +89,7 @@ def merge_flags(config: Config, flags: StartFlags) -> Config:
         ca_pin=tuple(judge_flag("--ca-pin", parse_pin, pin) for pin in _split(flags.ca_pin))
         or config.ca_pin,
         insecure=flags.insecure or config.insecure,
+        origins={**config.origins, **flag_origins(flags)},
     )
 
 

@@ -12,6 +12,7 @@ import msgspec
 
 from tport.engine.config.document import SyntaxFault, parse_document
 from tport.engine.config.model import Config
+from tport.engine.config.origins import file_origins
 from tport.engine.config.read import Complaint, Reading, read_file
 from tport.engine.config.resolve import Machine, Resolver
 from tport.engine.errors import ConfigError
@@ -50,9 +51,11 @@ def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
     """
     machine = machine or Machine.here()
     if path is None:
-        return Resolver(Reading(), "defaults", Path.cwd(), machine).config(
-            read_file(None, Reading()), None
+        nothing = Reading()
+        config = Resolver(nothing, "defaults", Path.cwd(), machine).config(
+            read_file(None, nothing), None
         )
+        return msgspec.structs.replace(config, origins=file_origins(nothing, "", machine))
     folder = path.absolute().parent
     name = "stdin" if path == STDIN else str(path)
     return parse_config(
@@ -83,7 +86,9 @@ def parse_config(
     if any(_stops(complaint) for complaint in reading.complaints):
         raise ConfigError(_told(reading.complaints, name))
     return msgspec.structs.replace(
-        config, notes=tuple(note.told(name) for note in sorted(reading.notes))
+        config,
+        origins=file_origins(reading, name, machine),
+        notes=tuple(note.told(name) for note in sorted(reading.notes)),
     )
 
 

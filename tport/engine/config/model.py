@@ -13,6 +13,7 @@ from tport.engine.defaults import WEB_IDLE_TIMEOUT
 from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
 from tport.engine.types.factor import ON, FactorPolicy
+from tport.engine.types.setting import Origin
 
 Severity = Literal["debug", "info", "warning", "error"]
 
@@ -183,6 +184,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         ca_pin: each 64 lower-case hex digits, or the absolute path of a file of pins.
         bootstrap: resources that a first start makes the cluster of; None: a new one.
         insecure: the agent trusts any proxy; only the flag can say so.
+        origins: where settings come from, by their path; what isn't in it has its default.
         notes: what the file says without effect, `file:line:column: setting: …`, to be told once.
     """
 
@@ -199,6 +201,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     ca_pin: tuple[str, ...] = ()
     bootstrap: Path | None = None
     insecure: bool = False
+    origins: Mapping[str, Origin] = {}
     notes: tuple[str, ...] = ()
 
     @property

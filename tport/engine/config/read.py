@@ -58,6 +58,7 @@ class Reading:
         self.complaints: list[Complaint] = []
         self.notes: list[Complaint] = []
         self._places: dict[str, tuple[int, int]] = {"": (1, 1)}
+        self._given: dict[str, int] = {}
 
     def has(self, path: str) -> bool:
         """Tell whether the file gives this setting."""
@@ -89,6 +90,14 @@ class Reading:
 
     def place(self, path: str, node: Node) -> None:
         self._places[path] = (node.line, node.column)
+
+    def give(self, path: str) -> None:
+        """Note that this setting, which was placed, has a value that counts."""
+        self._given[path] = self._places[path][0]
+
+    def given(self) -> Iterator[tuple[str, int]]:
+        """Yield the settings that have a value, with its line: `ca_pin: ""` has none."""
+        yield from self._given.items()
 
     def _place(self, path: str) -> tuple[int, int]:
         while path not in self._places:
@@ -160,6 +169,7 @@ def _section(kind: type[S], node: Node, path: str, reading: Reading) -> S:
             read = _value(types[name], value, here, reading)
             if read is not msgspec.UNSET:
                 values[name] = read
+                reading.give(here)
     return kind(**values)
 
 
