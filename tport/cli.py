@@ -49,6 +49,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "audit": ("tport.commands.audit", "What happened, and who asked for what."),
     "ca": ("tport.commands.ca", "The cluster's own certificate authorities."),
     "status": ("tport.commands.status", "What runs in the cluster, and whether it is well."),
+    "settings": ("tport.commands.in_force", "Settings in force, and where each comes from."),
     "selftest": ("tport.commands.selftest", "Measure the path through tport, with numbers."),
     "version": ("tport.commands.version", "Print the version."),
 }

@@ -52,6 +52,7 @@ from tport.engine.types.event_query import EventQuery
 from tport.engine.types.health import AppHealth
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.lock import LockTarget
+from tport.engine.types.preference import Preference
 from tport.engine.types.probe import ProbeReport
 from tport.engine.types.resource import RoleResource
 from tport.engine.types.role import PRESETS, Role
@@ -155,6 +156,8 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "preview_role": {"role": Role(name="mine")},
     "tell_icon": {"app": "x", "icon": b"", "answered": True},
     "own_app_icon": {"app": "grafana"},
+    "preview_preference": {"preference": Preference()},
+    "set_preference": {"preference": Preference(), "revision": 0},
     "mark_favourite": {"app": "grafana", "favourite": True},
     "check_right": {"kind": "user", "verb": "list"},
     "search_events": {"query": EventQuery(), "cursor": "", "limit": 1},

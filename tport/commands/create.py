@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make resources from a file: roles, users, tokens, apps, locks.")
 
 STDIN = Path("-")
+NAMED = 10  # users that are named in one line
 
 
 @app.command()
@@ -60,7 +61,7 @@ async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
     Raises:
         TportError: the first that fails; it says where that resource stands.
     """
-    from tport.engine.types.resource import kind_of, name_of
+    from tport.engine.types.resource import PreferenceResource, kind_of, name_of
 
     for resource, where in found:
         try:
@@ -69,6 +70,22 @@ async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
             raise _at(problem, where) from None
         name = name_of(resource)
         say(f"{kind_of(resource)} {name!r} has been {done}" if name else f"lock has been {done}")
+        if isinstance(resource, PreferenceResource):
+            await say_consequence(auth)
+
+
+async def say_consequence(auth: AuthAPI) -> None:
+    """Say what everybody's next sign-in asks for, as it now is."""
+    now = (await auth.get_preference()).in_force
+    found = await auth.preview_preference(preference=now)
+    users = len(found.shows) + len(found.sets_up) + len(found.password)
+    say(
+        f"of {users} users {len(found.shows)} show a second factor at their next sign-in,"
+        f" {len(found.sets_up)} must first set one up, {len(found.password)} need a password alone"
+    )
+    if found.sets_up:
+        some = ", ".join(found.sets_up[:NAMED]) + (", ..." if len(found.sets_up) > NAMED else "")
+        say(f"to set one up: {some}")
 
 
 def _at(problem: TportError, where: str) -> TportError:

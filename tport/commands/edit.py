@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Change a resource in your editor.")
 
-EDITABLE = ("role", "user", "token", "app", "lock")
+EDITABLE = ("role", "user", "token", "app", "lock", "cluster_auth_preference")
 EDITORS = ("TPORT_EDITOR", "VISUAL", "EDITOR")
 
 
 @app.command()
 def edit(
     ctx: typer.Context,
-    resource: Annotated[str, typer.Argument(help="KIND/NAME.")],
+    resource: Annotated[str, typer.Argument(help="KIND/NAME; or cluster_auth_preference.")],
 ) -> None:
     """Open a resource in $TPORT_EDITOR, $VISUAL, $EDITOR or vi, and store what is saved.
 

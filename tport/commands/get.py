@@ -39,6 +39,7 @@ def get(
     """
     from tport.engine.config.kinds import EVERYTHING, parse_references
     from tport.engine.config.resource_text import json_text, yaml_text
+    from tport.engine.types.resource import PreferenceResource
 
     wanted = parse_references(resources)
     if resources == [EVERYTHING] and not with_secrets:
@@ -48,6 +49,12 @@ def get(
         found: list[Resource] = []
         for kind, name in wanted:
             found += await auth.get_resources(kind=kind, name=name, secrets=with_secrets)
+        if resources == [EVERYTHING]:  # what stands in a file, or nowhere, is not carried
+            found = [
+                each
+                for each in found
+                if not isinstance(each, PreferenceResource) or each.origin == "dynamic"
+            ]
         return found
 
     found = with_cluster(ctx, ask)
@@ -91,7 +98,7 @@ def _in_short(resource: Resource) -> str:
             return f"{lock.target}{until} {lock.message}".strip()
         case types.AppServerResource(server=server):
             return f"refused: {server.refused}" if server.refused else server.app.uri
-        case types.PreferenceResource(policy=policy):
-            return f"second factor: {policy.word}"
+        case types.PreferenceResource(preference=preference):
+            return f"second factor: {preference.second_factor.word if preference.second_factor else ''}"
         case types.AuthorityResource():
             return ""

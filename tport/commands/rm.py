@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tport.commands.create import say_consequence
 from tport.commands.printing import say
 from tport.commands.run import with_cluster
 from tport.engine.errors import NotFound
@@ -19,7 +20,9 @@ app = typer.Typer(help="Remove resources: roles, users, tokens, apps, locks.")
 @app.command()
 def rm(
     ctx: typer.Context,
-    resources: Annotated[list[str], typer.Argument(help="KIND/NAME, or several.")],
+    resources: Annotated[
+        list[str], typer.Argument(help="KIND/NAME, or several; or cluster_auth_preference.")
+    ],
     if_exists: Annotated[
         bool, typer.Option("--if-exists", help="What is gone already is no error.")
     ] = False,
@@ -39,5 +42,7 @@ def rm(
                     raise
             else:
                 say(f"{kind} {shown_name(kind, name)!r} has been removed")
+                if kind == "cluster_auth_preference":  # what the file says counts again
+                    await say_consequence(auth)
 
     with_cluster(ctx, remove)

@@ -36,6 +36,7 @@ from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
 from tport.engine.config.address import Address
+from tport.engine.config.in_force import settings_in_force
 from tport.engine.config.model import AppService, Config, Secret
 from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag import serve_diagnostics
@@ -211,6 +212,7 @@ class _Process:
                         second_factor=config.auth_service.second_factor,
                         seal_key=seal_key,
                         web_idle=timedelta(seconds=config.auth_service.web_idle_timeout),
+                        shown=settings_in_force(config),
                     ),
                 ) as service,
                 trio.open_nursery() as nursery,

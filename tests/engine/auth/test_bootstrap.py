@@ -21,8 +21,9 @@ from tport.engine.config.kinds import DUMPED
 from tport.engine.config.resource_text import yaml_text
 from tport.engine.errors import ConfigError
 from tport.engine.storage.memory import open_memory_backend
-from tport.engine.types.factor import ON
+from tport.engine.types.factor import ON, FactorPolicy
 from tport.engine.types.lock import LockTarget
+from tport.engine.types.preference import Preference
 from tport.engine.types.resource import AppResource, Resource
 from tport.engine.types.role import Role
 
@@ -161,3 +162,12 @@ async def test_what_cannot_be_taken_is_said_with_its_place_before_anything_is_wr
     assert "cert_authority" in broken
     assert ":3:7: spec:" in await faults("kind: role\nmetadata: {name: x}\nspec: []\n", tmp_path)
     assert "there is no resource in it" in await faults("", tmp_path)
+
+
+async def test_how_people_sign_in_goes_along_where_somebody_chose_it(tmp_path: Path) -> None:
+    chosen = Preference(second_factor=FactorPolicy.from_word("otp"), web_idle_timeout=7200)
+    async with open_world() as world:
+        await world.admin.set_preference(preference=chosen, revision=0)
+        text, clock = await dumped(world), world.clock
+    async with begun(text, clock, tmp_path) as world:
+        assert (await world.admin.get_preference()).in_force == chosen

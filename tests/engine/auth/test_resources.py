@@ -10,14 +10,11 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.test_watch import after, until_current
-from tests.engine.auth.world import GRAFANA, World, open_world
+from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.changes import AppDefined, AppUndefined
-from tport.engine.auth.cluster import AuthSettings
-from tport.engine.config.resource_text import resource_value
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, DynamicLabel, UpstreamTls
-from tport.engine.types.factor import FactorPolicy, SecondFactor
 from tport.engine.types.identity import Identity
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.resource import (
@@ -26,7 +23,6 @@ from tport.engine.types.resource import (
     AuthorityResource,
     Kind,
     LockResource,
-    PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -254,27 +250,6 @@ async def test_an_expired_token_is_not_taken(world: World) -> None:
     old = replace(EXAMPLES["token"].token, expires=world.clock() - timedelta(1))  # type: ignore[union-attr]
     with pytest.raises(InvalidRequest, match="expired already"):
         await world.admin.put_resource(resource=TokenResource(token=old), mode="create")
-
-
-@pytest.mark.parametrize("word", ["off", "optional", "on", "otp", "webauthn"])
-async def test_how_people_sign_in_is_shown_and_stands_in_the_file(word: SecondFactor) -> None:
-    policy = FactorPolicy.from_word(word)
-    settings = AuthSettings(
-        cluster="example", proxy_addrs=("tport.example.com:3080",), second_factor=policy
-    )
-    async with open_world(settings=settings) as world:
-        [shown] = await world.admin.get_resources(
-            kind="cluster_auth_preference", name="cluster-auth-preference", secrets=False
-        )
-        with pytest.raises(InvalidRequest, match="configuration file"):
-            await world.admin.put_resource(resource=shown, mode="upsert")
-        with pytest.raises(InvalidRequest, match="configuration file"):
-            await world.admin.delete_resource(kind="cluster_auth_preference", name="")
-
-    assert shown == PreferenceResource(
-        policy=policy, rp_id="tport.example.com" if "webauthn" in policy.kinds else ""
-    )
-    assert resource_value(shown)["spec"]["second_factor"] == word
 
 
 async def test_offers_are_shown_and_are_nobody_s_to_make_or_remove(world: World) -> None:

@@ -15,6 +15,7 @@ from tport.engine.api.factors import NextStep
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, NotSignedIn
 from tport.engine.types.factor import FactorPolicy, SecondFactor
+from tport.engine.types.preference import Preference
 
 
 @asynccontextmanager
@@ -97,10 +98,8 @@ async def test_who_has_only_a_kind_that_does_not_count_shows_it_and_sets_up_one_
     async with cluster("otp", clock) as world:
         alice = Visitor(world)
         await alice.with_app()
-        policy = FactorPolicy.from_word("webauthn")
-        object.__setattr__(world.service.cluster.settings, "second_factor", policy)
-        world.service.steps._policy = policy
-        world.service.steps._proving._policy = policy
+        webauthn = Preference(second_factor=FactorPolicy.from_word("webauthn"))
+        await world.admin.set_preference(preference=webauthn, revision=0)
         shown = await alice.prove(await alice.asked(), "totp", alice.code())
         assert isinstance(shown, NextStep)
         assert (shown.to, shown.kinds) == ("enrol", ("webauthn",))

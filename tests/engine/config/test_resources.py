@@ -11,18 +11,21 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tport.engine.config.kinds import KINDS, Reference, parse_references
+from tport.engine.config.kinds import KINDS, Reference, parse_reference, parse_references
 from tport.engine.config.resource_text import json_text, resource_value, yaml_text
 from tport.engine.config.resources import read_resources
 from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.types.app import App, AppServer, Cors, Header, Rewrite, Timeouts, UpstreamTls
-from tport.engine.types.factor import Factors, TotpDevice, WebauthnDevice
+from tport.engine.types.factor import OFF, ON, FactorPolicy, Factors, TotpDevice, WebauthnDevice
 from tport.engine.types.lock import Lock, LockTarget
+from tport.engine.types.preference import Preference
 from tport.engine.types.resource import (
+    PREFERENCE,
     AppResource,
     AppServerResource,
     AuthorityResource,
     LockResource,
+    PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -48,6 +51,13 @@ def complaints(text: str) -> list[str]:
 
 
 WHOLE: list[Resource] = [
+    PreferenceResource(
+        preference=Preference(
+            second_factor=FactorPolicy.from_word("optional"), web_idle_timeout=5400
+        ),
+        rp_id="example.com",
+        revision="0",
+    ),
     RoleResource(
         role=Role(
             name="dev",
@@ -229,7 +239,10 @@ spec:
         ("metadata: {name: x}", "x.yaml:1:1: kind: is missing"),
         ("kind: rol", "x.yaml:1:7: kind: 'rol' is no kind of resource; did you mean 'role'?"),
         ("kind: node", "x.yaml:1:7: kind: 'node' is no kind of resource"),
-        ("kind: cap", "x.yaml:1:7: kind: how people sign in stands in the configuration file"),
+        (
+            "kind: cap",
+            "x.yaml:1:1: spec: is missing; to go back to what the file says: tport rm cap",
+        ),
         ("kind: app_server", "x.yaml:1:7: kind: an app_server is what an agent offers now"),
         ("kind: role\nversion: v2", "x.yaml:2:10: version: 'v2' is none of v3, v4"),
         ("kind: user\nversion: v1", "x.yaml:2:10: version: expected v2, found 'v1'"),
@@ -374,6 +387,51 @@ def test_what_is_no_kind_is_said(words: list[str]) -> None:
         parse_references(words)
 
 
+@pytest.mark.parametrize(
+    ("spec", "preference"),
+    [
+        ("{}", Preference()),
+        ("{second_factor: off}", Preference(second_factor=OFF)),
+        ("{second_factor: 'on', web_idle_timeout: 0s}", Preference(second_factor=ON, web_idle_timeout=0)),
+        ("{second_factors: [otp]}", Preference(second_factor=FactorPolicy.from_word("otp"))),
+        ("{local_auth: yes, allow_local_auth: true, web_idle_timeout: 10m}", Preference(web_idle_timeout=600)),
+    ],
+)  # fmt: skip
+def test_what_a_preference_leaves_out_is_left_as_the_file_says(
+    spec: str, preference: Preference
+) -> None:
+    for kind in ("cap", "cluster_auth_preference"):
+        assert read(f"kind: {kind}\nspec: {spec}") == [PreferenceResource(preference=preference)]
+
+
+@pytest.mark.parametrize(
+    ("spec", "place", "words"),
+    [
+        ("{second_factor: sms}", "spec.second_factor", "expected off, optional"),
+        ("{second_factor: on, second_factors: [otp]}", "spec.second_factors", "keep one"),
+        ("{second_factors: []}", "spec.second_factors", "expected otp, webauthn or both"),
+        ("{web_idle_timeout: 5m}", "spec.web_idle_timeout", "expected 10m"),
+        ("{allow_local_auth: false}", "spec.allow_local_auth", "no other way to sign in"),
+        ("{type: oidc}", "spec.type", "expected local"),
+        ("{second_faktor: on}", "spec.second_faktor", "did you mean 'second_factor'"),
+    ],
+)
+def test_what_a_preference_cannot_mean_is_said_with_its_place(
+    spec: str, place: str, words: str
+) -> None:
+    [complaint, *_] = complaints(f"kind: cap\nspec: {spec}")
+
+    assert complaint.startswith("x.yaml:2:")
+    assert f": {place}: " in complaint
+    assert words in complaint
+
+
+def test_there_is_one_preference_by_one_name() -> None:
+    assert "there is only one" in complaints("kind: cap\nmetadata: {name: mine}\nspec: {}")[0]
+    for text in ("cap", f"cap/{PREFERENCE}", "cluster_auth_preference"):
+        assert parse_reference(text, whole=True) == ("cluster_auth_preference", PREFERENCE)
+
+
 DOCUMENTED = Path(__file__).parents[3].joinpath("docs", "resources.md").read_text()
 
 
@@ -388,5 +446,5 @@ def test_the_documented_resources_are_taken_without_a_note(text: str) -> None:
 def test_each_kind_that_can_be_made_is_documented_with_an_example() -> None:
     shown = set(re.findall(r"```yaml\nkind: (\w+)", DOCUMENTED))
 
-    assert shown == set(KINDS) - {"app_server", "cert_authority", "cluster_auth_preference"}
+    assert shown == set(KINDS) - {"app_server", "cert_authority"}
     assert all(f"| `{kind}` |" in DOCUMENTED for kind in KINDS)

@@ -68,5 +68,5 @@ def test_how_long_one_may_do_nothing(said: str, seconds: float) -> None:
 
 
 def test_a_shorter_time_than_what_is_noticed_is_refused() -> None:
-    with pytest.raises(ConfigError, match="expected 10m or more, or 0s for never, found '30s'"):
+    with pytest.raises(ConfigError, match="expected 10m to 8760h, or 0s for never, found '30s'"):
         read("auth_service: {web_idle_timeout: 30s}")

@@ -29,6 +29,7 @@ from tport.engine.api import (
     locks,
     machines,
     people,
+    preference,
     requests,
     resources,
     roles,
@@ -49,6 +50,7 @@ from tport.engine.api.icons import IconAPI
 from tport.engine.api.locks import LockAPI
 from tport.engine.api.machines import MachineAPI
 from tport.engine.api.people import PeopleAPI
+from tport.engine.api.preference import PreferenceAPI
 from tport.engine.api.requests import RequestAPI
 from tport.engine.api.resources import ResourceAPI
 from tport.engine.api.roles import RoleAPI
@@ -72,6 +74,7 @@ class AuthAPI(
     IconAPI,
     RoleAPI,
     DeviceTokenAPI,
+    PreferenceAPI,
     ResourceAPI,
     AcmeAPI,
     Protocol,
@@ -105,6 +108,7 @@ _PARTS = (
     icons,
     roles,
     device_tokens,
+    preference,
     resources,
     acme,
 )

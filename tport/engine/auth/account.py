@@ -45,7 +45,6 @@ class Account:
     ) -> None:
         self._cluster = cluster
         self._stores = cluster.stores
-        self._policy = cluster.settings.second_factor
         self._hasher = hasher
         self._sessions = sessions
         self._devices = devices
@@ -56,6 +55,7 @@ class Account:
     async def info(self, user: User) -> AccountInfo:
         factors = await self._devices.of(user)
         password = await self._stores.passwords.find(user.name)
+        now = await self._cluster.sign_in()
         return AccountInfo(
             user=user.name,
             devices=tuple(
@@ -63,8 +63,8 @@ class Account:
                 for d in factors.devices
             ),
             recovery_left=len(factors.recovery),
-            policy=self._policy,
-            password_min=self._cluster.settings.password_min,
+            policy=now.second_factor,
+            password_min=now.password_min,
             password_changed=password.changed if password is not None else None,
         )
 
@@ -99,13 +99,14 @@ class Account:
         await self._sessions.proven(session)
 
     async def _asked_of(self, user: User) -> Sequence[str]:
-        kinds = await self._proving.asked_of(user) if self._policy.kinds else ()
+        is_asked = bool(await self._proving.kinds())
+        kinds = await self._proving.asked_of(user) if is_asked else ()
         return (*kinds, "recovery") if kinds else ("password",)
 
     # --- Devices ---------------------------------------------------------------------------------
 
     async def begin_device(self, session: str, user: User) -> NextStep:
-        if not self._policy.kinds:
+        if not await self._proving.kinds():
             raise NotFound("this cluster asks for no second factor")
         try:
             read = await self._attempts.read(session)
@@ -158,7 +159,7 @@ class Account:
                 new,
                 user=user.name,
                 cluster=self._cluster.name,
-                minimum=self._cluster.settings.password_min,
+                minimum=(await self._cluster.sign_in()).password_min,
             )
         await self._cluster.record("user.password_change", user=user.name, remote="")
         record = PasswordRecord(phc=phc, changed=self._cluster.clock())

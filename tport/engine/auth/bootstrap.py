@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from tport.engine.access.rules import check_role
 from tport.engine.auth.carried import sealed
 from tport.engine.auth.devices import credential_key
+from tport.engine.auth.preference import RECORD
 from tport.engine.auth.seal import KEY_BYTES, Seal
 from tport.engine.auth.stores import CredentialOf, Stores
 from tport.engine.config.dynamic_apps import check_dynamic_app
@@ -26,6 +27,7 @@ from tport.engine.pki.keys import load_certificate, load_private_key
 from tport.engine.storage.backend import Backend
 from tport.engine.types.factor import Factors, WebauthnDevice
 from tport.engine.types.lock import check_target
+from tport.engine.types.preference import check_preference
 from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
@@ -123,7 +125,9 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
             load_private_key(authority.key)
             for certificate in authority.trusted if authority.kind != "jwt" else ():
                 load_certificate(certificate)
-        case AppServerResource() | PreferenceResource():
+        case PreferenceResource(preference=preference):
+            check_preference(preference)
+        case AppServerResource():
             raise InvalidRequest("is nothing that anybody makes")
         case TokenResource():
             pass
@@ -152,7 +156,9 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
         case AuthorityResource(spec=spec):
             authority = msgspec.convert(spec, Authority)
             await stores.authorities.put(authority.kind, authority)
-        case AppServerResource() | PreferenceResource():
+        case PreferenceResource(preference=preference):
+            await stores.preference.put(RECORD, preference)
+        case AppServerResource():
             raise AssertionError("refused before")
 
 

@@ -16,6 +16,7 @@ from tport.engine.auth.icon_calls import IconCalls
 from tport.engine.auth.lock_calls import LockCalls
 from tport.engine.auth.machine_calls import MachineCalls
 from tport.engine.auth.people_calls import PeopleCalls
+from tport.engine.auth.preference_calls import PreferenceCalls
 from tport.engine.auth.request_calls import RequestCalls
 from tport.engine.auth.resource_calls import ResourceCalls
 from tport.engine.auth.role_calls import RoleCalls
@@ -39,6 +40,7 @@ class Calls(
     IconCalls,
     RoleCalls,
     DeviceTokenCalls,
+    PreferenceCalls,
     ResourceCalls,
     AcmeCalls,
 ):

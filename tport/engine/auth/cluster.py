@@ -15,8 +15,8 @@ from typing import Final, Protocol, TypeVar, get_args
 
 from msgspec.structs import replace
 
-from tport.engine.access.passwords import MINIMUM, MINIMUM_WITH_SECOND_FACTOR
 from tport.engine.api.answers import Authorities, ProxyKeys
+from tport.engine.auth.preference import RECORD, InForce, in_force, set_in_file
 from tport.engine.auth.seal import KEY_BYTES
 from tport.engine.auth.stores import ClusterRecord, Store, Stores
 from tport.engine.defaults import UP_DOMAIN
@@ -38,6 +38,7 @@ from tport.engine.types.event_query import EventPage, EventQuery, LogName
 from tport.engine.types.factor import ON, FactorPolicy
 from tport.engine.types.request_record import RequestRecord
 from tport.engine.types.role import PRESETS
+from tport.engine.types.setting import Setting
 from tport.engine.types.token import JoinRole
 
 logger = logging.getLogger(__name__)
@@ -83,8 +84,9 @@ class AuthSettings:
             is added.
         jwt_algorithm: of the JWT key, when it is made.
         static_tokens: join tokens of the file.
-        second_factor: what is demanded beside a password.
-        web_idle: who makes no request for so long is signed out; zero: never.
+        second_factor: what is demanded beside a password, unless that was changed since.
+        web_idle: who makes no request for so long is signed out, likewise; zero: never.
+        shown: every setting of the process as text, with its origin: what the file sets stays.
         seal_key: KEY_BYTES that seal second factors in storage, from a file beside it. The
             default is forgotten with the process.
     """
@@ -95,12 +97,12 @@ class AuthSettings:
     static_tokens: tuple[StaticToken, ...] = ()
     second_factor: FactorPolicy = ON
     web_idle: timedelta = timedelta(0)
+    shown: tuple[Setting, ...] = ()
     seal_key: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
 
     @property
-    def password_min(self) -> int:
-        """Characters of a password; more where it may be all that proves a person."""
-        return MINIMUM_WITH_SECOND_FACTOR if self.second_factor.required else MINIMUM
+    def sign_in(self) -> InForce:
+        return InForce(second_factor=self.second_factor, web_idle=self.web_idle)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +133,11 @@ class Cluster:
     @property
     def pin(self) -> str:
         return bundle_pin(self.keys["host"].trusted, self.keys["web"].trusted)
+
+    async def sign_in(self) -> InForce:
+        """Return how people sign in at this moment; read from storage at each question."""
+        stored = await self.stores.preference.find(RECORD)
+        return in_force(stored, self.settings.sign_in, set_in_file(self.settings.shown))
 
     async def emit(self, type_: str, **fields: object) -> None:
         """Hand an event to the audit log. For what was refused: it doesn't wait for the disk."""

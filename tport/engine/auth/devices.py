@@ -200,7 +200,7 @@ class Devices:
             NotFound: no such device.
             InvalidRequest: it is the last one, and one is required.
         """
-        policy = self._cluster.settings.second_factor
+        policy = (await self._cluster.sign_in()).second_factor
         for _ in range(SWAP_TRIES):
             read = await self._find(user)
             device = _device(read.value if read else Factors(user_id=user.id), id_)

@@ -12,7 +12,7 @@ from tport.engine.types.factor import FactorPolicy
 class FactorCalls(Caller):
     @call
     async def factor_policy(self) -> FactorPolicy:
-        return self.service.cluster.settings.second_factor
+        return (await self.service.cluster.sign_in()).second_factor
 
     @call
     async def next_step(self, *, browser: str) -> NextStep:

@@ -36,7 +36,6 @@ _NO_PASSKEY: Final = "that passkey can't be set up"
 class Proving:
     def __init__(self, cluster: Cluster, devices: Devices, attempts: Attempts) -> None:
         self._cluster = cluster
-        self._policy = cluster.settings.second_factor
         self._devices = devices
         self._attempts = attempts
 
@@ -47,7 +46,11 @@ class Proving:
         counts: a password alone never does.
         """
         factors = await self._devices.of(user)
-        return kinds_of(factors.of_kinds(self._policy.kinds) or factors.devices)
+        return kinds_of(factors.of_kinds(await self.kinds()) or factors.devices)
+
+    async def kinds(self) -> tuple[FactorKind, ...]:
+        """Return the kinds that may be set up, and that count, now."""
+        return (await self._cluster.sign_in()).second_factor.kinds
 
     async def passkeys(self, user: User) -> tuple[WebauthnDevice, ...]:
         devices = (await self._devices.of(user)).of_kinds(("webauthn",))
@@ -81,15 +84,16 @@ class Proving:
         self, holder: str, read: Stored[Attempt], user: User, *, may_skip: bool
     ) -> NextStep:
         """Offer to set up a device of any kind that the cluster takes."""
+        kinds = await self.kinds()
         totp, options = None, ""
-        if "totp" in self._policy.kinds:
+        if "totp" in kinds:
             if not read.value.secret:
                 sealed = self._devices.seal_totp(user, new_totp_secret())
                 read = await self._attempts.keep_secret(holder, read, sealed)
             secret = self._devices.open_totp(user, read.value.secret)
             uri = otpauth_uri(secret, user=user.name, issuer=self._cluster.name)
             totp = NewTotp(secret=secret_text(secret), uri=uri)
-        if "webauthn" in self._policy.kinds:
+        if "webauthn" in kinds:
             challenge = await self._attempts.give_challenge(holder, read)
             options = creation_options(
                 self._devices.party,
@@ -103,7 +107,7 @@ class Proving:
             attempt=attempt.id,
             user=attempt.user,
             to="enrol",
-            kinds=self._policy.kinds,
+            kinds=kinds,
             expires=attempt.expires,
             may_skip=may_skip,
             totp=totp,
@@ -149,7 +153,7 @@ class Proving:
         Raises:
             InvalidRequest: it doesn't work, or the name won't do, in words for the person.
         """
-        if proof.kind not in self._policy.kinds:
+        if proof.kind not in await self.kinds():
             raise InvalidRequest("this cluster does not take that kind of device")
         if proof.kind == "totp":
             codes = await self._add_totp(user, read.value, proof.value, name)

@@ -14,6 +14,7 @@ from tport.engine.access.rules import check_role
 from tport.engine.auth.carried import opened
 from tport.engine.auth.cluster import Cluster, host_of
 from tport.engine.auth.locks import Locks
+from tport.engine.auth.preference_editing import PreferenceEditing
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.roles import Roles
 from tport.engine.auth.seal import Seal
@@ -21,7 +22,6 @@ from tport.engine.auth.stores import Store, Stored
 from tport.engine.auth.tokens import EXPIRED_KEPT, Tokens
 from tport.engine.auth.users import Users
 from tport.engine.config.dynamic_apps import check_dynamic_app
-from tport.engine.config.resources import IN_THE_FILE
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock
@@ -31,6 +31,7 @@ from tport.engine.types.resource import (
     AuthorityResource,
     Kind,
     LockResource,
+    PreferenceOrigin,
     PreferenceResource,
     PutMode,
     Resource,
@@ -62,6 +63,7 @@ class Resources:
         users: Users,
         tokens: Tokens,
         locks: Locks,
+        preference: PreferenceEditing,
     ) -> None:
         self._cluster = cluster
         self._stores = cluster.stores
@@ -70,6 +72,7 @@ class Resources:
         self._users = users
         self._tokens = tokens
         self._locks = locks
+        self._preference = preference
         self._seal = Seal(cluster.settings.seal_key)
 
     # --- Reading -----------------------------------------------------------------------------------
@@ -122,18 +125,28 @@ class Resources:
             case "app_server":
                 return [AppServerResource(server=server) for server in presence.servers]
             case "cluster_auth_preference":
-                return [self._preference()]
+                return [await self._preference_now()]
             case "cert_authority":
                 return [
                     AuthorityResource(name=name, spec=_authority_spec(authority, secrets=secrets))
                     for name, authority in self._cluster.keys.items()
                 ]
 
-    def _preference(self) -> PreferenceResource:
-        policy = self._cluster.settings.second_factor
-        addresses = self._presence.proxy_addrs
-        is_known = "webauthn" in policy.kinds and bool(addresses)
-        return PreferenceResource(policy=policy, rp_id=host_of(addresses[0]) if is_known else "")
+    async def _preference_now(self) -> PreferenceResource:
+        info = await self._preference.info()
+        policy = info.in_force.second_factor
+        origin: PreferenceOrigin = "config-file" if info.in_file else "defaults"
+        return PreferenceResource(
+            preference=info.in_force,
+            rp_id=self._rp_id if policy and "webauthn" in policy.kinds else "",
+            origin="dynamic" if info.revision else origin,
+            revision=str(info.revision),
+        )
+
+    @property
+    def _rp_id(self) -> str:
+        """The host that passkeys are for; "": no proxy has told its address."""
+        return host_of(self._presence.proxy_addrs[0]) if self._presence.proxy_addrs else ""
 
     async def _user(self, read: Stored[User], *, secrets: bool) -> UserResource:
         user = read.value
@@ -185,7 +198,7 @@ class Resources:
             case AppServerResource():
                 raise InvalidRequest("an app_server is what an agent offers; nobody can make one")
             case PreferenceResource():
-                raise InvalidRequest(IN_THE_FILE)
+                return await self._put_preference(resource, mode, by)
             case AuthorityResource():
                 raise InvalidRequest(
                     "authorities are taken at a cluster's first start only",
@@ -254,6 +267,27 @@ class Resources:
         return await self._write(
             self._stores.tokens, token.id, resource, mode, by, made, expires=expires
         )
+
+    async def _put_preference(self, resource: PreferenceResource, mode: PutMode, by: str) -> Done:
+        if resource.rp_id not in ("", self._rp_id):
+            raise InvalidRequest(
+                f"webauthn.rp_id: passkeys are for the proxy's own host, {self._rp_id or 'unknown yet'}"
+            )
+        taken = self._preference.taken(resource.preference)
+        read = await self._preference.read()
+        if read is not None and mode == "create":
+            raise AlreadyExists(
+                "cluster_auth_preference was made already", hint="to replace it: tport create -f"
+            )
+        # There is always one to be updated: nothing stored is revision 0.
+        found = str(read.revision) if read is not None else "0"
+        if resource.revision not in ("", found) and not (read is None and mode != "update"):
+            raise CompareFailed(
+                "cluster_auth_preference was changed meanwhile",
+                hint="read it again, and make your change anew",
+            )
+        await self._preference.write(read, taken, by)
+        return "created" if read is None else "updated"
 
     async def _write(
         self,
@@ -351,7 +385,8 @@ class Resources:
                     " tport rm app/NAME",
                 )
             case "cluster_auth_preference":
-                raise InvalidRequest(IN_THE_FILE)
+                await self.get(kind, name, secrets=False, by=by)
+                await self._preference.reset(by)
             case "cert_authority":
                 raise InvalidRequest("an authority can't be deleted")
 

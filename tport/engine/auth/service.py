@@ -34,6 +34,7 @@ from tport.engine.auth.known import KnownBrowsers
 from tport.engine.auth.launch import Launcher
 from tport.engine.auth.locks import Locks
 from tport.engine.auth.login import BURST, PER_MINUTE, Login
+from tport.engine.auth.preference_editing import PreferenceEditing
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.probes import Probes
 from tport.engine.auth.proving import Proving
@@ -142,9 +143,11 @@ class AuthService:
         )
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
+        self.preference = PreferenceEditing(cluster)
         self.resources = Resources(
             cluster,
             self.presence,
+            preference=self.preference,
             roles=self.roles,
             users=self.users,
             tokens=self.tokens,

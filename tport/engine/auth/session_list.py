@@ -51,6 +51,7 @@ class SessionList:
         """Return live sessions, of one user or (name "") of all, the newest first."""
         users = {user.name: user for user in await self._stores.users.all()}
         now, stores = self._cluster.clock(), self._stores
+        idle = (await self._cluster.sign_in()).web_idle
         seen = {item.key: stores.seen.decode(item) for item in await stores.seen.range()}
         webs = {
             web.id: web
@@ -58,7 +59,7 @@ class SessionList:
             if now < web.expires
             and name in ("", web.user)
             and _is_same(users, web)
-            and not self._sessions.is_idle(web, seen.get(stores.seen.key(web.id)))
+            and not self._sessions.is_idle(web, seen.get(stores.seen.key(web.id)), idle)
         }
         infos = [_web(web, seen.get(stores.seen.key(web.id))) for web in webs.values()]
         infos += [

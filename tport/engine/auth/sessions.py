@@ -86,7 +86,8 @@ class Sessions:
         session = await self._stores.web_sessions.find(id_)
         if session is None or self._cluster.clock() >= session.expires:
             raise NotSignedIn(_OVER, reason="no such web session, or it has expired")
-        if self.is_idle(session, await self._stores.seen.find(session.id)):
+        idle = (await self._cluster.sign_in()).web_idle
+        if self.is_idle(session, await self._stores.seen.find(session.id), idle):
             raise NotSignedIn(_OVER, reason="nothing was done with it for too long")
         user = await self._same_user(session)
         await self._locks.check_person(user)
@@ -94,16 +95,17 @@ class Sessions:
 
     async def seen(self, session: WebSession) -> None:
         """Note that who holds this session does something; at most once in SEEN_EVERY."""
-        idle, now = self._cluster.settings.web_idle, self._cluster.clock()
-        if not idle:
-            return
+        now = self._cluster.clock()
         last = await self._stores.seen.find(session.id)
         if now - (last.at if last is not None else session.created) >= SEEN_EVERY:
-            await self._stores.seen.put(session.id, SessionMark(at=now), expires=now + idle)
+            # Though idleness may not matter now: when it does, it counts from the last request.
+            await self._stores.seen.put(session.id, SessionMark(at=now), expires=session.expires)
 
-    def is_idle(self, session: WebSession, seen: SessionMark | None) -> bool:
-        """Tell whether nothing was done with a session for too long. `seen`: its mark, if any."""
-        idle = self._cluster.settings.web_idle
+    def is_idle(self, session: WebSession, seen: SessionMark | None, idle: timedelta) -> bool:
+        """Tell whether nothing was done with a session for longer than `idle`; zero: it may rest.
+
+        `seen`: its mark, if any.
+        """
         if not idle:
             return False
         return self._cluster.clock() >= (seen.at if seen is not None else session.created) + idle

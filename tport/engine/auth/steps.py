@@ -30,6 +30,7 @@ from tport.engine.auth.proving import Proving
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.stores import Attempt, Stored
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest
+from tport.engine.types.factor import FactorPolicy
 from tport.engine.types.user import User
 
 WRONG_PROOF: Final = "that was wrong, was used already, or has expired"
@@ -64,7 +65,6 @@ class Steps:
         limiter: AddressLimiter,
     ) -> None:
         self._cluster = cluster
-        self._policy = cluster.settings.second_factor
         self._hasher = hasher
         self._sessions = sessions
         self._devices = devices
@@ -79,19 +79,19 @@ class Steps:
     async def after(self, user: User, visitor: Visitor, method: str) -> SignedIn | NextStep:
         """Go on with who has proved a password (`local`), or was invited (`invite`)."""
         devices = (await self._devices.of(user)).devices
-        if not self._policy.kinds:
+        policy = await self._policy()
+        if not policy.kinds:
             return await self._session(user, visitor, method)
         if devices and method == "local":
             await self._attempts.begin(visitor.holder, "prove", user, method)
-        elif self._policy.required or method == "invite":
+        elif policy.required or method == "invite":
             await self._attempts.begin(visitor.holder, "enrol", user, method)
         else:
             return await self._session(user, visitor, method)
         return await self.show(visitor.holder)
 
     async def begin_passkey(self, holder: str, remote: str) -> NextStep:
-        if "webauthn" not in self._policy.kinds:
-            raise AccessDenied("this cluster takes no passkeys")
+        await self._check_takes_passkeys()
         self._limiter.check(remote)
         self._limiter.take(remote)
         await self._attempts.begin(holder, "passkey", None, "passkey")
@@ -106,7 +106,7 @@ class Steps:
         user = await self._user(attempt)
         if attempt.stage == "enrol":
             return await self._proving.offered(
-                holder, read, user, may_skip=not self._policy.required
+                holder, read, user, may_skip=not (await self._policy()).required
             )
         kinds = await self._proving.asked_of(user)
         return await self._proving.asked(
@@ -120,6 +120,7 @@ class Steps:
         self._limiter.take(visitor.remote)
         read = await self._attempts.read(visitor.holder, id_)
         if read.value.stage == "passkey":
+            await self._check_takes_passkeys()  # they may count no more since it was begun
             user = await self._by_passkey(visitor, read, proof)
             return await self._finish(user, visitor, "passkey", id_, factor="webauthn")
         if read.value.stage != "prove":
@@ -136,8 +137,9 @@ class Steps:
             if why:
                 await self._failed(user, visitor, why, is_known=is_known)
                 raise AccessDenied(WRONG_PROOF, reason=why)
-        have = (await self._devices.of(user)).of_kinds(self._policy.kinds)
-        if self._policy.required and not have:  # what was shown does not count here any more
+        policy = await self._policy()
+        have = (await self._devices.of(user)).of_kinds(policy.kinds)
+        if policy.required and not have:  # what was shown does not count here any more
             await self._attempts.end(visitor.holder, await self._attempts.read(visitor.holder, id_))
             await self._attempts.begin(visitor.holder, "enrol", user, read.value.method)
             return await self.show(visitor.holder)
@@ -175,11 +177,18 @@ class Steps:
 
     async def skip(self, visitor: Visitor, id_: str) -> SignedIn:
         read = await self._attempts.read(visitor.holder, id_)
-        if read.value.stage != "enrol" or self._policy.required:
+        if read.value.stage != "enrol" or (await self._policy()).required:
             raise AccessDenied("this cluster asks for a second factor")
         return await self._finish(await self._user(read.value), visitor, read.value.method, id_)
 
     # --- Parts ---------------------------------------------------------------------------------------
+
+    async def _policy(self) -> FactorPolicy:
+        return (await self._cluster.sign_in()).second_factor
+
+    async def _check_takes_passkeys(self) -> None:
+        if "webauthn" not in (await self._policy()).kinds:
+            raise AccessDenied("this cluster takes no passkeys")
 
     async def _user(self, attempt: Attempt) -> User:
         user = await self._cluster.stores.users.find(attempt.user)

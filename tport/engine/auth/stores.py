@@ -4,6 +4,7 @@
     /cluster                                ClusterRecord       -
     /authorities/<host|web|user|jwt>        pki Authority       -        private keys: secret
     /proxy_keys                             ProxyKeys           -        secret
+    /auth_preference                        Preference          -        what the file leaves open
     /roles/<name>                           Role                -
     /users/<name>                           User                -
     /passwords/<name>                       PasswordRecord      -        an Argon2id hash
@@ -11,7 +12,7 @@
     /factors/<name>                         Factors             -        secrets in it are sealed
     /credentials/<credential hash>          CredentialOf        -
     /attempts/<browser or session hash>     Attempt             its own
-    /seen/<web hash>                        SessionMark         the idle time; the last request
+    /seen/<web hash>                        SessionMark         the session's; the last request
     /proofs/<web hash>                      SessionMark         FRESH_PROOF; shown anew who it is
     /known/<cookie hash>                    KnownBrowser        KNOWN_TTL
     /invites/<token hash>                   Invite              INVITE_TTL
@@ -68,6 +69,7 @@ from tport.engine.types.approval import JoinRequest
 from tport.engine.types.device_token import DeviceToken
 from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
+from tport.engine.types.preference import Preference
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession, WebSession
@@ -309,6 +311,7 @@ class Stores:
         self.cluster = Store(backend, "/", ClusterRecord)
         self.authorities = Store(backend, "/authorities/", Authority)
         self.proxy_keys = Store(backend, "/", ProxyKeys)
+        self.preference = Store(backend, "/", Preference)
         self.roles = Store(backend, "/roles/", Role)
         self.users = Store(backend, "/users/", User)
         self.passwords = Store(backend, "/passwords/", PasswordRecord)

@@ -210,7 +210,7 @@ class Users:
         return InviteInfo(
             user=invite.user,
             expires=invite.expires,
-            password_min=self._cluster.settings.password_min,
+            password_min=(await self._cluster.sign_in()).password_min,
         )
 
     async def accept(self, token: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
@@ -223,7 +223,7 @@ class Users:
                 password,
                 user=invite.user,
                 cluster=self._cluster.name,
-                minimum=self._cluster.settings.password_min,
+                minimum=(await self._cluster.sign_in()).password_min,
             )
         await self._cluster.record("user.password_change", user=invite.user, remote=visitor.remote)
         try:

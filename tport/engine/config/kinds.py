@@ -6,7 +6,7 @@ from typing import Final, NamedTuple, get_args
 
 from tport.engine.config.words import did_you_mean, shown
 from tport.engine.errors import InvalidRequest
-from tport.engine.types.resource import Kind
+from tport.engine.types.resource import PREFERENCE, Kind
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 EVERYTHING: Final = "all"
@@ -23,7 +23,16 @@ _ALIASES: Final[dict[str, Kind]] = {
     "cas": "cert_authority",
 }
 # What `get all` gives, in the order in which another cluster can take it.
-DUMPED: Final[tuple[Kind, ...]] = ("cert_authority", "role", "user", "token", "app", "lock")
+DUMPED: Final[tuple[Kind, ...]] = (
+    "cert_authority",
+    "cluster_auth_preference",
+    "role",
+    "user",
+    "token",
+    "app",
+    "lock",
+)
+_ONLY: Final[dict[Kind, str]] = {"cluster_auth_preference": PREFERENCE}  # there is one of them
 
 
 class Reference(NamedTuple):
@@ -52,6 +61,8 @@ def parse_reference(text: str, *, whole: bool = False) -> Reference:
     """
     kind, _, name = text.partition("/")
     reference = Reference(parse_kind(kind), name)
+    if whole and not name and reference.kind in _ONLY:
+        return reference._replace(name=_ONLY[reference.kind])
     if whole and not name:
         raise InvalidRequest(
             f"{shown(text)} names no {reference.kind}: write {reference.kind}/NAME"

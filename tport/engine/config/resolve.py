@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Final, TypeVar
 
@@ -121,6 +121,18 @@ def absolute(text: str, folder: Path, home: Path) -> Path:
             raise InvalidRequest(f"{shown(text)}: only ~/ is understood; write the whole path")
         return home.joinpath(*path.parts[1:])
     return folder / text
+
+
+def factor_policy(reading: Reading, path: str, words: Sequence[str]) -> FactorPolicy:
+    """Return what `second_factors` means, one of which is required; `path` is where it stands."""
+    kinds = tuple(dict.fromkeys(_FACTORS[word] for word in words if word in _FACTORS))
+    if "sso" in words:
+        reading.note(path, "sso has no effect in tport")
+    if not kinds:
+        reading.complain(
+            path, "expected otp, webauthn or both; for none of them: second_factor: off"
+        )
+    return FactorPolicy(kinds=kinds)
 
 
 class Resolver:
@@ -291,16 +303,7 @@ class Resolver:
             return FactorPolicy.from_word(asked.second_factor)
         if self._reading.stands("auth_service.authentication.second_factor"):
             self._reading.complain(path, "is the newer spelling of second_factor; keep one of them")
-        kinds = tuple(
-            dict.fromkeys(_FACTORS[word] for word in asked.second_factors if word in _FACTORS)
-        )
-        if "sso" in asked.second_factors:
-            self._reading.note(path, "sso has no effect in tport")
-        if not kinds:
-            self._reading.complain(
-                path, "expected otp, webauthn or both; for none of them: second_factor: off"
-            )
-        return FactorPolicy(kinds=kinds)
+        return factor_policy(self._reading, path, asked.second_factors)
 
     def _tokens(self, entries: tuple[str, ...]) -> list[Secret]:
         tokens = []

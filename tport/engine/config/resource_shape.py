@@ -11,8 +11,10 @@ from typing import Annotated, Final, Literal
 
 from tport.engine.config import file as shape
 from tport.engine.config.dynamic_apps import NO_COMMANDS, NO_METADATA
-from tport.engine.config.file import Section, Text, TextList
+from tport.engine.config.file import ONE_OR_MANY, SecondFactorKind, Section, Text, TextList
+from tport.engine.config.words import parse_bool, parse_idle
 from tport.engine.errors import InvalidRequest
+from tport.engine.types.factor import SecondFactor
 
 _ZERO_TIME: Final = "0001-01-01T00:00:00Z"  # Go's, in what Teleport writes for "never"
 
@@ -53,6 +55,12 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:11]) < 2**32):
         raise InvalidRequest(f"{text[:80]!r} is no 32-bit number")
     return int(text)
+
+
+def _local_auth(text: str) -> bool:
+    if not parse_bool(text):
+        raise InvalidRequest("expected yes: tport has no other way to sign in")
+    return True
 
 
 class Metadata(Section, frozen=True):
@@ -152,6 +160,41 @@ class LockSpec(Section, frozen=True):
 class LockDocument(Document, frozen=True):
     version: Literal["v2"] = "v2"
     spec: LockSpec = LockSpec()
+
+
+class Webauthn(Section, frozen=True):
+    rp_id: Text = ""
+
+    without_effect = frozenset({"attestation_allowed_cas", "attestation_denied_cas"})
+
+
+class PreferenceSpec(Section, frozen=True):
+    type: Literal["local"] = "local"
+    second_factor: SecondFactor = "on"
+    second_factors: Annotated[tuple[SecondFactorKind, ...], ONE_OR_MANY] = ()
+    allow_local_auth: Annotated[bool, _local_auth] = True
+    local_auth: Annotated[bool, _local_auth] = True
+    web_idle_timeout: Annotated[float, parse_idle] = 0.0
+    webauthn: Webauthn = Webauthn()
+
+    without_effect = (
+        shape.Authentication.without_effect - {"webauthn", "allow_local_auth"}
+    ) | frozenset(
+        {
+            "allow_headless",
+            "allow_passwordless",
+            "idp",
+            "message_of_the_day",
+            "okta",
+            "signature_algorithm_suite",
+            "stable_unix_user_config",
+        }
+    )
+
+
+class PreferenceDocument(Document, frozen=True):
+    version: Literal["v2"] = "v2"
+    spec: PreferenceSpec = PreferenceSpec()
 
 
 class AppSpec(shape.AppEntry, frozen=True):

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from ruamel.yaml import YAML
 
+from tport.engine.config.in_force import duration
 from tport.engine.types.app import App, AppServer, Rewrite
 from tport.engine.types.factor import Device
 from tport.engine.types.lock import Lock
@@ -251,17 +252,16 @@ def _app_server(server: AppServer) -> Value:
 
 
 def _preference(resource: PreferenceResource) -> Value:
-    policy = resource.policy
-    spec: Value = {
-        "type": "local",
-        "second_factor": policy.word,
-        "second_factors": ["otp" if kind == "totp" else kind for kind in policy.kinds],
-        "local_auth": True,
-    }
+    policy, idle = resource.preference.second_factor, resource.preference.web_idle_timeout
+    spec: Value = {"type": "local", "allow_local_auth": True}
+    if policy is not None:
+        spec["second_factor"] = policy.word
+    if idle is not None:
+        spec["web_idle_timeout"] = duration(idle)
     if resource.rp_id:
         spec["webauthn"] = {"rp_id": resource.rp_id}
     value = _envelope("cluster_auth_preference", "v2", PREFERENCE, spec)
-    value["metadata"]["labels"] = {"teleport.dev/origin": "config-file"}
+    value["metadata"]["labels"] = {"teleport.dev/origin": resource.origin}
     return value
 
 

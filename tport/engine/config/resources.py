@@ -29,25 +29,30 @@ from tport.engine.config.dynamic_apps import (
 )
 from tport.engine.config.kinds import parse_kind
 from tport.engine.config.read import Complaint, Reading, plain_value, read_section
+from tport.engine.config.resolve import factor_policy
 from tport.engine.config.resource_shape import (
     AppDocument,
     AuthorityDocument,
     LocalAuth,
     LockDocument,
     Metadata,
+    PreferenceDocument,
     TokenDocument,
     UserDocument,
     moment,
 )
 from tport.engine.errors import ConfigError, InvalidRequest
 from tport.engine.types.app import check_app_name
-from tport.engine.types.factor import Device, Factors
+from tport.engine.types.factor import Device, FactorPolicy, Factors
 from tport.engine.types.lock import Lock, LockTarget, check_message, check_target
+from tport.engine.types.preference import Preference
 from tport.engine.types.resource import (
+    PREFERENCE,
     AppResource,
     AuthorityResource,
     Kind,
     LockResource,
+    PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -59,11 +64,6 @@ from tport.engine.types.user import User, canonical_user_name, check_traits
 
 A = TypeVar("A")
 B = TypeVar("B")
-
-IN_THE_FILE: Final = (
-    "how people sign in stands in the configuration file (auth_service.authentication);"
-    " change it there, and restart auth"
-)
 
 _PATH = re.compile(r"[\w.\[\]]+")
 
@@ -267,9 +267,28 @@ def _app_server(root: Node, reading: Reading) -> NoReturn:
     raise _Faulty
 
 
-def _preference(root: Node, reading: Reading) -> NoReturn:
-    reading.complain("kind", IN_THE_FILE)
-    raise _Faulty
+def _preference(root: Node, reading: Reading) -> Resource:
+    document = read_section(PreferenceDocument, root, "", reading)
+    metadata, spec = document.metadata, document.spec
+    if metadata.name not in ("", PREFERENCE):
+        reading.complain("metadata.name", f"there is only one, and it is called {PREFERENCE}")
+    if not reading.has("spec"):
+        reading.complain("spec", "is missing; to go back to what the file says: tport rm cap")
+    policy = None
+    if reading.has("spec.second_factors"):
+        if reading.has("spec.second_factor"):
+            reading.complain(
+                "spec.second_factors", "is the newer spelling of second_factor; keep one of them"
+            )
+        policy = factor_policy(reading, "spec.second_factors", spec.second_factors)
+    elif reading.has("spec.second_factor"):
+        policy = FactorPolicy.from_word(spec.second_factor)
+    idle = spec.web_idle_timeout if reading.has("spec.web_idle_timeout") else None
+    return PreferenceResource(
+        preference=Preference(second_factor=policy, web_idle_timeout=idle),
+        rp_id=spec.webauthn.rp_id,
+        revision=metadata.revision,
+    )
 
 
 _READERS: Final[Mapping[Kind, Callable[[Node, Reading], Resource]]] = {

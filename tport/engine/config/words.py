@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import Final
 
 from tport.engine.errors import InvalidRequest
+from tport.engine.types.preference import MAX_IDLE, MIN_IDLE
 from tport.engine.types.token import split_join_token
 
 # The words of Teleport's files, and of YAML 1.1; quoted or not.
@@ -20,7 +21,6 @@ _DURATION_PART = re.compile(r"([0-9.]+)(ms|s|m|h)")
 _SECONDS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 _DAYS = re.compile(r"([1-9][0-9]{0,4})d")
-MIN_IDLE: Final = 600.0  # s
 
 _PIN = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
 _STATIC_SECRET = re.compile(r"[A-Za-z0-9_-]{32,128}")
@@ -61,8 +61,8 @@ def parse_idle(text: str) -> float:
     What is done at applications is noticed every few minutes, so that less makes no sense.
     """
     seconds = parse_seconds(text)
-    if 0 < seconds < MIN_IDLE:
-        raise InvalidRequest(f"expected 10m or more, or 0s for never, found {shown(text)}")
+    if seconds and not MIN_IDLE <= seconds <= MAX_IDLE:
+        raise InvalidRequest(f"expected 10m to 8760h, or 0s for never, found {shown(text)}")
     return seconds
 
 

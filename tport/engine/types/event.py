@@ -56,6 +56,7 @@ CODES: Final[Mapping[str, str]] = {
     "app.create": "TAP03I",  # applications that agents pick up
     "app.update": "TAP04I",
     "app.delete": "TAP05I",
+    "auth_preference.update": "TCAUTH001I",
     "secrets.read": "TPX02W",  # * password hashes or private keys were read, to be carried away
     "lock.created": "TLK00I",
     "lock.deleted": "TLK01I",

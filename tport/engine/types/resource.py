@@ -9,8 +9,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tport.engine.types.app import App, AppServer
-from tport.engine.types.factor import FactorPolicy, Factors
+from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
+from tport.engine.types.preference import Preference
 from tport.engine.types.role import Role
 from tport.engine.types.token import HINT, JoinToken
 from tport.engine.types.user import User
@@ -26,6 +27,7 @@ Kind = Literal[
     "cert_authority",
 ]
 PREFERENCE: Final = "cluster-auth-preference"  # the one name of its kind; Teleport's
+PreferenceOrigin = Literal["defaults", "config-file", "dynamic"]
 PutMode = Literal["create", "upsert", "update"]
 # create: the name must be free; update: it must be there; upsert: either. With a revision it must
 # be that one, where there is something.
@@ -86,14 +88,17 @@ class AppServerResource(_Resource, frozen=True, kw_only=True, tag="app_server"):
 
 
 class PreferenceResource(_Resource, frozen=True, kw_only=True, tag="cluster_auth_preference"):
-    """How people sign in, as auth's file has it; nobody makes one.
+    """How people sign in. There is always one: revision "0" while nobody has made it.
 
     Attributes:
+        preference: read: as it is in force; to be stored: what is wanted.
         rp_id: the host that passkeys are for; "": none are, or no proxy's address is known.
+        origin: where it comes from, in Teleport's words; what is stored has all of it "dynamic".
     """
 
-    policy: FactorPolicy
+    preference: Preference
     rp_id: str = ""
+    origin: PreferenceOrigin = "dynamic"
 
 
 class AuthorityResource(_Resource, frozen=True, kw_only=True, tag="cert_authority"):

@@ -80,6 +80,7 @@ PRESETS: Mapping[str, Role] = {
                             "session",
                             "lock",
                             "access_request",
+                            "cluster_auth_preference",
                         ),
                         ("*",),
                     ),
