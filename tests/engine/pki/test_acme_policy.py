@@ -13,6 +13,11 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 JITTER = st.floats(0, 1)
 
 
+def window(start: datetime, end: datetime, jitter: float) -> datetime:
+    """Of a certificate that lives for 90 days from NOW on."""
+    return window_time(start, end, jitter, not_before=NOW, not_after=NOW + timedelta(days=90))
+
+
 @given(JITTER)
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_or_a_little_before(j: float) -> None:
     at = renewal_time(NOW, NOW + timedelta(days=90), j)
@@ -21,8 +26,17 @@ def test_a_certificate_is_renewed_at_two_thirds_of_its_life_or_a_little_before(j
 
 @given(JITTER)
 def test_a_ca_that_names_a_window_gets_a_time_in_it(j: float) -> None:
-    start, end = NOW, NOW + timedelta(days=2)
-    assert start <= window_time(start, end, j) <= end
+    start, end = NOW + timedelta(days=50), NOW + timedelta(days=52)
+    assert start <= window(start, end, j) <= end
+
+
+@given(JITTER, st.integers(-1000, 1000), st.integers(0, 1000))
+def test_no_window_leads_to_a_certificates_first_day_or_its_last(
+    j: float, start: int, length: int
+) -> None:
+    begin = NOW + timedelta(days=start)
+    at = window(begin, begin + timedelta(days=length), j)
+    assert timedelta(days=1) <= at - NOW <= timedelta(days=81)
 
 
 @given(JITTER, st.integers(1, 10**6))

@@ -10,6 +10,8 @@ LAST_WAIT: Final = timedelta(hours=24)  # TLS-13
 # After a try that never came to the CA's judgement, so that it counts against no limit of the
 # CA: who mends a firewall or a resolver doesn't wait an hour.
 FIRST_WAIT_UNREACHED: Final = timedelta(minutes=1)
+FIRST_DAY: Final = timedelta(days=1)
+LATEST: Final = 0.9  # of a certificate's life
 SPREAD: Final = 0.05  # of a certificate's life: what is renewed when, so that not all is at once
 
 
@@ -23,9 +25,22 @@ def renewal_time(not_before: datetime, not_after: datetime, jitter: float) -> da
     return not_before + life * (2 / 3 - SPREAD * jitter)
 
 
-def window_time(start: datetime, end: datetime, jitter: float) -> datetime:
-    """Return a time within the window that a CA suggests (RFC 9773 §4.2), the `jitter`th part in."""
-    return start + (end - start) * jitter
+def window_time(
+    start: datetime,
+    end: datetime,
+    jitter: float,
+    *,
+    not_before: datetime,
+    not_after: datetime,
+) -> datetime:
+    """Return a time within the window that a CA suggests (RFC 9773 §4.2), the `jitter`th part in.
+
+    Never in a certificate's first day, nor in its last tenth: a CA whose windows are wrong must
+    not make us order without end, or not at all.
+    """
+    life = not_after - not_before
+    earliest = not_before + min(FIRST_DAY, life / 10)
+    return min(max(start + (end - start) * jitter, earliest), not_before + life * LATEST)
 
 
 def next_try(

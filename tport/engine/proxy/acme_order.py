@@ -38,7 +38,6 @@ AT_A_TIME: Final = 4  # orders; a CA counts those of a minute
 DEADLINE: Final = 600.0  # s for one order, below auth's LEASE
 HOLD_DEADLINE: Final = 60.0  # s until every live proxy shows the challenges: PRESENCE_TTL and more
 RETRY: Final = 2.0  # s between tries to hand a certificate to auth
-LATEST: Final = 0.9  # of a certificate's life, whatever the CA suggests
 LOOK_AGAIN: Final = timedelta(hours=6)  # where the CA could not be asked about renewal
 
 
@@ -238,9 +237,14 @@ class AcmeOrders:
             return by_life, None
         info, again = found
         window = info.suggested_window
-        at = window_time(window.start, window.end, random.random())  # noqa: S311 - the same
-        life = leaf.not_valid_after_utc - leaf.not_valid_before_utc
-        return min(at, leaf.not_valid_before_utc + life * LATEST), now + timedelta(seconds=again)
+        at = window_time(
+            window.start,
+            window.end,
+            random.random(),  # noqa: S311 - the same
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+        )
+        return at, now + timedelta(seconds=again)
 
     async def _id_of(self, state: AcmeState | None) -> str:
         """Return by which id the CA knows the certificate that is renewed; "": there is none."""

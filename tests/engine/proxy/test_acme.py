@@ -1,0 +1,361 @@
+"""Which certificates are ordered by ACME, when, by whom; and what people are shown meanwhile."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import AsyncIterator, Callable
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.acme_ca import Refusal
+from tests.engine.auth.world import PROXY
+from tests.engine.proxy.acme_rig import GRAFANA_HOST, OneProxy, Rig, open_rig
+
+
+@pytest.fixture
+async def rig() -> AsyncIterator[Rig]:
+    async with open_rig() as opened:
+        yield opened
+
+
+async def until(what: Callable[[], object]) -> None:
+    with trio.fail_after(3 * 3600):
+        for _ in iter(what, True):
+            await trio.sleep(0.5)
+
+
+async def until_obtained(proxy: OneProxy, host: str = PROXY) -> None:
+    await until(lambda: proxy.state(host).not_after is not None)
+
+
+async def until_failed(proxy: OneProxy, host: str = PROXY) -> str:
+    await until(lambda: proxy.state(host).problem != "")
+    return proxy.state(host).problem
+
+
+# --- What is ordered ---------------------------------------------------------------------------
+
+
+async def test_the_proxys_own_name_is_ordered_at_the_start_and_nothing_else(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    await trio.sleep(600)
+
+    assert rig.ca.orders_made == [[PROXY]]
+
+
+async def test_an_applications_name_is_ordered_when_somebody_opens_it(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Who comes first waits for it, and so do those who come meanwhile; it is one order."""
+    proxy = await rig.proxy()
+    contexts = []
+
+    async def visit() -> None:
+        contexts.append(await proxy.context(GRAFANA_HOST))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(10):
+            nursery.start_soon(visit)
+
+    assert len(set(contexts)) == 1
+    assert contexts[0] is not None
+    assert rig.orders(GRAFANA_HOST) == 1
+
+
+async def test_tls_13_a_thousand_invented_names_cause_no_order(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    before = rig.line.tried
+    chance = random.Random(1)
+    for number in range(1000):
+        name = f"x{chance.randrange(10**9)}.{PROXY if number % 2 else 'evil.test'}"
+        assert await proxy.context(name) is None
+    await trio.sleep(60)
+
+    assert rig.line.tried == before
+    assert set(await rig.states()) == {PROXY}
+
+
+async def test_a_host_that_is_known_here_and_not_at_auth_is_not_ordered(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Auth judges by itself: a proxy that is taken over orders nothing for others' names."""
+    proxy = await rig.proxy()
+    rig.hosts.add("evil.test")
+
+    assert await proxy.context("evil.test") is None
+    assert rig.orders("evil.test") == 0
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "localhost", "app.localhost", f"*.{PROXY}"])
+async def test_names_that_no_ca_vouches_for_are_left_to_other_sources(
+    rig: Rig, autojump_clock: MockClock, host: str
+) -> None:
+    proxy = await rig.proxy()
+    rig.hosts.add(host)
+    [source] = proxy.part.sources
+
+    assert await source.context_for(host) is None
+    assert source.states(host) == ()
+
+
+async def test_a_name_that_a_file_has_is_not_ordered(rig: Rig, autojump_clock: MockClock) -> None:
+    rig.with_file.add(PROXY)
+    await rig.proxy()
+    await trio.sleep(120)
+
+    assert rig.ca.orders_made == []
+
+
+async def test_with_a_hook_one_wildcard_serves_the_proxy_and_all_below(
+    autojump_clock: MockClock, tmp_path: Path
+) -> None:
+    hook = tmp_path / "hook"
+    hook.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
+    hook.chmod(0o700)
+    autojump_clock.autojump_threshold = 0.2  # the hook is a real process
+    async with open_rig(dns_hook=hook) as rig:
+        proxy = await rig.proxy()
+        await until_obtained(proxy)
+
+        shown = {await proxy.context(host) for host in (PROXY, GRAFANA_HOST, f"*.{PROXY}")}
+        assert len(shown) == 1
+        assert rig.ca.orders_made == [[PROXY, f"*.{PROXY}"]]
+        calls = [line.split() for line in (tmp_path / "calls").read_text().splitlines()]
+        assert [call[:2] for call in calls] == [
+            *[["present", f"_acme-challenge.{PROXY}"]] * 2,
+            *[["cleanup", f"_acme-challenge.{PROXY}"]] * 2,
+        ]
+
+
+# --- What is shown meanwhile ---------------------------------------------------------------------
+
+
+async def test_a_slow_ca_is_waited_for_a_while_and_no_longer(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    rig.line.hold = trio.Event()
+    began = trio.current_time()
+
+    assert await proxy.context(GRAFANA_HOST) is None
+    assert 10 <= trio.current_time() - began <= 20
+    rig.line.hold.set()
+    await until_obtained(proxy, GRAFANA_HOST)
+    assert await proxy.context(GRAFANA_HOST) is not None
+    assert rig.orders(GRAFANA_HOST) == 1
+
+
+async def test_after_a_failure_nobody_waits(rig: Rig, autojump_clock: MockClock) -> None:
+    proxy = await rig.proxy()
+    rig.ca.judge = lambda *_: {"type": "urn:ietf:params:acme:error:dns", "detail": "no such name"}
+    assert await until_failed(proxy) == f"the CA says of {PROXY}: no such name (dns)"
+
+    began = trio.current_time()
+    assert await proxy.context(PROXY) is None
+    assert trio.current_time() == began
+
+
+async def test_what_failed_is_told_with_the_next_try(rig: Rig, autojump_clock: MockClock) -> None:
+    proxy = await rig.proxy()
+    rig.ca.refuse = Refusal("rateLimited", "slow down", 429, retry_after="36000")
+    await until_failed(proxy)
+
+    state = proxy.state(PROXY)
+    assert state.problem == "the CA says: slow down (rateLimited)"
+    assert state.next_try is not None
+    assert state.last_attempt is not None
+    assert state.next_try - state.last_attempt == timedelta(hours=10)
+
+
+async def test_a_name_that_fails_stops_no_other(rig: Rig, autojump_clock: MockClock) -> None:
+    proxy = await rig.proxy()
+    look = rig.ca.judge
+
+    def judge(kind: str, name: str, token: str) -> object:
+        problem = {"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden"}
+        return problem if name == PROXY else look(kind, name, token)
+
+    rig.ca.judge = judge  # type: ignore[assignment]  # its answer is the one or the other
+    await until_failed(proxy)
+
+    assert await proxy.context(GRAFANA_HOST) is not None
+
+
+# --- Renewal -------------------------------------------------------------------------------------
+
+
+async def test_a_certificate_is_renewed_after_two_thirds_of_its_life(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    first = await proxy.context(PROXY)
+    rig.clock.ahead += timedelta(days=54)
+    await trio.sleep(60)
+    assert rig.orders(PROXY) == 1
+
+    rig.clock.ahead += timedelta(days=7)
+    await trio.sleep(60)
+    assert rig.orders(PROXY) == 2
+    second = await proxy.context(PROXY)
+    assert second is not None
+    assert second is not first
+
+
+async def test_an_applications_is_renewed_without_a_visit_unless_it_is_gone(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await proxy.context(GRAFANA_HOST)
+    rig.clock.ahead += timedelta(days=61)
+    await trio.sleep(60)
+    assert rig.orders(GRAFANA_HOST) == 2
+
+    rig.hosts.remove(GRAFANA_HOST)
+    rig.clock.ahead += timedelta(days=61)
+    await trio.sleep(60)
+    assert rig.orders(GRAFANA_HOST) == 2
+    assert rig.orders(PROXY) == 3
+
+
+async def test_the_cas_window_is_kept(rig: Rig, autojump_clock: MockClock) -> None:
+    """A CA that must revoke says so by a window that is now."""
+    now = rig.clock()
+    rig.ca.window = now + timedelta(days=70), now + timedelta(days=71)
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    state = (await rig.states())[PROXY]
+    assert state.renew_at is not None
+    assert rig.ca.window[0] <= state.renew_at <= rig.ca.window[1]
+
+    rig.ca.window = now - timedelta(days=2), now - timedelta(days=1)
+    rig.clock.ahead += timedelta(hours=7)
+    await trio.sleep(120)
+    assert rig.orders(PROXY) == 1  # it is one of its first day
+    rig.clock.ahead += timedelta(hours=24)
+    await trio.sleep(120)
+    assert rig.orders(PROXY) == 2
+    assert len(rig.ca.replaced) == 1
+
+
+async def test_no_window_leads_past_a_certificates_end(rig: Rig, autojump_clock: MockClock) -> None:
+    now = rig.clock()
+    rig.ca.window = now + timedelta(days=400), now + timedelta(days=401)
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+
+    state = (await rig.states())[PROXY]
+    assert state.renew_at is not None
+    assert state.not_after is not None
+    assert state.renew_at < state.not_after - timedelta(days=8)
+
+
+async def test_with_the_ca_down_for_an_hour_the_certificate_comes_when_it_is_back(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    rig.line.down = True
+    proxy = await rig.proxy()
+    assert "can't be reached" in await until_failed(proxy)
+    await trio.sleep(3600)
+    assert rig.line.tried < 10
+    rig.line.down = False
+
+    await until_obtained(proxy)
+    assert await proxy.context(PROXY) is not None
+    assert trio.current_time() < 3600 + 3600 * 1.1
+
+
+async def test_an_old_certificate_serves_while_the_ca_is_down_and_is_told(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    first = await proxy.context(PROXY)
+    rig.line.down = True
+    rig.clock.ahead += timedelta(days=91)
+    await trio.sleep(60)
+
+    assert await proxy.context(PROXY) is first
+    state = proxy.state(PROXY)
+    assert "can't be reached" in state.problem
+    assert state.not_after is not None
+    assert state.not_after < rig.clock()
+
+
+async def test_after_a_restart_with_fresh_roots_the_account_is_made_anew(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    rig.ca.restart()
+
+    assert await proxy.context(GRAFANA_HOST) is not None
+    assert len(rig.ca.accounts) == 1
+
+
+# --- Several proxies -----------------------------------------------------------------------------
+
+
+async def test_of_several_proxies_one_orders_and_all_have_it(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """The CA comes to each of them, and only when all show the challenge."""
+    proxies = [await rig.proxy(f"proxy-{number}") for number in range(3)]
+    for proxy in proxies:
+        await until_obtained(proxy)
+
+    assert [await proxy.context(PROXY) is not None for proxy in proxies] == [True] * 3
+    assert rig.ca.orders_made == [[PROXY]]
+    assert len(rig.ca.accounts) == 1
+    assert (await rig.states())[PROXY].failures == 0
+
+
+async def test_a_renewed_certificate_reaches_the_proxies_that_did_not_order(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxies = [await rig.proxy(f"proxy-{number}") for number in range(2)]
+    for proxy in proxies:
+        await until_obtained(proxy)
+    first = [await proxy.context(PROXY) for proxy in proxies]
+    rig.clock.ahead += timedelta(days=61)
+    await trio.sleep(120)
+
+    second = [await proxy.context(PROXY) for proxy in proxies]
+    assert rig.orders(PROXY) == 2
+    assert not set(first) & set(second)
+
+
+async def test_a_proxy_that_dies_while_it_orders_is_followed_by_another(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    first = await rig.proxy("proxy-1")
+    rig.line.hold = trio.Event()
+    await trio.sleep(1)
+    assert (await rig.states())[PROXY].order is not None
+    first.end()
+    rig.line.hold = None
+    second = await rig.proxy("proxy-2")
+
+    await until_obtained(second)
+    assert trio.current_time() < 60
+
+
+async def test_a_proxy_that_has_restarted_shows_what_it_had(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    await until_obtained(await rig.proxy("proxy-1"))
+    again = await rig.proxy("proxy-1-again")
+
+    assert await again.context(PROXY) is not None
+    assert rig.orders(PROXY) == 1
