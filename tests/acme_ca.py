@@ -272,6 +272,15 @@ class FakeCa:
         order |= {"status": "processing", "chain": self.issue(request.public_key(), order["names"])}
         return 200, self._shown(order), {}
 
+    def challenges(self, kind: str) -> list[dict[str, str]]:
+        """Return every challenge of a kind, of whatever order."""
+        return [
+            one
+            for authorization in self._authorizations.values()
+            for one in authorization["challenges"]
+            if one["type"] == kind
+        ]
+
     def issue(self, key: Any, names: list[str]) -> str:
         now = self.clock()
         leaf = (

@@ -9,8 +9,10 @@ gets PATH, HOME and LANG alone: what it needs to be allowed to change the zone, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import subprocess
 from pathlib import Path
 from typing import Final, Literal
@@ -28,6 +30,12 @@ DEADLINE: Final = 300.0  # s for one call; zones take minutes to reach all their
 CLEANUP_DEADLINE: Final = 60.0  # s
 MAX_SAID: Final = 400  # characters of its stderr that are told, the last ones
 _PASSED_ON: Final = ("PATH", "HOME", "LANG")
+
+
+async def _end(process: trio.Process) -> None:
+    """End the program and what it has started."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
 
 
 class HookFailed(TportError):
@@ -67,6 +75,8 @@ class DnsHook:
                     capture_stderr=True,
                     check=False,
                     cwd="/",
+                    start_new_session=True,
+                    deliver_cancel=_end,
                     env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
                 )
         except trio.TooSlowError:

@@ -1,0 +1,81 @@
+"""Port 80: pending challenges, the way to https, and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+import trio
+
+from tests.stack import Answer, read_answer
+from tport.engine.proxy.http_door import HttpDoor
+
+CHALLENGE = "/.well-known/acme-challenge"
+
+
+@pytest.fixture
+async def port() -> AsyncIterator[int]:
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    door = HttpDoor(
+        proof=lambda host, token: "token.k" if (host, token) == ("a.test", "token") else None,
+        is_known=lambda host: host in ("a.test", "b.test"),
+        port_suffix=":3080",
+    )
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(door.serve, listener)
+        yield listener.socket.getsockname()[1]
+        nursery.cancel_scope.cancel()
+
+
+async def ask(
+    port: int, target: str, host: str = "a.test", method: str = "GET", extra: str = ""
+) -> Answer:
+    stream = await trio.open_tcp_stream("127.0.0.1", port)
+    async with stream:
+        head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n"
+        await stream.send_all(head.encode())
+        with trio.fail_after(5):
+            return await read_answer(stream, method=method)
+
+
+async def test_a_pending_challenge_is_answered_at_its_host(port: int) -> None:
+    answer = await ask(port, f"{CHALLENGE}/token")
+    assert (answer.status, answer.body) == (200, b"token.k")
+    assert answer.header("content-type") == "application/octet-stream"
+
+
+@pytest.mark.parametrize(
+    ("host", "token"),
+    [("b.test", "token"), ("a.test", "other"), ("a.test", ""), ("a.test", "token/x")],
+)
+async def test_tls_13_no_other_token_and_no_other_host_is(port: int, host: str, token: str) -> None:
+    """The rest of a known host is sent to https, where the normal way in is."""
+    answer = await ask(port, f"{CHALLENGE}/{token}", host)
+    assert answer.status == 301
+    assert answer.header("location") == f"https://{host}:3080{CHALLENGE}/{token}"
+
+
+async def test_a_known_host_is_sent_to_https_with_path_and_query(port: int) -> None:
+    answer = await ask(port, "/a/b?c=d", extra="X-Forwarded-Host: evil.test\r\n")
+    assert answer.status == 301
+    assert answer.header("location") == "https://a.test:3080/a/b?c=d"
+    assert answer.closed
+
+
+@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1", "a.test.evil.test"])
+async def test_nobody_is_sent_to_a_host_that_is_not_ours(port: int, host: str) -> None:
+    answer = await ask(port, "/", host)
+    assert answer.status == 404
+    assert answer.header("location") == ""
+
+
+async def test_a_form_is_not_sent_on(port: int) -> None:
+    answer = await ask(port, "/login", method="POST", extra="Content-Length: 0\r\n")
+    assert answer.status == 403
+
+
+async def test_a_head_that_is_not_strict_is_refused(port: int) -> None:
+    answer = await ask(
+        port, "/", extra="Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", method="POST"
+    )
+    assert answer.status == 400
