@@ -8,9 +8,10 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.engine.auth.visitor import Visitor
+from tests.engine.auth.visitor import Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, PROXY, World, open_world
 from tport.engine.access.totp import PERIOD
+from tport.engine.api.answers import SignedIn
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.factors import NextStep, Proof
 from tport.engine.auth import login
@@ -123,3 +124,29 @@ async def test_a_proof_in_between_begins_the_count_of_failures_anew(
             await acting.prove_again(
                 attempt=step.attempt, proof=Proof(kind="totp", value=alice.code())
             )
+
+
+async def test_a_page_of_the_second_step_that_is_loaded_again_and_again_writes_nothing() -> None:
+    """Nobody is signed in there. And another tab's challenge still counts."""
+    async with open_world(settings=REQUIRED) as world:
+        alice = Visitor(world)
+        await alice.with_passkey(passkey := authenticator())
+        step = await alice.asked()
+        [kept] = await world.backend.range("/attempts/")
+        for _ in range(20):
+            again = await world.proxy.next_step(browser=alice.browser)
+            assert again.webauthn == step.webauthn
+        assert await world.backend.range("/attempts/") == [kept]
+
+        world.pass_time(minutes=1)
+        later = await world.proxy.next_step(browser=alice.browser)
+        assert later.webauthn != step.webauthn
+        with pytest.raises(AccessDenied):
+            await alice.prove(step, "webauthn", passkey.get(step.webauthn))
+        assert isinstance(
+            await alice.prove(later, "webauthn", passkey.get(await anew(alice))), SignedIn
+        )
+
+
+async def anew(visitor: Visitor) -> str:
+    return (await visitor.world.proxy.next_step(browser=visitor.browser)).webauthn

@@ -75,7 +75,7 @@ class FactorAPI(Protocol):
         ...
 
     async def next_step(self, *, browser: str) -> NextStep:
-        """Return where this browser is, with a new challenge; the one given before is void."""
+        """Return where this browser is, with a challenge; one of more than a minute ago is void then."""
         ...
 
     async def begin_passkey(self, *, browser: str, remote: str) -> NextStep:

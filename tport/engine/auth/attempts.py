@@ -21,6 +21,7 @@ from tport.engine.types.user import User
 PROVE_TTL: Final = timedelta(minutes=5)
 ENROL_TTL: Final = timedelta(minutes=30)  # who has no authenticator app yet must find one first
 CHALLENGE_TTL: Final = timedelta(minutes=5)  # Source: security.md AUTH-08
+CHALLENGE_AGAIN: Final = timedelta(minutes=1)  # how long the same is given again
 
 _OVER = "this took too long, was done already, or was begun anew in another tab"
 _HEX = frozenset("0123456789abcdef")
@@ -76,7 +77,13 @@ class Attempts:
         return await self._change(holder, replace(read.value, secret=sealed), read)
 
     async def give_challenge(self, holder: str, read: Stored[Attempt]) -> str:
-        """Make the challenge that the next answer must sign; one given before is void."""
+        """Return the challenge that the next answer must sign: made now, or within the last minute.
+
+        A page that is loaded again and again writes nothing anew, and voids no other tab's.
+        """
+        attempt, young = read.value, self._cluster.clock() + CHALLENGE_TTL - CHALLENGE_AGAIN
+        if attempt.challenge and attempt.challenge_until and attempt.challenge_until > young:
+            return attempt.challenge
         challenge = secrets.token_urlsafe(CHALLENGE_BYTES)
         until = self._cluster.clock() + CHALLENGE_TTL
         given = replace(read.value, challenge=challenge, challenge_until=until)

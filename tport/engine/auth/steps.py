@@ -98,7 +98,7 @@ class Steps:
         return await self.show(holder)
 
     async def show(self, holder: str) -> NextStep:
-        """Return where this browser is, with a new challenge."""
+        """Return where this browser is, with a challenge."""
         read = await self._attempts.read(holder)
         attempt = read.value
         if attempt.stage == "passkey":
