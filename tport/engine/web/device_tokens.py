@@ -24,9 +24,10 @@ _DAY: Final = 86400.0  # s
 
 
 class Row(NamedTuple):
-    """A token as the list shows it."""
+    """A token as lists show it."""
 
     name: str
+    user: str
     app: str
     made: Since
     expires: Since
@@ -44,7 +45,7 @@ class DeviceTokenPages:
 
     async def list(self, visit: Visit) -> Response:
         """GET /web/account/tokens"""
-        rows = [_row(token, visit) for token in await visit.auth.own_device_tokens()]
+        rows = [row_of(token, visit, _ONE) for token in await visit.auth.own_device_tokens()]
         return await visit.page("device_tokens.html", tokens=rows, add_url=ADD)
 
     async def add(self, visit: Visit) -> Response:
@@ -85,7 +86,7 @@ class DeviceTokenPages:
         """GET /web/account/token/{id}/revoke: asks first."""
         for token in await visit.auth.own_device_tokens():
             if token.id == visit.part("id"):
-                row = _row(token, visit)
+                row = row_of(token, visit, _ONE)
                 return await visit.page("device_token_revoke.html", row=row, list_url=LIST)
         raise NotFound("you have no such device token")
 
@@ -103,12 +104,14 @@ def curl_command(secret: str, url: str) -> str:
     return f"curl -H @- {shlex.quote(url)} <<'END'\nAuthorization: Bearer {secret}\nEND"
 
 
-def _row(token: DeviceToken, visit: Visit) -> Row:
+def row_of(token: DeviceToken, visit: Visit, below: str) -> Row:
+    """`below`: the path under which it is revoked: `<below>/<id>/revoke`."""
     return Row(
         name=token.name,
+        user=token.user,
         app=token.app,
         made=clock_time(token.created, visit.now),
         expires=clock_time(token.expires, visit.now),
         seen=clock_time(token.last_seen, visit.now) if token.last_seen else None,
-        url=f"{_ONE}/{token.id}/revoke",
+        url=f"{below}/{token.id}/revoke",
     )
