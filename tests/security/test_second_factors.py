@@ -564,6 +564,37 @@ async def test_auth_12_what_changes_access_needs_a_proof_of_the_last_five_minute
     assert await attempt(world, signed.secret, call) == ""
 
 
+async def test_auth_03_others_guesses_keep_nobody_from_proving_anew_where_they_have_signed_in(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A session that was stolen without that browser's cookie is locked with the account."""
+    await (alice := Visitor(world)).with_app()
+    acting = world.proxy.acting_for((await alice.sign_in()).secret)
+    world.pass_time(seconds=PERIOD)
+    for number in range(5):
+        with pytest.raises(AccessDenied):
+            await Visitor(world, remote=f"203.0.113.{number}").password("wrong")
+
+    async def prove(value: str, known: str) -> None:
+        step = await acting.begin_proof()
+        proof = Proof(kind="totp", value=value)
+        await acting.prove_again(attempt=step.attempt, proof=proof, known=known)
+
+    with pytest.raises(AccessDenied):
+        await prove(alice.code(), "")
+    with pytest.raises(AccessDenied):
+        await prove(alice.code(), "some other cookie")
+    for _ in range(4):
+        with pytest.raises(AccessDenied):
+            await prove(alice.wrong_code(), alice.known)
+    await prove(alice.code(), alice.known)
+    world.pass_time(seconds=PERIOD)
+    with pytest.raises(AccessDenied):
+        await prove(alice.wrong_code(), alice.known)
+    with pytest.raises(AccessDenied):
+        await prove(alice.code(), alice.known)  # that was its fifth
+
+
 async def test_auth_12_one_sessions_proof_is_no_others(world: World) -> None:
     await (alice := Visitor(world)).with_app()
     first = await alice.sign_in()

@@ -52,8 +52,8 @@ class AccountAPI(Protocol):
         """Begin to prove anew: by a device or recovery code; who has none, by the password."""
         ...
 
-    async def prove_again(self, *, attempt: str, proof: Proof) -> None:
-        """Prove it.
+    async def prove_again(self, *, attempt: str, proof: Proof, known: str = "") -> None:
+        """Prove it. `known`: as at sign-in, so that others' guesses lock nobody out of this either.
 
         Raises:
             AccessDenied: one message for every cause.
@@ -89,8 +89,8 @@ class AccountAPI(Protocol):
         """Make recovery codes, to be shown once; those before count no more."""
         ...
 
-    async def change_password(self, *, current: str, new: str) -> None:
-        """Change the password; every other session of this person ends.
+    async def change_password(self, *, current: str, new: str, known: str = "") -> None:
+        """Change the password; every other session of this person ends. `known`: as `prove_again`.
 
         Raises:
             AccessDenied: `current` is not the password.

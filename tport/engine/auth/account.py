@@ -15,6 +15,7 @@ from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.devices import Devices
 from tport.engine.auth.failures import Failures
 from tport.engine.auth.hashing import Hasher
+from tport.engine.auth.known import KnownBrowsers
 from tport.engine.auth.proving import Proving
 from tport.engine.auth.sessions import Sessions
 from tport.engine.auth.steps import WRONG_PROOF
@@ -40,6 +41,7 @@ class Account:
         sessions: Sessions,
         devices: Devices,
         failures: Failures,
+        known: KnownBrowsers,
         attempts: Attempts,
         proving: Proving,
     ) -> None:
@@ -49,6 +51,7 @@ class Account:
         self._sessions = sessions
         self._devices = devices
         self._failures = failures
+        self._known = known
         self._attempts = attempts
         self._proving = proving
 
@@ -77,20 +80,22 @@ class Account:
         passkeys = await self._proving.passkeys(user)
         return await self._proving.asked(session, read, kinds, passkeys)  # type: ignore[arg-type]  # of ProofKind, all
 
-    async def prove_again(self, session: str, user: User, id_: str, proof: Proof) -> None:
+    async def prove_again(
+        self, session: str, user: User, id_: str, proof: Proof, known: str
+    ) -> None:
         read = await self._attempts.read(session, id_)
         if read.value.stage != "again" or not read.value.is_of(user):
             raise AttemptOver(WRONG_PROOF)
         kinds = await self._asked_of(user)
         async with self._hasher.turn(user.name):
-            if proof.kind != "webauthn" and await self._failures.is_locked(user.name):
+            if proof.kind != "webauthn" and await self._is_locked(user, known):
                 raise AccessDenied(WRONG_PROOF, reason="the account is locked")
             if proof.kind == "password" and "password" in kinds:
                 why = "" if await self._is_password(user, proof.value) else "wrong password"
             else:
                 why = await self._proving.judge(user, session, id_, proof, kinds)
             if why:
-                await self._failed(user, why)
+                await self._failed(user, why, known)
                 raise AccessDenied(WRONG_PROOF, reason=why)
             if not await self._failures.is_locked(user.name):
                 await self._failures.forget(user.name)
@@ -143,17 +148,19 @@ class Account:
 
     # --- Password --------------------------------------------------------------------------------
 
-    async def change_password(self, session: str, user: User, current: str, new: str) -> None:
+    async def change_password(
+        self, session: str, user: User, current: str, new: str, known: str
+    ) -> None:
         """Set the password, and end every other session, as one write.
 
         What was opened by these is known to proxies and agents: they hear of its end by the epoch.
         What was opened by this one opens anew by itself.
         """
         async with self._hasher.turn(user.name):
-            if await self._failures.is_locked(user.name):
+            if await self._is_locked(user, known):
                 raise AccessDenied(WRONG_PASSWORD, reason="the account is locked")
             if not await self._is_password(user, current):
-                await self._failed(user, "wrong password")
+                await self._failed(user, "wrong password", known)
                 raise AccessDenied(WRONG_PASSWORD, reason="wrong password")
             phc = await self._hasher.chosen(
                 new,
@@ -191,6 +198,14 @@ class Account:
             return False
         return await self._hasher.run(partial(verify_password, record.phc, password))
 
-    async def _failed(self, user: User, why: str) -> None:
+    async def _is_locked(self, user: User, known: str) -> bool:
+        """Tell whether failures keep this person out here, too: not where they have signed in before."""
+        return not await self._known.is_known(known, user) and (
+            await self._failures.is_locked(user.name)
+        )
+
+    async def _failed(self, user: User, why: str, known: str) -> None:
         await self._cluster.emit("user.login.failed", user=user.name, method="again", error=why)
-        await self._failures.count(user.name, "")
+        if await self._known.is_known(known, user):
+            await self._known.failed(known)
+        await self._failures.count(user.name, "")  # an open browser is no place to guess

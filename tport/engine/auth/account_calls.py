@@ -21,8 +21,8 @@ class AccountCalls(Caller):
         return await self.service.account.begin_proof(self.own_session, self.person)
 
     @call
-    async def prove_again(self, *, attempt: str, proof: Proof) -> None:
-        await self.service.account.prove_again(self.own_session, self.person, attempt, proof)
+    async def prove_again(self, *, attempt: str, proof: Proof, known: str = "") -> None:
+        await self.service.account.prove_again(self.own_session, self.person, attempt, proof, known)
 
     @call
     async def begin_device(self) -> NextStep:
@@ -47,5 +47,7 @@ class AccountCalls(Caller):
         return await self.service.account.new_recovery_codes(self.person)
 
     @call
-    async def change_password(self, *, current: str, new: str) -> None:
-        await self.service.account.change_password(self.own_session, self.person, current, new)
+    async def change_password(self, *, current: str, new: str, known: str = "") -> None:
+        await self.service.account.change_password(
+            self.own_session, self.person, current, new, known
+        )

@@ -32,8 +32,8 @@ from tport.engine.types.device_token import (
     PREFIX,
     DeviceToken,
     NewDeviceToken,
-    check_device_name,
-    check_device_ttl,
+    check_token_name,
+    check_token_ttl,
     device_token_id,
 )
 from tport.engine.types.session import AppSession
@@ -59,7 +59,7 @@ class DeviceTokens:
     # --- What people do --------------------------------------------------------------------------
 
     async def create(self, person: User, app: str, name: str, ttl: float) -> NewDeviceToken:
-        name, life = check_device_name(name), check_device_ttl(ttl)
+        name, life = check_token_name(name), check_token_ttl(ttl)
         try:
             await self._roles.allowed(person, await self._apps.servers_of(app))
         except AccessDenied as denied:

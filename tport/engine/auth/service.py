@@ -114,7 +114,7 @@ class AuthService:
             limiter,
         )
         self.account = Account(
-            cluster, hasher, self.sessions, self.devices, self.failures, attempts, proving
+            cluster, hasher, self.sessions, self.devices, self.failures, known, attempts, proving
         )
         self.users = Users(cluster, hasher, self.sessions, self.steps, self.devices, self.presence)
         self.login = Login(

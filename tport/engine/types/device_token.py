@@ -58,7 +58,7 @@ def device_token_id(secret: str) -> str:
     return hashlib.sha256(b"tport device token\0" + secret.encode()).hexdigest()
 
 
-def check_device_name(name: str) -> str:
+def check_token_name(name: str) -> str:
     """Return `name` without the space around it when a device token may be called so.
 
     Raises:
@@ -70,7 +70,7 @@ def check_device_name(name: str) -> str:
     return name
 
 
-def check_device_ttl(ttl: float) -> timedelta:
+def check_token_ttl(ttl: float) -> timedelta:
     """Return a device token's life, given in seconds.
 
     Raises:

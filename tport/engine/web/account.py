@@ -83,7 +83,9 @@ class OwnAccountPages:
         if form["password"] != form.get("confirm"):
             raise InvalidRequest("the two new passwords differ")
         try:
-            await visit.auth.change_password(current=form["current"], new=form["password"])
+            await visit.auth.change_password(
+                current=form["current"], new=form["password"], known=visit.known
+            )
         except AccessDenied as wrong:
             if type(wrong) is not AccessDenied:
                 raise

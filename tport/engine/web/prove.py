@@ -34,7 +34,9 @@ class ProofPages:
         if proof is None:
             raise InvalidRequest("enter what is asked for")
         try:
-            await visit.auth.prove_again(attempt=visit.form.get("attempt", ""), proof=proof)
+            await visit.auth.prove_again(
+                attempt=visit.form.get("attempt", ""), proof=proof, known=visit.known
+            )
         except AttemptOver:
             raise InvalidRequest("that took too long, or was begun in another tab") from None
         except AccessDenied as wrong:

@@ -79,6 +79,11 @@ class Visit:
         """The path asked for, encoded as in links."""
         return quote(self.request.scope["path"])
 
+    @property
+    def known(self) -> str:
+        """The cookie that says this browser has signed somebody in before; "": none."""
+        return self.site.visitor(self.request)["known"]
+
     def part(self, name: str) -> str:
         """Return a part of the path, decoded."""
         return str(self.request.path_params[name])
