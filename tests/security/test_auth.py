@@ -26,7 +26,7 @@ from tests.engine.auth.world import (
     World,
     open_world,
 )
-from tests.fakes import WallClock
+from tests.fakes import START, WallClock
 from tport.engine.access.rules import check_rule
 from tport.engine.api import wire
 from tport.engine.api.answers import ProxyReport, SignedIn
@@ -44,7 +44,7 @@ from tport.engine.errors import (
     TportError,
 )
 from tport.engine.pki.identity import identity_extension
-from tport.engine.pki.keys import load_private_key, make_csr, make_key
+from tport.engine.pki.keys import KeyPair, load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
 from tport.engine.types.chain import ChainState
 from tport.engine.types.event import Event, event
@@ -66,6 +66,8 @@ async def world() -> AsyncIterator[World]:
         yield world
 
 
+CA = "https://ca.test/directory"
+
 # One plausible request for every call, so that a denial is for who asks and not for what.
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "join": {"token": "0" * 32, "csr": "", "role": "app", "hostname": ""},
@@ -81,6 +83,36 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
         "pinned_uri": "",
     },
     "web_certificate": {"csr": "", "host": "nothing.example.net"},
+    "acme_account": {"directory": CA},
+    "acme_registered": {"directory": CA, "url": f"{CA}/1"},
+    "acme_begin": {"directory": CA, "names": (HOST,), "serial": ""},
+    "acme_show": {"directory": CA, "name": HOST, "order": "x", "challenges": ()},
+    "acme_holds": {"order": "x"},
+    "acme_all_hold": {"order": "x"},
+    "acme_obtained": {
+        "directory": CA,
+        "name": HOST,
+        "order": "x",
+        "pair": KeyPair(chain="", key=""),
+        "renew_at": START,
+        "look_at": None,
+    },
+    "acme_failed": {
+        "directory": CA,
+        "name": HOST,
+        "order": "x",
+        "problem": "",
+        "retry_after": 0.0,
+        "unreached": True,
+    },
+    "acme_schedule": {
+        "directory": CA,
+        "name": HOST,
+        "serial": "",
+        "renew_at": START,
+        "look_at": None,
+    },
+    "acme_pair": {"directory": CA, "name": HOST},
     "emit": {"events": ()},
     "sign_in": {"username": "x", "password": "x", "remote": "192.0.2.1", "user_agent": ""},
     "web_session": {"id": "0"},
