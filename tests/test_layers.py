@@ -22,7 +22,7 @@ FLOORS = (
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
     ("reload",),
-    ("process", "selftest"),
+    ("process", "selftest", "preflight"),
     ("commands",),
     ("cli",),
 )

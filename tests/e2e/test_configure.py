@@ -1,10 +1,12 @@
-"""`tport configure` at a terminal: questions are asked, the file is shown, and written when wanted."""
+"""`tport configure`: asks at a terminal and shows the file; looks around for what a file needs."""
 
 from __future__ import annotations
 
+import json
 import os
 import pty
 import select
+import shutil
 import stat
 import subprocess
 import time
@@ -14,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import TPORT, Tport
+from tests.e2e.harness import TPORT, Cluster, Tport, free_port, need
 
 pytestmark = pytest.mark.e2e
 
@@ -95,3 +97,71 @@ def test_bare_at_a_terminal_it_asks_too_and_writes_nothing_unless_told(tport: Tp
         terminal.answer("Write it to", "-")
 
     assert sorted(Path(tport.folder).rglob("*.yaml")) == before
+
+
+# --- A look around ---------------------------------------------------------------------------------
+
+
+def file_of(tport: Tport, name: str, acme: str = "") -> Path:
+    file = tport.folder / "tport.yaml"
+    file.write_text(
+        f"tport: {{data_dir: {tport.folder}/data}}\n"
+        f"auth_service: {{listen_addr: '127.0.0.1:{free_port()}'}}\n"
+        f"proxy_service: {{web_listen_addr: '127.0.0.1:{free_port()}', public_addr: {name}{acme}}}\n"
+    )
+    return file
+
+
+def test_a_server_that_runs_has_nothing_to_mend(cluster: Cluster) -> None:
+    done = cluster.run("configure", "--check", cluster.file)
+
+    assert done.returncode == 0, done.stdout
+    assert f"127.0.0.1:{cluster.port}: tport serves there" in done.stdout
+    assert f"tport answers at {cluster.address}" in done.stdout
+    assert done.stderr.endswith("tport: nothing is wrong\n")
+
+
+def test_what_is_wrong_stands_in_a_table_with_what_to_do_and_status_1(tport: Tport) -> None:
+    file = file_of(tport, "tport.example.invalid", ", acme: {enabled: yes, email: a@b.test}")
+
+    done = tport.run("configure", "--check", file)
+    machine = tport.run("configure", "--check", file, "--format=json")
+
+    assert (done.returncode, machine.returncode) == (1, 1)
+    assert done.stdout.startswith("CHECK ")
+    assert "*.tport.example.invalid. 300 IN CNAME tport.example.invalid." in done.stdout
+    assert "acme port" in done.stdout
+    rows = json.loads(machine.stdout)
+    assert all(set(row) == {"check", "verdict", "found", "advice"} for row in rows)
+    assert all(row["advice"] for row in rows if row["verdict"] == "problem")
+
+
+def test_a_machine_without_a_network_is_told_at_once_and_once(tport: Tport) -> None:
+    unshare = shutil.which("unshare") and os.geteuid() == 0
+    need("a network namespace", unshare, "only root can make one")
+    file = file_of(tport, "tport.example.com", ", acme: {enabled: yes, email: a@b.test}")
+
+    began = time.monotonic()
+    done = subprocess.run(
+        ["unshare", "--net", TPORT, "configure", "--check", "--format=json", file],
+        env=tport.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 1, done.stderr
+    assert time.monotonic() - began < PATIENCE
+    rows = {row["check"]: row for row in json.loads(done.stdout)}
+    assert "this machine looks up no name" in rows["dns"]["found"]
+    assert not [check for check in rows if check.startswith(("dns ", "reachable", "acme dir"))]
+
+
+def test_a_file_that_is_faulty_itself_is_told_as_ever(tport: Tport) -> None:
+    file = tport.folder / "tport.yaml"
+    file.write_text("auth_servise: {}\n")
+
+    done = tport.run("configure", "--check", file)
+
+    assert (done.returncode, done.stdout) == (2, "")
+    assert f"{file}:1:1: auth_servise: unknown setting" in done.stderr

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from tport.commands.new_file import write_new
-from tport.commands.printing import hint, print_out, say
+from tport.commands.printing import hint, print_out, print_rows, print_value, say
 from tport.commands.run import settings_of
+from tport.commands.settings import Format
 from tport.engine.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -26,6 +27,9 @@ DATA_DIR: Final = "/var/lib/tport"
 @app.command()
 def configure(
     ctx: typer.Context,
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="What --check looks at.")
+    ] = None,
     *,
     cluster_name: Annotated[
         str, typer.Option(help="The cluster's name: the proxy's host name.")
@@ -60,6 +64,12 @@ def configure(
     test: Annotated[
         Path | None, typer.Option(help="Check this file, '-' for stdin, and write nothing.")
     ] = None,
+    check: Annotated[
+        bool, typer.Option("--check", help="Look whether all that FILE needs is as it must be.")
+    ] = False,
+    format: Annotated[
+        Format, typer.Option("--format", "-f", help="How --check prints: text, json or yaml.")
+    ] = Format.text,
 ) -> None:
     """Write a configuration file to stdout, or check one.
 
@@ -74,6 +84,13 @@ def configure(
 
     --interactive asks four questions and shows the file before it is written. No file is ever
     overwritten.
+
+    --test judges a file by itself. --check looks around: DNS records, ports, the way to the public
+    address, the certificate authority, the clock, the data directory, certificates, an agent's
+    proxy, applications. What is wrong comes with what to do, and status 1:
+
+    \b
+    sudo tport configure --check /etc/tport.yaml
     """  # noqa: D301 - \b keeps the lines below it as they are
     from tport.engine.config.sample import SampleFlags, sample_config
 
@@ -92,6 +109,13 @@ def configure(
         data_dir=_absolute(data_dir),
         version=version,
     )
+    if check:
+        if output or interactive or test is not None or not flags.is_empty:
+            raise ConfigError("--check goes alone: it looks at a file and writes none")
+        _preflight(ctx, file, format)
+        return
+    if file is not None or format is not Format.text:
+        raise ConfigError("FILE and --format belong to --check", hint="to write one: --output=FILE")
     if test is not None:
         if output or interactive or not flags.is_empty:
             raise ConfigError("--test goes alone: it checks a file and writes none")
@@ -150,6 +174,7 @@ def _tell_written(path: Path, flags: SampleFlags) -> None:
     config = load_config(path)
     start = f"tport start --config={shlex.quote(str(path))}"
     say(f"wrote {path}; next: {start}")
+    hint(f"is all there that it needs? tport configure --check {shlex.quote(str(path))}")
     port = config.proxy_service.web_listen_addr.port if config.proxy_service.enabled else 1024
     if port < 1024:
         hint(f"port {port} needs a right, which a service has: tport install systemd")
@@ -183,6 +208,38 @@ def check_file(path: Path) -> None:
     if complaints:
         _fail(complaints)
     typer.echo(f"{path}: ok")
+
+
+def _preflight(ctx: typer.Context, path: Path | None, format: Format) -> None:
+    """Look at all that a file needs; print a table, and end with status 1 if something is wrong."""
+    import msgspec
+    import trio
+
+    from tport.engine.config.load import find_config_file, load_config
+    from tport.engine.preflight.row import has_problem
+    from tport.engine.preflight.running import preflight
+
+    settings = settings_of(ctx)
+    file = find_config_file(path or settings.config)
+    config = load_config(file)
+    if settings.data_dir is not None:
+        config = msgspec.structs.replace(config, data_dir=settings.data_dir.absolute())
+    if format is Format.text:
+        say(f"looking at what {file or 'no file, but the defaults,'} needs")
+    rows = trio.run(preflight, config)
+    if format is not Format.text:
+        print_value(msgspec.to_builtins(rows), format)
+    else:
+        table: list[tuple[str, str, str]] = []
+        for row in rows:
+            table.append((row.check, row.verdict, row.found))
+            if row.advice:
+                table.append(("", "", f"→ {row.advice}"))
+        print_rows(("CHECK", "RESULT", "FOUND"), table, empty="there is nothing to look at")
+        wrong = sum(row.verdict == "problem" for row in rows)
+        say(f"{wrong} of {len(rows)} must be mended" if wrong else "nothing is wrong")
+    if has_problem(rows):
+        raise typer.Exit(1)
 
 
 def _fail(complaints: list[str], hint: str = "") -> NoReturn:

@@ -1,6 +1,9 @@
 """Starlette, the application we run, on our own connection loop."""
 
+import re
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import pytest
 import trio
@@ -95,6 +98,15 @@ async def test_a_page_knows_where_it_is() -> None:
         b'{"host":"a.test","query":"d=%C3%A9","path":"/page/a/b c",'
         b'"raw":"/page/a%2Fb%20c","client":"192.0.2.1","who":"alice"}'
     )
+
+
+async def test_pages_say_when_they_were_made() -> None:
+    """RFC 9110 §6.6.1: whoever has a clock does."""
+    answer = await converse(serve, get(b"/page/a"))
+
+    (date,) = re.findall(rb"\r\ndate: ([^\r]+)\r\n", answer.lower())
+    made = parsedate_to_datetime(date.decode())
+    assert abs((datetime.now(UTC) - made).total_seconds()) < 60
 
 
 async def test_pages_keep_the_connection() -> None:

@@ -138,13 +138,28 @@ async def test_a_host_that_swallows_packets_is_given_up(autojump_clock: MockCloc
     assert trio.current_time() == pytest.approx(10)
 
 
-async def test_a_port_in_use_is_named_with_what_to_do(listener: trio.SocketListener) -> None:
+@pytest.mark.parametrize(
+    ("holder", "said", "advice"),
+    [
+        ("nginx, process 8", "port {} is in use by nginx, process 8", "stop that"),
+        ("", "port {} is in use", "see by whom: sudo ss -ltnp 'sport = :{}'"),
+    ],
+)
+async def test_a_port_in_use_is_named_with_what_to_do(
+    listener: trio.SocketListener,
+    monkeypatch: pytest.MonkeyPatch,
+    holder: str,
+    said: str,
+    advice: str,
+) -> None:
+    monkeypatch.setattr("tport.engine.net.dial.port_holder", lambda _: holder)
     port = port_of(listener)
 
-    with pytest.raises(ConfigError, match=f"port {port} is in use") as problem:
+    with pytest.raises(ConfigError) as problem:
         await open_listener(Address("127.0.0.1", port))
 
-    assert f":{port}" in problem.value.hint
+    assert str(problem.value) == said.format(port)
+    assert advice.format(port) in problem.value.hint
 
 
 async def test_a_port_that_needs_a_right_says_which(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -70,7 +70,7 @@ def sample_config(flags: SampleFlags) -> str:
     sections.append(_app(flags, public) if "app" in roles else ["app_service:", *_OFF])
     head = [
         "# tport's configuration. Every setting: docs/configuration.md",
-        "# Check this file with: tport configure --test FILE",
+        "# Check this file: tport configure --test FILE; and what it needs: … --check FILE",
         f"version: {_version(flags)}",
     ]
     return "\n".join("\n".join(lines) + "\n" for lines in (head, *sections))

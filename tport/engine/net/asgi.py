@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from email.utils import formatdate
 from typing import Any, Final
 from urllib.parse import unquote
 
@@ -155,6 +156,9 @@ class _Run:
             await self._exchange.send_body(data, end=not more)
             return
         headers = [(bytes(name).lower(), bytes(value)) for name, value in start.get("headers", ())]
+        if not any(name == b"date" for name, _ in headers):
+            # RFC 9110 §6.6.1; agents and people compare clocks by it.
+            headers.append((b"date", formatdate(usegmt=True).encode("ascii")))
         length = _content_length(headers)
         if length is None and not more:
             length = len(data)

@@ -20,6 +20,7 @@ import trio
 from tport.engine.config.address import Address
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConfigError, ConnectionProblem
+from tport.engine.net.port_holder import port_holder
 from tport.engine.net.streams import PrefixedStream
 
 DIAL_DEADLINE: Final = 10.0  # s for names, all addresses and the connection
@@ -126,7 +127,10 @@ async def open_listener(address: Address) -> trio.SocketListener:
             )
             sock = socket.create_server(numeric[0][4][:2], family=family, backlog=BACKLOG)
     except OSError as error:
-        raise _listen_problem(address, error) from None
+        holder = ""
+        if error.errno == errno.EADDRINUSE:
+            holder = await trio.to_thread.run_sync(port_holder, address.port)
+        raise _listen_problem(address, error, holder) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
 
@@ -235,13 +239,17 @@ def _why(error: OSError) -> tuple[str, str]:
     return first.strerror or str(first), ""
 
 
-def _listen_problem(address: Address, error: OSError) -> ConfigError:
+def _listen_problem(address: Address, error: OSError, holder: str = "") -> ConfigError:
     port = address.port
     match error.errno:
         case errno.EADDRINUSE:
+            if holder:
+                return ConfigError(
+                    f"port {port} is in use by {holder}", hint="stop that, or choose another port"
+                )
             return ConfigError(
                 f"port {port} is in use",
-                hint=f"see by whom: ss -ltnp 'sport = :{port}' — or choose another port",
+                hint=f"see by whom: sudo ss -ltnp 'sport = :{port}' — or choose another port",
             )
         case errno.EACCES:
             return ConfigError(

@@ -1,0 +1,145 @@
+"""The whole table of a configuration: what is wrong is in it, and it is there in time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tests.engine.preflight.test_looking import NEVER, Resolver, free_port
+from tests.stack import open_stack
+from tport.engine.config.address import Address
+from tport.engine.config.load import load_config
+from tport.engine.config.model import Config
+from tport.engine.preflight.row import Row
+from tport.engine.preflight.running import CONTROL, DEADLINE, preflight
+
+NAME = "tport.example.com"
+
+
+class AnyLabel(dict[str, str | OSError]):
+    """Answers for names, and for whatever is one label below NAME."""
+
+    def get(self, name: str, default: object = None) -> object:  # type: ignore[override] # names are all that is asked for
+        if name not in self and name.endswith(f".{NAME}"):
+            return super().get(f"*.{NAME}", default)
+        return super().get(name, default)
+
+
+async def config(folder: Path, text: str = "", acme: str = "") -> Config:
+    file = folder / "tport.yaml"
+    listen = f"127.0.0.1:{await free_port()}"
+    proxy = f"web_listen_addr: '{listen}', public_addr: {NAME}{acme}"
+    file.write_text(
+        f"tport: {{data_dir: {folder}/data}}\n"
+        f"auth_service: {{listen_addr: '127.0.0.1:{await free_port()}'}}\n"
+        f"proxy_service: {{{proxy}}}\n{text}"
+    )
+    return load_config(file)
+
+
+def by_check(rows: list[Row]) -> dict[str, Row]:
+    assert len({row.check for row in rows}) == len(rows)
+    return {row.check: row for row in rows}
+
+
+async def test_a_sound_server_has_nothing_to_mend(tmp_path: Path) -> None:
+    resolver = Resolver(AnyLabel({NAME: "127.0.0.1", f"*.{NAME}": "127.0.0.1"}))
+    trio.socket.set_custom_hostname_resolver(resolver)
+
+    rows = by_check(await preflight(await config(tmp_path)))
+
+    assert {check for check, row in rows.items() if row.verdict == "problem"} == set()
+    port = next(check for check in rows if check.startswith("reachable"))
+    assert rows[port].verdict == "ok"
+    assert rows["port"].verdict == rows["auth port"].verdict == "ok"
+    assert CONTROL not in resolver.asked  # nobody else is asked for without need
+
+
+async def test_a_machine_without_dns_has_one_row_about_it(tmp_path: Path) -> None:
+    trio.socket.set_custom_hostname_resolver(Resolver({}))
+    acme = ", acme: {enabled: yes, email: a@b.test}"
+
+    rows = await preflight(await config(tmp_path, acme=acme))
+
+    about = [row for row in rows if "name" in row.found or row.check.startswith("dns")]
+    assert [(row.check, row.verdict) for row in about] == [("dns", "problem")]
+    assert not any(row.check.startswith("reachable") for row in rows)
+    assert "acme directory" not in {row.check for row in rows}
+
+
+async def test_a_resolver_that_never_answers_does_not_hang_it(
+    tmp_path: Path, autojump_clock: MockClock
+) -> None:
+    autojump_clock.autojump_threshold = 0.05  # s; files are looked at in threads
+    trio.socket.set_custom_hostname_resolver(
+        Resolver(AnyLabel({NAME: NEVER, f"*.{NAME}": NEVER, CONTROL: NEVER}))
+    )
+
+    rows = by_check(await preflight(await config(tmp_path)))
+
+    assert trio.current_time() < DEADLINE
+    assert rows["dns"].verdict == "unknown"
+    assert rows["port"].verdict == "ok"
+
+
+async def test_every_application_is_asked_and_a_faulty_one_told(tmp_path: Path) -> None:
+    trio.socket.set_custom_hostname_resolver(
+        Resolver(AnyLabel({NAME: "127.0.0.1", f"*.{NAME}": "127.0.0.1"}))
+    )
+    apps = f"[{{name: a, uri: 'http://127.0.0.1:{await free_port()}'}}, {{name: b, uri: nowhere}}]"
+
+    rows = by_check(
+        await preflight(await config(tmp_path, f"app_service: {{enabled: yes, apps: {apps}}}"))
+    )
+
+    assert "connection refused" in rows["app a"].found
+    assert "'nowhere' has no scheme" in rows["app b"].found
+
+
+@pytest.mark.parametrize(
+    ("pin", "verdict"), [("right", "ok"), ("wrong", "problem"), ("none", "problem")]
+)
+async def test_an_agent_sees_whether_its_proxy_is_the_one_of_its_pin(
+    tmp_path: Path, pin: str, verdict: str
+) -> None:
+    async with open_stack() as stack:
+        admin = stack.running.admin
+        assert admin is not None
+        made = await admin.create_token(
+            roles=("app",), ttl=600, app_name="", app_uri="", max_uses=1
+        )
+        secret, _, right = made.token.partition(".")
+        (tmp_path / "token").touch(0o600)
+        (tmp_path / "token").write_text(
+            {"right": made.token, "wrong": f"{secret}.{'0' * 64}", "none": secret}[pin]
+        )
+        assert right
+        file = tmp_path / "agent.yaml"
+        file.write_text(
+            f"tport: {{data_dir: {tmp_path}/data, auth_token: {tmp_path}/token,"
+            f" proxy_server: '{made.proxy_addr}'}}\n"
+            "auth_service: {enabled: no}\nproxy_service: {enabled: no}\n"
+            "app_service: {enabled: yes, debug_app: yes}\n"
+        )
+
+        rows = by_check(await preflight(load_config(file)))
+
+    assert rows["proxy"].verdict == rows["joining"].verdict == rows["clock"].verdict == "ok"
+    assert rows["proxy's authorities"].verdict == verdict
+
+
+async def test_a_running_tport_is_not_in_its_own_way() -> None:
+    async with open_stack() as stack:
+        config = stack.running.config
+        port = config.proxy_service.public_addrs[0].port
+        listen = Address("127.0.0.1", port)
+        proxy = msgspec.structs.replace(config.proxy_service, web_listen_addr=listen)
+
+        rows = by_check(await preflight(msgspec.structs.replace(config, proxy_service=proxy)))
+
+    assert rows["port"].verdict == "ok"
+    assert "tport serves there" in rows["port"].found

@@ -1,0 +1,120 @@
+"""The machine itself: its clock, and the folder for what must not be lost. Pure."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from tport.engine.preflight.row import Row, ok, problem, unknown
+
+SKEW: Final = timedelta(seconds=30)  # a step of TOTP (RFC 6238 §5.2); certificates allow minutes
+LITTLE: Final = 1024**3  # bytes; SQLite, and some weeks of logs
+TOO_LITTLE: Final = 100 * 1024**2  # bytes
+# On these, locks and what was fsynced can't be relied on. Source: sqlite.org/howtocorrupt.html §2.1
+NETWORK: Final = frozenset(
+    {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "ceph", "glusterfs", "fuse.glusterfs"}
+    | {"fuse.sshfs", "fuse.s3fs", "fuse.rclone", "lustre", "gfs2", "ocfs2", "beegfs"}
+)
+
+
+class Folder(msgspec.Struct, frozen=True, kw_only=True):
+    """A data directory.
+
+    Attributes:
+        parent: the nearest folder above that exists; "" when the folder itself does.
+        is_folder: what exists is one.
+        owner: of the folder, or of `parent`; `me` is who asks.
+        mode: its permission bits.
+        writable: by who asks.
+        free: bytes.
+        filesystem: its type, as `ext4`; "": not known.
+    """
+
+    path: str
+    parent: str = ""
+    is_folder: bool = True
+    owner: str
+    me: str
+    mode: int = 0o700
+    writable: bool = True
+    free: int
+    filesystem: str = ""
+
+
+def judge_clock(theirs: datetime | None, ours: datetime, whose: str) -> Row:
+    """Compare the clock with another one.
+
+    Args:
+        theirs: when somebody else answered, to the second; None: nobody did.
+        ours: in the middle between question and answer.
+        whose: the clock that it is compared with.
+    """
+    if theirs is None:
+        return unknown(
+            "clock",
+            f"{ours:%Y-%m-%dT%H:%M:%SZ}, and nothing to compare it with",
+            "see that it is kept: timedatectl",
+        )
+    difference = ours - theirs
+    seconds = abs(difference.total_seconds())
+    if abs(difference) <= SKEW:
+        return ok("clock", f"agrees with that of {whose}")
+    return problem(
+        "clock",
+        f"{seconds:.0f} s {'ahead of' if difference > timedelta() else 'behind'} that of {whose}",
+        "codes of authenticator apps and certificates fail so: sudo timedatectl set-ntp true",
+    )
+
+
+def judge_folder(folder: Folder) -> list[Row]:
+    rows = [_of_place(folder)]
+    if folder.filesystem in NETWORK:
+        rows.append(
+            problem(
+                "data filesystem",
+                f"{folder.filesystem}, over a network: a database there gets damaged",
+                "name a folder on a disk of this machine: data_dir",
+            )
+        )
+    free = f"{folder.free / 1024**3:.1f} GiB free"
+    if folder.free < TOO_LITTLE:
+        rows.append(problem("data space", free, "make room, or name another folder: data_dir"))
+    elif folder.free < LITTLE:
+        rows.append(unknown("data space", free, "logs grow: auth_service.audit bounds them"))
+    else:
+        rows.append(ok("data space", free))
+    return rows
+
+
+def _of_place(folder: Folder) -> Row:
+    check = "data directory"
+    if not folder.is_folder:
+        return problem(
+            check,
+            f"{folder.parent or folder.path} is a file",
+            "name a folder: data_dir in the file, or --data-dir",
+        )
+    if folder.parent:
+        if folder.writable:
+            return ok(check, f"{folder.path} will be made")
+        return problem(
+            check,
+            f"{folder.path} isn't there, and {folder.me} may not make it in {folder.parent}",
+            f"sudo install -d -m 700 -o {folder.me} {folder.path}; a service's is made by its unit",
+        )
+    if not folder.writable:
+        return problem(
+            check,
+            f"{folder.path} belongs to {folder.owner}, and {folder.me} may not write there",
+            f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or sudo chown -R"
+            f" {folder.me} {folder.path}",
+        )
+    if folder.mode & 0o022:
+        return problem(
+            check,
+            f"{folder.path} may be written by others (mode {folder.mode:o})",
+            f"keys are in there: chmod 700 {folder.path}",
+        )
+    return ok(check, f"{folder.path}, of {folder.owner}")

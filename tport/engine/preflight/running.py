@@ -1,0 +1,252 @@
+"""Look at all that a configuration needs, at once, and judge it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Final, TypeVar
+from urllib.parse import urlsplit
+
+import trio
+
+from tport.engine.config.model import Config
+from tport.engine.net.dial import is_this_machine
+from tport.engine.pki.contexts import https_context
+from tport.engine.preflight.certificates import judge_pairs
+from tport.engine.preflight.look_machine import (
+    look_at_folder,
+    look_at_joining,
+    read_pair,
+    trusted_issuers,
+)
+from tport.engine.preflight.look_network import (
+    ask_app,
+    ask_proxy,
+    get_https,
+    look_at_port,
+    look_up,
+    own_addresses,
+)
+from tport.engine.preflight.machine import judge_clock, judge_folder
+from tport.engine.preflight.names import Lookup, Names, judge_names
+from tport.engine.preflight.others import (
+    Answer,
+    Trust,
+    judge_app,
+    judge_directory,
+    judge_pins,
+    judge_proxy,
+)
+from tport.engine.preflight.ports import judge_acme_port, judge_port, judge_reach
+from tport.engine.preflight.row import Row, ok, problem, unknown
+from tport.engine.types.app import App
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+DEADLINE: Final = 30.0  # s for everything; looks end by their own deadlines before
+AT_ONCE: Final = 10  # applications that are asked at a time
+# A name that is there wherever DNS is, where no certificate authority is to be asked for.
+CONTROL: Final = "a.root-servers.net"
+
+
+class _Preflight:
+    """The looks of one configuration; each adds its rows where the table has them."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._proxy = config.proxy_service
+        self._looked_up = trio.Event()
+        self._known: set[str] = set()  # names that lead somewhere
+        self._has_dns = True
+        self._names: list[Row] = []
+        self._ports: list[Row] = []
+        self._authority: list[Row] = []
+        self._certificates: list[Row] = []
+        self._clock: list[Row] = []
+        self._data: list[Row] = []
+        self._agent: list[Row] = []
+        self._apps: list[Row] = []
+
+    async def run(self) -> list[Row]:
+        """Look at everything; what isn't done in DEADLINE seconds is said to be unknown."""
+        looks: dict[str, Callable[[], Awaitable[None]]] = {"data directory": self._look_at_data}
+        if self._proxy.enabled:
+            looks |= {
+                "dns": self._look_up,
+                "port": self._look_at_ports,
+                "certificates": self._look_at_certificates,
+            }
+        looks["clock"] = self._look_at_others
+        if self._config.app_service.enabled:
+            looks["apps"] = self._look_at_apps
+        left = set(looks)
+        with trio.move_on_after(DEADLINE):
+            async with trio.open_nursery() as nursery:
+                for name, look in looks.items():
+                    nursery.start_soon(_done, name, look, left)
+        late = [unknown(name, f"not seen within {DEADLINE:.0f} s") for name in sorted(left)]
+        return [
+            *(*self._names, *self._ports, *self._authority, *self._certificates),
+            *(*self._clock, *self._data, *self._agent, *self._apps, *late),
+        ]
+
+    def _app_hosts(self) -> list[str]:
+        """Return where people reach this file's applications."""
+        proxy = self._proxy.public_addrs[0].host
+        apps = self._config.app_service.apps if self._config.app_service.enabled else ()
+        return [app.public_addr or f"{app.name}.{proxy}" for app in apps]
+
+    # --- DNS -----------------------------------------------------------------------------------------
+
+    async def _look_up(self) -> None:
+        publics = [address.host for address in self._proxy.public_addrs]
+        names = [name for name in publics if not is_this_machine(name)]
+        nobody = f"tport-check-{os.urandom(4).hex()}"
+        apps = [host for host in self._app_hosts() if not is_this_machine(host)]
+        acme = self._proxy.acme
+        found = await _all(look_up, [*names, *(f"{nobody}.{name}" for name in names), *apps])
+        self._known = {lookup.name for lookup in found if lookup.state == "found"}
+        control = (acme.enabled and urlsplit(acme.uri).hostname) or CONTROL
+        looked = Lookup(name=control, state="found")
+        if names and not self._known:  # is it the names, or DNS as a whole?
+            looked = await look_up(control)
+        self._has_dns = looked.state == "found"
+        self._looked_up.set()
+        count = len(names)
+        self._names = judge_names(
+            Names(
+                proxy=tuple(found[:count]),
+                wildcards=tuple(found[count : 2 * count]),
+                apps=tuple(found[2 * count :]),
+                control=looked,
+                own=await own_addresses(),
+                here_only=tuple(name for name in publics if is_this_machine(name)),
+                needs_public=acme.enabled,
+            )
+        )
+
+    # --- Ports ---------------------------------------------------------------------------------------
+
+    async def _look_at_ports(self) -> None:
+        listen, publics = self._proxy.web_listen_addr, self._proxy.public_addrs
+        await self._looked_up.wait()
+        there = [each for each in publics if is_this_machine(each.host) or each.host in self._known]
+        port, reached = await look_at_port(listen, there if listen.port else ())
+        self._ports = [judge_port("port", port)]
+        self._ports += [judge_reach(f"reachable {reach.address}", reach) for reach in reached]
+        auth = self._config.auth_service
+        if auth.enabled and port.state == "free":  # else it is held by the tport that runs
+            self._ports.append(
+                judge_port("auth port", (await look_at_port(auth.listen_addr, ()))[0])
+            )
+        if self._proxy.acme.enabled:
+            self._ports.append(judge_acme_port(publics[0].port, listen.port))
+
+    # --- Certificates --------------------------------------------------------------------------------
+
+    async def _look_at_certificates(self) -> None:
+        pairs = self._proxy.https_keypairs
+        if self._proxy.acme.enabled:
+            return  # the directory, names and ports say whether it can work
+        if not pairs:
+            found = "tport's own authority makes them"
+            self._certificates = [
+                ok("certificates", found, "browsers must be told: tport ca trust")
+            ]
+            return
+        known = await trio.to_thread.run_sync(trusted_issuers)
+        publics = [address.host for address in self._proxy.public_addrs]
+        self._certificates = judge_pairs(
+            [await trio.to_thread.run_sync(read_pair, pair) for pair in pairs],
+            names=publics,
+            apps=self._app_hosts(),
+            now=datetime.now(UTC),
+            known_issuer=known,
+        )
+
+    # --- Certificate authority, proxy, clock ---------------------------------------------------------
+
+    async def _look_at_others(self) -> None:
+        theirs, whose = None, ""
+        before = datetime.now(UTC)
+        acme = self._proxy.acme
+        if self._proxy.enabled and acme.enabled:
+            await self._looked_up.wait()
+            if self._has_dns:  # else that is said once
+                answer, theirs, _ = await get_https(acme.uri, https_context())
+                whose = urlsplit(acme.uri).hostname or ""
+                self._authority = [judge_directory(acme.uri, answer)]
+        if self._config.app_service.enabled and not self._proxy.enabled:
+            theirs, whose = await self._look_at_proxy()
+        now = datetime.now(UTC)
+        self._clock = [judge_clock(theirs, before + (now - before) / 2, whose)]
+
+    async def _look_at_proxy(self) -> tuple[datetime | None, str]:
+        """Look at an agent's proxy; return its clock, and whose that is."""
+        joining = await trio.to_thread.run_sync(look_at_joining, self._config)
+        proxy = joining.proxy
+        if proxy is None:
+            hint = "name it: proxy_server in the file; tport tokens add prints a whole line"
+            self._agent = [problem("proxy", "the agent knows no proxy to dial", hint)]
+            return None, ""
+        bundle, answer, verified, clock = await ask_proxy(proxy)
+        trust = Trust(
+            cluster=bundle.cluster if bundle else "",
+            said=answer.said,
+            advice=answer.advice,
+            pins=judge_pins(joining.pins, bundle.host, bundle.web) if bundle else "none",
+            verified=verified,
+            joined=joining.joined,
+            token=joining.token,
+            token_said=joining.token_said,
+        )
+        self._agent = judge_proxy(str(proxy), trust)
+        return clock, str(proxy)
+
+    # --- Data and applications -----------------------------------------------------------------------
+
+    async def _look_at_data(self) -> None:
+        folder = await trio.to_thread.run_sync(look_at_folder, self._config.data_dir)
+        self._data = judge_folder(folder)
+
+    async def _look_at_apps(self) -> None:
+        service = self._config.app_service
+        limiter = trio.CapacityLimiter(AT_ONCE)
+
+        async def ask(app: App) -> Answer:
+            async with limiter:
+                return await ask_app(app)
+
+        answers = await _all(ask, service.apps)
+        self._apps = [
+            judge_app(app.name, app.uri, answer)
+            for app, answer in zip(service.apps, answers, strict=True)
+        ]
+        for faulty in service.faulty:
+            name = faulty.name or f"apps[{faulty.index}]"
+            self._apps.append(problem(f"app {name}", "; ".join(faulty.complaints), "mend the file"))
+
+
+async def preflight(config: Config) -> list[Row]:
+    """Look at all that `config` needs; return the rows of the table. Takes DEADLINE seconds at most."""
+    return await _Preflight(config).run()
+
+
+async def _done(name: str, look: Callable[[], Awaitable[None]], left: set[str]) -> None:
+    await look()
+    left.discard(name)
+
+
+async def _all(look: Callable[[T], Awaitable[R]], what: Sequence[T]) -> list[R]:
+    """Look at several at once; return what was seen, in their order."""
+    seen: dict[int, R] = {}
+
+    async def one(index: int, thing: T) -> None:
+        seen[index] = await look(thing)
+
+    async with trio.open_nursery() as nursery:
+        for index, thing in enumerate(what):
+            nursery.start_soon(one, index, thing)
+    return [seen[index] for index in range(len(what))]
