@@ -10,11 +10,12 @@ import os
 import shutil
 import ssl
 import subprocess
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import trio
@@ -35,7 +36,6 @@ class Ports:
     dns_management: int
 
 
-@dataclass
 class Pebble:
     """A running pebble.
 
@@ -43,8 +43,14 @@ class Pebble:
         ca_file: by which its own HTTPS is known.
     """
 
-    ports: Ports
-    ca_file: Path
+    def __init__(
+        self, ports: Ports, ca_file: Path, nursery: trio.Nursery, run: Callable[..., Any]
+    ) -> None:
+        self.ports = ports
+        self.ca_file = ca_file
+        self._nursery = nursery
+        self._run = run
+        self._process: trio.Process
 
     @property
     def directory(self) -> str:
@@ -59,7 +65,17 @@ class Pebble:
         async with httpx2.AsyncClient(verify=context) as client:
             return await client.get(url)
 
-    async def wait(self) -> None:
+    async def restart(self) -> None:
+        """Have another in its place, with fresh roots, that knows nobody."""
+        self._process.terminate()
+        await self._process.wait()
+        await self.start()
+
+    async def start(self) -> None:
+        self._process = await self._nursery.start(self._run)
+        await self._wait()
+
+    async def _wait(self) -> None:
         with trio.fail_after(PATIENCE):
             while True:
                 try:
@@ -70,30 +86,30 @@ class Pebble:
                 else:
                     return
 
-    def txt_hook(self, folder: Path) -> Path:
-        """Write a program that makes and removes TXT records at pebble's DNS; return it.
 
-        It keeps what it was called with in `<folder>/calls`.
-        """
-        program = folder / "dns-hook"
-        url = f"http://127.0.0.1:{self.ports.dns_management}"
-        program.write_text(
-            f"""#!/bin/sh
+def choose_ports() -> Ports:
+    return Ports(*(free_port() for _ in range(4)))
+
+
+def write_txt_hook(folder: Path, ports: Ports) -> Path:
+    """Write a program that makes and removes TXT records at pebble's DNS, and return it.
+
+    It keeps what it was called with in `<folder>/calls`.
+    """
+    program = folder / "dns-hook"
+    url = f"http://127.0.0.1:{ports.dns_management}"
+    program.write_text(
+        f"""#!/bin/sh
 set -eu
 echo "$*" >> {folder}/calls
-env > {folder}/environment
 case "$1" in
 present) curl -sSf -d "{{\\"host\\":\\"$2.\\",\\"value\\":\\"$3\\"}}" {url}/set-txt ;;
 cleanup) curl -sSf -d "{{\\"host\\":\\"$2.\\"}}" {url}/clear-txt ;;
 esac
 """
-        )
-        program.chmod(0o700)
-        return program
-
-
-def choose_ports() -> Ports:
-    return Ports(*(free_port() for _ in range(4)))
+    )
+    program.chmod(0o700)
+    return program
 
 
 @asynccontextmanager
@@ -157,9 +173,8 @@ async def open_pebble(
         run = partial(trio.run_process, stdout=log, stderr=subprocess.STDOUT, env=env, check=False)
         async with trio.open_nursery() as nursery:
             await nursery.start(run, dns)
-            await nursery.start(run, pebble)
-            running = Pebble(ports, ca_file)
-            await running.wait()
+            running = Pebble(ports, ca_file, nursery, partial(run, pebble))
+            await running.start()
             try:
                 yield running
             finally:

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import ssl
+from datetime import timedelta
 from pathlib import Path
 
+import httpx2
 import pytest
 import trio
 from cryptography import x509
 
 from tests.e2e.harness import free_port
-from tests.pebble import Pebble, open_pebble
+from tests.pebble import Pebble, choose_ports, open_pebble, write_txt_hook
+from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.model import Acme
@@ -69,3 +73,140 @@ async def test_proxy_and_apps_get_certificates_on_the_public_port(tmp_path: Path
             found = await shown(stack, host, root)
             assert names(found) == [host]
         assert set(await states(stack)) == {DOMAIN, f"echo.{DOMAIN}", f"raw.{DOMAIN}"}
+
+
+async def test_half_of_all_nonces_refused_costs_time_and_nothing_else(tmp_path: Path) -> None:
+    port = free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=port, bad_nonces=50) as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        root = await pebble.root()
+        for host in (DOMAIN, f"echo.{DOMAIN}"):
+            assert names(await shown(stack, host, root)) == [host]
+
+
+async def test_a_ca_that_asks_by_http_is_answered_on_port_80(tmp_path: Path) -> None:
+    """And people who come there are sent to https."""
+    port, http = free_port(), free_port()
+    address = Address("127.0.0.1", http)
+    async with (
+        open_pebble(tmp_path, tls_port=1, http_port=http) as pebble,  # nothing is at 1
+        open_stack(acme=acme(pebble, address), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        root = await pebble.root()
+        assert names(await shown(stack, DOMAIN, root)) == [DOMAIN]
+        async with httpx2.AsyncClient() as client:
+            answer = await client.get(
+                f"http://127.0.0.1:{http}/a?b", headers={"Host": f"echo.{DOMAIN}"}
+            )
+        assert answer.status_code == 301
+        assert answer.headers["location"] == f"https://echo.{DOMAIN}:{port}/a?b"
+
+
+async def test_a_wildcard_comes_by_the_operators_program(tmp_path: Path) -> None:
+    """DNS-01: one certificate for the proxy and all below it; the records are taken away after."""
+    port = free_port()
+    ports = choose_ports()
+    hook = write_txt_hook(tmp_path, ports)
+    async with (
+        open_pebble(tmp_path, tls_port=1, ports=ports) as pebble,
+        open_stack(
+            acme=acme(pebble, dns_hook=hook), domain=DOMAIN, port=port, drain=False
+        ) as stack,
+    ):
+        root = await pebble.root()
+        first = await shown(stack, f"echo.{DOMAIN}", root)
+        assert sorted(names(first)) == [f"*.{DOMAIN}", DOMAIN]
+        assert await shown(stack, DOMAIN, root) == first
+        assert await shown(stack, f"raw.{DOMAIN}", root) == first
+        assert list(await states(stack)) == [DOMAIN]
+    calls = [line.split()[:2] for line in (tmp_path / "calls").read_text().splitlines()]
+    record = f"_acme-challenge.{DOMAIN}"
+    assert calls == [["present", record]] * 2 + [["cleanup", record]] * 2
+
+
+async def test_what_the_ca_says_when_it_fails_is_in_log_state_and_audit_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name leads elsewhere: the CA finds nobody at the port. Browsers get the own authority's."""
+    port = free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=free_port()) as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        event = await stack.event("acme.order", host=DOMAIN)
+        state = (await states(stack))[DOMAIN]
+        for text in (state.problem, str(event["error"]), caplog.text):
+            assert f"the CA says of {DOMAIN}" in text
+            assert "Failed to connect" in text
+        assert state.next_try is not None
+        assert state.last_attempt is not None
+        assert state.next_try - state.last_attempt >= timedelta(hours=1)
+        assert names(await shown(stack, DOMAIN)) == [DOMAIN]
+
+
+async def test_a_name_that_the_ca_refuses_stops_no_other(tmp_path: Path) -> None:
+    port = free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=port, blocked=f"echo.{DOMAIN}") as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        root = await pebble.root()
+        assert names(await shown(stack, f"echo.{DOMAIN}")) == [f"echo.{DOMAIN}"]  # our own
+        assert names(await shown(stack, f"raw.{DOMAIN}", root)) == [f"raw.{DOMAIN}"]
+        assert "echo" in (await states(stack))[f"echo.{DOMAIN}"].problem
+
+
+async def test_a_ca_that_restarts_with_fresh_roots_gets_the_account_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    port = free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=port) as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        old = await pebble.root()
+        await shown(stack, DOMAIN, old)
+        await pebble.restart()
+        new = await pebble.root()
+        assert new != old
+        assert names(await shown(stack, f"echo.{DOMAIN}", new)) == [f"echo.{DOMAIN}"]
+        assert "the CA has forgotten the account" in caplog.text
+        assert names(await shown(stack, DOMAIN, old)) == [DOMAIN]  # good for years still
+
+
+async def test_a_renewal_under_load_fails_no_handshake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ten clients shake hands all the time; each is shown the old certificate or the new one."""
+    monkeypatch.setattr("tport.engine.proxy.acme.LOOK_EVERY", 0.5)
+    clock = MovableClock()
+    monkeypatch.setattr("tport.engine.process.wall_clock", clock)
+    port = free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=port) as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+    ):
+        root = await pebble.root()
+        first = await shown(stack, DOMAIN, root)
+        seen: dict[int, int] = {}
+        enough = trio.Event()
+
+        async def visit() -> None:
+            while True:
+                found = await shown(stack, DOMAIN, root)
+                seen[found.serial_number] = seen.get(found.serial_number, 0) + 1
+                if seen.keys() - {first.serial_number} and min(seen.values()) > 50:
+                    enough.set()
+
+        async with trio.open_nursery() as load:
+            for _ in range(10):
+                load.start_soon(visit)
+            await trio.sleep(0.5)
+            clock.ahead += (first.not_valid_after_utc - first.not_valid_before_utc) * 0.7
+            with trio.fail_after(PATIENCE):
+                await enough.wait()
+            load.cancel_scope.cancel()
+        assert len(seen) == 2
