@@ -263,6 +263,7 @@ class _Process:
                 clock=wall_clock,
                 secret=parts.forms_key,
                 open_launch=parts.open_launch,
+                settings=settings_in_force(config),
             )
 
         async def to_auth(stream: PrefixedStream, remote: str) -> None:

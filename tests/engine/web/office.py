@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
 from tests.engine.auth.world import CLUSTER, World, open_world
 from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tport.engine.auth.cluster import AuthSettings
+from tport.engine.types.setting import Setting
 from tport.engine.web.app import web_app
 
 
 class Office:
-    def __init__(self, world: World, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, world: World, stack: AsyncExitStack, settings: Sequence[Setting] = ()
+    ) -> None:
         self.world = world
         self._stack = stack
         self.app = web_app(
@@ -23,6 +26,7 @@ class Office:
             clock=world.clock,
             secret=b"x" * 32,
             open_launch=lambda _: None,
+            settings=settings,
         )
 
     async def person(self, name: str, *roles: str) -> Visitor:

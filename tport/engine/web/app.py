@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -22,6 +22,7 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.types.failure import Page
+from tport.engine.types.setting import Setting
 from tport.engine.web.account import OwnAccountPages
 from tport.engine.web.accounts import AccountPages
 from tport.engine.web.add_app import AddAppPages
@@ -47,6 +48,7 @@ from tport.engine.web.respond import send_page
 from tport.engine.web.roles import RolePages
 from tport.engine.web.second_step import SecondStep
 from tport.engine.web.sessions import SessionPages
+from tport.engine.web.settings import SettingsPages
 from tport.engine.web.site import SECOND_STEP, Clock, Site, for_people
 from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
@@ -62,6 +64,7 @@ def web_app(
     clock: Clock,
     secret: bytes,
     open_launch: OpenLaunch,
+    settings: Sequence[Setting] = (),
 ) -> Starlette:
     """Make the web pages of one proxy. They keep no state of their own, and need trio.
 
@@ -72,6 +75,7 @@ def web_app(
         public_addr: `host` or `host:port` at which people reach this proxy.
         secret: at least 32 random bytes, the same on all proxies of the cluster: binds forms.
         open_launch: unseals the launcher's `state`; None: not sealed by this cluster.
+        settings: what this proxy works with, to be shown.
     """
     site = Site(
         auth=auth,
@@ -108,6 +112,7 @@ def web_app(
             *SessionPages().routes(signed_in),
             *OwnSessionPages().routes(signed_in),
             *LockPages().routes(signed_in),
+            *SettingsPages(settings).routes(signed_in),
             *TokenPages().routes(signed_in),
             *AgentPages().routes(signed_in),
             *DeviceTokenPages().routes(signed_in),
