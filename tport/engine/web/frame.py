@@ -35,8 +35,8 @@ SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Sessions", "/web/sessions", ("session", "list"), also=("/web/session",)),
     Entry("Locks", "/web/locks", ("lock", "list"), also=("/web/lock",)),
     Entry("Requests", "/web/requests", ("access_request", "list")),
-    Entry("Settings", "/web/settings", ("cluster_auth_preference", "read")),
     Entry("Audit", "/web/audit", ("event", "list")),
+    Entry("Settings", "/web/settings", ("cluster_auth_preference", "read")),
 )
 
 # Behind the person's name, above "Sign out".
