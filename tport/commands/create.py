@@ -80,7 +80,7 @@ async def say_consequence(auth: AuthAPI) -> None:
     found = await auth.preview_preference(preference=now)
     users = len(found.shows) + len(found.sets_up) + len(found.password)
     say(
-        f"of {users} users {len(found.shows)} show a second factor at their next sign-in,"
+        f"next sign-in: {len(found.shows)} of {users} users show a second factor,"
         f" {len(found.sets_up)} must first set one up, {len(found.password)} need a password alone"
     )
     if found.sets_up:
