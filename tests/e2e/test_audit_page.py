@@ -72,10 +72,49 @@ def test_what_happens_appears_by_itself_while_it_is_followed(
         cluster.add_user("seen-live-too")
         expect(page.locator(".entry").first).to_contain_text("name: seen-live-too")
         expect(page.locator(".entry")).to_have_count(before + 2)
-
         page.get_by_role("button", name="Following live").click()
         expect(page.get_by_role("button", name="Follow live")).to_be_visible()
         assert watch.complaints == []
+
+
+@pytest.mark.parametrize("requests", [False, True], ids=["events", "requests"])
+def test_a_row_that_came_live_is_the_row_that_the_page_has_after_reloading(
+    cluster: Cluster, browser: Browser, requests: bool
+) -> None:
+    """What failed, what holds lists and numbers, and what an attacker called themselves, too."""
+    with open_context(browser) as (context, _), open_context(browser) as (elsewhere, _):
+        page, other = context.new_page(), elsewhere.new_page()
+        open_audit(page, cluster)
+        if requests:
+            page.get_by_role("link", name="Application requests").click()
+        page.get_by_role("button", name="Follow live").click()
+        before = page.locator(".entry").count()
+        if requests:
+            person = cluster.signed_in("live-requests")
+            person.open(cluster.app_url("dumper", "/a%E2%80%AEb?x=<b>"))
+            came = page.locator(".entry", has_text="live-requests")
+        else:
+            other.goto(f"{cluster.url}/web/login")
+            sign_in(other, "<img src=x>\u202e\x07", "wrong")
+            came = page.locator(".entry", has_text="<img src=x>")
+        expect(came.first).to_be_visible()
+        assert page.locator(".entry").count() > before
+        live = {row["uid"]: row for row in page.evaluate(_ROWS) if row["isNew"]}
+        page.reload()
+        drawn = {row["uid"]: {**row, "isNew": True} for row in page.evaluate(_ROWS)}
+
+        assert live
+        assert live == {uid: drawn[uid] for uid in live}
+
+
+# Each row as people read it: every text and class in it, blanks told apart from none.
+_ROWS = """() => [...document.querySelectorAll(".entry")].map(row => ({
+    uid: row.dataset.uid,
+    isNew: row.classList.contains("new"),
+    texts: [...row.querySelectorAll(".when, .what b, .told, .who, .app, dt, dd, .badge")].map(
+        part => [part.className, part.textContent.replace(/\\s+/g, " ").trim()]
+    ).filter(([, text]) => text),
+}))"""
 
 
 def test_what_is_found_is_taken_away_as_json_lines(cluster: Cluster, browser: Browser) -> None:

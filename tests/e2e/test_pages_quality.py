@@ -43,7 +43,6 @@ NOT_PAGES: Final = frozenset(
         "/web/app/{name}/icon",
         "/v1/openapi.json",
         "/web/audit/export",
-        "/web/audit/tail",
         "/webapi/cas",
         "/webapi/find",
         "/webapi/ping",

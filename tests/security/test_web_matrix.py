@@ -90,7 +90,6 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("GET", "/web/join"): Row(("token", "create")),
     ("POST", "/web/join"): Row(("token", "create")),
     ("GET", "/web/audit"): Row(("event", "list")),
-    ("GET", "/web/audit/tail"): Row(("event", "list")),
     ("GET", "/web/audit/export"): Row(("event", "list")),
     # theirs, or there is none: tests of its own
     ("GET", "/web/app/{name}/icon"): Row("anybody", "/web/app/grafana/icon"),

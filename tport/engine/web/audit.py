@@ -17,14 +17,12 @@ from tport.engine.errors import InvalidRequest
 from tport.engine.types.event import CODES
 from tport.engine.types.event_query import EventPage, EventQuery
 from tport.engine.web.assets import AUDIT_SCRIPT, AUDIT_STYLE
-from tport.engine.web.respond import render, stream
+from tport.engine.web.respond import stream
 from tport.engine.web.visit import SignedInRoutes, Visit
 
 AUDIT: Final = "/web/audit"
-TAIL: Final = f"{AUDIT}/tail"
 EXPORT: Final = f"{AUDIT}/export"
 SHOWN: Final = 20  # events of a page, with all their fields: below 60 kB
-TAILED: Final = 100  # of one piece of the live view
 EXPORTED: Final = 1000  # of one question while exporting
 MAX_EXPORT: Final = 100_000  # events of a download; the command line has no such bound
 MAX_FIELD: Final = 200  # characters of a filter
@@ -83,7 +81,6 @@ class AuditPages:
     def routes(self, signed_in: SignedInRoutes) -> list[Route]:
         return [
             signed_in.get(AUDIT, self.show, _RULE),
-            signed_in.get(TAIL, self.tail, _RULE),
             signed_in.get(EXPORT, self.export, _RULE),
         ]
 
@@ -91,13 +88,13 @@ class AuditPages:
         """GET /web/audit?log=&user=&app=&type=&q=&since=&until=&cursor="""
         filters = _filters(visit.request)
         cursor = visit.request.query_params.get("cursor", "")[:MAX_FIELD]
-        page, newest = EventPage(events=(), cursor=""), ""
+        page, newest, query_json = EventPage(events=(), cursor=""), "", ""
         try:
             query = _query(filters)
             if not cursor and not query.until:
                 # Asked before the search, so that nothing falls between the two.
                 end = await visit.auth.follow_events(query=query, cursor="", limit=1)
-                newest = end.cursor
+                newest, query_json = end.cursor, msgspec.json.encode(query).decode()
             page = await visit.auth.search_events(query=query, cursor=cursor, limit=SHOWN)
         except InvalidRequest as problem:
             visit.problem = problem
@@ -116,23 +113,15 @@ class AuditPages:
             older_url=_url(AUDIT, {**filters, "cursor": page.cursor}) if page.cursor else "",
             searched_back_to=page.cursor.partition(":")[0],
             export_url=_url(EXPORT, filters),
-            tail_url=_url(TAIL, filters),
             newest=newest,
+            query=query_json,
+            apart=" ".join(sorted(_APART)),
+            most=MAX_TOLD,
             audit_url=AUDIT,
             max_export=MAX_EXPORT,
             audit_style_url=AUDIT_STYLE.url,
             audit_script_url=AUDIT_SCRIPT.url,
         )
-
-    async def tail(self, visit: Visit) -> Response:
-        """GET /web/audit/tail?cursor=: rows that came since, the newest first; waits up to 5 s."""
-        filters = _filters(visit.request)
-        cursor = visit.request.query_params.get("cursor", "")[:MAX_FIELD]
-        page = await visit.auth.follow_events(query=_query(filters), cursor=cursor, limit=TAILED)
-        rows = [make_row(event) for event in reversed(page.events)]
-        response = render("audit_rows.html", rows=rows, filters=filters)
-        response.headers["tport-cursor"] = page.cursor
-        return response
 
     async def export(self, visit: Visit) -> Response:
         """GET /web/audit/export: what is found, as JSON lines, the newest first."""
