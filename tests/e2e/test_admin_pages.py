@@ -313,6 +313,38 @@ def test_favourites_and_what_was_opened_last_are_at_hand(
         assert_calm(watch)
 
 
+def test_who_would_open_what_follows_what_is_typed(cluster: Cluster, browser: Browser) -> None:
+    """As the form's button tells it, to the letter; and what can't be meant is said beside it."""
+    cluster.signed_in("rita", "access")
+    with open_context(browser) as (context, watch):
+        page = context.new_page()
+        open_as_editor(page, cluster, "Roles")
+        page.get_by_role("link", name="access", exact=True).click()
+        who, said = page.locator("#who"), page.locator("#said")
+        opens = page.get_by_label("Opens applications with these labels")
+        expect(who.locator(".loses")).to_have_count(0)
+
+        opens.fill("env=nowhere")
+        expect(who).to_contain_text("this role opens nothing")
+        expect(who.locator("#changes")).to_contain_text("rita loses dumper; may then open nothing")
+        live = " ".join(who.inner_text().split())
+        opens.fill("env")
+        expect(said).to_contain_text("name=value")
+        opens.fill("env={{external.")
+        expect(said).to_contain_text("external.")
+        expect(who.locator("#told")).to_be_hidden()
+        watch.complaints.clear()  # the browser's own line about the 400
+        opens.fill("env=nowhere")
+        expect(said).to_be_empty()
+        page.get_by_role("button", name="Who would open what?").click()
+        page.wait_for_load_state()
+        assert " ".join(who.inner_text().split()) == live
+
+        opens.fill("*=*")
+        expect(who.locator("#changes")).to_be_hidden()
+        assert_calm(watch)
+
+
 @SCRIPT
 def test_a_role_is_made_previewed_changed_as_yaml_and_deleted(
     cluster: Cluster, browser: Browser, script: bool

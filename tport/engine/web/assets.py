@@ -42,6 +42,7 @@ FRAME_SCRIPT: Final = _load("frame.js", "text/javascript; charset=utf-8")
 AUDIT_STYLE: Final = _load("audit.css", "text/css; charset=utf-8")
 API_SCRIPT: Final = _load("api.js", "text/javascript; charset=utf-8")  # that others import
 AUDIT_SCRIPT: Final = _load("audit.js", "text/javascript; charset=utf-8", API_SCRIPT)
+ROLE_SCRIPT: Final = _load("role.js", "text/javascript; charset=utf-8", API_SCRIPT)
 SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8", API_SCRIPT)
 PASSKEY_SCRIPT: Final = _load("passkey.js", "text/javascript; charset=utf-8")
 ICON: Final = _load("favicon.svg", "image/svg+xml")
@@ -54,6 +55,7 @@ ASSETS: Final[Mapping[str, Asset]] = {
         API_SCRIPT,
         AUDIT_STYLE,
         AUDIT_SCRIPT,
+        ROLE_SCRIPT,
         SCRIPT,
         PASSKEY_SCRIPT,
         ICON,

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.routing import Route
@@ -19,6 +20,7 @@ from tport.engine.config.resources import read_resources
 from tport.engine.errors import CompareFailed, ConfigError, InvalidRequest, NotFound
 from tport.engine.types.resource import RoleResource
 from tport.engine.types.role import Conditions, Role
+from tport.engine.web.assets import ROLE_SCRIPT
 from tport.engine.web.users import read_number, trait_lines, traits_from
 from tport.engine.web.visit import SignedInRoutes, Visit
 
@@ -168,6 +170,8 @@ async def _form(
     return await visit.page(
         "role.html",
         name=role.name,
+        role=msgspec.json.encode(role).decode(),
+        role_script_url=ROLE_SCRIPT.url,
         fields=typed,
         action=action,
         text_url=text_url,

@@ -21,8 +21,9 @@ function filter() {
   }
   for (const group of document.querySelectorAll("#tiles .group")) {
     group.hidden = !group.querySelector(".tile:not([hidden])");
-    group.querySelector("h2").hidden = group.querySelectorAll(".tile").length === tiles.length;
   }
+  const others = document.querySelectorAll("#rest .tile").length;
+  document.querySelector("#rest h2").hidden = others === tiles.length;
   const shown = shownTiles().length;
   document.getElementById("count").textContent = `Showing ${shown} of ${tiles.length}`;
   document.getElementById("none").hidden = shown > 0;
