@@ -222,4 +222,4 @@ async def test_web_11_the_page_takes_the_icon_from_its_own_origin(
     known = icon_of(PNG)
     assert known is not None
     assert f'<img src="/web/app/raw/icon?v={known.tag}" ' in page
-    assert page.count("<img src=") == 1
+    assert page.count("<img ") == 1

@@ -1,5 +1,6 @@
 """The Applications page, and what the proxy's host tells anybody."""
 
+import gzip
 import re
 from datetime import timedelta
 
@@ -292,6 +293,31 @@ async def test_a_bug_is_a_page_too(browser: Browser, auth: FakeAuth) -> None:
     assert response.status_code == 500
     assert "Something broke on our side" in response.text
     assert "a bug" not in response.text
+
+
+@pytest.mark.parametrize(
+    ("accepted", "is_gzipped"),
+    [
+        ("gzip, deflate, br", True),
+        ("br;q=1.0, GZIP;q=0.5", True),
+        ("", False),
+        ("br", False),
+        ("gzip;q=0", False),
+        ("gzip; q=0.000", False),
+    ],
+)
+async def test_files_are_sent_smaller_to_who_takes_that(
+    browser: Browser, accepted: str, is_gzipped: bool
+) -> None:
+    async with browser.http.stream(
+        "GET", STYLE.url, headers={"accept-encoding": accepted}
+    ) as answer:
+        raw = b"".join([piece async for piece in answer.aiter_raw()])
+
+    assert (answer.headers.get("content-encoding") == "gzip") == is_gzipped
+    assert (gzip.decompress(raw) if is_gzipped else raw) == STYLE.body
+    assert len(raw) < len(STYLE.body) / 2 or not is_gzipped
+    assert answer.headers["vary"] == "accept-encoding"
 
 
 def test_the_stylesheet_and_the_script_stay_small() -> None:

@@ -79,12 +79,26 @@ class PublicFiles:
         asset = ASSETS.get(request.scope["path"])
         if asset is None:
             return send_page(self._site.errors.not_found(html=for_people(request)))
-        forever = ("cache-control", "public, max-age=31536000, immutable")
-        return answer(asset.body, asset.media_type, headers=(forever,))
+        headers = [
+            ("cache-control", "public, max-age=31536000, immutable"),
+            ("vary", "accept-encoding"),
+        ]
+        if not _takes_gzip(request.headers.get("accept-encoding", "")):
+            return answer(asset.body, asset.media_type, headers=headers)
+        headers.append(("content-encoding", "gzip"))  # it is everybody's: nothing to guess in it
+        return answer(asset.gzipped, asset.media_type, headers=headers)
 
     async def favicon(self, _request: Request) -> Response:
         """GET /favicon.ico: for pages that can't name the icon, such as JSON."""
         return answer(ICON.body, ICON.media_type, headers=(("cache-control", "max-age=86400"),))
+
+
+def _takes_gzip(accepted: str) -> bool:
+    for coding in accepted.lower().split(","):
+        name, _, weight = coding.replace(" ", "").partition(";")
+        if name == "gzip":
+            return weight.rstrip("0.") != "q="
+    return False
 
 
 def _json(value: object) -> Response:

@@ -98,7 +98,6 @@ async function mark(event) {
 const PAUSES = [2000, 8000]; // ms
 
 async function showIcons() {
-  const template = document.getElementById("icon").content.firstElementChild;
   for (const pause of PAUSES) {
     const bare = tiles.filter((tile) => !tile.querySelector("img") && !tile.querySelector(".down"));
     if (!bare.length) return;
@@ -108,7 +107,8 @@ async function showIcons() {
       const icon = known.get(tile.dataset.name);
       if (!icon) continue;
       const letter = tile.querySelector(".letter");
-      const picture = template.cloneNode();
+      const picture = new Image(28, 28);
+      picture.alt = "";
       picture.dataset.letter = letter.textContent;
       picture.src = `${letter.dataset.icon}?v=${icon}`;
       letter.append(picture);
