@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -326,7 +327,9 @@ def test_who_would_open_what_follows_what_is_typed(cluster: Cluster, browser: Br
 
         opens.fill("env=nowhere")
         expect(who).to_contain_text("this role opens nothing")
-        expect(who.locator("#changes")).to_contain_text("rita loses dumper; may then open nothing")
+        expect(who.locator("#changes")).to_contain_text(
+            re.compile("rita loses .*dumper.*; may then open nothing")
+        )
         live = " ".join(who.inner_text().split())
         opens.fill("env")
         expect(said).to_contain_text("name=value")
