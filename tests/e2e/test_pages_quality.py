@@ -310,10 +310,101 @@ def test_what_acts_lead_to_is_for_everybody_and_calm(signed: Signed, cluster: Cl
     page.get_by_role("button", name="Check dumper").click()
     look("check", "Check of dumper")
     assert urlsplit(page.url).path.startswith("/web/check/")
+    page.goto(f"{cluster.url}/web/account/tokens/add")
+    page.get_by_label("Which program it is for").fill("calendar")
+    page.get_by_role("button", name="Make the token").click()
+    look("device token made", "The token “calendar” for")
     page.goto(f"{cluster.url}/web/nothing")
     look("not found", "")
 
     assert invalid(cluster.folder / "html-acts", texts) == []
+
+
+def test_what_posting_a_role_and_a_lock_leads_to_is_for_everybody_and_calm(
+    cluster: Cluster, browser: Browser
+) -> None:
+    """A preview, a fault at its field, a fault at its line, what was made."""
+    texts: dict[str, str] = {}
+    cluster.signed_in("ella", "editor")
+    with open_context(browser) as (context, watch):
+        page = context.new_page()
+
+        def look(name: str, heading: str) -> None:
+            see(page, heading)
+            check_shown(watch, page, name.replace(" ", "-"), expected_error=True)
+            texts[name] = page.content()
+            watch.complaints.clear()
+
+        page.goto(f"{cluster.url}/web/roles/add")
+        sign_in(page, "ella", PASSWORD)
+        if (skip := page.get_by_role("button", name="Not now")).is_visible():
+            skip.click()
+        page.get_by_label("Name", exact=True).fill("cooks")
+        page.get_by_label("Sessions end after").fill("soon")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        look("role fault", "Add a role")
+        page.get_by_label("Sessions end after").fill("1h")
+        page.get_by_role("button", name="Who would open what?").click()
+        look("role preview", "Who may open what")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("status")).to_contain_text("Role cooks was made")
+        look("role made", "cooks")
+        page.goto(f"{cluster.url}/web/role/cooks/yaml")
+        text = page.get_by_label("The role, as Teleport writes it")
+        text.fill(text.input_value() + "\nnonsense: 1\n")
+        page.get_by_role("button", name="Save").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        look("role yaml fault", "cooks")
+
+        page.goto(f"{cluster.url}/web/locks/add")
+        page.get_by_label("Its name").fill("nobody")
+        page.get_by_role("button", name="Lock", exact=True).click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        look("lock fault", "Lock somebody out")
+        page.get_by_label("Its name").fill("locked")
+        page.get_by_label("What they are told").fill("ask Kim")
+        page.get_by_role("button", name="Lock", exact=True).click()
+        expect(page.get_by_role("status")).to_be_visible()
+        look("lock made", "Locks")
+
+    assert len(texts) == 6
+    assert invalid(cluster.folder / "html-posted", texts) == []
+
+
+def test_who_is_refused_or_must_prove_it_anew_is_told_so_on_a_page_for_everybody(
+    cluster: Cluster, browser: Browser
+) -> None:
+    """The refused page, before and after asking for access; the proof by the password alone."""
+    texts: dict[str, str] = {}
+    cluster.signed_in("ben", "auditor")
+    with open_context(browser) as (context, watch):
+        page = context.new_page()
+        page.goto(cluster.app_url("dumper"))
+        sign_in(page, "ben", PASSWORD)
+        if (skip := page.get_by_role("button", name="Not now")).is_visible():
+            skip.click()
+        see(page, "You may not open this")
+        for name in ("refused", "refused-asked"):
+            watch.answers.clear()
+            check_shown(watch, page, name, expected_error=True)
+            texts[name] = page.content()
+            watch.complaints.clear()
+            if (ask := page.get_by_role("button", name="Ask for access")).is_visible():
+                page.get_by_label("What do you need it for?").fill("accounts")
+                ask.click()
+                page.get_by_text("You asked for access").wait_for()
+        check(context, watch, page, f"{cluster.url}/web/prove?next=/web/account", "prove-password")
+        expect(page.get_by_label("Password")).to_be_visible()
+        texts["prove"] = page.content()
+        page.get_by_label("Password").fill("wrong")
+        page.get_by_role("button", name="Go on").click()
+        expect(page.get_by_role("alert")).to_be_visible()
+        watch.answers.clear()
+        check_shown(watch, page, "prove-failed", expected_error=True)
+        texts["prove failed"] = page.content()
+
+    assert invalid(cluster.folder / "html-refused", texts) == []
 
 
 def test_the_judges_find_what_is_wrong(cluster: Cluster, browser: Browser) -> None:

@@ -40,14 +40,16 @@ async def test_a_request_is_made_from_the_page_that_refuses(
 async def test_the_page_waits_and_opens_the_application_by_itself(
     browser: Browser, auth: FakeAuth
 ) -> None:
-    """No script: it loads itself anew, and the launcher does the rest."""
+    """By script, or loaded anew without; the launcher does the rest."""
     await browser.sign_in()
     auth.requests.append(ASKED)
 
     page = await browser.get(HERE)
 
     assert page.status_code == 403
-    assert '<meta http-equiv="refresh" content="5; url=/web/launch?state=other">' in page.text
+    refresh = '<meta http-equiv="refresh" content="5; url=/web/launch?state=other">'
+    assert f"<noscript>{refresh}</noscript>" in page.text
+    assert f'data-request="{ASKED.id}" data-here="/web/launch?state=other"' in page.text
     assert "You asked for access" in page.text
     assert "<form" not in page.text
     auth.hosts.add("secret.proxy.test")

@@ -48,6 +48,7 @@ AUDIT_SCRIPT: Final = _load("audit.js", "text/javascript; charset=utf-8", API_SC
 ROLE_SCRIPT: Final = _load("role.js", "text/javascript; charset=utf-8", API_SCRIPT)
 SCRIPT: Final = _load("apps.js", "text/javascript; charset=utf-8", API_SCRIPT)
 PASSKEY_SCRIPT: Final = _load("passkey.js", "text/javascript; charset=utf-8")
+REFUSED_SCRIPT: Final = _load("refused.js", "text/javascript; charset=utf-8", API_SCRIPT)
 ICON: Final = _load("favicon.svg", "image/svg+xml")
 ASSETS: Final[Mapping[str, Asset]] = {
     asset.url: asset
@@ -61,6 +62,7 @@ ASSETS: Final[Mapping[str, Asset]] = {
         ROLE_SCRIPT,
         SCRIPT,
         PASSKEY_SCRIPT,
+        REFUSED_SCRIPT,
         ICON,
     )
 }

@@ -16,6 +16,7 @@ from tport.engine.errors import InvalidRequest, LimitExceeded
 from tport.engine.types.launch import LaunchRequest
 from tport.engine.types.request import MAX_REASON, AccessRequest
 from tport.engine.types.session import WebSession
+from tport.engine.web.assets import REFUSED_SCRIPT
 from tport.engine.web.forms import read_form
 from tport.engine.web.launch import PATH as LAUNCH_PATH
 from tport.engine.web.launch import OpenLaunch, after_form
@@ -61,6 +62,7 @@ class RefusedPages:
             apps_url=self._site.apps_url,
             asked=asked,
             since=clock_time(asked.created, self._clock()) if asked else None,
+            refused_script_url=REFUSED_SCRIPT.url,
             refresh=ASK_AGAIN if asked and asked.state == "pending" and not problem else 0,
             here=f"{LAUNCH_PATH}?state={quote(sealed, safe='')}",
             explained=await auth.explain_own(host=wanted.app_host),
