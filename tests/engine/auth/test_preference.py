@@ -167,6 +167,21 @@ async def test_the_file_wins_over_what_was_stored_before_it_said_so() -> None:
         assert (await shown(world)).preference == wants("on", 7200)
 
 
+async def test_what_the_file_overrules_is_logged_at_the_start(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with cluster("on", in_file=(SECOND_FACTOR,)) as world:
+        await world.service.preference.tell_overruled()
+        await world.service.cluster.stores.preference.put("auth_preference", wants("off", 7200))
+        assert caplog.messages == []
+        await world.service.preference.tell_overruled()
+
+    assert caplog.messages == [
+        "second_factor is on, as tport.yaml:12 says; off, as cluster_auth_preference has it,"
+        " does not count"
+    ]
+
+
 async def test_each_setting_says_whether_the_file_or_the_resource_decides_it() -> None:
     async with cluster("on", in_file=(WEB_IDLE_TIMEOUT,)) as world:
         await put(world, wants("otp"))

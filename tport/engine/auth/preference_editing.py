@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Final
 
 from msgspec.structs import replace
@@ -18,6 +19,8 @@ from tport.engine.types.preference import Preference, check_preference
 from tport.engine.types.resource import PREFERENCE
 from tport.engine.types.setting import Origin, Setting
 from tport.engine.types.user import User
+
+logger = logging.getLogger(__name__)
 
 _EVENT: Final = "auth_preference.update"
 _BY_RESOURCE: Final = Origin("resource", "cluster_auth_preference")
@@ -72,6 +75,22 @@ class PreferenceEditing:
             else:
                 password.append(user.name)
         return Consequence(shows=tuple(shows), sets_up=tuple(sets_up), password=tuple(password))
+
+    async def tell_overruled(self) -> None:
+        """Log what was stored and counts no more, because the configuration file sets it by now."""
+        if (read := await self.read()) is None:
+            return
+        now = _texts(self._with(read.value))
+        wanted = _texts(in_force(read.value, self._cluster.settings.sign_in, {}))
+        for field, place in self._in_file.items():
+            if wanted[field] != now[field]:
+                logger.warning(
+                    "%s is %s, as %s says; %s, as cluster_auth_preference has it, does not count",
+                    field,
+                    now[field],
+                    place,
+                    wanted[field],
+                )
 
     # --- Writing -----------------------------------------------------------------------------------
 

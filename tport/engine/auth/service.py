@@ -74,6 +74,7 @@ async def open_auth_service(
         Unavailable: storage can't answer.
     """
     service = AuthService(await open_cluster(settings, backend, audit, clock))
+    await service.preference.tell_overruled()
     async with trio.open_nursery() as nursery:
         await nursery.start(service.watches.keep)
         nursery.start_soon(service.keep_time)
