@@ -56,6 +56,7 @@ class FakeCa:
         retry_after: what it answers polls with.
         refuse: the next new order is refused with this.
         window: what it suggests for renewal; None: it has no opinion at all.
+        reuses: a name that was proven once is proven for good.
         hmacs: keys of accounts that its clients must name; None: it asks for none.
     """
 
@@ -70,6 +71,7 @@ class FakeCa:
         self.hmacs: dict[str, bytes] | None = None
         self.kinds: tuple[str, ...] = ("http-01", "tls-alpn-01", "dns-01", "some-01")
         self.life = LIFE
+        self.reuses = False
         self.orders_made: list[list[str]] = []
         self.replaced: list[str] = []
         self.requests: list[Request] = []
@@ -203,6 +205,9 @@ class FakeCa:
         number = self._next()
         authorizations = []
         for name in names:
+            if (known := self._proven(name)) is not None:
+                authorizations.append(known)
+                continue
             url = f"{CA}/authz/{self._next()}"
             authorizations.append(url)
             self._authorizations[url] = {
@@ -223,6 +228,14 @@ class FakeCa:
         }
         self._orders[f"{CA}/order/{number}"] = order | {"names": names, "looks": self.looks}
         return 201, self._shown(order), {"location": f"{CA}/order/{number}"}
+
+    def _proven(self, name: str) -> str | None:
+        """Return the authorization by which a name is proven already, if that counts."""
+        for url, found in self._authorizations.items():
+            is_it = found["identifier"]["value"] == name and found["status"] == "valid"
+            if self.reuses and is_it:
+                return url
+        return None
 
     def _shown(self, document: dict[str, Any]) -> bytes:
         hidden = ("looks", "names", "chain")

@@ -115,6 +115,16 @@ async def test_the_right_to_order_ends_by_itself(world: World) -> None:
         await fail(proxy(world), first)
 
 
+async def test_a_proxy_may_begin_again_what_it_lost_track_of(world: World) -> None:
+    await live(world, "proxy-1")
+    first = await begin(proxy(world))
+    second = await begin(proxy(world))
+
+    assert order_of(first) != order_of(second)
+    with pytest.raises(CompareFailed, match="over"):
+        await fail(proxy(world), first)
+
+
 async def test_the_right_to_order_ends_with_its_proxy(world: World) -> None:
     await live(world, "proxy-1", "proxy-2")
     await begin(proxy(world))

@@ -193,6 +193,15 @@ def test_a_ca_that_never_decides_is_left_after_minutes(ca: FakeCa, retry_after: 
     assert sum(driver.paused()) < 400
 
 
+def test_a_name_that_is_proven_already_needs_no_challenge(ca: FakeCa) -> None:
+    ca.reuses = True
+    Driver(ca).order()
+    again = Driver(ca)
+    check_issued(again.order(), NAMES, NOW)
+
+    assert again.shown() == []
+
+
 def test_a_failed_validation_is_told_in_the_cas_own_words(ca: FakeCa) -> None:
     ca.judge = lambda _kind, name, _token: {
         "type": "urn:ietf:params:acme:error:connection",

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.acme_ca import Refusal
 from tests.engine.auth.world import PROXY
 from tests.engine.proxy.acme_rig import GRAFANA_HOST, OneProxy, Rig, open_rig
+from tport.engine.types.acme import AcmeOrder, Challenge
 
 
 @pytest.fixture
@@ -349,6 +351,29 @@ async def test_a_proxy_that_dies_while_it_orders_is_followed_by_another(
 
     await until_obtained(second)
     assert trio.current_time() < 60
+
+
+async def test_when_auth_restarts_proxies_say_again_what_they_show(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """What auth remembers of it is in memory, and a watch that begins anew says so."""
+    proxies = [await rig.proxy(f"proxy-{number}") for number in range(2)]
+    for proxy in proxies:
+        await until_obtained(proxy)
+    held = rig.world.service.acme_holders
+    order = AcmeOrder(id="lost", proxy="proxy-9", expires=rig.clock() + timedelta(minutes=5))
+    challenge = Challenge(name=PROXY, kind="http-01", token="t", key_authorization="t.k")
+    state = replace((await rig.states())[PROXY], order=replace(order, challenges=(challenge,)))
+    [item] = await rig.world.service.cluster.stores.acme.range()
+    place = item.key.removeprefix(rig.world.service.cluster.stores.acme.prefix)
+    await rig.world.service.cluster.stores.acme.put(place, state)
+    await until(lambda: held._holders.get("lost") == {"proxy-0", "proxy-1"})
+
+    held._holders.clear()
+    for feed in list(rig.world.service.watches._feeds):
+        feed.end()
+
+    await until(lambda: held._holders.get("lost") == {"proxy-0", "proxy-1"})
 
 
 async def test_a_proxy_that_has_restarted_shows_what_it_had(

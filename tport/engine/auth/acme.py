@@ -73,7 +73,9 @@ class Acme:
         state = read.value if read else AcmeState(directory=directory, name=names[0], names=names)
         if state.serial != serial:
             raise CompareFailed(f"there is another certificate for {names[0]} by now")
-        if (other := state.order_at(now)) is not None and self._may_live(other):
+        # A proxy runs one order of a name at a time: an older one of its own is given up.
+        other = state.order_at(now)
+        if other is not None and other.proxy != by and self._may_live(other):
             raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
         if state.next_try is not None and now < state.next_try:
             wait = (state.next_try - now).total_seconds()

@@ -58,7 +58,7 @@ async def dial_tcp(host: str, port: int, *, deadline: float = DIAL_DEADLINE) -> 
             hint="a firewall that drops packets looks like this; is host and port right?",
         ) from None
     except OSError as error:
-        words, hint = _why(error)
+        words, hint = dial_problem(error)
         raise ConnectionProblem(f"{where}: {words}", hint=hint) from None
     except UnicodeError:  # a label too long or empty, from the idna codec
         raise ConnectionProblem(f"{where}: no such host") from None
@@ -206,7 +206,7 @@ def _excluded(host: str, no_proxy: str) -> bool:
     return False
 
 
-def _why(error: OSError) -> tuple[str, str]:
+def dial_problem(error: OSError) -> tuple[str, str]:
     """Return why dialling failed, and a hint, from the first of the addresses tried."""
     causes: list[BaseException] = [error]
     group = error.__cause__

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
@@ -12,6 +13,8 @@ import trio
 import tport
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import ConnectionProblem
+from tport.engine.net.dial import dial_problem
+from tport.engine.net.tls import tls_problem
 from tport.engine.pki.acme import AccountKey
 from tport.engine.pki.contexts import https_context
 from tport.engine.proto.acme import (
@@ -90,9 +93,8 @@ class HttpsTransport:
                 ):
                     body = bytearray()
                     async for piece in answer.aiter_raw():
-                        body += piece
-                        if len(body) > MAX_ANSWER:
-                            break
+                        if len(body) <= MAX_ANSWER:  # what is more is read until the deadline
+                            body += piece
                     return Response(
                         status=answer.status_code,
                         headers={name.lower(): value for name, value in answer.headers.items()},
@@ -103,9 +105,28 @@ class HttpsTransport:
             raise ConnectionProblem(
                 f"the CA at {where} did not answer within {ANSWER_DEADLINE:.0f} s"
             ) from None
+        except (ImportError, ValueError) as problem:  # of HTTPS_PROXY: no such scheme, or SOCKS
+            raise ConnectionProblem(
+                f"the CA at {where} can't be reached by the proxy that HTTPS_PROXY names: {problem}"
+            ) from None
         except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as problem:
-            why = printable(str(problem))[:200] or type(problem).__name__
-            raise ConnectionProblem(f"the CA at {where} can't be reached: {why}") from None
+            raise ConnectionProblem(
+                f"the CA at {where} can't be reached: {_why(problem)}"
+            ) from None
+
+
+def _why(problem: BaseException) -> str:
+    """Return in words what lies at the bottom of an error of httpx2, which often says nothing."""
+    while not isinstance(problem, OSError):
+        within = problem.__cause__ or next(iter(problem.args), None)
+        if not isinstance(within, BaseException):
+            break
+        problem = within
+    if isinstance(problem, ssl.SSLError):
+        return tls_problem(problem)[0]
+    if isinstance(problem, OSError):
+        return dial_problem(problem)[0]
+    return printable(str(problem))[:200] or type(problem).__name__
 
 
 class CertificateAuthority:

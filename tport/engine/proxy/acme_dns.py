@@ -27,7 +27,7 @@ from tport.engine.types.acme import Challenge
 logger = logging.getLogger(__name__)
 
 DEADLINE: Final = 300.0  # s for one call; zones take minutes to reach all their servers
-CLEANUP_DEADLINE: Final = 60.0  # s
+CLEANUP_DEADLINE: Final = 15.0  # s; the end of the process waits for it
 MAX_SAID: Final = 400  # characters of its stderr that are told, the last ones
 _PASSED_ON: Final = ("PATH", "HOME", "LANG")
 
