@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.auth.approval import PER_MINUTE
+from tport.engine.auth.approval import MAX_WAITING, PER_MINUTE
 from tport.engine.errors import (
     AccessDenied,
     CompareFailed,
@@ -24,6 +27,7 @@ from tport.engine.pki.keys import (
     public_key_id,
     public_key_of_csr,
 )
+from tport.engine.storage.backend import Item
 from tport.engine.types.approval import join_code
 from tport.engine.types.event import Event
 
@@ -38,6 +42,38 @@ async def asking(
     )
     key_id = public_key_id(public_key_of_csr(csr))
     return asked, join_code(key_id, pin or world.service.pin)
+
+
+async def test_a_hundred_machines_wait_at_most_also_when_they_ask_at_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With storage that takes its time, as one on a disk does."""
+    genuine = world.backend.range
+
+    async def slow(prefix: str, *args: Any, **kwargs: Any) -> list[Item]:
+        found = await genuine(prefix, *args, **kwargs)
+        await trio.lowlevel.checkpoint()
+        return found
+
+    monkeypatch.setattr(world.backend, "range", slow)
+    told: list[str] = []
+
+    async def ask(number: int) -> None:
+        _, csr = make_key_and_csr()
+        caller = world.caller(None, remote=f"198.51.100.{number}")
+        try:
+            await caller.ask_to_join(
+                csr=csr, hostname="box", app="grafana", uri=GRAFANA.uri, title=""
+            )
+        except LimitExceeded as limit:
+            told.append(str(limit))
+
+    async with trio.open_nursery() as nursery:
+        for number in range(MAX_WAITING + 5):
+            nursery.start_soon(ask, number)
+
+    assert len(await world.service.cluster.stores.join_requests.all()) == MAX_WAITING
+    assert told == [f"{MAX_WAITING} machines wait to join already"] * 5
 
 
 async def decide(world: World, who: AuthAPI, code: str, *, approve: bool) -> None:

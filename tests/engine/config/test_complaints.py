@@ -238,6 +238,7 @@ OF_AN_APP = [
     ("public_addr: '*.a.test'", "public_addr", "'*.a.test' has a wildcard; name the one host that people type, as in tport.example.com"),
     ("public_addr: 10.0.0.1", "public_addr", "'10.0.0.1' is an IP address; browsers need a DNS name here"),
     ("public_addr: PROXY.test.", "public_addr", "'PROXY.test.' is the proxy's own address; give another name"),
+    ("public_addr: a.b.proxy.test", "public_addr", "'a.b.proxy.test' is more than one label below proxy.test, where neither *.proxy.test in DNS nor such a certificate reaches; take a.proxy.test"),
     ("public_addr: test", "public_addr", "'test' is a domain above the proxy's own 'proxy.test'; give a name beside or below it"),
     ("labels: {'a b': x}", "labels.a b", "'a b' is no label name (letters, digits and _ . : / -, at most 128, first a letter or digit)"),
     ("labels: [a]", "labels", "expected a map of `name: value`, found a list"),

@@ -41,6 +41,7 @@ class Approval:
         self._store = cluster.stores.join_requests
         self._joining = joining
         self._limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=PER_MINUTE)
+        self._entering = trio.Lock()  # from counting who waits to waiting oneself
 
     # --- The machine -------------------------------------------------------------------------------
 
@@ -52,11 +53,6 @@ class Approval:
         self._limiter.take(remote)
         key_id = public_key_id(public_key_of_csr(csr))
         _check_uri(uri)
-        if len(await self._store.range()) >= MAX_WAITING:
-            raise LimitExceeded(
-                f"{MAX_WAITING} machines wait to join already",
-                hint="join with a token: tport tokens add --type=app",
-            )
         asked = JoinRequest(
             id=secrets.token_urlsafe(32),
             key_id=key_id,
@@ -70,7 +66,13 @@ class Approval:
             created=self._cluster.clock(),
             host_id=str(uuid.uuid4()),
         )
-        await self._store.create(asked.id, asked, expires=asked.created + LIFE)
+        async with self._entering:
+            if len(await self._store.range()) >= MAX_WAITING:
+                raise LimitExceeded(
+                    f"{MAX_WAITING} machines wait to join already",
+                    hint="join with a token: tport tokens add --type=app",
+                )
+            await self._store.create(asked.id, asked, expires=asked.created + LIFE)
         await self._cluster.emit(
             "instance.join.asked", node_name=asked.hostname, app_name=app, remote=remote
         )

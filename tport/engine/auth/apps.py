@@ -20,6 +20,7 @@ from tport.engine.access.rbac import DENIED
 from tport.engine.auth.cluster import Cluster, host_of
 from tport.engine.auth.presence import Presence
 from tport.engine.auth.stores import SWAP_TRIES, Definition, Stored
+from tport.engine.config.app_rules import depth_fault
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.errors import (
     AccessDenied,
@@ -170,11 +171,8 @@ class Apps:
         if parent in proxies:
             if pinned is not None and label != app.name:
                 return f"public_addr {address!r} is another name's than the join token's"
-        elif above := [proxy for proxy in proxies if normal.endswith(f".{proxy}")]:
-            return (
-                f"public_addr {address!r} is more than one label below {above[0]}, where neither"
-                f" *.{above[0]} in DNS nor such a certificate reaches; take {label}.{above[0]}"
-            )
+        elif fault := depth_fault(normal, proxies):
+            return f"public_addr {address!r} {fault}"
         if normal != address:
             return f"public_addr {address!r}: write {normal!r}"
         return ""

@@ -84,7 +84,8 @@ def check_public_addr(text: str, proxy_hosts: Collection[str]) -> str:
 
     Raises:
         InvalidRequest: a scheme, port, path, wildcard or IP address; or a name at which the
-            proxy itself is, or a domain above it, whose cookies and pages are not an app's.
+            proxy itself is, or a domain above it, whose cookies and pages are not an app's; or
+            one that auth will refuse, more than one label below it.
     """
     if split_port(text)[1] is not None:
         raise InvalidRequest(
@@ -99,7 +100,21 @@ def check_public_addr(text: str, proxy_hosts: Collection[str]) -> str:
                 f"{shown(text)} is a domain above the proxy's own {proxy!r}; give a name beside or"
                 " below it"
             )
+    if fault := depth_fault(host, proxy_hosts):
+        raise InvalidRequest(f"{shown(text)} {fault}")
     return host
+
+
+def depth_fault(host: str, proxy_hosts: Collection[str]) -> str:
+    """Return what is wrong with a normal host more than one label below a proxy's; "": it isn't."""
+    label, _, parent = host.partition(".")
+    above = sorted(proxy for proxy in proxy_hosts if host.endswith(f".{proxy}"))
+    if not above or parent in proxy_hosts:
+        return ""
+    return (
+        f"is more than one label below {above[0]}, where neither *.{above[0]} in DNS nor such a"
+        f" certificate reaches; take {label}.{above[0]}"
+    )
 
 
 def check_redirect(text: str) -> str:
