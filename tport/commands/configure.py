@@ -39,6 +39,10 @@ def configure(
     ] = "",
     acme: Annotated[bool, typer.Option("--acme", help="Certificates from Let's Encrypt.")] = False,
     acme_email: Annotated[str, typer.Option(help="Whom Let's Encrypt writes to.")] = "",
+    staging: Annotated[
+        bool,
+        typer.Option("--staging", help="With --acme: a dry run, whose certificates nobody knows."),
+    ] = False,
     cert_file: Annotated[str, typer.Option(help="A certificate chain, PEM.")] = "",
     key_file: Annotated[str, typer.Option(help="The certificate's key, PEM.")] = "",
     roles: Annotated[
@@ -99,6 +103,7 @@ def configure(
         public_addr=public_addr,
         acme=acme,
         acme_email=acme_email,
+        staging=staging,
         cert_file=_absolute(cert_file),
         key_file=_absolute(key_file),
         roles=tuple(roles or ()),

@@ -27,6 +27,15 @@ def test_the_guides_line_gives_the_guides_settings() -> None:
     assert not config.app_service.enabled
 
 
+def test_a_dry_run_asks_the_server_for_trials() -> None:
+    flags = SampleFlags(acme=True, acme_email="a@b.test", cluster_name="a.test", staging=True)
+
+    acme = read(sample_config(flags)).proxy_service.acme
+
+    assert acme.staging
+    assert "staging" in acme.uri
+
+
 def test_an_agents_file_has_its_proxy_token_and_app() -> None:
     text = sample_config(
         SampleFlags(
@@ -98,6 +107,12 @@ def test_whatever_is_written_loads_without_complaint_or_note(flags: SampleFlags)
             SampleFlags(acme_email="a@b.test", cluster_name="a.test"),
             "--acme-email is of no use without --acme",
             "write: tport configure --acme --acme-email=a@b.test --cluster-name=a.test",
+        ),
+        (
+            SampleFlags(staging=True, cluster_name="a.test"),
+            "--staging is of no use without --acme",
+            "write: tport configure --acme --acme-email=you@example.com --staging"
+            " --cluster-name=a.test",
         ),
         (
             SampleFlags(cluster_name="a.test", cert_file="/c.pem"),

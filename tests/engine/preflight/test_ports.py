@@ -49,3 +49,12 @@ def test_from_inside_only_a_wrong_answer_is_surely_wrong(outcome: str, verdict: 
 )
 def test_tls_alpn_01_comes_to_port_443(public: int, listen: int, verdict: str) -> None:
     assert judge_acme_port(public, listen).verdict == verdict
+
+
+@pytest.mark.parametrize(("http", "verdict"), [(80, "ok"), (8080, "unknown")])
+def test_http_01_comes_to_port_80_wherever_the_public_port_is(http: int, verdict: str) -> None:
+    assert judge_acme_port(3080, 3080, http=http).verdict == verdict
+
+
+def test_dns_01_needs_no_port() -> None:
+    assert judge_acme_port(3080, 3080, by_dns=True).verdict == "ok"

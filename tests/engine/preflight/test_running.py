@@ -71,6 +71,20 @@ async def test_a_machine_without_dns_has_one_row_about_it(tmp_path: Path) -> Non
     assert "acme directory" not in {row.check for row in rows}
 
 
+async def test_an_acme_server_of_ones_own_is_known_by_its_file(tmp_path: Path) -> None:
+    async with open_stack() as stack:
+        ca = tmp_path / "ca.pem"
+        ca.write_text(stack.ca)
+        trio.socket.set_custom_hostname_resolver(
+            Resolver(AnyLabel({NAME: "127.0.0.1", f"*.{NAME}": "127.0.0.1"}))
+        )
+        uri = f"https://tport.localhost:{stack.port}/webapi/ping"
+        for file, verdict in ((ca, "ok"), (tmp_path / "nowhere", "problem")):
+            acme = f", acme: {{enabled: yes, email: a@b.test, uri: '{uri}', ca_file: {file}}}"
+            rows = by_check(await preflight(await config(tmp_path, acme=acme)))
+            assert rows["acme directory"].verdict == verdict, rows["acme directory"]
+
+
 async def test_a_resolver_that_never_answers_does_not_hang_it(
     tmp_path: Path, autojump_clock: MockClock
 ) -> None:

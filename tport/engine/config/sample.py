@@ -32,6 +32,7 @@ class SampleFlags(msgspec.Struct, frozen=True, kw_only=True):
     public_addr: str = ""
     acme: bool = False
     acme_email: str = ""
+    staging: bool = False
     cert_file: str = ""
     key_file: str = ""
     roles: Sequence[str] = ()
@@ -104,6 +105,8 @@ def _check_combination(flags: SampleFlags, roles: frozenset[Role]) -> None:
         raise ConfigError("--acme needs --acme-email", hint=_whole_line(flags))
     if flags.acme_email and not flags.acme:
         raise ConfigError("--acme-email is of no use without --acme", hint=_whole_line(flags))
+    if flags.staging and not flags.acme:
+        raise ConfigError("--staging is of no use without --acme", hint=_whole_line(flags))
     if bool(flags.cert_file) != bool(flags.key_file):
         raise ConfigError("--cert-file and --key-file go together", hint=_whole_line(flags))
     if flags.acme and flags.cert_file:
@@ -121,8 +124,10 @@ def _whole_line(flags: SampleFlags) -> str:
     words = ["tport configure"]
     if flags.roles:
         words.append(f"--roles={','.join(flags.roles)}")
-    if flags.acme or flags.acme_email:
+    if flags.acme or flags.acme_email or flags.staging:
         words += ["--acme", f"--acme-email={flags.acme_email or 'you@example.com'}"]
+    if flags.staging:
+        words.append("--staging")
     if "proxy" in _roles(flags):
         words.append(f"--cluster-name={flags.cluster_name or 'tport.example.com'}")
     elif "app" in _roles(flags):
@@ -196,6 +201,11 @@ def _proxy(flags: SampleFlags, public: Address) -> list[str]:
             '    enabled: "yes"',
             f"    email: {quoted(judge_flag('--acme-email', check_email, flags.acme_email))}",
         ]
+        if flags.staging:
+            lines += [
+                "    # A dry run: browsers know none of these certificates. Without it they count.",
+                '    staging: "yes"',
+            ]
     elif flags.cert_file:
         lines += [
             "  # Chosen by the name that is asked for, and reloaded when they change.",

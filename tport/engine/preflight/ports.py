@@ -6,6 +6,7 @@ from typing import Literal
 
 import msgspec
 
+from tport.engine.defaults import HTTP_PORT
 from tport.engine.preflight.row import Row, ok, problem, unknown
 
 
@@ -76,8 +77,25 @@ def judge_reach(check: str, reach: Reach) -> Row:
     return unknown(check, f"{reach.address} wasn't tried: {reach.said}")
 
 
-def judge_acme_port(public: int, listen: int) -> Row:
-    """TLS-ALPN-01 comes to port 443 and no other. Source: RFC 8737 §3."""
+def judge_acme_port(
+    public: int, listen: int, *, http: int | None = None, by_dns: bool = False
+) -> Row:
+    """TLS-ALPN-01 comes to port 443 and no other, HTTP-01 to 80. Source: RFC 8737 §3, RFC 8555 §8.3.
+
+    Args:
+        http: where tport listens for HTTP-01; None: nowhere.
+        by_dns: a hook proves the proxy's names, by DNS-01.
+    """
+    if by_dns:
+        return ok("acme port", "none is needed: acme.dns_hook proves the proxy's names")
+    if http is not None and http != HTTP_PORT:
+        return unknown(
+            "acme port",
+            f"the authority connects to port {HTTP_PORT}, and tport listens on {http} for it",
+            f"something must pass {HTTP_PORT} on to {http}",
+        )
+    if http is not None:
+        return ok("acme port", f"{HTTP_PORT}, for HTTP-01")
     if public != 443:
         return problem(
             "acme port",

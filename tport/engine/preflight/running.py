@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import trio
 
 from tport.engine.config.model import Config
+from tport.engine.errors import ConfigError
 from tport.engine.net.dial import is_this_machine
 from tport.engine.pki.contexts import https_context
 from tport.engine.preflight.certificates import judge_pairs
@@ -40,6 +41,7 @@ from tport.engine.preflight.others import (
 )
 from tport.engine.preflight.ports import judge_acme_port, judge_port, judge_reach
 from tport.engine.preflight.row import Row, ok, problem, unknown
+from tport.engine.proxy.acme_settings import read_authority
 from tport.engine.types.app import App
 
 T = TypeVar("T")
@@ -142,7 +144,16 @@ class _Preflight:
                 judge_port("auth port", (await look_at_port(auth.listen_addr, ()))[0])
             )
         if self._proxy.acme.enabled:
-            self._ports.append(judge_acme_port(publics[0].port, listen.port))
+            self._ports.append(self._acme_port(publics[0].port, listen.port))
+
+    def _acme_port(self, public: int, listen: int) -> Row:
+        acme = self._proxy.acme
+        return judge_acme_port(
+            public,
+            listen,
+            http=acme.http_addr.port if acme.http_addr is not None else None,
+            by_dns=acme.dns_hook is not None,
+        )
 
     # --- Certificates --------------------------------------------------------------------------------
 
@@ -175,9 +186,16 @@ class _Preflight:
         if self._proxy.enabled and acme.enabled:
             await self._looked_up.wait()
             if self._has_dns:  # else that is said once
-                answer, theirs, _ = await get_https(acme.uri, https_context())
                 whose = urlsplit(acme.uri).hostname or ""
-                self._authority = [judge_directory(acme.uri, answer)]
+                try:
+                    authority = await trio.to_thread.run_sync(read_authority, acme.ca_file)
+                except ConfigError as fault:
+                    hint = "proxy_service.acme.ca_file: PEM, or leave it out"
+                    self._authority = [problem("acme directory", str(fault), hint)]
+                else:
+                    context = https_context(authorities=[authority] if authority else ())
+                    answer, theirs, _ = await get_https(acme.uri, context)
+                    self._authority = [judge_directory(acme.uri, answer)]
         if self._config.app_service.enabled and not self._proxy.enabled:
             theirs, whose = await self._look_at_proxy()
         now = datetime.now(UTC)

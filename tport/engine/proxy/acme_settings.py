@@ -45,7 +45,7 @@ def acme_settings(acme: model.Acme) -> AcmeSettings | None:
     return AcmeSettings(
         directory=acme.uri,
         email=acme.email,
-        authority=_authority(acme.ca_file) if acme.ca_file else "",
+        authority=read_authority(acme.ca_file),
         external=_external(acme.eab) if acme.eab else None,
         dns_hook=acme.dns_hook,
         by_http=acme.http_addr is not None,
@@ -53,7 +53,14 @@ def acme_settings(acme: model.Acme) -> AcmeSettings | None:
     )
 
 
-def _authority(path: Path) -> str:
+def read_authority(path: Path | None) -> str:
+    """Return the certificates (PEM) by which the CA's own HTTPS is known; "": the system's. Blocks.
+
+    Raises:
+        ConfigError: the file can't be used.
+    """
+    if path is None:
+        return ""
     try:
         text = path.read_text("ascii")
         https_context(authorities=[text])
