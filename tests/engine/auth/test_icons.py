@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.engine.auth.test_probes import asked
 from tests.engine.auth.world import GRAFANA, JENKINS, World, open_world
+from tests.fakes import START
 from tests.pictures import HTML, PNG, png
 from tport.engine.api.changes import Change, IconAsked
 from tport.engine.api.protocol import AuthAPI
@@ -17,6 +18,7 @@ from tport.engine.auth import icons
 from tport.engine.auth.icons import ANSWERED, MAX_ASKED, RETRY
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound
 from tport.engine.types.app import App
+from tport.engine.types.health import AppHealth
 from tport.engine.types.icon import icon_of
 
 DAY = 300.0  # s, of those here: auth looks about each second, which takes a while for a whole one
@@ -92,6 +94,27 @@ async def test_it_is_asked_for_anew_when_the_application_was_away(
         assert await tags(alice) == [tag(PNG)], "it is shown while the application is away"
         await trio.sleep(RETRY)
         await world.tunnel(*servers)
+
+        assert await look(alice, told) == ["grafana"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_one_that_is_down_is_not_asked_and_asked_anew_once_it_answers(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.serve(GRAFANA)
+    alice = await acting(world)
+    up = AppHealth(up=True, since=START)
+    down = AppHealth(up=False, since=START, cause="it refused the connection")
+    async with trio.open_nursery() as nursery:
+        told = await nursery.start(asked, world.agent)
+        await look(alice, told)
+        await world.agent.tell_icon(app="grafana", icon=PNG, answered=True)
+
+        await world.agent.report_health(apps={"grafana": down})
+        assert await look(alice, told) == []
+        assert await tags(alice) == [tag(PNG)], "it is shown while the application is down"
+        await world.agent.report_health(apps={"grafana": up})
 
         assert await look(alice, told) == ["grafana"]
         nursery.cancel_scope.cancel()

@@ -86,7 +86,7 @@ class Catalogue:
                     labels={k: v for server in allowed for k, v in server.labels.items()},
                     favourite=info.name in shelf.favourites,
                     opened=shelf.opened.get(info.name),
-                    icon=self._icons.tag(info.name),
+                    icon=self._icons.tag(info.name, answers=info.answers),
                 )
             )
         return tuple(found)

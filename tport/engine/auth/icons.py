@@ -57,17 +57,23 @@ class Icons:
         """The applications whose agents were asked and haven't told."""
         return frozenset(self._asked)
 
-    def tag(self, app: str) -> str:
+    def tag(self, app: str, *, answers: bool | None = None) -> str:
         """Return what names the icon of an application that is looked at; "": none is known.
 
         When it is due, an agent is asked for it; nobody waits for that.
+
+        Args:
+            answers: whether the application does now; None: not known. While it doesn't it isn't
+                asked, and once it does again it is due.
         """
         known = self._known.get(app)
         if known is None:
             if len(self._known) >= MAX_APPS:
                 self._forget(next(iter(self._known)))
             known = self._known[app] = _Known()
-        if known.due <= trio.current_time():
+        if answers is False:
+            known.due = -math.inf
+        elif known.due <= trio.current_time():
             self._wanted[app] = None
         self._ask()
         return known.icon.tag if known.icon else ""
