@@ -328,7 +328,7 @@ def test_who_would_open_what_follows_what_is_typed(cluster: Cluster, browser: Br
         opens.fill("env=nowhere")
         expect(who).to_contain_text("this role opens nothing")
         expect(who.locator("#changes")).to_contain_text(
-            re.compile("rita loses .*dumper.*; may then open nothing")
+            re.compile(r"rita\s+loses .*dumper.*; may then open nothing")
         )
         live = " ".join(who.inner_text().split())
         opens.fill("env")
