@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import signal
+import socket
 import ssl
 from datetime import timedelta
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 import trio
 from cryptography import x509
 
-from tests.e2e.harness import free_port
+from tests.e2e.harness import Tport, free_port
 from tests.pebble import Pebble, choose_ports, open_pebble, write_txt_hook
 from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
@@ -210,3 +212,49 @@ async def test_a_renewal_under_load_fails_no_handshake(
                 await enough.wait()
             load.cancel_scope.cancel()
         assert len(seen) == 2
+
+
+async def test_the_guides_line_starts_a_server_that_keeps_its_certificate(tmp_path: Path) -> None:
+    """The program itself, by `tport configure --acme`; a restart shows what was there, at once."""
+    port = free_port()
+    tport = Tport(tmp_path)
+    async with open_pebble(tmp_path, tls_port=port) as pebble:
+        root = await pebble.root()
+
+        def go() -> None:
+            flags = ["--acme", "--acme-email=alice@example.com", f"--cluster-name={DOMAIN}"]
+            text = tport.run("configure", *flags, f"--data-dir={tmp_path}/data").stdout
+            ours = [f'    uri: "{pebble.directory}"', f'    ca_file: "{pebble.ca_file}"']
+            text = text.replace("  acme:\n", "\n".join(["  acme:", *ours, ""]))
+            text = text.replace(":443", f":{port}").replace("auth_service:\n", f"{AUTH}\n")
+            file = tmp_path / "tport.yaml"
+            file.write_text(text)
+
+            process = tport.start("start", f"--config={file}")
+            process.wait_for(f"certificate for {DOMAIN} obtained")
+            first = leaf_at(port, root)
+            assert process.stop() == 128 + signal.SIGTERM
+            process = tport.start("start", f"--config={file}")
+            process.wait_for("tport: ready")
+            assert leaf_at(port, root) == first
+            assert process.stop() == 128 + signal.SIGTERM
+            assert "ordering" not in process.stderr
+            assert f"certificates come by ACME from {pebble.directory}" in process.stderr
+
+        try:
+            await trio.to_thread.run_sync(go)
+        finally:
+            tport.end()
+
+
+AUTH = 'auth_service:\n  listen_addr: "127.0.0.1:0"'
+
+
+def leaf_at(port: int, root: str) -> bytes | None:
+    """Return the certificate for our domain, verified."""
+    context = ssl.create_default_context(cadata=root)
+    with (
+        socket.create_connection(("127.0.0.1", port), 10) as plain,
+        context.wrap_socket(plain, server_hostname=DOMAIN) as tls,
+    ):
+        return tls.getpeercert(binary_form=True)

@@ -245,7 +245,9 @@ async def _greet(_admin: AuthAPI | None, config: Config) -> None:
         address = config.proxy_service.public_addrs[0]
         port = "" if address.port == 443 else f":{address.port}"
         logger.info("open https://%s%s in a browser", address.host, port)
-        if not config.proxy_service.https_keypairs:
+        if config.proxy_service.acme.enabled:
+            logger.info("certificates come by ACME from %s", config.proxy_service.acme.uri)
+        elif not config.proxy_service.https_keypairs:
             logger.info("certificates come from the cluster's own authority: tport ca trust")
     logger.info("ready")
 
