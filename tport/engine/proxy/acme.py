@@ -74,13 +74,15 @@ class AcmeCertificates:
         proofs: AcmeProofs,
         clock: Callable[[], datetime],
         own_hosts: Collection[str],
-        is_wanted: Callable[[str], bool],
+        is_known: Callable[[str], bool],
+        has_file: Callable[[str], bool],
     ) -> None:
         """
         Args:
             cache: tells how certificates stand; call `changed` when it says something new.
             own_hosts: the proxy's own names.
-            is_wanted: whether a host is served here now, and by no certificate of a file.
+            is_known: whether a host is served here now.
+            has_file: whether a host, or a wildcard, has a certificate in a file.
         """
         self.public = settings.public
         self._settings = settings
@@ -90,7 +92,8 @@ class AcmeCertificates:
         self._proofs = proofs
         self._clock = clock
         self._own_hosts = own_hosts
-        self._is_wanted = is_wanted
+        self._is_known = is_known
+        self._has_file = has_file
         self._loaded: dict[str, _Loaded] = {}
         self._broken: dict[str, str] = {}  # name → serial of a certificate that can't be had
         self._loading = trio.Lock()
@@ -119,7 +122,7 @@ class AcmeCertificates:
         await self._load(name)
         if (context := self._shown(name, host)) is not None:
             return context
-        if self._is_wanted(name) and self._may_try(name):
+        if self._is_needed(name) and self._may_try(name) and not self._was_in_vain(name):
             self._want(name)
             with trio.move_on_after(OWN_WAIT if name in self._own_hosts else WAIT):
                 while self._shown(name, host) is None and self._is_coming(name):
@@ -194,6 +197,16 @@ class AcmeCertificates:
             return True
         return self._clock() >= state.next_try
 
+    def _is_needed(self, name: str) -> bool:
+        """Tell whether a certificate's hosts are served here now, and one of them by no file."""
+        return self._is_known(name) and not all(map(self._has_file, self._names(name)))
+
+    def _was_in_vain(self, name: str) -> bool:
+        """Tell whether an order could not even begin a moment ago."""
+        began = self._started.get(name)
+        is_recent = began is not None and trio.current_time() < began + LOOK_EVERY
+        return is_recent and not self._is_coming(name)
+
     def _want(self, name: str) -> None:
         self._wanted.pop(name, None)
         if len(self._wanted) >= MAX_WANTED:
@@ -228,10 +241,11 @@ class AcmeCertificates:
             if directory == self._settings.directory and state.serial
         }
         for name in names:
-            if not self._is_wanted(name) or not self._may_try(name):
+            if not self._is_needed(name) or not self._may_try(name):
                 self._wanted.pop(name, None)
                 continue
-            if trio.current_time() < self._started.get(name, -LOOK_EVERY) + LOOK_EVERY:
+            began = self._started.get(name)
+            if began is not None and trio.current_time() < began + LOOK_EVERY:
                 continue
             state = self._state(name)
             if (
@@ -282,7 +296,8 @@ class AcmeCertificates:
                 return
             if loaded is not None and loaded.serial == state.serial:
                 return
-            if trio.current_time() < self._asked.get(name, -ASK_AGAIN) + ASK_AGAIN:
+            asked = self._asked.get(name)
+            if asked is not None and trio.current_time() < asked + ASK_AGAIN:
                 return
             try:
                 pair = await self._auth.acme_pair(directory=state.directory, name=name)

@@ -63,7 +63,8 @@ class AcmePart:
             proofs=self._proofs,
             clock=clock,
             own_hosts=own_hosts,
-            is_wanted=lambda host: is_known(host) and not has_file(host),
+            is_known=is_known,
+            has_file=has_file,
         )
 
     @property
