@@ -121,6 +121,7 @@ async def open_pebble(
     bad_nonces: int = 5,
     ports: Ports | None = None,
     blocked: str = "blocked.test",
+    mac_keys: Mapping[str, str] | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[Pebble]:
     """Run pebble -strict and its DNS.
@@ -130,6 +131,7 @@ async def open_pebble(
         http_port: where it comes for http-01.
         bad_nonces: percent of good nonces that it refuses.
         ports: those of a pebble before, to have another in its place.
+        mac_keys: of the accounts that clients must name, by their ids; None: they needn't.
         blocked: a domain for which it issues nothing.
     """
     need("pebble", shutil.which("pebble"), "it comes from Debian")
@@ -150,7 +152,8 @@ async def open_pebble(
             "httpPort": http_port,
             "tlsPort": tls_port,
             "ocspResponderURL": "",
-            "externalAccountBindingRequired": False,
+            "externalAccountBindingRequired": mac_keys is not None,
+            "externalAccountMACKeys": dict(mac_keys or {}),
             "domainBlocklist": [blocked],
             "retryAfter": {"authz": 1, "order": 1},
         }

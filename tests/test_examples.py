@@ -21,6 +21,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 FILES = sorted(EXAMPLES.rglob("*.yaml"))
 SCRIPTS = sorted(EXAMPLES.rglob("*.sh"))
 OTHER_SCRIPTS = [
+    EXAMPLES / "dns-hook",
     EXAMPLES.parent / ".ci" / "run",
     EXAMPLES.parent / ".ci" / "make-venv",
     EXAMPLES.parent / "tests" / "deps.sh",
@@ -168,3 +169,29 @@ def test_the_plugin_adds_its_command(
     assert name == "hello"
     assert run(["hello", "alice"]) == 0
     assert capsys.readouterr().out == "hello alice\n"
+
+
+@pytest.mark.parametrize(
+    ("what", "change"),
+    [
+        ("present", 'update add _acme-challenge.a.test. 60 TXT "v"'),
+        ("cleanup", 'update delete _acme-challenge.a.test. TXT "v"'),
+    ],
+)
+def test_the_hook_for_dns_changes_one_value_of_one_record(
+    tmp_path: Path, what: str, change: str
+) -> None:
+    nsupdate = tmp_path / "nsupdate"
+    nsupdate.write_text("#!/bin/sh\ncat\n")
+    nsupdate.chmod(0o700)
+
+    done = subprocess.run(
+        [EXAMPLES / "dns-hook", what, "_acme-challenge.a.test", "v"],
+        env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=10,
+    )
+
+    assert done.stdout.splitlines() == [change, "send"]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import socket
 import ssl
+from base64 import urlsafe_b64encode
 from datetime import timedelta
 from pathlib import Path
 
@@ -13,13 +15,14 @@ import httpx2
 import pytest
 import trio
 from cryptography import x509
+from msgspec.structs import replace
 
 from tests.e2e.harness import Tport, free_port
 from tests.pebble import Pebble, choose_ports, open_pebble, write_txt_hook
 from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
 from tport.engine.config.address import Address
-from tport.engine.config.model import Acme
+from tport.engine.config.model import Acme, Eab, Secret
 from tport.engine.types.acme import AcmeState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -126,6 +129,19 @@ async def test_a_wildcard_comes_by_the_operators_program(tmp_path: Path) -> None
     calls = [line.split()[:2] for line in (tmp_path / "calls").read_text().splitlines()]
     record = f"_acme-challenge.{DOMAIN}"
     assert calls == [["present", record]] * 2 + [["cleanup", record]] * 2
+
+
+async def test_a_ca_that_wants_an_account_gets_the_operators(tmp_path: Path) -> None:
+    """External account binding: the key lies in a file."""
+    port = free_port()
+    key = urlsafe_b64encode(os.urandom(32)).decode().rstrip("=")
+    file = tmp_path / "eab.key"
+    file.write_text(f"{key}\n")
+    file.chmod(0o600)
+    async with open_pebble(tmp_path, tls_port=port, mac_keys={"kid-1": key}) as pebble:
+        settings = replace(acme(pebble), eab=Eab(kid="kid-1", hmac=Secret(str(file))))
+        async with open_stack(acme=settings, domain=DOMAIN, port=port, drain=False) as stack:
+            assert names(await shown(stack, DOMAIN, await pebble.root())) == [DOMAIN]
 
 
 async def test_what_the_ca_says_when_it_fails_is_in_log_state_and_audit_log(
