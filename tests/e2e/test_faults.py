@@ -20,12 +20,13 @@ from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socket import create_connection
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Final
 
 import msgspec
 import pytest
 import trio
 import trustme
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.e2e.client import Client
 from tests.e2e.harness import (
@@ -43,9 +44,12 @@ from tport.engine.agent.state import AgentState, save_state
 from tport.engine.auth.service import AuthService
 from tport.engine.config.address import Address
 from tport.engine.pki.authority import issue_host_certificate
-from tport.engine.pki.keys import load_private_key
+from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import load_certificate, load_private_key
 from tport.engine.process import wall_clock
-from tport.engine.types.identity import Identity
+from tport.engine.types.identity import IdentityKind
+
+AGENT: Final[frozenset[IdentityKind]] = frozenset({"agent"})
 
 pytestmark = pytest.mark.e2e
 logger = logging.getLogger(__name__)
@@ -356,10 +360,16 @@ async def test_an_agent_that_was_off_for_two_days_comes_back_by_itself(tmp_path:
 def two_days_old(state: AgentState, auth: AuthService) -> AgentState:
     """The state as the agent would have kept it, had it been switched off the day before yesterday."""
     then = datetime.now(UTC) - timedelta(days=3)
+    shown = load_certificate(state.certificate)
     certificate = issue_host_certificate(
         auth.cluster.keys["host"],
         load_private_key(state.key).public_key(),
-        Identity(kind="agent", name=state.host_id, cluster=DOMAIN, hostname="sleeper"),
+        identity_of(
+            shown.public_bytes(Encoding.DER),
+            authorities=auth.cluster.authorities,
+            expected_kinds=AGENT,
+            now=datetime.now(UTC),
+        ),
         now=then,
         ttl=timedelta(days=1),
     )

@@ -22,6 +22,7 @@ from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConfigError, ConnectionProblem
 from tport.engine.net.port_holder import port_holder
 from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tcp import TcpStream, direct
 
 DIAL_DEADLINE: Final = 10.0  # s for names, all addresses and the connection
 BACKLOG: Final = 1024  # connections waiting to be accepted; Linux cuts it to net.core.somaxconn
@@ -36,7 +37,7 @@ def is_this_machine(host: str) -> bool:
     return name == "localhost" or name.endswith(".localhost")
 
 
-async def dial_tcp(host: str, port: int, *, deadline: float = DIAL_DEADLINE) -> trio.SocketStream:
+async def dial_tcp(host: str, port: int, *, deadline: float = DIAL_DEADLINE) -> TcpStream:
     """Connect, trying all addresses of a name (happy eyeballs, RFC 8305). TCP_NODELAY is set.
 
     Args:
@@ -50,8 +51,8 @@ async def dial_tcp(host: str, port: int, *, deadline: float = DIAL_DEADLINE) -> 
     try:
         with trio.fail_after(deadline):
             if is_this_machine(host):
-                return await _dial_this_machine(port)
-            return await trio.open_tcp_stream(host, port)
+                return direct(await _dial_this_machine(port))
+            return direct(await trio.open_tcp_stream(host, port))
     except trio.TooSlowError:
         raise ConnectionProblem(
             f"{where} does not answer (waited {deadline:g} s)",
@@ -147,7 +148,7 @@ async def _dial_this_machine(port: int) -> trio.SocketStream:
 
 
 async def _connect_by(
-    stream: trio.SocketStream, to: Address, proxy: Address, credentials: str
+    stream: TcpStream, to: Address, proxy: Address, credentials: str
 ) -> trio.abc.HalfCloseableStream:
     authorization = f"Proxy-Authorization: Basic {credentials}\r\n" if credentials else ""
     await stream.send_all(

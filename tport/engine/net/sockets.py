@@ -10,6 +10,7 @@ from typing import Final
 import trio
 
 from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls_stream import TlsStream
 
 _RESET_ON_CLOSE: Final = Struct("ii").pack(1, 0)  # SO_LINGER on, for 0 s
@@ -20,7 +21,7 @@ async def cut(stream: trio.abc.Stream) -> None:
     bottom = _socket_under(stream)
     if bottom is not None:
         try:
-            bottom.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+            bottom.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
         except (OSError, trio.ClosedResourceError):
             pass  # closed already
     await trio.aclose_forcefully(stream)
@@ -45,7 +46,7 @@ def is_readable(stream: trio.abc.Stream) -> bool:
         return True  # closed already
 
 
-def _socket_under(stream: trio.abc.Stream) -> trio.SocketStream | None:
+def _socket_under(stream: trio.abc.Stream) -> TcpStream | trio.SocketStream | None:
     while isinstance(stream, TlsStream | PrefixedStream):
         stream = stream.transport
-    return stream if isinstance(stream, trio.SocketStream) else None
+    return stream if isinstance(stream, TcpStream | trio.SocketStream) else None

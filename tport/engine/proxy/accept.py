@@ -8,6 +8,8 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.net.tcp import TcpStream, direct
+
 logger = logging.getLogger(__name__)
 
 # New connections taken before others get their turn: a handshake is 0.35 ms.
@@ -17,7 +19,7 @@ ACCEPT_BURST: Final = 16
 async def accept(
     listener: trio.SocketListener,
     connections: trio.Nursery,
-    serve: Callable[[trio.SocketStream], Awaitable[None]],
+    serve: Callable[[TcpStream], Awaitable[None]],
     is_full: Callable[[], bool],
 ) -> NoReturn:
     """Start `serve` for each connection, until cancelled. While it `is_full`, close them at once."""
@@ -33,7 +35,7 @@ async def accept(
             if is_full():
                 await trio.aclose_forcefully(stream)
                 continue
-            connections.start_soon(serve, stream)
+            connections.start_soon(serve, direct(stream))
             burst += 1
             if burst >= ACCEPT_BURST:
                 burst = 0

@@ -25,7 +25,7 @@ import base64
 import os
 import re
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Final, TypeVar
 
@@ -38,6 +38,7 @@ from tport.engine.api.answers import SignedSession
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import CLOCK_SKEW, LAUNCH_STATE_TTL
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError, TportError, Unavailable
+from tport.engine.types.app import AppServer
 from tport.engine.types.launch import LaunchRequest, Onward, RoundCause, own_path
 
 MAX_CREDENTIALS: Final = 100_000  # signed sessions kept at a time; the oldest goes first
@@ -171,6 +172,7 @@ class Credentials:
         self._clock = clock
         self._signed: dict[str, SignedSession] = {}  # the oldest first
         self._asking: dict[str, _Asking] = {}
+        self._said: dict[str, tuple[str, str]] = {}  # of each application: what its JWTs say
         self._forgotten = 0  # times that something was: an answer on its way may be of before
 
     def __len__(self) -> int:
@@ -185,6 +187,13 @@ class Credentials:
         """Drop all: what they say of applications, or who signed it, is no longer so."""
         self._forgotten += 1
         self._signed.clear()
+
+    def redefined(self, servers: Sequence[AppServer]) -> None:
+        """Drop all when an application's URI or claims changed: its JWTs name them."""
+        told = {s.app.name: (s.app.uri, s.app.rewrite.jwt_claims) for s in servers if not s.refused}
+        if any(told.get(name, said) != said for name, said in self._said.items()):
+            self.forget_all()
+        self._said |= told
 
     async def of(self, session: str) -> str:
         """Return a session's credential, asking auth when there is none or it nears its end.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 
-import trio
-
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.proxy_protocol import receive_proxy_header
+from tport.engine.net.tcp import TcpStream
 from tport.engine.proto.fields import Headers
 from tport.engine.proto.forwarded import Network, client_address, is_within
 
@@ -29,7 +28,7 @@ class Clients:
         self._proxy_protocol = proxy_protocol
         self._warned = False
 
-    async def arrival(self, stream: trio.SocketStream) -> tuple[str, bytes]:
+    async def arrival(self, stream: TcpStream) -> tuple[str, bytes]:
         """Return the IP address a new connection comes from, and what was received of it already.
 
         Raises:

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import trio
 
 from tport.engine.net.http1 import Exchange, Limits, serve_http1
+from tport.engine.net.tcp import TcpStream
 from tport.engine.proxy.accept import accept
 
 logger = logging.getLogger(__name__)
@@ -49,7 +50,7 @@ class HttpDoor:
             await accept(listener, connections, self._serve, lambda: self._open >= MAX_CONNECTIONS)
         raise AssertionError("unreachable")
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: TcpStream) -> None:
         self._open += 1
         try:
             await serve_http1(stream, self.answer, limits=_LIMITS)

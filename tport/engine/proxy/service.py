@@ -49,6 +49,7 @@ from tport.engine.errors import (
 )
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Drain, Exchange, Page, plain_page, serve_http1
+from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import (
     accept_tls,
     peek_client_hello,
@@ -77,7 +78,7 @@ from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.proxy.waiting import Waiting
-from tport.engine.types.app import App, AppServer, public_host
+from tport.engine.types.app import App, public_host
 from tport.engine.types.identity import IdentityKind
 
 logger = logging.getLogger(__name__)
@@ -152,16 +153,15 @@ class _Proxy:
         self._web_authority = web_authority
         self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
-        self._said: dict[str, tuple[str, str]] = {}  # of each application: what its JWTs say
 
         auth = around.auth
         self._cache = AuthCache(auth, clock)
         self._events = EventQueue(auth)
-        self._request_log: RequestLog | None = None
-        if settings.request_log:
-            self._request_log = RequestLog(
-                auth, self._events, clock, include_query=settings.include_query
-            )
+        self._request_log = (
+            RequestLog(auth, self._events, clock, include_query=settings.include_query)
+            if settings.request_log
+            else None
+        )
         self._tunnels = Tunnels(clock, lambda: self._cache.down)
         self._live: LiveStreams[str] = LiveStreams()
         self._waiting = Waiting()
@@ -269,7 +269,7 @@ class _Proxy:
             case AcmeChanged():
                 self._acme.changed()
             case AppServersChanged(servers=servers):
-                self._redefined(servers)
+                self._credentials.redefined(servers)
             case None:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
@@ -279,13 +279,6 @@ class _Proxy:
                 self._anew = trio.Event()
             case _:
                 pass  # who else is a proxy is nobody's access
-
-    def _redefined(self, servers: Sequence[AppServer]) -> None:
-        """Forget credentials when an application's URI or claims changed: its JWTs name them."""
-        told = {s.app.name: (s.app.uri, s.app.rewrite.jwt_claims) for s in servers if not s.refused}
-        if any(told.get(name, said) != said for name, said in self._said.items()):
-            self._credentials.forget_all()
-        self._said |= told
 
     # --- Running -----------------------------------------------------------------------------------
 
@@ -379,7 +372,7 @@ class _Proxy:
 
     # --- One connection ------------------------------------------------------------------------------
 
-    async def _serve(self, stream: trio.SocketStream) -> None:
+    async def _serve(self, stream: TcpStream) -> None:
         """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
         self._open += 1
         try:
@@ -397,7 +390,7 @@ class _Proxy:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _by_hello(self, stream: trio.SocketStream, remote: str, received: bytes) -> None:
+    async def _by_hello(self, stream: TcpStream, remote: str, received: bytes) -> None:
         """`received`: what came of the connection already."""
         try:
             hello, peeked = await peek_client_hello(stream, received=received)
