@@ -9,6 +9,7 @@ import socket
 import ssl
 from base64 import urlsafe_b64encode
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import httpx2
@@ -23,6 +24,7 @@ from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.model import Acme, Eab, Secret
+from tport.engine.net.streams import relay
 from tport.engine.types.acme import AcmeState
 
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(90)]
@@ -162,6 +164,26 @@ async def test_what_the_ca_says_when_it_fails_is_in_log_state_and_audit_log(
         assert state.last_attempt is not None
         assert state.next_try - state.last_attempt >= timedelta(hours=1)
         assert names(await shown(stack, DOMAIN)) == [DOMAIN]
+
+
+async def test_a_reload_tries_at_once_what_was_mended(tmp_path: Path) -> None:
+    """By SIGHUP: who opens a port doesn't wait for an hour."""
+    port, way = free_port(), free_port()
+    async with (
+        open_pebble(tmp_path, tls_port=way) as pebble,
+        open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
+        trio.open_nursery() as nursery,
+    ):
+        await stack.event("acme.order", host=DOMAIN, success=False)
+
+        async def pass_on(inside: trio.SocketStream) -> None:
+            await relay(inside, await trio.open_tcp_stream("127.0.0.1", port))
+
+        await nursery.start(partial(trio.serve_tcp, pass_on, way, host="127.0.0.1"))
+        stack.reload(stack.running.config.app_service)
+        await stack.event("acme.order", host=DOMAIN, names=[DOMAIN])
+        assert names(await shown(stack, DOMAIN, await pebble.root())) == [DOMAIN]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_name_that_the_ca_refuses_stops_no_other(tmp_path: Path) -> None:

@@ -105,6 +105,7 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
         "retry_after": 0.0,
         "unreached": True,
     },
+    "acme_forgive": {"directory": CA},
     "acme_schedule": {
         "directory": CA,
         "name": HOST,

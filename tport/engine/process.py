@@ -37,7 +37,7 @@ from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
 from tport.engine.config.address import Address
 from tport.engine.config.in_force import settings_in_force
-from tport.engine.config.model import AppService, Config, Secret
+from tport.engine.config.model import Config, Secret
 from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag import serve_diagnostics
 from tport.engine.errors import ConfigError
@@ -54,7 +54,7 @@ from tport.engine.reload import (
     ReloadedApps,
     ReloadedKeyPairs,
     Reread,
-    faulty_apps,
+    app_set,
     read_key_pairs,
     tell_faulty,
 )
@@ -292,6 +292,7 @@ class _Process:
                     to_auth=to_auth,
                     pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
                     make_web=make_web,
+                    next_reload=self._signals.next_reload,
                     next_files=ReloadedKeyPairs(config, self._signals).next,
                 ),
                 [listener],
@@ -307,7 +308,7 @@ class _Process:
     ) -> None:
         config = self._config
         tell_faulty(config.app_service)
-        apps = _app_set(config.app_service)
+        apps = app_set(config.app_service)
         address = config.proxy_addr
         token = self._token_reader(config.auth_token)
         if address is None and proxy is not None:
@@ -338,7 +339,7 @@ class _Process:
 
     async def _next_apps(self) -> AppSet:
         assert self._reloaded is not None
-        return _app_set(await self._reloaded.next())
+        return app_set(await self._reloaded.next())
 
     def _token_reader(self, secret: Secret | None) -> Callable[[], Awaitable[str]] | None:
         if secret is None:
@@ -455,15 +456,6 @@ async def _pins(config: Config) -> tuple[str, ...]:
 def _retention(config: Config) -> Retention:
     kept = config.auth_service.audit
     return Retention(audit=kept.retention, requests=kept.request_log_retention)
-
-
-def _app_set(service: AppService) -> AppSet:
-    return AppSet(
-        apps=service.apps,
-        faulty=faulty_apps(service),
-        debug_app=service.debug_app,
-        matchers=service.resources,
-    )
 
 
 # --- Addresses ---------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 import trio
 
+from tport.engine.agent.offers import AppSet
 from tport.engine.config.model import AppService, Config
 from tport.engine.errors import ConfigError, TportError
 from tport.engine.proxy.key_pairs import FilePair, read_key_pair
@@ -96,6 +97,16 @@ def tell_faulty(now: AppService, before: AppService | None = None) -> None:
 def faulty_apps(service: AppService) -> dict[str, str]:
     """Return the faulty applications: the name, or the place of one without, and what is wrong."""
     return {app.name or f"apps[{app.index}]": "; ".join(app.complaints) for app in service.faulty}
+
+
+def app_set(service: AppService) -> AppSet:
+    """Return what an agent offers."""
+    return AppSet(
+        apps=service.apps,
+        faulty=faulty_apps(service),
+        debug_app=service.debug_app,
+        matchers=service.resources,
+    )
 
 
 def _rest(config: Config) -> Config:

@@ -42,6 +42,10 @@ class Signals:
         self.reload = trio.Event()
         self.number = 0
 
+    async def next_reload(self) -> None:
+        """Wait for the next SIGHUP."""
+        await self.reload.wait()
+
     @property
     def exit_status(self) -> int:
         """128 and the signal's number, as shells count it; 0 when no signal came."""

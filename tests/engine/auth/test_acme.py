@@ -244,6 +244,24 @@ async def test_the_cas_own_wait_is_kept(world: World) -> None:
     assert state.next_try == world.clock.now + timedelta(days=3)
 
 
+async def test_what_is_mended_may_be_tried_at_once_but_for_what_the_ca_holds(
+    world: World,
+) -> None:
+    await fail(proxy(world), await begin(proxy(world)))
+    await proxy(world).acme_forgive(directory="https://other.test/dir")
+    with pytest.raises(LimitExceeded):
+        await begin(proxy(world))
+    await proxy(world).acme_forgive(directory=DIRECTORY)
+    await fail(proxy(world), await begin(proxy(world)), retry_after=7200.0)
+
+    await proxy(world).acme_forgive(directory=DIRECTORY)
+    with pytest.raises(LimitExceeded):
+        await begin(proxy(world))
+    state = await state_of(world)
+    assert state.failures == 2
+    assert state.problem
+
+
 async def test_a_success_forgets_the_failures(world: World) -> None:
     await fail(proxy(world), await begin(proxy(world)))
     state = await state_of(world)

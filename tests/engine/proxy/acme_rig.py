@@ -66,6 +66,7 @@ class OneProxy:
         self.auth: AuthAPI = rig.world.caller("proxy", name=name)
         self.cache = AuthCache(self.auth, rig.clock)
         self._scope = trio.CancelScope()
+        self.reload = trio.Event()  # set: the operator asks for one
         self.part = AcmePart(
             rig.settings,
             auth=self.auth,
@@ -75,9 +76,14 @@ class OneProxy:
             is_known=lambda host: host in rig.hosts,
             has_file=lambda host: host in rig.with_file,
             port_suffix="",
+            asked=self._asked,
             transport=rig.line,
         )
         self.cache.on_change = lambda change: self.part.changed(anew=change is None)
+
+    async def _asked(self) -> None:
+        await self.reload.wait()
+        self.reload = trio.Event()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         async with trio.open_nursery() as nursery:

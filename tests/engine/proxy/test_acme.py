@@ -186,6 +186,20 @@ async def test_after_a_failure_nobody_waits(rig: Rig, autojump_clock: MockClock)
     assert trio.current_time() == began
 
 
+async def test_who_has_mended_it_needs_not_wait_for_the_next_try(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    look, rig.ca.judge = rig.ca.judge, lambda *_: {"type": "dns", "detail": "no such name"}
+    await until_failed(proxy)
+    rig.ca.judge = look
+    began = trio.current_time()
+    proxy.reload.set()
+
+    await until_obtained(proxy)
+    assert trio.current_time() - began < 10
+
+
 async def test_what_failed_is_told_with_the_next_try(rig: Rig, autojump_clock: MockClock) -> None:
     proxy = await rig.proxy()
     rig.ca.refuse = Refusal("rateLimited", "slow down", 429, retry_after="36000")

@@ -96,6 +96,10 @@ class AcmeAPI(Protocol):
         """
         ...
 
+    async def acme_forgive(self, *, directory: str) -> None:
+        """Let what failed be tried at once, but for what the CA itself has us wait for."""
+        ...
+
     async def acme_schedule(
         self,
         *,
@@ -126,6 +130,7 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "acme_all_hold": PROXY,
     "acme_obtained": PROXY,
     "acme_failed": PROXY,
+    "acme_forgive": PROXY,
     "acme_schedule": PROXY,
     "acme_pair": PROXY,
 }

@@ -46,6 +46,7 @@ KEPT: Final = timedelta(days=30)  # that a record outlives its certificate, or i
 MAX_NAMES: Final = 2  # of one certificate: a host, or a domain and all that is below it
 MAX_CHALLENGES: Final = 10  # of one order
 MAX_PAIR: Final = 64 * 1024  # characters of a chain with its key
+MAX_WAIT: Final = 30 * 86400.0  # s that a CA may have us wait
 MAX_PROBLEM: Final = 1000  # characters
 
 
@@ -129,6 +130,7 @@ class Acme:
             problem="",
             failures=0,
             next_try=None,
+            held_until=None,
         )
         sealed = self._seal.close(pair.key.encode(), _context(directory, name))
         expires = leaf.not_valid_after_utc + KEPT
@@ -165,13 +167,8 @@ class Acme:
         read, _ = await self._pending(place, order)
         now = self._cluster.clock()
         failures = read.value.failures + 1
-        again = next_try(
-            now,
-            failures,
-            self._chance(),
-            retry_after=min(max(retry_after, 0.0), 30 * 86400.0),
-            unreached=unreached,
-        )
+        wait = min(max(retry_after, 0.0), MAX_WAIT)
+        again = next_try(now, failures, self._chance(), retry_after=wait, unreached=unreached)
         words = "".join(c for c in problem if c.isprintable())[:MAX_PROBLEM]
         state = replace(
             read.value,
@@ -180,12 +177,27 @@ class Acme:
             problem=words or "it failed",
             failures=failures,
             next_try=again,
+            held_until=now + timedelta(seconds=wait) if wait else None,
         )
         await self._write(place, read, state)
         logger.warning("no certificate for %s: %s; next try at %s", name, words, f"{again:%FT%TZ}")
         await self._cluster.emit(
             "acme.order.failed", host=name, ca=directory, error=words, next_try=again
         )
+
+    async def forgive(self, directory: str) -> None:
+        """See `AuthAPI.acme_forgive`."""
+        now = self._cluster.clock()
+        for item in await self._states.range(f"{place_of(directory, '')}/"):
+            place, state = item.key.removeprefix(self._states.prefix), self._states.decode(item)
+            is_held = state.held_until is not None and now < state.held_until
+            if state.next_try is None or now >= state.next_try or is_held:
+                continue
+            read = Stored(state, item.revision, item.expires)
+            try:
+                await self._write(place, read, replace(state, next_try=None))
+            except CompareFailed:
+                continue  # it is being seen to
 
     async def schedule(
         self,

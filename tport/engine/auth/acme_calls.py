@@ -65,6 +65,10 @@ class AcmeCalls(Caller):
         )
 
     @call
+    async def acme_forgive(self, *, directory: str) -> None:
+        await self.service.acme.forgive(directory)
+
+    @call
     async def acme_schedule(
         self,
         *,

@@ -275,6 +275,16 @@ class AcmeCertificates:
         self._held.clear()
         self.changed()
 
+    async def forgive(self) -> None:
+        """Try at once what failed: the operator says that it is mended."""
+        try:
+            await self._auth.acme_forgive(directory=self._settings.directory)
+        except TportError as problem:
+            logger.warning("what failed by ACME is not tried anew: %s", problem)
+            return
+        self._started.clear()
+        self.changed()
+
     async def _load_new(self) -> None:
         """Take over certificates that have come, so that no connection waits for it."""
         for (directory, name), state in list(self._cache.acme.items()):

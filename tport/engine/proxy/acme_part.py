@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
+from typing import NoReturn
 
 import trio
 
@@ -31,6 +32,7 @@ class AcmePart:
         is_known: Callable[[str], bool],
         has_file: Callable[[str], bool],
         port_suffix: str,
+        asked: Callable[[], Awaitable[object]] = trio.sleep_forever,
         http_listener: trio.SocketListener | None = None,
         transport: Transport | None = None,
     ) -> None:
@@ -40,11 +42,13 @@ class AcmePart:
             is_known: whether a host is served here now.
             has_file: whether it has a certificate in a file.
             port_suffix: of public addresses: ":3080", "" for 443.
+            asked: waits until the operator wants what failed to be tried at once.
             http_listener: where CAs ask by HTTP; None: nowhere.
             transport: to the CA; None: HTTPS.
         """
         self._certificates: AcmeCertificates | None = None
         self._proofs: AcmeProofs | None = None
+        self._asked = asked
         self._http_listener = http_listener
         self._http_door = HttpDoor(
             proof=self.proof_by_http, is_known=is_known, port_suffix=port_suffix
@@ -95,5 +99,11 @@ class AcmePart:
         async with trio.open_nursery() as nursery:
             for certificates in self.sources:
                 nursery.start_soon(certificates.keep)
+                nursery.start_soon(self._forgive, certificates)
             if self._http_listener is not None:
                 nursery.start_soon(self._http_door.serve, self._http_listener)
+
+    async def _forgive(self, certificates: AcmeCertificates) -> NoReturn:
+        while True:
+            await self._asked()
+            await certificates.forgive()

@@ -20,7 +20,6 @@ import trio
 from cryptography import x509
 
 from tport.engine.access.locks import check_host
-from tport.engine.api.answers import ProxyReport
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import (
     AcmeChanged,
@@ -37,7 +36,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL, PRESENCE_INTERVAL
+from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -73,6 +72,7 @@ from tport.engine.proxy.key_pairs import FilePairs
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.own_ca import OwnAuthority
 from tport.engine.proxy.pages import send_page
+from tport.engine.proxy.presence import keep_presence
 from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
@@ -208,6 +208,7 @@ class _Proxy:
             is_known=self._is_known,
             has_file=lambda host: bool(self._files.states(host)),
             port_suffix=self._port_suffix,
+            asked=around.next_reload,
             http_listener=settings.http_listener,
         )
         self._certificates = Certificates(
@@ -296,7 +297,7 @@ class _Proxy:
                 background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
-            background.start_soon(self._keep_presence)
+            background.start_soon(keep_presence, self._around.auth, self._settings, self._tunnels)
             background.start_soon(self._keep_files)
             background.start_soon(self._own_authority.keep)
             background.start_soon(self._acme.keep)
@@ -353,22 +354,6 @@ class _Proxy:
         while True:
             self._files.use(await self._around.next_files())
             logger.info("certificates from files are taken anew")
-
-    async def _keep_presence(self) -> NoReturn:
-        """Tell auth what tunnels there are, at once when that changes and each few seconds."""
-        while True:
-            changed = self._tunnels.changed
-            report = ProxyReport(
-                proxy_id=self._settings.proxy_id,
-                public_addrs=tuple(str(address) for address in self._settings.public_addrs),
-                tunnels=self._tunnels.reports(),
-            )
-            try:
-                await self._around.auth.report(report=report)
-            except TportError as problem:
-                logger.warning("presence not reported: %s", problem)
-            with trio.move_on_after(PRESENCE_INTERVAL):
-                await changed.wait()
 
     # --- One connection ------------------------------------------------------------------------------
 

@@ -53,6 +53,7 @@ class Surroundings:
         to_auth: carries an agent's connection to auth, from its ClientHello on.
         pages: what people are told.
         make_web: makes our own pages.
+        next_reload: waits until the operator asks for a reload.
         next_files: waits until the operator's certificates have changed, and returns them all.
     """
 
@@ -61,6 +62,7 @@ class Surroundings:
     to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
     pages: Pages
     make_web: Callable[[WebParts], AsgiApp]
+    next_reload: Callable[[], Awaitable[object]] = trio.sleep_forever
     next_files: Callable[[], Awaitable[Sequence[FilePair]]] = trio.sleep_forever
 
 

@@ -50,6 +50,7 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
         problem: why that failed, the CA's own words if it had any; "": it did not.
         failures: since the last success.
         next_try: not before.
+        held_until: not before, by the CA's own word; None: it named no time.
     """
 
     directory: str
@@ -66,6 +67,7 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
     problem: str = ""
     failures: int = 0
     next_try: datetime | None = None
+    held_until: datetime | None = None
 
     def order_at(self, now: datetime) -> AcmeOrder | None:
         """Return what is pending, if its time is not over."""
