@@ -27,6 +27,7 @@ nginx-light /usr/sbin/nginx
 procps ps
 systemd systemd-analyze
 util-linux setpriv
+iproute2 ip
 lsof lsof
 pebble pebble
 nodejs node

@@ -165,3 +165,21 @@ def test_a_file_that_is_faulty_itself_is_told_as_ever(tport: Tport) -> None:
 
     assert (done.returncode, done.stdout) == (2, "")
     assert f"{file}:1:1: auth_servise: unknown setting" in done.stderr
+
+
+# --- The guide's line ------------------------------------------------------------------------------
+
+
+def test_what_the_guides_line_writes_starts_a_server_as_it_is(tport: Tport) -> None:
+    """In a network of its own, where port 443 is free; only the data is elsewhere."""
+    has_own = shutil.which("unshare") and shutil.which("ip") and os.geteuid() == 0
+    need("a network namespace", has_own, "only root can make one, with unshare and ip")
+    file = tport.folder / "tport.yaml"
+    flags = ["--acme", "--acme-email=alice@example.com", "--cluster-name=tport.example.com"]
+    file.write_text(tport.output("configure", *flags) + "\n")
+
+    start = f"ip link set lo up; exec {TPORT} start --config={file} --data-dir={tport.folder}/data"
+    process = tport.spawn(["unshare", "--net", "sh", "-c", start])
+
+    process.wait_for("tport: ready")
+    assert process.stop() == 143

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import msgspec
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
-from tests.engine.preflight.test_looking import NEVER, Resolver, free_port
+from tests.engine.preflight.test_looking import (
+    NEVER,
+    Resolver,
+    answer_once,
+    free_port,
+    server_context,
+)
 from tests.stack import open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.load import load_config
@@ -83,6 +91,32 @@ async def test_an_acme_server_of_ones_own_is_known_by_its_file(tmp_path: Path) -
             acme = f", acme: {{enabled: yes, email: a@b.test, uri: '{uri}', ca_file: {file}}}"
             rows = by_check(await preflight(await config(tmp_path, acme=acme)))
             assert rows["acme directory"].verdict == verdict, rows["acme directory"]
+
+
+async def test_an_authority_of_ones_own_is_asked_by_its_own_certificate(tmp_path: Path) -> None:
+    """It tells the clock too; a hook needs no port at all."""
+    ca = trustme.CA()
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    (tmp_path / "hook").touch(0o755)
+    resolver = Resolver(AnyLabel({NAME: "127.0.0.1", f"*.{NAME}": "127.0.0.1"}))
+    trio.socket.set_custom_hostname_resolver(resolver)
+    async with trio.open_nursery() as nursery:
+        serve = partial(trio.serve_ssl_over_tcp, host="127.0.0.1")
+        listeners = await nursery.start(serve, answer_once, 0, server_context(ca))
+        port = listeners[0].transport_listener.socket.getsockname()[1]
+        own = f"uri: 'https://127.0.0.1:{port}/dir', dns_hook: {tmp_path}/hook"
+
+        def acme(ca_file: str) -> str:
+            return f", acme: {{enabled: yes, email: a@b.test, ca_file: {ca_file}, {own}}}"
+
+        good = by_check(await preflight(await config(tmp_path, acme=acme("ca.pem"))))
+        bad = by_check(await preflight(await config(tmp_path, acme=acme("gone.pem"))))
+        nursery.cancel_scope.cancel()
+
+    assert good["acme directory"].verdict == good["acme port"].verdict == "ok"
+    assert good["clock"].verdict == "problem"  # the test's authority lives at another time
+    assert bad["acme directory"].verdict == "problem"
+    assert bad["acme directory"].advice
 
 
 async def test_a_resolver_that_never_answers_does_not_hang_it(

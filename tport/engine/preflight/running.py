@@ -125,7 +125,8 @@ class _Preflight:
                 control=looked,
                 own=await own_addresses(),
                 here_only=tuple(name for name in publics if is_this_machine(name)),
-                needs_public=acme.enabled,
+                # An authority of one's own comes from inside; by DNS nobody has to come at all.
+                needs_public=acme.enabled and acme.ca_file is None and acme.dns_hook is None,
             )
         )
 
