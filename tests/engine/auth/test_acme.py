@@ -289,9 +289,24 @@ async def test_every_proxy_hears_what_is_to_be_shown(world: World) -> None:
         nursery.cancel_scope.cancel()
 
 
-async def test_only_names_of_the_order_are_shown(world: World) -> None:
+@pytest.mark.parametrize(
+    ("name", "token", "key_authorization"),
+    [
+        ("evil.test", "t", "t.k"),
+        (PROXY, "t", "x.k"),
+        (PROXY, "t", "t.<script>"),
+        (PROXY, "a/b", "a/b.k"),
+        (PROXY, "", ".k"),
+        (PROXY, "t", "t." + "k" * 300),
+    ],
+)
+async def test_only_challenges_of_the_orders_names_are_shown(
+    world: World, name: str, token: str, key_authorization: str
+) -> None:
     order = order_of(await begin(proxy(world)))
-    challenge = Challenge(name="evil.test", kind="http-01", token="t", key_authorization="t.k")
+    challenge = Challenge(
+        name=name, kind="http-01", token=token, key_authorization=key_authorization
+    )
     with pytest.raises(InvalidRequest):
         await proxy(world).acme_show(
             directory=DIRECTORY, name=PROXY, order=order, challenges=(challenge,)

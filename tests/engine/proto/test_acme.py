@@ -9,7 +9,7 @@ from typing import TypeVar
 
 import pytest
 from cryptography import x509
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.acme_ca import DIRECTORY, FakeCa, Refusal, b64, thumbprint_of
@@ -332,6 +332,76 @@ def test_the_thumbprint_is_the_standards() -> None:
     """The example of RFC 8037 §A.3; the rule is the same for every kind of key."""
     jwk = {"x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo", "kty": "OKP", "crv": "Ed25519"}
     assert thumbprint(jwk) == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
+
+
+DOCUMENTS: Sequence[object] = [
+    {"status": "pending", "authorizations": ["https://ca.test/a"], "finalize": "https://ca.test/f"},
+    {"status": "ready", "authorizations": [], "finalize": "https://ca.test/f"},
+    {"status": "processing", "authorizations": [], "finalize": "https://ca.test/f"},
+    {
+        "status": "valid",
+        "authorizations": [],
+        "finalize": "https://ca.test/f",
+        "certificate": "https://ca.test/c",
+    },
+    {"status": "invalid", "authorizations": [], "finalize": "https://ca.test/f", "error": {}},
+    {
+        "status": "pending",
+        "identifier": {"type": "dns", "value": NAMES[0]},
+        "challenges": [{"type": "tls-alpn-01", "url": "https://ca.test/ch", "token": "t"}],
+    },
+    {"status": "valid", "identifier": {"type": "dns", "value": NAMES[0]}},
+    {"status": "invalid", "identifier": {"type": "dns", "value": NAMES[0]}, "challenges": [{}]},
+    {"type": "urn:ietf:params:acme:error:badNonce"},
+    {"type": "urn:ietf:params:acme:error:malformed", "detail": "no", "subproblems": [{}]},
+    [],
+    "",
+]
+ANSWERS = st.builds(
+    lambda status, document, nonce, location, raw: Response(
+        status=status,
+        headers={"replay-nonce": nonce, "location": location, "retry-after": "1"},
+        body=raw or json.dumps(document).encode(),
+        at=NOW,
+    ),
+    st.sampled_from([200, 200, 200, 201, 201, 204, 302, 400, 403, 429, 500]),
+    st.sampled_from(DOCUMENTS),
+    st.sampled_from(["n", "n", "n", "", "\n"]),
+    st.sampled_from(["https://ca.test/o", "https://ca.test/o", "", "ftp://x"]),
+    st.sampled_from(
+        [b"", b"", b"\xff", b"-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----"]
+    ),
+)
+URLS = Directory(
+    new_nonce="https://ca.test/n", new_account="https://ca.test/a", new_order="https://ca.test/o"
+)
+
+
+@settings(max_examples=300)
+@given(st.lists(ANSWERS, min_size=1, max_size=30))
+def test_whatever_a_ca_answers_an_order_ends_in_a_chain_or_in_words(
+    answers: list[Response],
+) -> None:
+    """And within bounds: the last answer is given for ever."""
+    conversation = Conversation(URLS, AccountKey(KEY), "https://ca.test/acct")
+    steps = conversation.order(NAMES, b"csr", ("tls-alpn-01",))
+    reply: Response | None = None
+    given_ = iter(answers)
+    last = answers[-1]
+    for _ in range(5000):
+        try:
+            step = steps.send(reply)
+        except StopIteration as end:
+            said = end.value.strip("\n").partition("\n")[0]
+            break
+        except CaProblem as problem:
+            said = str(problem)
+            break
+        reply = next(given_, last) if isinstance(step, Send) else None
+    else:
+        raise AssertionError("it never ends")
+    assert said.isprintable()
+    assert said
 
 
 # --- Parsers -----------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import random
+import re
 import secrets
 from base64 import urlsafe_b64encode
 from collections.abc import Callable
@@ -45,6 +46,7 @@ LEASE: Final = timedelta(minutes=15)  # of an order; a proxy gives up before
 KEPT: Final = timedelta(days=30)  # that a record outlives its certificate, or its last failure
 MAX_NAMES: Final = 2  # of one certificate: a host, or a domain and all that is below it
 MAX_CHALLENGES: Final = 10  # of one order
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 MAX_PAIR: Final = 64 * 1024  # characters of a chain with its key
 MAX_WAIT: Final = 30 * 86400.0  # s that a CA may have us wait
 MAX_PROBLEM: Final = 1000  # characters
@@ -93,7 +95,8 @@ class Acme:
         place = place_of(directory, name)
         read, pending = await self._pending(place, order)
         bare = {each.removeprefix("*.") for each in read.value.names}
-        if len(challenges) > MAX_CHALLENGES or not {one.name for one in challenges} <= bare:
+        sound = all(one.name in bare and _is_sound(one) for one in challenges)
+        if len(challenges) > MAX_CHALLENGES or not sound:
             raise InvalidRequest("these challenges are not of this order")
         shown = replace(pending, challenges=challenges)
         await self._write(place, read, replace(read.value, order=shown))
@@ -150,7 +153,7 @@ class Acme:
                 self._states.swapping(place, read, state, expires=expires),
             ]
         )
-        logger.info("certificate for %s obtained, good until %s", name, state.not_after)
+        logger.info("certificate for %s obtained, good until %s", name, f"{state.not_after:%FT%TZ}")
 
     async def failed(
         self,
@@ -269,6 +272,12 @@ def place_of(directory: str, name: str) -> str:
     """Return where what belongs to one name at one CA is kept."""
     ca = urlsafe_b64encode(sha256(directory.encode()).digest()[:12]).decode()
     return f"{ca}/{name}" if name else ca
+
+
+def _is_sound(challenge: Challenge) -> bool:
+    """Tell whether a challenge is a token and a thumbprint (RFC 8555 §8.1), and no page of text."""
+    token, _, thumbprint = challenge.key_authorization.partition(".")
+    return token == challenge.token and all(map(_BASE64URL.fullmatch, (token, thumbprint)))
 
 
 def _context(directory: str, name: str) -> str:
