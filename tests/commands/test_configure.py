@@ -98,16 +98,19 @@ def test_the_test_opens_the_certificates(tmp_path: Path, pair: tuple[Path, Path]
         pairs = f"[{{key_file: {key}, cert_file: {cert}}}]"
         return configure("--test=-", stdin=f"proxy_service: {{https_keypairs: {pairs}}}").output
 
-    assert outcome(cert, key) == "-: ok\n"
-    assert outcome(cert, other) == f"stdin:1:34: {other} is not the key of {cert}\n"
-    assert outcome(key, key) == f"stdin:1:34: {key} holds no certificate in PEM\n"
-    assert outcome(cert, cert) == (
-        f"stdin:1:34: {cert} holds no key in PEM, or one with a password\n"
+    said = outcome(cert, key)
+    assert said.endswith("-: ok\n")
+    assert "is neither in the file nor known to this machine" in said
+    use = f"stdin:1:34: {cert} can't be used with the key"
+    assert outcome(cert, other) == (
+        f"{use} {other}: the certificate and the private key don't belong together\n"
     )
+    assert outcome(key, key) == (
+        f"stdin:1:34: {key} can't be used with the key {key}: this is no certificate in PEM form\n"
+    )
+    assert outcome(cert, cert) == f"{use} {cert}: this is no private key in PEM form\n"
     gone = tmp_path / "gone"
-    assert outcome(cert, gone) == (
-        f"stdin:1:34: {gone} cannot be read: No such file or directory\n"
-    )
+    assert outcome(cert, gone) == (f"stdin:1:34: {gone} can't be read: no such file or directory\n")
 
 
 def test_certificates_given_by_flags_are_opened_before_they_are_written(
@@ -118,7 +121,7 @@ def test_certificates_given_by_flags_are_opened_before_they_are_written(
     result = configure("--cluster-name=a.test", f"--cert-file={cert}", f"--key-file={key}")
 
     assert f'cert_file: "{cert}"' in result.stdout
-    with pytest.raises(ConfigError, match="cannot be read"):
+    with pytest.raises(ConfigError, match="can't be read"):
         configure("--cluster-name=a.test", f"--cert-file={tmp_path}/no", f"--key-file={key}")
 
 
@@ -229,7 +232,7 @@ def test_an_answer_that_is_none_is_told_and_asked_again(
         "leave out 'https://'",
         "expected 1, 2 or 3",
         "expected an absolute path",
-        "holds no key in PEM",
+        "this is no private key in PEM form",
         "did you mean 'http://localhost:3000'?",
         "'My App' is no sub-domain",
     ):

@@ -466,6 +466,9 @@ def test_sighup_and_a_changed_file_renew_certificates_and_end_nothing(tmp_path: 
         server.signal(signal.SIGHUP)
         server.wait_for("certificates are not taken anew, the old ones stay")
         assert shown(port) == second
+        server.wait_for("what to do")
+        events = (f"--data-dir={tmp_path}/data", "audit", "ls", "--type=cert.reload")
+        wait_until(lambda: "TPC04E" in tport.output(*events, "--format=json"), "the event", 5)
         third = write()
         took = wait_until(lambda: shown(port) == third, "the third certificate, unasked", 15)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 
@@ -257,40 +258,27 @@ def _fail(complaints: list[str], hint: str = "") -> NoReturn:
 
 
 def _certificate_complaints(config: Config) -> list[str]:
-    found = []
-    for pair in config.proxy_service.https_keypairs if config.proxy_service.enabled else ():
-        try:
-            check_certificate(str(pair.cert_file), str(pair.key_file), pair.where)
-        except ConfigError as error:
-            found.append(str(error))
-    return found
+    """Return what is wrong with certificates; of those that can be used it is said on stderr."""
+    if not config.proxy_service.enabled or not config.proxy_service.https_keypairs:
+        return []
+    from tport.engine.reload import judge_key_pairs
+
+    warnings, complaints = judge_key_pairs(config, datetime.now(UTC))
+    for warning in warnings:
+        say(warning)
+    return complaints
 
 
 def check_certificate(cert_file: str, key_file: str, where: str) -> None:
-    """Raise ConfigError unless both can be read, and the key is the certificate's."""
+    """Raise ConfigError unless both can be read and used together."""
     if not cert_file:
         return
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-    from cryptography.x509 import load_pem_x509_certificates
+    from tport.engine.proxy.key_pairs import read_key_pair
 
-    pem = {}
-    for file in (cert_file, key_file):
-        try:
-            pem[file] = Path(file).read_bytes()
-        except OSError as error:
-            raise ConfigError(f"{file} cannot be read: {error.strerror}", where=where) from None
     try:
-        certificate = load_pem_x509_certificates(pem[cert_file])[0]
-    except ValueError:
-        raise ConfigError(f"{cert_file} holds no certificate in PEM", where=where) from None
-    try:
-        key = load_pem_private_key(pem[key_file], password=None)
-    except (ValueError, TypeError):  # TypeError: it wants a password
-        raise ConfigError(
-            f"{key_file} holds no key in PEM, or one with a password", where=where
-        ) from None
-    if key.public_key() != certificate.public_key():
-        raise ConfigError(f"{key_file} is not the key of {cert_file}", where=where)
+        read_key_pair(Path(cert_file), Path(key_file), now=datetime.now(UTC), authorities=())
+    except ConfigError as problem:
+        raise ConfigError(str(problem), where=where, hint=problem.hint) from None
 
 
 def _absolute(text: str) -> str:

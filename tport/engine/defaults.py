@@ -27,6 +27,7 @@ INVITE_TTL: Final = timedelta(hours=1)  # Teleport's; usable once
 HOST_CERTIFICATE_TTL: Final = timedelta(hours=24)  # renewed at half-life
 HOST_RENEWAL_GRACE: Final = timedelta(days=30)  # expired this long ago may still renew by its key
 WEB_CERTIFICATE_TTL: Final = timedelta(days=90)  # own web CA's leaves; browsers refuse > 398 days
+KEY_PAIRS_RELOAD: Final = 2.0  # s between looks at certificates' files; a look is a stat of each
 AUTHORITY_TTL: Final = timedelta(days=3650)  # ten years; rotation is by generation, not expiry
 MAX_SESSION_TTL: Final = timedelta(hours=30)  # a role that names none; Teleport's
 WEB_SESSION_TTL: Final = timedelta(hours=12)  # absolute; NIST SP 800-63B AAL2

@@ -276,7 +276,7 @@ class _Process:
                 ProxySettings(
                     proxy_id=proxy_id,
                     public_addrs=config.proxy_service.public_addrs,
-                    files=await trio.to_thread.run_sync(read_key_pairs, config),
+                    files=await trio.to_thread.run_sync(read_key_pairs, config, wall_clock()),
                     acme=await trio.to_thread.run_sync(acme_settings, acme),
                     http_listener=http,
                     clients=Clients(
@@ -293,7 +293,7 @@ class _Process:
                     pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
                     make_web=make_web,
                     next_reload=self._signals.next_reload,
-                    next_files=ReloadedKeyPairs(config, self._signals).next,
+                    next_files=ReloadedKeyPairs(config, wall_clock, self._signals).next,
                 ),
                 [listener],
                 wall_clock,

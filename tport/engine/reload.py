@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+import math
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -14,6 +15,7 @@ import trio
 from tport.engine.agent.offers import AppSet
 from tport.engine.config.model import AppService, Config
 from tport.engine.errors import ConfigError, TportError
+from tport.engine.pki.contexts import system_authorities
 from tport.engine.proxy.key_pairs import FilePair, read_key_pair
 from tport.engine.signals import Signals
 
@@ -24,6 +26,7 @@ _Stamp = tuple[int, int, int]
 INTERVAL: Final = 2.0  # s between looks at files: a person who saved one looks for what it did
 REST: Final = 1.0  # s for which a changed file must have stayed as it is: editors write in pieces
 
+Clock = Callable[[], datetime]
 Reread = Callable[[], Config]
 """Reads the file once more and adds the flags; blocks, and raises as `load_config`."""
 
@@ -121,44 +124,79 @@ def _rest(config: Config) -> Config:
 class ReloadedKeyPairs:
     """The operator's certificates, each time that they are to be shown anew."""
 
-    def __init__(self, config: Config, signals: Signals) -> None:
+    def __init__(self, config: Config, clock: Clock, signals: Signals) -> None:
+        """`config`: what runs; its files were just read."""
         self._config = config
+        self._clock = clock
         self._signals = signals
         self._asked = signals.reload
-        self._before: list[_Stamp] | None = None  # not looked yet
+        every = config.proxy_service.https_keypairs_reload_interval
+        self._interval = max(every, REST) if every else math.inf
+        self._seen: list[_Stamp] | None = None  # at the last look; None: there was none
+        self._taken: list[_Stamp] | None = None  # when they were read last
 
     async def next(self) -> Sequence[FilePair]:
-        """Wait until the operator's certificates have changed or SIGHUP came; return them all."""
-        if self._before is None:
-            self._before = await trio.to_thread.run_sync(_stamps, self._config)
+        """Wait until the operator's certificates have changed or SIGHUP came; return them all.
+
+        A change counts once the files have stayed as they are for REST: certificate and key are
+        two files, and between the two nothing fits.
+
+        Raises:
+            ConfigError: one of them can't be used. It names the files; ask again.
+        """
+        if self._taken is None:
+            self._seen = self._taken = await trio.to_thread.run_sync(_stamps, self._config)
         while True:
-            with trio.move_on_after(INTERVAL) as unasked:
+            restless = self._seen != self._taken
+            with trio.move_on_after(REST if restless else self._interval):
                 await self._asked.wait()
+            asked = self._asked.is_set()
             self._asked = self._signals.reload
             now = await trio.to_thread.run_sync(_stamps, self._config)
-            if now == self._before and unasked.cancelled_caught:
-                continue
-            self._before = now
-            try:
-                return await trio.to_thread.run_sync(read_key_pairs, self._config)
-            except ConfigError as problem:
-                logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
+            before, self._seen = self._seen, now
+            if asked or (now != self._taken and now == before):
+                self._taken = now
+                return await trio.to_thread.run_sync(read_key_pairs, self._config, self._clock())
 
 
-def read_key_pairs(config: Config) -> list[FilePair]:
-    """Read the operator's certificates.
+def read_key_pairs(config: Config, now: datetime) -> list[FilePair]:
+    """Read the operator's certificates; what is wrong with those that can be used is logged.
 
     Raises:
         ConfigError: one can't be used; it names the files, and where the configuration does.
     """
     pairs = []
-    for pair in config.proxy_service.https_keypairs:
-        try:
-            read = read_key_pair(pair.cert_file, pair.key_file)
-            pairs.append(FilePair(pair=read, path=str(pair.cert_file), read_at=datetime.now(UTC)))
-        except ConfigError as problem:
-            raise ConfigError(str(problem), where=pair.where, hint=problem.hint) from None
+    for where, read in _each_pair(config, now):
+        if isinstance(read, ConfigError):
+            raise read
+        for warning in read.warnings:
+            logger.warning("%s: %s: %s", where, read.path, warning)
+        pairs.append(read)
     return pairs
+
+
+def judge_key_pairs(config: Config, now: datetime) -> tuple[list[str], list[str]]:
+    """Return what should be mended about the operator's certificates, and what must be."""
+    warnings, complaints = list[str](), list[str]()
+    for where, read in _each_pair(config, now):
+        if isinstance(read, ConfigError):
+            complaints.append(str(read))
+        else:
+            warnings += [f"{where}: {read.path}: {warning}" for warning in read.warnings]
+    return warnings, complaints
+
+
+def _each_pair(config: Config, now: datetime) -> Iterator[tuple[str, FilePair | ConfigError]]:
+    given = config.proxy_service.https_keypairs
+    authorities = system_authorities() if given else ()
+    for pair in given:
+        try:
+            yield (
+                pair.where,
+                read_key_pair(pair.cert_file, pair.key_file, now=now, authorities=authorities),
+            )
+        except ConfigError as problem:
+            yield pair.where, ConfigError(str(problem), where=pair.where, hint=problem.hint)
 
 
 def _stamps(config: Config) -> list[_Stamp]:
@@ -170,7 +208,7 @@ def _stamps(config: Config) -> list[_Stamp]:
 
 
 def _stamp(file: Path | None) -> _Stamp:
-    """Return what is another when the file was written, or replaced."""
+    """Return what is another when the file was written or replaced, or a link to it was."""
     try:
         found = file.stat() if file else None
     except OSError:  # away, for now: reading it says why

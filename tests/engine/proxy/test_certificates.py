@@ -5,7 +5,6 @@ from __future__ import annotations
 import ssl
 from collections.abc import Sequence
 from datetime import timedelta
-from pathlib import Path
 from typing import cast
 
 import pytest
@@ -16,11 +15,11 @@ from trio.testing import MockClock
 from tests.certs import Cluster
 from tests.fakes import WallClock
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import ConfigError, TportError, Unavailable
+from tport.engine.errors import TportError, Unavailable
 from tport.engine.pki.authority import issue_web_certificate, permits
-from tport.engine.pki.keys import KeyPair, make_key, make_key_and_csr, public_key_of_csr
+from tport.engine.pki.keys import KeyPair, make_key_and_csr, public_key_of_csr
 from tport.engine.proxy.certificates import Certificates
-from tport.engine.proxy.key_pairs import FilePair, FilePairs, read_key_pair
+from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
 from tport.engine.types.certificate import CertState
 
@@ -225,31 +224,3 @@ async def test_the_proxys_own_host_without_a_certificate_is_an_error() -> None:
     shown.auth.failure["proxy.test"] = Unavailable("down")
     with pytest.raises(Unavailable, match=r"proxy\.test: down"):
         await shown.context("proxy.test")
-
-
-# --- Files ----------------------------------------------------------------------------------------
-
-
-def test_a_certificate_and_its_key_are_read(tmp_path: Path) -> None:
-    pair = MakingAuth().pair("proxy.test")
-    (tmp_path / "cert.pem").write_text(pair.chain)
-    (tmp_path / "key.pem").write_text(pair.key)
-
-    assert read_key_pair(tmp_path / "cert.pem", tmp_path / "key.pem").chain == pair.chain
-
-
-@pytest.mark.parametrize("wrong", ["missing", "another's key", "no PEM", "binary"])
-def test_what_is_no_pair_is_told_by_its_file(tmp_path: Path, wrong: str) -> None:
-    pair = MakingAuth().pair("proxy.test")
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    cert.write_text(pair.chain)
-    match wrong:
-        case "another's key":
-            key.write_text(make_key())
-        case "no PEM":
-            key.write_text("nonsense")
-        case "binary":
-            key.write_bytes(b"\xff\xfe")
-
-    with pytest.raises(ConfigError, match="pem"):
-        read_key_pair(cert, key)

@@ -22,7 +22,7 @@ from tport.engine.config.words import (
     parse_seconds,
     parse_whole_seconds,
 )
-from tport.engine.defaults import WEB_IDLE_TIMEOUT
+from tport.engine.defaults import KEY_PAIRS_RELOAD, WEB_IDLE_TIMEOUT
 from tport.engine.types.app import CookieSameSite, JwtClaims
 from tport.engine.types.factor import SecondFactor
 
@@ -160,6 +160,7 @@ class ProxyService(Section, frozen=True):
     web_listen_addr: Text = ""
     public_addr: TextList = ()
     https_keypairs: tuple[KeyPair, ...] = ()
+    https_keypairs_reload_interval: Seconds = KEY_PAIRS_RELOAD
     https_key_file: Text = ""
     https_cert_file: Text = ""
     acme: Acme = Acme()
@@ -168,7 +169,7 @@ class ProxyService(Section, frozen=True):
 
     without_effect = _names(
         "listen_addr ssh_public_addr tunnel_listen_addr tunnel_public_addr peer_listen_addr"
-        " peer_public_addr https_keypairs_reload_interval trust_x_forwarded_for ui"
+        " peer_public_addr trust_x_forwarded_for ui"
         " protocol kubernetes kube_listen_addr kube_public_addr mysql_listen_addr"
         " mysql_public_addr mysql_server_version postgres_listen_addr postgres_public_addr"
         " mongo_listen_addr mongo_public_addr idp proxy_group_id proxy_group_generation"

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 
 from tport.engine.config.address import Address
-from tport.engine.defaults import WEB_IDLE_TIMEOUT
+from tport.engine.defaults import KEY_PAIRS_RELOAD, WEB_IDLE_TIMEOUT
 from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
 from tport.engine.types.factor import ON, FactorPolicy
@@ -131,6 +131,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
         public_addrs: at least one; the first is the one that links and redirects use. A port
             of 0: the one that the listener got.
         public_is_given: False: nobody named an address, and the proxy serves this machine alone.
+        https_keypairs_reload_interval: seconds between looks at those files; 0: only on SIGHUP.
         trusted_proxies: whose X-Forwarded-For, or PROXY header, tells who the client is.
     """
 
@@ -139,6 +140,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
     public_addrs: tuple[Address, ...]
     public_is_given: bool
     https_keypairs: tuple[KeyPair, ...] = ()
+    https_keypairs_reload_interval: float = KEY_PAIRS_RELOAD
     acme: Acme = Acme()
     trusted_proxies: tuple[Network, ...] = ()
     proxy_protocol: bool = False

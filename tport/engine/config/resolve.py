@@ -343,6 +343,7 @@ class Resolver:
             public_addrs=tuple(public) or (Address(UP_DOMAIN, port),),
             public_is_given=bool(public),
             https_keypairs=tuple(self._keypairs(proxy)),
+            https_keypairs_reload_interval=proxy.https_keypairs_reload_interval,
             acme=self._acme(proxy.acme),
             trusted_proxies=self._trusted(proxy),
             proxy_protocol=proxy.proxy_protocol,

@@ -39,6 +39,7 @@ from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
 from tport.engine.errors import (
     AccessDenied,
+    ConfigError,
     ConnectionProblem,
     Locked,
     NotSignedIn,
@@ -350,10 +351,20 @@ class _Proxy:
             logger.debug("a session can't be asked for now: %s", problem)
 
     async def _keep_files(self) -> NoReturn:
-        """Show new connections the operator's certificates as they are now."""
+        """Show new connections the operator's certificates as they are now: all, or all of before."""
         while True:
-            self._files.use(await self._around.next_files())
-            logger.info("certificates from files are taken anew")
+            try:
+                pairs = await self._around.next_files()
+                self._files.use(pairs)
+            except ConfigError as problem:
+                self._files.keep_old(str(problem))
+                self._events.put("cert.reload.failed", error=str(problem))
+                logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
+                hint = problem.hint or "mend the file; it is read when it changes, or on SIGHUP"
+                logger.error("what to do: %s", hint)  # noqa: TRY400 - no bug
+            else:
+                self._events.put("cert.reload", files=[pair.path for pair in pairs])
+                logger.info("certificates from files are taken anew")
 
     # --- One connection ------------------------------------------------------------------------------
 

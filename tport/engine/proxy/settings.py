@@ -54,7 +54,8 @@ class Surroundings:
         pages: what people are told.
         make_web: makes our own pages.
         next_reload: waits until the operator asks for a reload.
-        next_files: waits until the operator's certificates have changed, and returns them all.
+        next_files: waits until the operator's certificates have changed, and returns them all;
+            raises ConfigError when one can't be used.
     """
 
     auth: AuthAPI

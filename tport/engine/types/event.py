@@ -45,6 +45,8 @@ CODES: Final[Mapping[str, str]] = {
     "cert.create": "TC000I",
     "acme.order": "TPC01I",  # * a certificate was obtained from a CA
     "acme.order.failed": "TPC02W",  # written as acme.order, success: false
+    "cert.reload": "TPC03I",  # * a proxy shows the operator's certificates anew
+    "cert.reload.failed": "TPC04E",  # written as cert.reload, success: false
     "role.created": "T9000I",
     "device_token.create": "TPD01I",  # *
     "device_token.delete": "TPD02I",  # *
