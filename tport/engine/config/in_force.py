@@ -84,6 +84,10 @@ _SETTINGS: Final[Sequence[_Shown]] = (
         lambda c: _files(c, lambda pair: pair.cert_file),
         ("proxy_service.https_keypairs", "proxy_service.https_cert_file"),
     ),
+    _Shown(
+        "proxy_service.https_keypairs_reload_interval",
+        lambda c: duration(c.proxy_service.https_keypairs_reload_interval),
+    ),
     _Shown("proxy_service.acme.enabled", lambda c: _yes(c.proxy_service.acme.enabled)),
     _Shown("proxy_service.acme.email", lambda c: c.proxy_service.acme.email),
     _Shown(

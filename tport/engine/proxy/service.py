@@ -39,7 +39,6 @@ from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
 from tport.engine.errors import (
     AccessDenied,
-    ConfigError,
     ConnectionProblem,
     Locked,
     NotSignedIn,
@@ -57,21 +56,17 @@ from tport.engine.net.tls import (
     refuse_protocols,
 )
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.pki.authority import permits
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead
 from tport.engine.proxy.accept import accept
-from tport.engine.proxy.acme_part import AcmePart
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
-from tport.engine.proxy.certificates import Certificates
+from tport.engine.proxy.certificate_part import CertificatePart
 from tport.engine.proxy.forward import Forwarder
-from tport.engine.proxy.key_pairs import FilePairs
 from tport.engine.proxy.offers import Offers
-from tport.engine.proxy.own_ca import OwnAuthority
 from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.presence import keep_presence
 from tport.engine.proxy.request_log import RequestLog
@@ -151,7 +146,6 @@ class _Proxy:
         self._open = 0  # connections of every kind
         self._browsers = 0
         self._browser_left = trio.Event()
-        self._web_authority = web_authority
         self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
 
@@ -196,28 +190,18 @@ class _Proxy:
             check_host=self._check_host,
             clock=clock,
         )
-        self._files = FilePairs(settings.files)
-        self._own_authority = OwnAuthority(
-            auth=auth, clock=clock, may_sign=self._may_sign, is_wanted=self._is_wanted
-        )
-        self._acme = AcmePart(
-            settings.acme,
+        self._certificates = CertificatePart(
+            settings,
             auth=auth,
             cache=self._cache,
+            events=self._events,
             clock=clock,
+            web_authority=web_authority,
             own_hosts=self._own_hosts,
             is_known=self._is_known,
-            has_file=lambda host: bool(self._files.states(host)),
             port_suffix=self._port_suffix,
+            next_files=around.next_files,
             asked=around.next_reload,
-            http_listener=settings.http_listener,
-        )
-        self._certificates = Certificates(
-            self._files,
-            (*self._acme.sources, self._own_authority),
-            default_host=main.host,
-            zones=self._own_hosts,
-            is_known=self._is_known,
         )
         self._web = around.make_web(
             WebParts(
@@ -246,14 +230,6 @@ class _Proxy:
             for server in self._cache.servers
         )
 
-    def _is_wanted(self, host: str) -> bool:
-        """Tell whether a certificate for a host is of use: it is known, or stands for all others."""
-        return host.startswith("*.") or self._is_known(host)
-
-    def _may_sign(self, host: str) -> bool:
-        """Tell whether the web authority's constraints permit a host."""
-        return permits(self._web_authority, host)
-
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""
         match change:
@@ -266,17 +242,17 @@ class _Proxy:
                 self._live.judge(self._apps.verdict)
                 self._tunnel_service.judge()
             case AuthoritiesChanged(authorities=authorities):
-                self._web_authority = authorities.web[0]
+                self._certificates.authorities_changed(authorities.web[0])
                 self._credentials.forget_all()
             case AcmeChanged():
-                self._acme.changed()
+                self._certificates.acme.changed()
             case AppServersChanged(servers=servers):
                 self._credentials.redefined(servers)
             case None:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
                 self._tunnel_service.judge()
-                self._acme.changed(anew=True)
+                self._certificates.acme.changed(anew=True)
                 self._anew.set()
                 self._anew = trio.Event()
             case _:
@@ -299,9 +275,7 @@ class _Proxy:
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
             background.start_soon(keep_presence, self._around.auth, self._settings, self._tunnels)
-            background.start_soon(self._keep_files)
-            background.start_soon(self._own_authority.keep)
-            background.start_soon(self._acme.keep)
+            background.start_soon(self._certificates.keep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
                     for listener in listeners:
@@ -350,22 +324,6 @@ class _Proxy:
         except TportError as problem:
             logger.debug("a session can't be asked for now: %s", problem)
 
-    async def _keep_files(self) -> NoReturn:
-        """Show new connections the operator's certificates as they are now: all, or all of before."""
-        while True:
-            try:
-                pairs = await self._around.next_files()
-                self._files.use(pairs)
-            except ConfigError as problem:
-                self._files.keep_old(str(problem))
-                self._events.put("cert.reload.failed", error=str(problem))
-                logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug
-                hint = problem.hint or "mend the file; it is read when it changes, or on SIGHUP"
-                logger.error("what to do: %s", hint)  # noqa: TRY400 - no bug
-            else:
-                self._events.put("cert.reload", files=[pair.path for pair in pairs])
-                logger.info("certificates from files are taken anew")
-
     # --- One connection ------------------------------------------------------------------------------
 
     async def _serve(self, stream: TcpStream) -> None:
@@ -396,7 +354,7 @@ class _Proxy:
             return
         match door(hello.alpn):
             case Door.BROWSER:
-                chosen = await self._certificates.context_for(hello.server_name)
+                chosen = await self._certificates.shown.context_for(hello.server_name)
                 tls = await accept_tls(peeked, chosen.context, ragged_end=True)
                 await self._serve_browser(tls, hello.server_name, remote)
             case Door.TUNNEL:
@@ -404,7 +362,7 @@ class _Proxy:
             case Door.AUTH:
                 await self._around.to_auth(peeked, remote)
             case Door.CHALLENGE:
-                await self._acme.prove_by_tls(peeked, hello.server_name)
+                await self._certificates.acme.prove_by_tls(peeked, hello.server_name)
             case Door.NONE:
                 await refuse_protocols(stream)
 
