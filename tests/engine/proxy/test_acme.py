@@ -121,13 +121,11 @@ async def test_a_name_that_a_file_has_is_not_ordered(rig: Rig, autojump_clock: M
     assert rig.ca.orders_made == []
 
 
-async def test_with_a_hook_one_wildcard_serves_the_proxy_and_all_below(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
+async def test_with_a_hook_one_wildcard_serves_the_proxy_and_all_below(tmp_path: Path) -> None:
+    """In real time: the hook is a real process."""
     hook = tmp_path / "hook"
     hook.write_text(f'#!/bin/sh\necho "$*" >> {tmp_path}/calls\n')
     hook.chmod(0o700)
-    autojump_clock.autojump_threshold = 0.2  # the hook is a real process
     async with open_rig(dns_hook=hook) as rig:
         proxy = await rig.proxy()
         await until_obtained(proxy)
