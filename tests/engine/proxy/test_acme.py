@@ -414,3 +414,15 @@ async def test_a_proxy_that_has_restarted_shows_what_it_had(
 
     assert await again.context(PROXY) is not None
     assert rig.orders(PROXY) == 1
+
+
+async def test_an_application_that_is_away_is_shown_its_certificate_still(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """After a restart its agent comes seconds later; a warning of the browser would be no answer."""
+    await (await rig.proxy("proxy-1")).context(GRAFANA_HOST)
+    rig.hosts.remove(GRAFANA_HOST)
+    again = await rig.proxy("proxy-1-again")
+
+    assert await again.context(GRAFANA_HOST) is not None
+    assert rig.orders(GRAFANA_HOST) == 1

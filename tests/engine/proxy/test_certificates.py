@@ -224,3 +224,35 @@ async def test_the_proxys_own_host_without_a_certificate_is_an_error() -> None:
     shown.auth.failure["proxy.test"] = Unavailable("down")
     with pytest.raises(Unavailable, match=r"proxy\.test: down"):
         await shown.context("proxy.test")
+
+
+class Kept:
+    """A source that has a certificate of one host, whoever serves it now."""
+
+    public = True
+
+    def __init__(self, host: str) -> None:
+        self.host = host
+        self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+
+    async def context_for(self, host: str) -> ssl.SSLContext | None:
+        return self.context if host == self.host else None
+
+    def states(self, host: str) -> Sequence[CertState]:
+        return ()
+
+
+async def test_what_keeps_certificates_shows_them_for_hosts_that_are_away() -> None:
+    shown, kept = Shown(), Kept("away.proxy.test")
+    certificates = Certificates(
+        shown.files,
+        [kept, shown.own],
+        keepers=[kept],
+        default_host="proxy.test",
+        zones={"proxy.test"},
+        is_known=lambda host: host in HOSTS,
+    )
+
+    assert (await certificates.context_for("away.proxy.test")).context is kept.context
+    await certificates.context_for("other.proxy.test")
+    assert shown.auth.made == ["*.proxy.test"]

@@ -113,7 +113,10 @@ class AcmeCertificates:
     # --- As a source of certificates -----------------------------------------------------------
 
     async def context_for(self, host: str) -> ssl.SSLContext | None:
-        """Return the context of a host; where there is none, wait a while for the first."""
+        """Return the context of a host; where there is none, wait a while for the first.
+
+        For a host that nobody serves now, only what is there is shown.
+        """
         name = self._name_for(host)
         if name is None:
             return None

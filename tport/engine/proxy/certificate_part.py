@@ -69,6 +69,7 @@ class CertificatePart:
         self.shown = Certificates(
             self._files,
             (*self.acme.sources, self._own),
+            keepers=self.acme.sources,
             default_host=settings.public_addrs[0].host,
             zones=own_hosts,
             is_known=is_known,

@@ -40,7 +40,8 @@ class Source(Protocol):
 
         Called for each connection, so it has to be quick: what takes longer it begins on its
         own, and returns None until then. `host` may be `*.<proxy's name>`: what is shown for all
-        names there that nobody serves. Only the files are asked for names that people invent.
+        names there that nobody serves. Only the files and the keepers are asked for names that
+        people invent.
         """
         ...
 
@@ -67,6 +68,7 @@ class Certificates:
         files: Source,
         others: Sequence[Source],
         *,
+        keepers: Sequence[Source] = (),
         default_host: str,
         zones: Collection[str],
         is_known: Callable[[str], bool],
@@ -76,11 +78,13 @@ class Certificates:
             files: asked first, and for any name: people who name an application that is away just
                 now are shown its certificate still.
             others: asked next, in this order.
+            keepers: those of the others that may be asked for any name, too: they show what they
+                have, and get nothing for names that nobody serves.
             default_host: the proxy's own name, for clients that name none or an unknown one.
             zones: the proxy's names, below which applications have theirs.
             is_known: whether a host is the proxy's or an application's now.
         """
-        self._files = files
+        self._keepers = (files, *keepers)
         self._sources = (files, *others)
         self._default_host = default_host
         self._zones = zones
@@ -94,25 +98,19 @@ class Certificates:
         """
         host = server_name or self._default_host
         if not self._is_known(host):
-            if (context := await self._files.context_for(host)) is not None:
-                return Chosen(context, self._files.public)
+            if (chosen := await _first(self._keepers, host)) is not None:
+                return chosen
             zone = host.partition(".")[2]
             host = f"*.{zone}" if zone in self._zones else self._default_host
-        chosen = await self._first(host)
+        chosen = await _first(self._sources, host)
         if chosen is None and host != self._default_host:
-            chosen = await self._first(self._default_host)
+            chosen = await _first(self._sources, self._default_host)
         if chosen is None:
             why = [state.problem for state in self.states((self._default_host,))]
             raise Unavailable(
                 f"there is no certificate for {self._default_host}: {'; '.join(filter(None, why))}"
             )
         return chosen
-
-    async def _first(self, host: str) -> Chosen | None:
-        for source in self._sources:
-            if (context := await source.context_for(host)) is not None:
-                return Chosen(context, source.public)
-        return None
 
     def states(self, hosts: Collection[str]) -> list[CertState]:
         """Tell of each host what its sources have, down to the one whose certificate is shown."""
@@ -127,3 +125,10 @@ class Certificates:
         return found or (
             CertState(host=host, source="none", problem=NEEDS_CERTIFICATE, advice=WHAT_TO_DO),
         )
+
+
+async def _first(sources: Sequence[Source], host: str) -> Chosen | None:
+    for source in sources:
+        if (context := await source.context_for(host)) is not None:
+            return Chosen(context, source.public)
+    return None
