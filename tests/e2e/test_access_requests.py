@@ -38,10 +38,46 @@ def test_access_is_asked_for_given_for_a_time_and_the_place_is_kept(
         request, user, host, *_ = line.split()
         assert (user, host) == ("bob", "payroll.tport.localhost")
         assert "salaries for November" in line
-        cluster.tell("requests", "approve", request, "--role=access", "--ttl=1h")
+        approve = cluster.command("requests", "approve", request, "--role=access", "--ttl=1h")
+        assert approve.returncode == 0
+        assert "may not open" not in approve.stderr
 
         page.wait_for_url(place)
         assert "hello" in page.inner_text("body")
         assert watch.certificate_errors == []
     assert upstream.requests[0] == "GET /deep/down?x=1 HTTP/1.1"
     assert cluster.command("why", "bob", "payroll").returncode == 0
+
+
+def test_who_gives_a_role_that_opens_nothing_there_is_told_so(
+    cluster: Cluster, browser: Browser
+) -> None:
+    cluster.start_agent("ledger", start_upstream(cluster).url)
+    cluster.signed_in("cleo", "auditor")
+    with open_context(browser) as (context, _):
+        page = context.new_page()
+        page.goto(cluster.app_url("ledger"))
+        sign_in(page, "cleo", PASSWORD)
+        page.get_by_role("button", name="Ask for access").click()
+        page.get_by_text("You asked for access").wait_for()
+    [_, line] = cluster.tell("requests", "ls").splitlines()
+
+    approved = cluster.command("requests", "approve", line.split()[0], "--role=editor")
+
+    assert approved.returncode == 0
+    assert "cleo has the role editor until" in approved.stderr
+    assert "yet they still may not open ledger.tport.localhost" in approved.stderr
+    assert "hint: what would change that: tport why cleo ledger" in approved.stderr
+
+
+def test_unlocking_somebody_whom_a_lock_keeps_out_promises_nothing(cluster: Cluster) -> None:
+    cluster.signed_in("dora")
+    lock = cluster.tell("lock", "--user=dora")
+
+    unlocked = cluster.command("users", "unlock", "Dora")
+
+    assert unlocked.returncode == 0
+    assert "may sign in again" not in unlocked.stderr
+    assert f"hint: to lift it: tport rm lock/{lock}" in unlocked.stderr
+    cluster.tell("rm", f"lock/{lock}")
+    assert "dora may sign in again" in cluster.command("users", "unlock", "dora").stderr

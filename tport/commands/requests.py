@@ -6,9 +6,18 @@ from typing import Annotated
 
 import typer
 
-from tport.commands.printing import print_rows, print_value, say, time_text
+from tport.commands.printing import (
+    hint,
+    print_rows,
+    print_value,
+    printable,
+    say,
+    time_text,
+)
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.types.explanation import Explanation
 from tport.engine.types.request import AccessRequest
 
 app = typer.Typer(help="People who ask for access to an application.", no_args_is_help=True)
@@ -61,10 +70,16 @@ def approve(
     from tport.engine.config.words import parse_seconds
 
     seconds = parse_seconds(ttl)
-    decided = with_cluster(
-        ctx, lambda auth: auth.approve_request(id=id, role=role, ttl=seconds, answer=answer)
-    )
+
+    async def decide(auth: AuthAPI) -> tuple[AccessRequest, Explanation | None]:
+        decided = await auth.approve_request(id=id, role=role, ttl=seconds, answer=answer)
+        return decided, await auth.explain_request(id=id)
+
+    decided, explained = with_cluster(ctx, decide)
     _tell(decided, f"{decided.user} has the role {role} until {time_text(decided.until)}", format)
+    if explained is not None and not explained.allowed:
+        say(printable(f"yet they still may not open {decided.host}: {explained.decided}"))
+        hint(f"what would change that: tport why {decided.user} {explained.app}")
 
 
 @app.command()

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from tport.commands.printing import (
+    hint,
     labels_text,
     print_out,
     print_rows,
@@ -17,6 +18,7 @@ from tport.commands.printing import (
 )
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound
 
 app = typer.Typer(help="People: invite, list, change, remove.", no_args_is_help=True)
@@ -155,8 +157,19 @@ def reset(ctx: typer.Context, name: Name, format: FormatOption = Format.text) ->
 @app.command()
 def unlock(ctx: typer.Context, name: Name) -> None:
     """End the lock that five failures in a row brought about, and forget the failures."""
-    with_cluster(ctx, lambda auth: auth.unlock_user(name=name))
-    say(f"{name} may sign in again")
+    lock = with_cluster(ctx, lambda auth: _unlock(auth, name))
+    if lock:
+        say(f"the failures of {name} are forgotten, yet a lock still keeps them out")
+        hint(f"to lift it: tport rm lock/{lock}")
+    else:
+        say(f"{name} may sign in again")
+
+
+async def _unlock(auth: AuthAPI, name: str) -> str:
+    """Forget a user's failures; return the name of a lock that is on them all the same, or ""."""
+    await auth.unlock_user(name=name)
+    users = await auth.list_users()
+    return next((info.lock for info in users if info.user.name == name.lower()), "")
 
 
 @app.command()

@@ -18,6 +18,7 @@ from tport.engine.errors import (
     NotFound,
     NotSignedIn,
 )
+from tport.engine.types.lock import LockTarget
 from tport.engine.types.role import Conditions, Role, Rule
 from tport.engine.types.user import User
 
@@ -173,6 +174,23 @@ async def test_why_is_answered_for_administrators(world: World) -> None:
         await world.admin.explain_access(user="alice", app="jira")
     with pytest.raises(NotFound, match="no user"):
         await world.admin.explain_access(user="bob", app="grafana")
+
+
+async def test_why_says_that_a_lock_keeps_out_who_has_the_role(world: World) -> None:
+    await world.serve(GRAFANA)
+    await world.alice("alice", roles=("access",))
+    target = LockTarget(user="alice")
+    lock = await world.admin.create_lock(target=target, message="lost laptop", ttl=60)
+
+    found = await world.admin.explain_access(user="alice", app="grafana")
+
+    assert not found.allowed
+    assert found.decided.startswith("a lock on user alice keeps alice out until ")
+    assert found.decided.endswith(" UTC: lost laptop")
+    assert found.changes == (f"lift the lock on user alice: tport rm lock/{lock.name}",)
+    world.pass_time(seconds=61)
+    await world.serve(GRAFANA)
+    assert (await world.admin.explain_access(user="alice", app="grafana")).allowed
 
 
 async def test_who_decides_on_access_alone_makes_nobody_an_administrator(world: World) -> None:

@@ -8,11 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Final
 
+from msgspec.structs import replace
+
 from tport.engine.access.labels import FAILED
 from tport.engine.access.rbac import Selector, check_app_access, compile_role, is_app_allowed
 from tport.engine.access.templates import Template, Values, parse_template
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.types.explanation import Explanation, RoleView, Unmet
+from tport.engine.types.lock import Lock
 from tport.engine.types.role import Role
 
 MAX_CHANGES: Final = 4
@@ -59,6 +62,19 @@ def explain(
         roles=views,
         changes=tuple(changes[:MAX_CHANGES]),
         would_open=would_open,
+    )
+
+
+def keep_out(found: Explanation, lock: Lock) -> Explanation:
+    """Return what roles alone decide, as it stands while a lock is on the person."""
+    until = f" until {lock.expires:%Y-%m-%d %H:%M} UTC" if lock.expires is not None else ""
+    said = f": {lock.message}" if lock.message else ""
+    lifting = f"lift the lock on {lock.target}: tport rm lock/{lock.name}"
+    return replace(
+        found,
+        allowed=False,
+        decided=f"a lock on {lock.target} keeps {found.user} out{until}{said}",
+        changes=(lifting, *found.changes)[:MAX_CHANGES],
     )
 
 

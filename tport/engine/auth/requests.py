@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from tport.engine.access.explain import explain
+from tport.engine.access.explain import explain, keep_out
+from tport.engine.access.locks import lock_on_person
 from tport.engine.access.rules import check_rule
 from tport.engine.auth.apps import Apps
 from tport.engine.auth.cluster import Cluster
@@ -261,7 +262,10 @@ class Requests:
             )
             for server in sorted(servers, key=lambda server: server.host_id)
         ]
-        return next((each for each in found if each.allowed), found[0])
+        by_roles = next((each for each in found if each.allowed), found[0])
+        locks = await self._cluster.stores.locks.all()
+        lock = lock_on_person(locks, user.name, user.roles, self._cluster.clock())
+        return by_roles if lock is None else keep_out(by_roles, lock)
 
 
 def _check_may_give(roles: Mapping[str, Role], by: Decider, role: str) -> None:

@@ -95,7 +95,11 @@ class RequestPages:
         if words is None:
             raise InvalidRequest("choose for how long")
         await visit.auth.approve_request(id=request.id, role=role, ttl=float(span), answer=answer)
-        return visit.done(LIST, f"{request.user} has the role {role} for {words}.")
+        given = f"{request.user} has the role {role} for {words}."
+        explained = await visit.auth.explain_request(id=request.id)
+        if explained is not None and not explained.allowed:
+            given += f" They still may not open {request.host}: {explained.decided}."
+        return visit.done(LIST, given)
 
 
 async def _found(visit: Visit) -> AccessRequest:
