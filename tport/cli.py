@@ -44,6 +44,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "edit": ("tport.commands.edit", "Change a resource in your editor."),
     "rm": ("tport.commands.rm", "Remove resources."),
     "lock": ("tport.commands.lock", "Lock a user, a role or an agent out at once."),
+    "certs": ("tport.commands.certs", "The certificates that browsers are shown."),
     "sessions": ("tport.commands.sessions", "Who is signed in, and where."),
     "device-tokens": ("tport.commands.device_tokens", "Tokens of people's programs: list, revoke."),
     "audit": ("tport.commands.audit", "What happened, and who asked for what."),

@@ -66,6 +66,7 @@ VISITS: Final[dict[str, str | Linked]] = {
     "/web/apps/add": "/web/apps/add",
     "/web/apps/add/{name}": "/web/apps/add/wiki",
     "/web/audit": "/web/audit",
+    "/web/certificates": "/web/certificates",
     "/web/cluster/{cluster}/apps": f"/web/cluster/{DOMAIN}/apps",
     "/web/join": "/web/join",
     "/web/launch": "/web/launch?state=broken",

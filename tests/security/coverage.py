@@ -31,6 +31,8 @@ PROMISES: Mapping[str, str] = {
     "TLS-06": "Each door opens for its own kind of certificate",
     "TLS-07": "A name is never read as more than a name",
     "TLS-08": "Knowing a session's id opens nothing",
+    "TLS-10": "No old version, no weak suite or group, no renegotiation, no compression",
+    "TLS-11": "Each spelling of a name is the same name",
     "TLS-13": "What has to do with ACME opens nothing and costs nothing",
     "HTTP-01": "Content-Length and Transfer-Encoding exclude each other",
     "HTTP-02": "Content-Length has one form",

@@ -72,6 +72,8 @@ CA = "https://ca.test/directory"
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "join": {"token": "0" * 32, "csr": "", "role": "app", "hostname": ""},
     "renew": {"certificate": "", "csr": "", "proof": ""},
+    "report_certificates": {"states": ()},
+    "list_certificates": {},
     "report_health": {"apps": {}},
     "report": {"report": ProxyReport(proxy_id="proxy-1", public_addrs=(), tunnels=())},
     "offer": {

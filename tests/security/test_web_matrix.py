@@ -157,6 +157,7 @@ ROWS: Final[Mapping[tuple[str, str], Row]] = {
     ("POST", "/web/account/tokens/add"): Row("signed-in"),
     ("GET", "/web/account/token/{id}/revoke"): Row("signed-in", NO_TOKEN),
     ("POST", "/web/account/token/{id}/revoke"): Row("signed-in", NO_TOKEN),
+    ("GET", "/web/certificates"): Row(("app_server", "list")),
     ("GET", "/web/locks"): Row(("lock", "list")),
     ("GET", "/web/locks/add"): Row(("lock", "create")),
     ("POST", "/web/locks/add"): Row(("lock", "create")),

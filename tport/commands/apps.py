@@ -13,6 +13,9 @@ from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import NotFound
 
 if TYPE_CHECKING:
+    from tport.engine.api.answers import ClusterStatus
+    from tport.engine.api.certificates import CertInfo
+    from tport.engine.api.protocol import AuthAPI
     from tport.engine.types.app import AppServer
 
 app = typer.Typer(help="The applications that agents offer.", no_args_is_help=True)
@@ -29,7 +32,8 @@ app.command("check")(check)
 @app.command("ls")
 def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     """List the applications that agents offer now, one line for each agent of each."""
-    status = with_cluster(ctx, lambda auth: auth.status())
+    status, certificates = with_cluster(ctx, _both)
+    lacking = {info.state.host for info in certificates if info.state.source == "none"}
     proxy = status.proxy_addrs[0] if status.proxy_addrs else ""
     host, _, port = proxy.partition(":")
     rows = []
@@ -45,7 +49,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 "agent": server.hostname,
                 "agent_id": server.host_id,
                 "version": server.version,
-                "state": _state(server),
+                "state": _state(server, lacks_certificate=address in lacking),
                 "since": time_text(health.since if health else None),
                 "last_error": health.cause if health else "",
                 "last_failed": time_text(health.failed if health else None),
@@ -70,9 +74,15 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     )
 
 
-def _state(server: AppServer) -> str:
+async def _both(auth: AuthAPI) -> tuple[ClusterStatus, tuple[CertInfo, ...]]:
+    return await auth.status(), await auth.list_certificates()
+
+
+def _state(server: AppServer, *, lacks_certificate: bool) -> str:
     if server.refused:
         return f"refused: {server.refused}"
+    if lacks_certificate and (server.health is None or server.health.up):
+        return "needs a certificate"
     if server.health is None:
         return "connected"
     return "up" if server.health.up else "down"

@@ -21,6 +21,7 @@ class AppInfo(msgspec.Struct, frozen=True, kw_only=True):
         answers: it answers an agent that offers it; None: not known, or it is away.
         since: since when that is so: it answers, or answers none of its agents, or is away; with
             `answers` not known, since when an agent offers it. None: not known.
+        lacks_certificate: browsers are shown another host's: it can't be opened without a warning.
         servers: its offers that count; when it is away, as they were last, if that is known.
         refused: its offers that don't count.
     """
@@ -30,6 +31,7 @@ class AppInfo(msgspec.Struct, frozen=True, kw_only=True):
     up: bool
     since: datetime | None
     answers: bool | None = None
+    lacks_certificate: bool = False
     servers: tuple[AppServer, ...] = ()
     refused: tuple[AppServer, ...] = ()
 
@@ -38,7 +40,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
     """An application that a person may open, when an agent offers it.
 
     Attributes:
-        address, up, answers, since: as in AppInfo.
+        address, up, answers, since, lacks_certificate: as in AppInfo.
         labels: of the offers that they may use.
         opened: when they opened it last; None: long ago, or never.
         icon: names the picture that `own_app_icon` returns now; "": none is known.
@@ -49,6 +51,7 @@ class OwnApp(msgspec.Struct, frozen=True, kw_only=True):
     up: bool = True
     answers: bool | None = None
     since: datetime | None = None
+    lacks_certificate: bool = False
     description: str = ""
     labels: Mapping[str, str] = {}
     favourite: bool = False

@@ -21,6 +21,7 @@ from tport.engine.api import (
     approval,
     audit,
     catalogue,
+    certificates,
     device_tokens,
     factors,
     health,
@@ -42,6 +43,7 @@ from tport.engine.api.approval import ApprovalAPI
 from tport.engine.api.audit import AuditAPI
 from tport.engine.api.callers import Rule
 from tport.engine.api.catalogue import CatalogueAPI
+from tport.engine.api.certificates import CertificateAPI
 from tport.engine.api.device_tokens import DeviceTokenAPI
 from tport.engine.api.factors import FactorAPI
 from tport.engine.api.health import HealthAPI
@@ -71,6 +73,7 @@ class AuthAPI(
     SessionAPI,
     AuditAPI,
     CatalogueAPI,
+    CertificateAPI,
     IconAPI,
     RoleAPI,
     DeviceTokenAPI,
@@ -105,6 +108,7 @@ _PARTS = (
     sessions,
     audit,
     catalogue,
+    certificates,
     icons,
     roles,
     device_tokens,

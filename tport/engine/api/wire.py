@@ -72,6 +72,8 @@ _READS: Final = frozenset(
         "check_events",
         "status",
         "list_apps",
+        "list_certificates",
+        "report_certificates",  # likewise, as `report`
         "list_role_infos",
         "preview_role",
         "list_settings",

@@ -8,6 +8,7 @@ from tport.engine.auth.administration_calls import AdministrationCalls
 from tport.engine.auth.approval_calls import ApprovalCalls
 from tport.engine.auth.audit_calls import AuditCalls
 from tport.engine.auth.catalogue_calls import CatalogueCalls
+from tport.engine.auth.certificate_calls import CertificateCalls
 from tport.engine.auth.device_token_calls import DeviceTokenCalls
 from tport.engine.auth.factor_calls import FactorCalls
 from tport.engine.auth.health_calls import HealthCalls
@@ -37,6 +38,7 @@ class Calls(
     SessionCalls,
     AuditCalls,
     CatalogueCalls,
+    CertificateCalls,
     IconCalls,
     RoleCalls,
     DeviceTokenCalls,

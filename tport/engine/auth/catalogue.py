@@ -8,6 +8,7 @@ from datetime import datetime
 from tport.engine.access.rbac import is_app_allowed
 from tport.engine.api.catalogue import AppInfo, OwnApp
 from tport.engine.auth.apps import Apps
+from tport.engine.auth.certificates import Certificates
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.health import Healths, answers
 from tport.engine.auth.icons import Icons, no_icon
@@ -29,7 +30,9 @@ class Catalogue:
         roles: Roles,
         shelves: Shelves,
         icons: Icons,
+        certificates: Certificates,
     ) -> None:
+        self._certificates = certificates
         self._cluster = cluster
         self._presence = presence
         self._healths = healths
@@ -45,15 +48,17 @@ class Catalogue:
         for server in self._healths.joined(self._presence.servers):
             (refused if server.refused else counting)[server.app.name].append(server)
         gone = {each.app.name: each for each in await self._cluster.stores.apps.all()}
-        found = []
+        lacking, found = self._certificates.lacking(), []
         for name in sorted({*counting, *refused, *gone}):
             servers = tuple(counting.get(name, ()))
             last = servers or self._apps.last_offers(name)
             app = last[0].app if last else gone[name].app if name in gone else None
+            address = self._address(app or App(name=name, uri=""))
             found.append(
                 AppInfo(
                     name=name,
-                    address=self._address(app or App(name=name, uri="")),
+                    address=address,
+                    lacks_certificate=address.partition(":")[0] in lacking,
                     up=bool(servers),
                     answers=answers(servers),
                     since=_since(servers, since) if servers else _gone(gone.get(name)),
@@ -82,6 +87,7 @@ class Catalogue:
                     up=info.up,
                     answers=info.answers,
                     since=info.since,
+                    lacks_certificate=info.lacks_certificate,
                     description=next((s.app.description for s in allowed if s.app.description), ""),
                     labels={k: v for server in allowed for k, v in server.labels.items()},
                     favourite=info.name in shelf.favourites,

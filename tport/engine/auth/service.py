@@ -22,6 +22,7 @@ from tport.engine.auth.apps import Apps
 from tport.engine.auth.attempts import Attempts
 from tport.engine.auth.calls import Calls
 from tport.engine.auth.catalogue import Catalogue
+from tport.engine.auth.certificates import Certificates
 from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
 from tport.engine.auth.device_tokens import DeviceTokens
 from tport.engine.auth.devices import Devices
@@ -133,6 +134,7 @@ class AuthService:
         self.approval = Approval(cluster, self.joining)
         self.watches = Watches(cluster, self.presence, self.healths)
         self.icons = Icons(self.presence, self.watches)
+        self.certificates = Certificates(self.presence)
         self.catalogue = Catalogue(
             cluster,
             self.presence,
@@ -141,6 +143,7 @@ class AuthService:
             self.roles,
             self.shelves,
             self.icons,
+            self.certificates,
         )
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)

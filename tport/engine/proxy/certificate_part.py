@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Awaitable, Callable, Collection, Sequence
 from datetime import datetime
-from typing import NoReturn
+from typing import Final, NoReturn
 
+import msgspec
 import trio
 
 from tport.engine.api.cache import AuthCache
+from tport.engine.api.certificates import MAX_STATES
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import ConfigError
+from tport.engine.defaults import PRESENCE_INTERVAL
+from tport.engine.errors import ConfigError, TportError
 from tport.engine.pki.authority import permits
 from tport.engine.proxy.acme_part import AcmePart
 from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import OwnAuthority
 from tport.engine.proxy.settings import ProxySettings
+from tport.engine.types.certificate import CertState
 
 logger = logging.getLogger(__name__)
+
+TELL_EVERY: Final = 60.0  # s, though nothing has changed: auth keeps it in memory only
+MAX_TEXT: Final = 500  # characters of what a CA, or a file's fault, may say here
+MAX_NAMES: Final = 20  # of one certificate, in a list
 
 
 class CertificatePart:
@@ -41,11 +50,18 @@ class CertificatePart:
         web_authority: str,
         own_hosts: Collection[str],
         is_known: Callable[[str], bool],
+        hosts: Callable[[], Sequence[str]],
         port_suffix: str,
         next_files: Callable[[], Awaitable[Sequence[FilePair]]],
         asked: Callable[[], Awaitable[object]],
     ) -> None:
-        """`web_authority`: its certificate (PEM); what else there is to know is in AcmePart."""
+        """
+        Args:
+            web_authority: its certificate (PEM).
+            hosts: which are served now; the others are as in AcmePart.
+        """
+        self._auth = auth
+        self._hosts = hosts
         self._events = events
         self._web_authority = web_authority
         self._is_known = is_known
@@ -91,7 +107,31 @@ class CertificatePart:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._keep_files)
             nursery.start_soon(self._own.keep)
+            nursery.start_soon(self._keep_told)
             nursery.start_soon(self.acme.keep)
+
+    async def _keep_told(self) -> NoReturn:
+        """Tell auth how it stands with each host, when that has changed and every minute."""
+        told, at = None, -math.inf
+        while True:
+            now = trio.current_time()
+            try:
+                states = self._states()
+                if states != told or now - at >= TELL_EVERY:
+                    await self._auth.report_certificates(states=states)
+                    told, at = states, now
+            except TportError as problem:
+                logger.warning("how certificates stand was not reported: %s", problem)
+            await trio.sleep(PRESENCE_INTERVAL)
+
+    def _states(self) -> tuple[CertState, ...]:
+        """Tell of each host, and of files that serve none; of very many, of those that lack one first."""
+        hosts = self._hosts()
+        states = [_clipped(each) for each in self.shown.states(hosts)]
+        states += [_clipped(each) for each in self._files.idle(hosts)]
+        if len(states) > MAX_STATES:
+            states.sort(key=lambda state: not state.problem)
+        return tuple(states[:MAX_STATES])
 
     async def _keep_files(self) -> NoReturn:
         """Show new connections the operator's certificates as they are now: all, or all of before."""
@@ -108,3 +148,9 @@ class CertificatePart:
             else:
                 self._events.put("cert.reload", files=[pair.path for pair in pairs])
                 logger.info("certificates from files are taken anew")
+
+
+def _clipped(state: CertState) -> CertState:
+    return msgspec.structs.replace(
+        state, names=state.names[:MAX_NAMES], problem=state.problem[:MAX_TEXT]
+    )

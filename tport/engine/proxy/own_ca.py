@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
 
+import msgspec
 import trio
 
 from tport.engine.api.protocol import AuthAPI
@@ -32,7 +33,7 @@ class _Leaf:
     """A host's leaf, and what became of asking for it; `context` None: it was never made."""
 
     context: ssl.SSLContext | None = None
-    chain: str = ""
+    told: CertState | None = None  # of the certificate; read once, since there may be many
     ask_at: datetime | None = None  # not before then; None: at once
     asked: datetime | None = None
     problem: str = ""
@@ -83,29 +84,12 @@ class OwnAuthority:
         leaf = self._leaves.get(host)
         if leaf is None:
             return (CertState(host=host, source="own CA"),)
-        if not leaf.chain:
-            return (
-                CertState(
-                    host=host,
-                    source="own CA",
-                    last_attempt=leaf.asked,
-                    problem=leaf.problem,
-                    next_try=leaf.ask_at,
-                ),
-            )
-        certificate = load_certificate(leaf.chain)
         return (
-            CertState(
-                host=host,
-                source="own CA",
-                names=names_of(leaf.chain),
-                issuer=issuer_of(leaf.chain),
-                not_before=certificate.not_valid_before_utc,
-                not_after=certificate.not_valid_after_utc,
+            msgspec.structs.replace(
+                leaf.told or CertState(host=host, source="own CA"),
                 last_attempt=leaf.asked,
                 problem=leaf.problem,
                 next_try=leaf.ask_at,
-                key=key_of(leaf.chain),
             ),
         )
 
@@ -128,9 +112,10 @@ class OwnAuthority:
         leaf.asked = now
         try:
             key, csr = make_key_and_csr()
-            leaf.chain = await self._auth.web_certificate(csr=csr, host=host)
-            leaf.context = browser_context(KeyPair(key=key, chain=leaf.chain))
-            leaf.ask_at, leaf.problem = renewal_of(leaf.chain), ""
+            chain = await self._auth.web_certificate(csr=csr, host=host)
+            leaf.context = browser_context(KeyPair(key=key, chain=chain))
+            leaf.told = _told(host, chain)
+            leaf.ask_at, leaf.problem = renewal_of(chain), ""
             logger.info("made a certificate for %s", host)
         except TportError as problem:
             leaf.ask_at, leaf.problem = now + RETRY_AFTER, str(problem)
@@ -141,3 +126,16 @@ class OwnAuthority:
             del self._leaves[next(iter(self._leaves))]
         self._leaves[host] = leaf
         return leaf
+
+
+def _told(host: str, chain: str) -> CertState:
+    certificate = load_certificate(chain)
+    return CertState(
+        host=host,
+        source="own CA",
+        names=names_of(chain),
+        issuer=issuer_of(chain),
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+        key=key_of(chain),
+    )

@@ -199,6 +199,7 @@ class _Proxy:
             web_authority=web_authority,
             own_hosts=self._own_hosts,
             is_known=self._is_known,
+            hosts=self._hosts,
             port_suffix=self._port_suffix,
             next_files=around.next_files,
             asked=around.next_reload,
@@ -229,6 +230,12 @@ class _Proxy:
             not server.refused and public_host(server.app, self._main_host) == host
             for server in self._cache.servers
         )
+
+    def _hosts(self) -> tuple[str, ...]:
+        """Return the hosts that are served now: ours, then those of applications."""
+        servers = (each for each in self._cache.servers if not each.refused)
+        apps = sorted({public_host(server.app, self._main_host) for server in servers})
+        return (*(address.host for address in self._settings.public_addrs), *apps)
 
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""

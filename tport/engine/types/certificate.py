@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 import msgspec
+
+SOON: Final = timedelta(days=7)  # before its end: then it was not renewed when it should have been
 
 Source = Literal[
     "file",  # of the operator's, in https_keypairs
@@ -43,3 +45,18 @@ class CertState(msgspec.Struct, frozen=True, kw_only=True):
     next_try: datetime | None = None
     path: str = ""
     key: str = ""
+
+
+def standing(state: CertState, now: datetime) -> tuple[str, Literal["good", "bad", ""]]:
+    """Return how it stands, in a word or three, and whether that is good."""
+    if state.source == "none":
+        return "needs a certificate", "bad"
+    if state.not_after is None:
+        return ("none yet", "bad") if state.problem else ("made when first asked for", "")
+    if now >= state.not_after:
+        return "expired", "bad"
+    if state.not_before is not None and now < state.not_before:
+        return "not valid yet", "bad"
+    if state.problem:
+        return "good, with a problem", "bad"
+    return ("ends soon", "bad") if state.not_after - now < SOON else ("good", "good")

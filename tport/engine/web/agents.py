@@ -14,7 +14,7 @@ from tport.engine.api.catalogue import AppInfo
 from tport.engine.errors import NotFound
 from tport.engine.types.app import AppServer
 from tport.engine.types.probe import Check, Finding, Proposal, Verdict
-from tport.engine.web.apps import app_url, state_of
+from tport.engine.web.apps import LACKS, app_url, state_of
 from tport.engine.web.errors import Since
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit, sentence
@@ -73,6 +73,7 @@ class AppRow(NamedTuple):
     state: str
     mood: str
     since: Since | None
+    lacks_certificate: bool
     offers: tuple[Offer, ...]
     check_url: str
 
@@ -192,7 +193,9 @@ def proposed(proposal: Proposal) -> str:
 
 
 def app_row(info: AppInfo, visit: Visit) -> AppRow:
-    state, mood = state_of(up=info.up, answers=info.answers)
+    state, mood = state_of(
+        up=info.up, answers=info.answers, lacks_certificate=info.lacks_certificate
+    )
     if info.refused and not info.servers:
         state, mood = "refused", "bad"
     servers = info.servers if info.up else ()
@@ -203,7 +206,8 @@ def app_row(info: AppInfo, visit: Visit) -> AppRow:
         description=next((s.app.description for s in info.servers if s.app.description), ""),
         state=state,
         mood=mood,
-        since=clock_time(info.since, visit.now) if info.since else None,
+        since=clock_time(info.since, visit.now) if info.since and state != LACKS else None,
+        lacks_certificate=info.up and info.lacks_certificate,
         offers=tuple(_offers((*servers, *info.refused), visit)),
         check_url=f"/web/app/{quote(info.name)}/check" if info.up else "",
     )

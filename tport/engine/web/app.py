@@ -29,6 +29,7 @@ from tport.engine.web.add_app import AddAppPages
 from tport.engine.web.agents import AgentPages
 from tport.engine.web.apps import AppPages
 from tport.engine.web.audit import AuditPages
+from tport.engine.web.certificates import CertificatePages
 from tport.engine.web.device_tokens import DeviceTokenPages
 from tport.engine.web.errors import ErrorPages
 from tport.engine.web.everybodys_tokens import EverybodysTokenPages
@@ -111,6 +112,7 @@ def web_app(
             *JoinPages().routes(signed_in),
             *SessionPages().routes(signed_in),
             *OwnSessionPages().routes(signed_in),
+            *CertificatePages().routes(signed_in),
             *LockPages().routes(signed_in),
             *SettingsPages(settings).routes(signed_in),
             *TokenPages().routes(signed_in),

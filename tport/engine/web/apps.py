@@ -25,6 +25,7 @@ MAX_LABELS: Final = 30  # to choose from; those of the most applications
 MAX_CHOSEN: Final = 8
 MAX_RECENT: Final = 4  # shown
 HUES: Final = 6  # colours of the letters that stand for icons, in tport.css
+LACKS: Final = "needs a certificate"
 ADMINISTERS: Final = ("app_server", "list")
 
 
@@ -150,7 +151,7 @@ class AppPages:
 def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
     """Prepare an application; it matches when each word is in its texts, and each label its own."""
     labels = tuple(f"{key}={value}" for key, value in sorted(app.labels.items()))
-    state, mood = state_of(up=app.up, answers=app.answers)
+    state, mood = state_of(up=app.up, answers=app.answers, lacks_certificate=app.lacks_certificate)
     text = " ".join((app.name, app.address, app.description, *labels)).lower()
     return Tile(
         name=app.name,
@@ -160,7 +161,7 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
         labels=labels,
         state=state,
         mood=mood,
-        since=clock_time(app.since, visit.now) if app.since else None,
+        since=clock_time(app.since, visit.now) if app.since and state != LACKS else None,
         favourite=app.favourite,
         star_url=f"/web/app/{quote(app.name, safe='')}/favourite",
         hue=zlib.crc32(app.name.encode()) % HUES,
@@ -173,10 +174,12 @@ def make_tile(app: OwnApp, wanted: Wanted, visit: Visit) -> Tile:
     )
 
 
-def state_of(*, up: bool, answers: bool | None) -> tuple[str, str]:
+def state_of(*, up: bool, answers: bool | None, lacks_certificate: bool = False) -> tuple[str, str]:
     """Return how an application is, in words before "since", and whether that is "good" or "bad"."""
     if not up:
         return "no agent connected", "bad"
+    if lacks_certificate and answers is not False:
+        return LACKS, "bad"
     if answers is None:
         return "agent connected", ""
     return ("up", "good") if answers else ("down", "bad")

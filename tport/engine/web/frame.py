@@ -29,6 +29,7 @@ class Entry(NamedTuple):
 SECTIONS: Final[tuple[Entry, ...]] = (
     Entry("Applications", "", None, also=("/web/apps",)),
     Entry("Agents", "/web/agents", ("app_server", "list"), also=("/web/app", "/web/check")),
+    Entry("Certificates", "/web/certificates", ("app_server", "list")),
     Entry("Join tokens", "/web/tokens", ("token", "list"), also=("/web/token", "/web/join")),
     Entry("Users", "/web/users", ("user", "list"), also=("/web/user",)),
     Entry("Roles", "/web/roles", ("role", "list"), also=("/web/role",)),

@@ -1,0 +1,146 @@
+"""TLS-10, TLS-11 and TLS-13 at a running proxy's door: what is shown to whom, and by which TLS."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+import subprocess
+from collections.abc import AsyncIterator
+from typing import Final
+
+import pytest
+import trio
+from cryptography import x509
+
+from tests.stack import DOMAIN, Stack, open_stack
+from tport.engine.types.app import App
+
+ODD: Final = "odd.test"
+INVENTED: Final = 1000
+
+
+@pytest.fixture
+async def stack() -> AsyncIterator[Stack]:
+    apps = [App(name="odd", uri="http://127.0.0.1:9", public_addr=ODD)]
+    async with open_stack(apps=apps, drain=False) as opened:
+        yield opened
+
+
+def visit(port: int, context: ssl.SSLContext, name: str) -> None:
+    with socket.create_connection(("127.0.0.1", port), timeout=5) as plain:
+        context.wrap_socket(plain, server_hostname=name).close()
+
+
+def names_shown(port: int, server_name: str | None) -> list[str]:
+    """Return the names of the certificate that a client is shown."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=5) as plain,
+        context.wrap_socket(plain, server_hostname=server_name) as tls,
+    ):
+        der = tls.getpeercert(binary_form=True)
+        assert der is not None
+    names = x509.load_der_x509_certificate(der).extensions.get_extension_for_class(
+        x509.SubjectAlternativeName
+    )
+    return names.value.get_values_for_type(x509.DNSName)
+
+
+async def test_tls_13_a_thousand_invented_names_cost_no_certificate(stack: Stack) -> None:
+    """TLS-13: two leaves are made at most: the proxy's own, and the one for all names below it."""
+    proxy = stack.running.auth
+    assert proxy is not None
+
+    def ask() -> set[str]:
+        shown: set[str] = set()
+        for number in range(INVENTED):
+            name = (f"x{number}.test", f"x{number}.{DOMAIN}", f"a.x{number}.{DOMAIN}")[number % 3]
+            shown.update(names_shown(stack.port, name))
+        return shown
+
+    shown = await trio.to_thread.run_sync(ask)
+
+    assert shown == {DOMAIN, f"*.{DOMAIN}"}
+    made = [str(event["host"]) for event in await stack.events("cert.create") if "host" in event]
+    assert sorted(made) == sorted({DOMAIN, f"*.{DOMAIN}"}), made
+    assert {info.state.host for info in await stack.admin.list_certificates()} <= {
+        *(DOMAIN, ODD),
+        *(stack.host(app) for app in ("echo", "raw", "dumper")),
+    }
+
+
+@pytest.mark.parametrize("spelling", [str.upper, str.title, lambda name: f"{name}."])
+async def test_tls_11_each_spelling_of_a_name_is_shown_the_same_certificate(
+    stack: Stack, spelling: object
+) -> None:
+    """TLS-11: case and the root's dot are no difference in SNI."""
+    assert callable(spelling)
+    host = stack.host("echo")
+
+    assert await trio.to_thread.run_sync(names_shown, stack.port, spelling(host)) == [host]
+
+
+async def test_an_application_elsewhere_without_a_certificate_is_told_and_shown_the_proxys(
+    stack: Stack,
+) -> None:
+    """Its browser warns that the certificate is another host's, and that is true."""
+    assert await trio.to_thread.run_sync(names_shown, stack.port, ODD) == [DOMAIN]
+    strict = stack.context()
+    strict.check_hostname = True
+    with pytest.raises(ssl.SSLCertVerificationError, match="mismatch"):
+        await trio.to_thread.run_sync(visit, stack.port, strict, ODD)
+    with trio.fail_after(10):
+        while True:
+            told = {info.state.host: info.state for info in await stack.admin.list_certificates()}
+            if ODD in told:
+                break
+            await trio.sleep(0.05)  # the proxy tells on its own, in real time
+
+    assert told[ODD].source == "none"
+    assert "needs a certificate" in told[ODD].problem
+    assert "https_keypairs" in told[ODD].advice
+    assert told[stack.host("echo")].source == "own CA"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-tls1_1"], "protocol version"),
+        (["-tls1"], "protocol version"),
+        (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"], "handshake failure"),
+        (["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0"], "handshake failure"),
+        (["-tls1_3", "-groups", "P-521"], "handshake failure"),
+    ],
+)
+async def test_tls_10_weak_tls_is_refused_by_an_alert(
+    stack: Stack, arguments: list[str], said: str
+) -> None:
+    """TLS-10: old versions, CBC and DHE suites, and groups outside of the profile."""
+    assert said in await openssl(stack, arguments)
+
+
+async def test_tls_10_nobody_renegotiates_or_compresses(stack: Stack) -> None:
+    """TLS-10: `R` at an established TLS 1.2 connection asks for a renegotiation."""
+    answer = await openssl(stack, ["-tls1_2"], stdin=b"R\n")
+
+    before, asked, after = answer.partition("RENEGOTIATING")
+    assert "depth=0" in before  # a handshake shows its certificate
+    assert asked
+    assert "depth=" not in after
+    assert "Compression: NONE" in answer
+
+
+async def openssl(stack: Stack, arguments: list[str], stdin: bytes = b"Q\n") -> str:
+    done = await trio.run_process(
+        [
+            *("timeout", "3"),  # after a refusal it goes on by itself
+            *("openssl", "s_client", "-connect", f"127.0.0.1:{stack.port}"),
+            *("-servername", DOMAIN, *arguments),
+        ],
+        stdin=stdin,
+        capture_stdout=True,
+        stderr=subprocess.STDOUT,
+        check=False,
+    )
+    return str(done.stdout.decode(errors="replace"))
