@@ -30,6 +30,7 @@ from tport.engine.config.model import (
     AuditLogs,
     AuthService,
     Config,
+    KeyPair,
     Log,
     ProxyService,
 )
@@ -450,6 +451,7 @@ async def open_stack(
     proxy_protocol: bool = False,
     audit: AuditLogs = AuditLogs(),
     acme: Acme = Acme(),
+    key_pairs: Sequence[KeyPair] = (),
     domain: str = DOMAIN,
     port: int = 0,
     resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
@@ -493,6 +495,7 @@ async def open_stack(
                     trusted_proxies=tuple(map(parse_network, trusted_proxies)),
                     proxy_protocol=proxy_protocol,
                     acme=acme,
+                    https_keypairs=tuple(key_pairs),
                 ),
                 app_service=AppService(
                     enabled=True,

@@ -41,10 +41,12 @@ class HeldCa(FakeCa):
 
 
 @asynccontextmanager
-async def open_proxy(ca: HeldCa, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+async def open_proxy(
+    ca: HeldCa, monkeypatch: pytest.MonkeyPatch, *, staging: bool = False
+) -> AsyncIterator[Stack]:
     monkeypatch.setattr("tport.engine.proxy.acme_part.HttpsTransport", lambda *_: ca)
     monkeypatch.setattr("tport.engine.proxy.acme.OWN_WAIT", 0.2)  # s; the CA is held up
-    acme = Acme(enabled=True, uri=DIRECTORY)
+    acme = Acme(enabled=True, uri=DIRECTORY, staging=staging)
     async with open_stack(acme=acme, domain=DOMAIN, drain=False) as stack:
         yield stack
 

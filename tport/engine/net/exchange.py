@@ -15,6 +15,7 @@ from tport.engine.proto.head import MAX_HEAD, RequestHead
 from tport.engine.proto.head_writer import write_response_head
 
 Headers = Sequence[tuple[bytes, bytes]]
+Seal = Callable[[Headers], Headers]
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -37,9 +38,19 @@ class Exchange:
     """
 
     def __init__(
-        self, request: RequestHead, wire: Wire, limits: Limits, *, last: bool = False
+        self,
+        request: RequestHead,
+        wire: Wire,
+        limits: Limits,
+        *,
+        last: bool = False,
+        seal: Seal | None = None,
     ) -> None:
-        """`last`: the connection ends after this answer in any case."""
+        """
+        Args:
+            last: the connection ends after this answer in any case.
+            seal: has the last word on the headers of the final head; of 101, too.
+        """
         self.request = request
         self.status = 0
         self.received = 0
@@ -50,6 +61,7 @@ class Exchange:
         # Bytes after an upgrade that we refuse are no request, whatever they look like (HTTP-09).
         self.keep_alive = request.keep_alive and not request.upgrade and not last
         self.on_head: Callable[[Headers], Headers] | None = None
+        self._seal = seal
         self._wire = wire
         self._limits = limits
         self._body = body_reader(request.framing)
@@ -183,6 +195,8 @@ class Exchange:
         self.status = status
         if self.on_head is not None:
             headers = self.on_head(headers)
+        if self._seal is not None:
+            headers = self._seal(headers)
         self._continue_owed = self._continue_owed and not self._body.done
         self._settle(framing)
         head = write_response_head(
@@ -233,6 +247,8 @@ class Exchange:
         """
         if not self.request.upgrade or self.head_sent:
             raise RuntimeError("an upgrade that nobody asked for, or after the answer")
+        if self._seal is not None:
+            headers = self._seal(headers)
         head = write_response_head(
             101, b"", headers, NO_BODY, keep_alive=True, upgrade=self.request.upgrade
         )

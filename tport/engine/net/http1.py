@@ -15,7 +15,7 @@ from typing import Literal
 import trio
 
 from tport.engine.errors import RemoteProtocolError, TportError
-from tport.engine.net.exchange import Exchange, Headers
+from tport.engine.net.exchange import Exchange, Headers, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.sockets import cut
 from tport.engine.proto.framing import of_length
@@ -57,6 +57,7 @@ async def serve_http1(
     refusal: Callable[[BadHead], Page] = plain_page,
     limits: Limits = Limits(),
     drain: Drain | None = None,
+    seal: Seal | None = None,
 ) -> None:
     """Serve one connection until it ends. The stream is closed on every way out.
 
@@ -66,9 +67,16 @@ async def serve_http1(
             connection, so that half an answer is never taken for a whole one.
         refusal: the page for a request that can't be believed; the connection ends with it.
         drain: ends the connection when the service stops.
+        seal: has the last word on the headers of every answer.
     """
     connection = _Connection(
-        stream, handle, on_error=on_error, refusal=refusal, limits=limits, drain=drain or Drain()
+        stream,
+        handle,
+        on_error=on_error,
+        refusal=refusal,
+        limits=limits,
+        drain=drain or Drain(),
+        seal=seal,
     )
     try:
         await connection.serve()
@@ -86,6 +94,7 @@ class _Connection:
         refusal: Callable[[BadHead], Page],
         limits: Limits,
         drain: Drain,
+        seal: Seal | None,
     ) -> None:
         self._stream = stream
         self._handle = handle
@@ -93,6 +102,7 @@ class _Connection:
         self._refusal = refusal
         self._limits = limits
         self._drain = drain
+        self._seal = seal
         self._scope = trio.CancelScope()
         self._wire = Wire(stream, limits, self._scope)
         self._exchange: Exchange | None = None  # the one being answered
@@ -120,7 +130,7 @@ class _Connection:
                 await self._refuse(bad)
                 return "linger"
             self._exchange = exchange = Exchange(
-                request, self._wire, self._limits, last=self._drain.begun
+                request, self._wire, self._limits, last=self._drain.begun, seal=self._seal
             )
             await self._answer(exchange)
             ending = await self._after(exchange)
@@ -227,6 +237,8 @@ class _Connection:
 
     async def _refuse(self, bad: BadHead) -> None:
         headers, body = self._refusal(bad)
+        if self._seal is not None:
+            headers = self._seal(headers)
         head = write_response_head(bad.status, b"", headers, of_length(len(body)), keep_alive=False)
         await self._wire.send(head + body)
 

@@ -66,6 +66,7 @@ from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificate_part import CertificatePart
 from tport.engine.proxy.forward import Forwarder
+from tport.engine.proxy.hsts import with_hsts, without_hsts
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.presence import keep_presence
@@ -363,7 +364,7 @@ class _Proxy:
             case Door.BROWSER:
                 chosen = await self._certificates.shown.context_for(hello.server_name)
                 tls = await accept_tls(peeked, chosen.context, ragged_end=True)
-                await self._serve_browser(tls, hello.server_name, remote)
+                await self._serve_browser(tls, hello.server_name, remote, hsts=chosen.public)
             case Door.TUNNEL:
                 await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
             case Door.AUTH:
@@ -403,7 +404,9 @@ class _Proxy:
             not_after=x509.load_der_x509_certificate(certificate).not_valid_after_utc,
         )
 
-    async def _serve_browser(self, tls: TlsStream, server_name: str | None, remote: str) -> None:
+    async def _serve_browser(
+        self, tls: TlsStream, server_name: str | None, remote: str, *, hsts: bool
+    ) -> None:
         client_of = self._settings.clients.of_requests(remote)
 
         async def answer(exchange: Exchange) -> None:
@@ -418,7 +421,12 @@ class _Proxy:
         self._browsers += 1
         try:
             await serve_http1(
-                tls, answer, on_error=self._on_error, refusal=refusal, drain=self._drain
+                tls,
+                answer,
+                on_error=self._on_error,
+                refusal=refusal,
+                drain=self._drain,
+                seal=with_hsts if hsts else without_hsts,
             )
         finally:
             self._browsers -= 1
