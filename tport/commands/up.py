@@ -145,14 +145,10 @@ def app_of(uri: str, name: str) -> App:
     """
     from urllib.parse import urlsplit
 
-    from tport.engine.config.app_rules import check_uri
+    from tport.engine.config.app_rules import check_uri, typed_uri
     from tport.engine.types.app import App, check_app_name
 
-    if uri.isdigit():
-        uri = f"http://localhost:{uri}"
-    elif "://" not in uri:
-        uri = f"http://{uri}"
-    uri = check_uri(uri)
+    uri = check_uri(typed_uri(uri))
     host = urlsplit(uri).hostname or ""
     label = host.partition(".")[0]
     guess = label if label.isalpha() and label != "localhost" else "app"

@@ -62,6 +62,9 @@ async def test_a_wrong_password_and_an_unknown_name_look_the_same(browser: Brows
     assert {page.status_code for page in pages.values()} == {403}
     assert len({page.text.replace(f'"{name}"', "NAME") for name, page in pages.items()}) == 1
     assert "Wrong user name or password." in pages["alice"].text
+    assert (
+        "Forgotten? Whoever administers this cluster makes you a new link." in pages["alice"].text
+    )
 
 
 @pytest.mark.parametrize(

@@ -37,6 +37,26 @@ async def test_the_command_holds_a_token_that_works_once_for_this_application_on
     assert command not in unescape((await editor.get(f"{ADD}/grafana")).text)
 
 
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("localhost:3000", "http://localhost:3000"),
+        ("3000", "http://localhost:3000"),
+        ("10.0.0.5/wiki/", "http://10.0.0.5/wiki/"),
+        ("https://wiki:8443", "https://wiki:8443"),
+    ],
+)
+async def test_what_one_types_into_a_browser_is_taken_for_the_address(
+    office: Office, editor: Visitor, typed: str, meant: str
+) -> None:
+    page = await editor.submit(ADD, FORM | {"uri": typed})
+
+    assert page.status_code == 200
+    assert f"--app-uri={meant} " in shown(page.text, "command")
+    [token] = await office.world.admin.list_tokens()
+    assert token.app_uri == meant
+
+
 async def test_the_page_waits_until_the_agent_has_it_and_it_answers_and_then_checks(
     office: Office, editor: Visitor
 ) -> None:
@@ -86,7 +106,7 @@ async def test_an_offer_that_is_refused_is_shown_with_the_reason_and_waited_for(
     ("fields", "status", "problem"),
     [
         ({"name": "gra fana"}, 400, "is no sub-domain"),
-        ({"uri": "localhost:3000"}, 400, "did you mean 'http://localhost:3000'?"),
+        ({"uri": "ftp://localhost"}, 400, "'ftp' is not served; expected http:// or https://"),
         ({"uri": "http://user:secret@localhost"}, 400, "has a user name or password in it"),
         ({"name": "taken"}, 409, "is offered already"),
     ],

@@ -14,6 +14,7 @@ from tests.fakes import START
 from tport.engine.types.failure import Failure, Page, Place
 from tport.engine.types.launch import Loop
 from tport.engine.web.errors import ErrorPages
+from tport.engine.web.visit import sentence
 
 PAGES = ErrorPages(cluster="main", public_addr="proxy.test:3080")
 
@@ -265,3 +266,16 @@ def test_programs_read_every_failure_in_one_way(page: Page) -> None:
     assert told["message"]
     assert told["hop"] in ("you", "proxy", "agent", "app")
     assert told["cause"]
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("no such host", "No such host."),
+        ("done!", "Done!"),
+        ("http://localhost:3000 answers", "http://localhost:3000 answers."),
+        ("", ""),
+    ],
+)
+def test_an_error_is_shown_as_a_sentence_and_an_address_as_it_is(words: str, shown: str) -> None:
+    assert sentence(words) == shown

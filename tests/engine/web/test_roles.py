@@ -130,7 +130,7 @@ async def test_what_is_wrong_in_yaml_is_said_with_its_line_and_column(
         ({"allow_labels": "env"}, "what it opens, line 1: 'env' is not name=value"),
         ({"allow_labels": "*=dev"}, "takes only the value '*'"),
         ({"deny_labels": "a=^(x$"}, "deny.app_labels: 'a'"),
-        ({"ttl": "8 hours"}, "is no duration"),
+        ({"ttl": "8 hours"}, "Sessions end after: '8 hours' is no duration."),
         ({"allow_rules": "user"}, "what it opens rules, line 1"),
         ({"allow_rules": "user: fly"}, "'fly' is none of"),
     ],

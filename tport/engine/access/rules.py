@@ -196,7 +196,7 @@ def role_from_resource(resource: Mapping[str, Any]) -> tuple[Role, list[str]]:
         description=str(metadata.get("description") or ""),
         allow=_conditions(allow),
         deny=_conditions(deny),
-        options=RoleOptions(max_session_ttl=_duration(options.get("max_session_ttl"))),
+        options=RoleOptions(max_session_ttl=read_session_ttl(options.get("max_session_ttl"))),
         other={
             part.path.rstrip("."): part.without_effect
             for part in (metadata, options, allow, deny)
@@ -290,8 +290,12 @@ def _strings(value: object, path: str) -> tuple[str, ...]:
     return tuple(items)
 
 
-def _duration(value: object) -> timedelta:
-    """Read `30h0m0s`, `90m`, or seconds; nothing, or zero and below, means the default."""
+def read_session_ttl(value: object) -> timedelta:
+    """Read `30h0m0s`, `90m`, or seconds; nothing, or zero and below, means the default.
+
+    Raises:
+        InvalidRequest: it is none of these.
+    """
     if value is None or value == "":
         return MAX_SESSION_TTL
     if isinstance(value, int) and not isinstance(value, bool):

@@ -33,6 +33,13 @@ _RESERVED = frozenset(
 _RESERVED_PREFIX = b"x-forwarded-"
 
 
+def typed_uri(text: str) -> str:
+    """Return the URI that somebody means who types it as into a browser, or a port alone. Unchecked."""
+    if text.isascii() and text.isdigit():
+        return f"http://localhost:{text}"
+    return text if "://" in text else f"http://{text}"
+
+
 def check_uri(text: str) -> str:
     """Return the URI of an application when an agent can dial it (AG-07).
 

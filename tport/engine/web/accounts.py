@@ -27,6 +27,11 @@ from tport.engine.web.visit import sentence
 
 MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
 WRONG: Final = "Wrong user name or password."
+# Said to everybody, known or not and locked out or not: it tells a stranger nothing.
+ADVICE: Final = (
+    "Forgotten? Whoever administers this cluster makes you a new link. After five failures in a row"
+    " an account rests for half an hour, or longer."
+)
 
 _INVITE: Final = re.compile(r"[A-Za-z0-9_-]{16,128}")
 
@@ -114,6 +119,7 @@ class AccountPages:
             next=next_,
             username=username[:128],
             problem=problem,
+            advice=ADVICE if problem == WRONG else "",
             notice=notice,
             faults=faults or {},
             passkeys="webauthn" in policy.kinds,

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tport.engine.config.app_rules import check_uri
+from tport.engine.config.app_rules import check_uri, typed_uri
 from tport.engine.errors import AlreadyExists, InvalidRequest
 from tport.engine.types.app import check_app_name
 from tport.engine.web.agents import LIST as AGENTS
@@ -46,7 +46,7 @@ class AddAppPages:
         name, uri = visit.form.get("name", "").strip(), visit.form.get("uri", "").strip()
         check_app_name(name)
         try:
-            check_uri(uri)
+            uri = check_uri(typed_uri(uri))
         except InvalidRequest as problem:
             raise InvalidRequest(f"where it is: {problem}") from None
         if (info := await find_app(visit, name)) is not None and info.up:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from starlette.responses import Response
 from starlette.routing import Route
 
-from tport.engine.access.rules import role_from_resource
+from tport.engine.access.rules import read_session_ttl, role_from_resource
 from tport.engine.api.roles import Opens, RoleInfo
 from tport.engine.config.resource_text import duration_text, yaml_text
 from tport.engine.config.resources import read_resources
@@ -307,11 +307,18 @@ def _from_form(form: Mapping[str, str], name: str, before: Role) -> Role:
         }
         for side, where in (("allow", "what it opens"), ("deny", "what it denies"))
     }
+    ttl = form.get("ttl", "").strip()
+    try:
+        read_session_ttl(ttl)
+    except InvalidRequest:
+        raise InvalidRequest(
+            f"sessions end after: {ttl[:80]!r} is no duration", hint="write it like 8h or 1h30m"
+        ) from None
     resource: dict[str, Any] = {
         "kind": "role",
         "version": before.version,
         "metadata": {"name": name, "description": form.get("description", "").strip()},
-        "spec": {"options": {"max_session_ttl": form.get("ttl", "").strip()}, **sides},
+        "spec": {"options": {"max_session_ttl": ttl}, **sides},
     }
     role, _ = role_from_resource(resource)
     return replace(role, other=before.other)

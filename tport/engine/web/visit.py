@@ -169,7 +169,8 @@ def sentence(text: str) -> str:
     text = text.strip()
     if not text:
         return ""
-    return f"{text[:1].upper()}{text[1:]}{'' if text[-1] in '.!?' else '.'}"
+    head = text[:1] if "://" in text.partition(" ")[0] else text[:1].upper()  # no "Http://…"
+    return f"{head}{text[1:]}{'' if text[-1] in '.!?' else '.'}"
 
 
 Show = Callable[[Visit], Awaitable[Response]]

@@ -18,6 +18,11 @@ function showTimes(root) {
 }
 showTimes(document);
 
+// On a phone the sections are one line that scrolls: the one that is open stands in it.
+const sections = document.querySelector(".sections");
+const section = sections?.querySelector("[aria-current]");
+if (section) sections.scrollLeft = section.offsetLeft - (sections.clientWidth - section.offsetWidth) / 2;
+
 // A notice is said once: reloading or keeping the address doesn't say it again.
 const address = new URL(location.href);
 if (address.searchParams.has("notice")) {
