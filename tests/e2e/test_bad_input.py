@@ -257,7 +257,7 @@ def test_a_proxy_that_cannot_be_reached_is_told_at_once(cluster: Cluster) -> Non
     with socket_app(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n") as port:
         address = f"127.0.0.1:{port}"
         plain = join(cluster, "far", token, address=address)
-        assert_clear(plain, 5, address, "does not speak TLS", "--auth-server is the proxy's")
+        assert_clear(plain, 5, address, "does not speak TLS", "give the proxy's address")
     assert not (cluster.folder / "far" / "agent" / "agent.json").exists()
 
 

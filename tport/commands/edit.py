@@ -81,7 +81,8 @@ def _open_editor(path: Path) -> None:
         status = subprocess.run([*shlex.split(command), str(path)], check=False).returncode  # noqa: S603 - the person's own
     except (OSError, ValueError) as problem:
         raise InvalidRequest(
-            f"the editor {command!r} can't be run: {problem}", hint="set $EDITOR"
+            f"the editor {command!r} can't be run: {getattr(problem, 'strerror', None) or problem}",
+            hint="set $EDITOR to one that is there",
         ) from None
     if status:
         raise InvalidRequest(f"the editor {command!r} ended with status {status}")

@@ -33,7 +33,7 @@ async def test_agents_that_agree_share_a_name_and_those_that_do_not_are_refused(
     await world.serve(GRAFANA)
     same = replace(GRAFANA, labels={"env": "prod"}, description="the other one")
     assert await refusal(world, same) == ""
-    assert "another definition (uri differ)" in await refusal(world, OTHER, host="agent-3")
+    assert "another definition (uri differs)" in await refusal(world, OTHER, host="agent-3")
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ async def test_what_auth_hands_out_takes_no_name_from_an_agent_s_own_file(world:
     await world.serve(GRAFANA)
     await hand_out(world, OTHER)
 
-    assert "another definition (uri differ)" in await refusal(world, OTHER)
+    assert "another definition (uri differs)" in await refusal(world, OTHER)
 
 
 async def test_an_application_made_anew_waits_for_no_agent_of_the_one_before(

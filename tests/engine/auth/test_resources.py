@@ -197,7 +197,7 @@ async def test_what_no_file_may_say_auth_refuses_itself(world: World, resource: 
 async def test_a_role_goes_when_nobody_has_it_and_it_is_not_tport_s(world: World) -> None:
     await world.admin.put_role(role=DEV)
     await world.alice(roles=("dev",))
-    with pytest.raises(InvalidRequest, match="1 users have role 'dev': alice"):
+    with pytest.raises(InvalidRequest, match="role 'dev' is still given to alice"):
         await world.admin.delete_resource(kind="role", name="dev")
     with pytest.raises(InvalidRequest, match="tport's own"):
         await world.admin.delete_resource(kind="role", name="access")
@@ -261,6 +261,11 @@ async def test_offers_are_shown_and_are_nobody_s_to_make_or_remove(world: World)
         await world.admin.put_resource(resource=shown, mode="upsert")
     with pytest.raises(InvalidRequest):
         await world.admin.delete_resource(kind="app_server", name="grafana")
+    with pytest.raises(NotFound, match="an agent offers it by itself, on") as told:
+        await world.admin.delete_resource(kind="app", name="grafana")
+    assert told.value.hint == "take it out of that agent's file, or stop the agent"
+    with pytest.raises(NotFound, match="no app is called 'jira'"):
+        await world.admin.delete_resource(kind="app", name="jira")
 
 
 async def test_agents_are_told_of_apps_and_those_that_are_pinned_of_theirs_alone(

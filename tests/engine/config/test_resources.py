@@ -387,6 +387,13 @@ def test_what_is_no_kind_is_said(words: list[str]) -> None:
         parse_references(words)
 
 
+def test_a_kind_and_a_name_with_a_blank_between_are_told_how_to_be_written() -> None:
+    with pytest.raises(InvalidRequest, match="'alice' is no kind of resource") as told:
+        parse_references(["users", "alice"])
+
+    assert told.value.hint == "did you mean user/alice?"
+
+
 @pytest.mark.parametrize(
     ("spec", "preference"),
     [

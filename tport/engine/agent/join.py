@@ -36,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 FETCH_DEADLINE = 15.0  # s to fetch the authorities, dialling included
 MAX_BUNDLE = 256 * 1024  # bytes; two certificates are 2 KiB
-_IS_IT_THE_PROXY = "--auth-server is the proxy's address, host:port as in its public_addr"
+_IS_IT_THE_PROXY = "give the proxy's address, host:port as in its public_addr"
 
 Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]

@@ -200,9 +200,10 @@ class Apps:
                 made = replace(made, hosts=hosts)
             elif not (handed_out and stored.handed_out):
                 if live - {host_id}:
+                    fields = self._differences(stored.app, wanted)
                     return (
                         "another agent offers this name with another definition"
-                        f" ({', '.join(self._differences(stored.app, wanted))} differ)"
+                        f" ({', '.join(fields)} {'differ' if len(fields) > 1 else 'differs'})"
                     )
                 if not self._may_replace(stored, app.name, host_id, pinned):
                     return (

@@ -373,7 +373,7 @@ class Resources:
                 )
                 await self._stores.tokens.delete(found.token.id)
             case "app":
-                await self.get("app", name, secrets=False, by=by)
+                await self._check_made_here(name, by)
                 await self._cluster.record("app.delete", user=by, name=name)
                 await self._stores.app_resources.delete(name)
             case "lock":
@@ -389,6 +389,22 @@ class Resources:
                 await self._preference.reset(by)
             case "cert_authority":
                 raise InvalidRequest("an authority can't be deleted")
+
+    async def _check_made_here(self, app: str, by: str) -> None:
+        """Raise NotFound unless an application is a resource; one of an agent's file is told apart."""
+        try:
+            await self.get("app", app, secrets=False, by=by)
+        except NotFound:
+            offering = {
+                s.hostname or s.host_id for s in self._presence.servers if s.app.name == app
+            }
+            if not offering:
+                raise
+            raise NotFound(
+                f"{app!r} was not made by tport create: an agent offers it by itself, on"
+                f" {', '.join(sorted(offering))}",
+                hint="take it out of that agent's file, or stop the agent",
+            ) from None
 
 
 _KIND_WORDS: Final[dict[type[Any], str]] = {

@@ -64,7 +64,7 @@ class Roles:
         if holders:
             some = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
             raise InvalidRequest(
-                f"{len(holders)} users have role {name!r}: {some}",
+                f"role {name!r} is still given to {some}",
                 hint="take it from them first: tport users update NAME --roles=…",
             )
         await self._cluster.record("role.deleted", user=by, name=name)

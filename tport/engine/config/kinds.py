@@ -81,4 +81,13 @@ def parse_references(texts: list[str]) -> list[Reference]:
         return [Reference(kind) for kind in DUMPED]
     if not words:
         raise InvalidRequest("nothing named", hint="tport get roles, tport get user/alice, …")
-    return [parse_reference(word) for word in words]
+    found = []
+    for word in words:
+        try:
+            found.append(parse_reference(word))
+        except InvalidRequest as problem:
+            if not found or "/" in word or found[-1].name:
+                raise
+            before = found[-1].kind  # `get role dev`, as other tools write it
+            raise InvalidRequest(str(problem), hint=f"did you mean {before}/{word}?") from None
+    return found

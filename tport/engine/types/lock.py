@@ -67,7 +67,7 @@ def check_target(target: LockTarget) -> LockTarget:
         found = f"names {', '.join(named)}" if named else "names nothing"
         raise InvalidRequest(
             f"a lock's target {found}; it needs one of user, role, server_id",
-            hint="make a lock for each",
+            hint="make a lock for each" if named else "tport lock --user=NAME is the most usual",
         )
     return target
 
