@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 import pytest
 import trio
 
 from tests.stack import Answer, read_answer
+from tport.engine.proto.forwarded import parse_network
+from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.http_door import HttpDoor
 
 CHALLENGE = "/.well-known/acme-challenge"
@@ -15,11 +18,18 @@ CHALLENGE = "/.well-known/acme-challenge"
 
 @pytest.fixture
 async def port() -> AsyncIterator[int]:
+    async with open_door() as port:
+        yield port
+
+
+@asynccontextmanager
+async def open_door(clients: Clients | None = None) -> AsyncIterator[int]:
     [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
     door = HttpDoor(
         proof=lambda host, token: "token.k" if (host, token) == ("a.test", "token") else None,
         is_known=lambda host: host in ("a.test", "b.test"),
         port_suffix=":3080",
+        clients=clients,
     )
     async with trio.open_nursery() as nursery:
         nursery.start_soon(door.serve, listener)
@@ -28,12 +38,17 @@ async def port() -> AsyncIterator[int]:
 
 
 async def ask(
-    port: int, target: str, host: str = "a.test", method: str = "GET", extra: str = ""
+    port: int,
+    target: str,
+    host: str = "a.test",
+    method: str = "GET",
+    extra: str = "",
+    before: bytes = b"",
 ) -> Answer:
     stream = await trio.open_tcp_stream("127.0.0.1", port)
     async with stream:
         head = f"{method} {target} HTTP/1.1\r\nHost: {host}\r\n{extra}\r\n"
-        await stream.send_all(head.encode())
+        await stream.send_all(before + head.encode())
         with trio.fail_after(5):
             return await read_answer(stream, method=method)
 
@@ -79,3 +94,14 @@ async def test_a_head_that_is_not_strict_is_refused(port: int) -> None:
         port, "/", extra="Content-Length: 1\r\nTransfer-Encoding: chunked\r\n", method="POST"
     )
     assert answer.status == 400
+
+
+async def test_behind_a_load_balancer_its_header_comes_first() -> None:
+    clients = Clients([parse_network("127.0.0.1/32")], proxy_protocol=True)
+    header = b"PROXY TCP4 192.0.2.1 192.0.2.2 40000 80\r\n"
+    async with open_door(clients) as port:
+        answer = await ask(port, f"{CHALLENGE}/token", before=header)
+        assert answer.body == b"token.k"
+
+        with pytest.raises((EOFError, trio.BrokenResourceError)):
+            await ask(port, f"{CHALLENGE}/token")

@@ -17,6 +17,7 @@ from tport.engine.proxy.acme_ca import CertificateAuthority, HttpsTransport, Tra
 from tport.engine.proxy.acme_order import AcmeOrders
 from tport.engine.proxy.acme_proof import AcmeProofs
 from tport.engine.proxy.acme_settings import AcmeSettings
+from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.http_door import HttpDoor
 
 
@@ -34,6 +35,7 @@ class AcmePart:
         port_suffix: str,
         asked: Callable[[], Awaitable[object]] = trio.sleep_forever,
         http_listener: trio.SocketListener | None = None,
+        clients: Clients | None = None,
         transport: Transport | None = None,
     ) -> None:
         """
@@ -44,6 +46,7 @@ class AcmePart:
             port_suffix: of public addresses: ":3080", "" for 443.
             asked: waits until the operator wants what failed to be tried at once.
             http_listener: where CAs ask by HTTP; None: nowhere.
+            clients: knows the load balancers before it; None: there are none.
             transport: to the CA; None: HTTPS.
         """
         self._certificates: AcmeCertificates | None = None
@@ -51,7 +54,10 @@ class AcmePart:
         self._asked = asked
         self._http_listener = http_listener
         self._http_door = HttpDoor(
-            proof=self.proof_by_http, is_known=is_known, port_suffix=port_suffix
+            proof=self.proof_by_http,
+            is_known=is_known,
+            port_suffix=port_suffix,
+            clients=clients,
         )
         if settings is None:
             return

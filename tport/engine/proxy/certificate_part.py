@@ -81,6 +81,7 @@ class CertificatePart:
             port_suffix=port_suffix,
             asked=asked,
             http_listener=settings.http_listener,
+            clients=settings.clients,
         )
         self.shown = Certificates(
             self._files,

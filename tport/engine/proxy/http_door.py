@@ -8,9 +8,12 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.http1 import Exchange, Limits, serve_http1
+from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
 from tport.engine.proxy.accept import accept
+from tport.engine.proxy.clients import Clients
 
 logger = logging.getLogger(__name__)
 
@@ -32,16 +35,19 @@ class HttpDoor:
         proof: Callable[[str, str], str | None],
         is_known: Callable[[str], bool],
         port_suffix: str,
+        clients: Clients | None = None,
     ) -> None:
         """
         Args:
             proof: what a CA is to read at a host under a token; None: nothing.
             is_known: whether a host is served here.
             port_suffix: of public addresses: ":3080", "" for 443.
+            clients: takes the PROXY header off that load balancers send; None: there are none.
         """
         self._proof = proof
         self._is_known = is_known
         self._port_suffix = port_suffix
+        self._clients = clients or Clients()
         self._open = 0
 
     async def serve(self, listener: trio.SocketListener) -> NoReturn:
@@ -53,13 +59,17 @@ class HttpDoor:
     async def _serve(self, stream: TcpStream) -> None:
         self._open += 1
         try:
-            await serve_http1(stream, self.answer, limits=_LIMITS)
+            _, received = await self._clients.arrival(stream)
+            await serve_http1(PrefixedStream(received, stream), self.answer, limits=_LIMITS)
+        except* (ConnectionProblem, RemoteProtocolError) as errors:
+            logger.debug("a connection to the HTTP port ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # the client has gone; there is nobody to tell
         except* Exception:
             logger.exception("a connection to the HTTP port failed")
         finally:
             self._open -= 1
+            await trio.aclose_forcefully(stream)
 
     async def answer(self, exchange: Exchange) -> None:
         """Answer one request: a challenge that is pending, or the way to https."""
