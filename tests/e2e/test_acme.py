@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 from base64 import urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -28,6 +28,7 @@ from tport.engine.config.address import Address
 from tport.engine.config.model import Acme, Eab, Secret
 from tport.engine.net.streams import relay
 from tport.engine.types.acme import AcmeState
+from tport.engine.types.certificate import CertState
 
 pytestmark = [
     pytest.mark.e2e,
@@ -77,6 +78,18 @@ async def shown(stack: Stack, name: str, root: str = "") -> x509.Certificate:
 def names(certificate: x509.Certificate) -> list[str]:
     found = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return found.get_values_for_type(x509.DNSName)
+
+
+async def listed(stack: Stack, host: str, holds: Callable[[CertState], bool]) -> CertState:
+    """Return what the page Certificates and `tport certs ls` say of a host, once it holds."""
+    admin = stack.running.admin
+    assert admin is not None
+    with trio.fail_after(PATIENCE):
+        while True:
+            for info in await admin.list_certificates():
+                if info.state.host == host and holds(info.state):
+                    return info.state
+            await trio.sleep(0.1)
 
 
 async def states(stack: Stack) -> dict[str, AcmeState]:
@@ -181,6 +194,11 @@ async def test_what_the_ca_says_when_it_fails_is_in_log_state_and_audit_log(
         assert state.last_attempt is not None
         assert state.next_try - state.last_attempt >= timedelta(hours=1)
         assert names(await shown(stack, DOMAIN)) == [DOMAIN]
+        told = await listed(stack, DOMAIN, lambda one: one.source == "acme" and one.problem != "")
+        assert (told.problem, told.next_try) == (state.problem, state.next_try)
+        await listed(
+            stack, DOMAIN, lambda one: one.source == "own CA" and one.not_after is not None
+        )
 
 
 async def test_a_reload_tries_at_once_what_was_mended(tmp_path: Path) -> None:

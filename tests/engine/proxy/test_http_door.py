@@ -32,7 +32,7 @@ async def open_door(clients: Clients | None = None) -> AsyncIterator[int]:
         clients=clients,
     )
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(door.serve, listener)
+        await nursery.start(door.serve, listener)
         yield listener.socket.getsockname()[1]
         nursery.cancel_scope.cancel()
 

@@ -50,9 +50,15 @@ class HttpDoor:
         self._clients = clients or Clients()
         self._open = 0
 
-    async def serve(self, listener: trio.SocketListener) -> NoReturn:
+    async def serve(
+        self,
+        listener: trio.SocketListener,
+        *,
+        task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+    ) -> NoReturn:
         """Serve until cancelled."""
         async with trio.open_nursery() as connections:
+            task_status.started()
             await accept(listener, connections, self._serve, lambda: self._open >= MAX_CONNECTIONS)
         raise AssertionError("unreachable")
 
