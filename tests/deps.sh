@@ -95,6 +95,7 @@ get_from_npm() {
 get_debian_parts
 get_from_pypi jupyter jupyterlab
 get_from_pypi streamlit streamlit
+get_from_pypi sslyze sslyze==6.3.1 # AGPL, a tool beside tport and no part of it
 get_from_npm node-red node-red@4                   # 5 wants Node 22; Debian 12 has 18
 get_from_npm pages axe-core@4 html-validate@9.7.1 # which judge our own pages; 10 wants Node 22
 
