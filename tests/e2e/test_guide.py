@@ -184,7 +184,10 @@ def test_the_guide_works_from_the_first_step_to_the_last(
         tport.shell(f"umask 077; tport tokens add --format=text > {tmp_path}/token", flags)
         two = tport.start("start", f"--config={here.write('agent.yaml', AGENT_FILE)}")
         two.wait_for("tport: ready")
-        wait_until(lambda: len(listed(tport, file)) == 3, "three offers in `tport apps ls`")
+        wait_until(
+            lambda: [row["state"] for row in listed(tport, file)] == ["up"] * 3,
+            "three offers in `tport apps ls`, each up",
+        )
         rows = [(row["name"], row["labels"], row["state"]) for row in listed(tport, file)]
         assert sorted(rows, key=str) == [
             ("dumper", {}, "up"),

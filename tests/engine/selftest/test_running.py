@@ -221,9 +221,9 @@ async def test_whoever_stops_it_in_the_middle_finds_no_user_left(stack: Stack) -
     asked = trio.Event()
 
     async def never(stream: trio.SocketStream) -> None:
-        await stack.raw_app.take_head(stream)
-        asked.set()
-        await trio.sleep_forever()
+        if await stack.raw_app.take_head(stream):  # nothing: its agent looks whether it is there
+            asked.set()
+            await trio.sleep_forever()
 
     stack.raw_app.script = never
     async with trio.open_nursery() as nursery:
