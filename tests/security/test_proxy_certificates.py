@@ -1,10 +1,9 @@
-"""TLS-10, TLS-11 and TLS-13 at a running proxy's door: what is shown to whom, and by which TLS."""
+"""TLS-11 and TLS-13 at a running proxy's door: which certificate is shown to whom."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-import subprocess
 from collections.abc import AsyncIterator
 from typing import Final
 
@@ -101,46 +100,3 @@ async def test_an_application_elsewhere_without_a_certificate_is_told_and_shown_
     assert "needs a certificate" in told[ODD].problem
     assert "https_keypairs" in told[ODD].advice
     assert told[stack.host("echo")].source == "own CA"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        (["-tls1_1"], "protocol version"),
-        (["-tls1"], "protocol version"),
-        (["-tls1_2", "-cipher", "ECDHE-ECDSA-AES128-SHA256:@SECLEVEL=0"], "handshake failure"),
-        (["-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256:@SECLEVEL=0"], "handshake failure"),
-        (["-tls1_3", "-groups", "P-521"], "handshake failure"),
-    ],
-)
-async def test_tls_10_weak_tls_is_refused_by_an_alert(
-    stack: Stack, arguments: list[str], said: str
-) -> None:
-    """TLS-10: old versions, CBC and DHE suites, and groups outside of the profile."""
-    assert said in await openssl(stack, arguments)
-
-
-async def test_tls_10_nobody_renegotiates_or_compresses(stack: Stack) -> None:
-    """TLS-10: `R` at an established TLS 1.2 connection asks for a renegotiation."""
-    answer = await openssl(stack, ["-tls1_2"], stdin=b"R\n")
-
-    before, asked, after = answer.partition("RENEGOTIATING")
-    assert "depth=0" in before  # a handshake shows its certificate
-    assert asked
-    assert "depth=" not in after
-    assert "Compression: NONE" in answer
-
-
-async def openssl(stack: Stack, arguments: list[str], stdin: bytes = b"Q\n") -> str:
-    done = await trio.run_process(
-        [
-            *("timeout", "3"),  # after a refusal it goes on by itself
-            *("openssl", "s_client", "-connect", f"127.0.0.1:{stack.port}"),
-            *("-servername", DOMAIN, *arguments),
-        ],
-        stdin=stdin,
-        capture_stdout=True,
-        stderr=subprocess.STDOUT,
-        check=False,
-    )
-    return str(done.stdout.decode(errors="replace"))
