@@ -41,6 +41,7 @@ def test_access_is_asked_for_given_for_a_time_and_the_place_is_kept(
         approve = cluster.command("requests", "approve", request, "--role=access", "--ttl=1h")
         assert approve.returncode == 0
         assert "may not open" not in approve.stderr
+        assert "auditor,access until 20" in cluster.tell("users", "ls")
 
         page.wait_for_url(place)
         assert "hello" in page.inner_text("body")

@@ -150,6 +150,7 @@ def test_the_guide_works_from_the_first_step_to_the_last(
         file = here.write("tport.yaml", SERVER_FILE)
         server = tport.start("start", f"--config={file}")
         server.wait_for("tport: ready")
+        assert "users add --roles=editor,access,auditor NAME" in server.stderr, "who comes first"
 
         # 2. A join token, into a file without showing it
         flags = [f"--config={file}"]

@@ -236,7 +236,7 @@ def _with_local_cluster(config: Config) -> Config:
     )
 
 
-async def _greet(_admin: AuthAPI | None, config: Config) -> None:
+async def _greet(admin: AuthAPI | None, config: Config) -> None:
     """Say where to go in the browser, once all serve."""
     import logging
 
@@ -249,6 +249,11 @@ async def _greet(_admin: AuthAPI | None, config: Config) -> None:
             logger.info("certificates come by ACME from %s", config.proxy_service.acme.uri)
         elif not config.proxy_service.https_keypairs:
             logger.info("certificates come from the cluster's own authority: tport ca trust")
+    if admin is not None and not await admin.list_users():
+        logger.info(
+            "nobody can sign in yet; for the first administrator's link, as this user:"
+            " tport users add --roles=editor,access,auditor NAME"
+        )
     logger.info("ready")
 
 

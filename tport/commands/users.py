@@ -20,6 +20,7 @@ from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound
+from tport.engine.types.user import User
 
 app = typer.Typer(help="People: invite, list, change, remove.", no_args_is_help=True)
 
@@ -81,6 +82,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 {
                     "name": info.user.name,
                     "roles": list(info.user.roles),
+                    "roles_until": {g.role: time_text(g.until) for g in info.user.grants},
                     "traits": {name: list(v) for name, v in info.user.traits.items()},
                     "origin": info.user.origin,
                     "created": time_text(info.user.created),
@@ -99,7 +101,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
         [
             (
                 info.user.name,
-                ",".join(info.user.roles),
+                _roles(info.user),
                 labels_text(dict(info.user.traits)),
                 f"locked; lift it with: tport rm lock/{info.lock}"
                 if info.lock
@@ -152,6 +154,12 @@ def reset(ctx: typer.Context, name: Name, format: FormatOption = Format.text) ->
         )
     else:
         print_out(made.url)
+
+
+def _roles(user: User) -> str:
+    """Write a user's roles, those given for a time with its end."""
+    until = {grant.role: f" until {time_text(grant.until)}" for grant in user.grants}
+    return ",".join(role + until.get(role, "") for role in user.roles)
 
 
 @app.command()

@@ -127,6 +127,9 @@ async def test_a_role_given_for_a_time_stays_so_when_something_else_is_changed(
 
     page = (await editor.get("/web/user/alice")).text
     assert re.search(r'name="role:access" value="on" checked>.*?until <time', page, re.DOTALL)
+    assert re.search(
+        r'<p class="where">auditor, access until <time', (await editor.get("/web/users")).text
+    )
     ticked = {"role:access": "on", "role:auditor": "on"}
     await editor.submit("/web/user/alice", {**ticked, "traits": "team=dev"})
 

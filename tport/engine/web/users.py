@@ -40,6 +40,7 @@ class Person(NamedTuple):
     until: Since | None
     is_self: bool
     lift_url: str  # "": no lock keeps them out
+    lent: Mapping[str, Since]  # role → until when, of those given for a time
 
 
 class UserPages:
@@ -186,6 +187,7 @@ def _person(visit: Visit, info: UserInfo) -> Person:
         until=until,
         is_self=user.id == visit.session.user_id,
         lift_url=lift_url(info.lock) if info.lock else "",
+        lent={grant.role: clock_time(grant.until, visit.now) for grant in user.grants},
     )
 
 
