@@ -6,6 +6,8 @@ import pytest
 
 from tests.engine.web.browser import Browser, form_fields
 from tests.fakes import START, FakeAuth
+from tport.engine.api.catalogue import AppInfo
+from tport.engine.types.app import App, AppServer
 from tport.engine.types.approval import JoinRequest
 
 PAGE = "/web/join"
@@ -46,6 +48,29 @@ async def test_what_asks_is_shown_before_it_is_let_in(browser: Browser, auth: Fa
     done = await browser.post(PAGE, {**form_fields(page.text, PAGE), "decision": "approve"})
     assert "It may join" in done.text
     assert auth.calls == ["sign_in", "approve"]
+
+
+@pytest.mark.parametrize(
+    ("uri", "rights", "is_told"),
+    [
+        ("http://localhost:9", (*RIGHTS, ("app_server", "list")), True),
+        (ASKED.uri, (*RIGHTS, ("app_server", "list")), False),  # one more agent for the same
+        ("http://localhost:9", RIGHTS, False),
+    ],
+)
+async def test_who_would_let_in_what_will_be_refused_is_told_before(
+    browser: Browser, auth: FakeAuth, uri: str, rights: tuple[tuple[str, str], ...], is_told: bool
+) -> None:
+    await browser.sign_in()
+    auth.join, auth.rights = ASKED, rights
+    offer = AppServer(host_id="h0", app=App(name="grafana", uri=uri), labels={})
+    auth.infos = (
+        AppInfo(name="grafana", address="grafana.test", up=True, since=None, servers=(offer,)),
+    )
+
+    page = await browser.submit(PAGE, {"code": CODE})
+
+    assert ("is offered already, at <code>http://localhost:9</code>" in page.text) is is_told
 
 
 async def test_a_wrong_code_is_said_to_be_one_and_kept(browser: Browser, auth: FakeAuth) -> None:

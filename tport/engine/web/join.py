@@ -8,6 +8,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tport.engine.types.approval import JoinRequest
+from tport.engine.web.agents import SHOW, find_app
 from tport.engine.web.site import clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
 
@@ -32,11 +33,26 @@ class JoinPages:
                 approve=decision == "approve",
             )
             return await _page(visit, decided=decided)
-        return await _page(visit, asked=await visit.auth.find_join(code=code))
+        asked = await visit.auth.find_join(code=code)
+        return await _page(visit, asked=asked, taken=await _taken(visit, asked))
+
+
+async def _taken(visit: Visit, asked: JoinRequest) -> str:
+    """Return at which other address this name is offered already; "": at none that may be seen."""
+    if SHOW not in await visit.auth.own_rights():
+        return ""
+    info = await find_app(visit, asked.app)
+    if info is None or not info.up:
+        return ""
+    return next((s.app.uri for s in info.servers if s.app.uri != asked.uri), "")
 
 
 async def _page(
-    visit: Visit, *, asked: JoinRequest | None = None, decided: JoinRequest | None = None
+    visit: Visit,
+    *,
+    asked: JoinRequest | None = None,
+    decided: JoinRequest | None = None,
+    taken: str = "",
 ) -> Response:
     return await visit.page(
         "join.html",
@@ -45,5 +61,6 @@ async def _page(
         code=asked.code if asked else visit.form.get("code", "")[:64],
         asked=asked,
         decided=decided,
+        taken=taken,
         since=clock_time(asked.created, visit.now) if asked else None,
     )
