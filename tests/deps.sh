@@ -29,6 +29,7 @@ systemd systemd-analyze
 util-linux setpriv
 iproute2 ip
 lsof lsof
+testssl.sh testssl
 pebble pebble
 nodejs node
 npm npm
