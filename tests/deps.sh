@@ -33,6 +33,8 @@ testssl.sh testssl
 pebble pebble
 nodejs node
 npm npm
+openssl openssl
+testssl.sh testssl
 PARTS
 }
 
