@@ -7,6 +7,7 @@ import pytest
 from tests.engine.auth.world import GRAFANA, PROXY
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office
+from tests.engine.web.test_second_step import APPS
 from tport.engine.types.request import AccessRequest
 
 LIST = "/web/requests"
@@ -49,6 +50,18 @@ async def test_a_request_is_seen_with_what_would_open_it_and_approved(
     assert "alice has the role access for an hour." in told.text
     assert "approved by erin" in told.text
     assert await roles_of_alice(office) == ("auditor", "access")
+
+
+async def test_who_decides_finds_on_the_first_page_that_somebody_waits(
+    office: Office, editor: Visitor
+) -> None:
+    assert "for access" not in (await editor.get(APPS)).text
+    request = await asked(office)
+
+    assert f'<a href="{LIST}">alice waits for access</a>' in (await editor.get(APPS)).text
+    assert "for access" not in (await (await office.person("bob", "access")).get(APPS)).text
+    await office.world.admin.deny_request(id=request.id, answer="")
+    assert "for access" not in (await editor.get(APPS)).text
 
 
 async def test_a_request_is_refused_with_words(office: Office, editor: Visitor) -> None:

@@ -53,7 +53,7 @@ from tport.engine.web.settings import SettingsPages
 from tport.engine.web.site import SECOND_STEP, Clock, Site, for_people
 from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
-from tport.engine.web.visit import SignedInRoutes
+from tport.engine.web.visit import SignedInRoutes, sentence
 
 
 def web_app(
@@ -196,8 +196,8 @@ def _refused(pages: ErrorPages, html: bool, error: Exception) -> Page:
         status=error.status,
         error="invalid-request" if isinstance(error, InvalidRequest) else "access-denied",
         title="This was refused",
-        message=str(error),
-        advice=error.hint,
+        message=sentence(str(error)),
+        advice=sentence(error.hint),
     )
 
 

@@ -16,6 +16,7 @@ from tport.engine.api.catalogue import OwnApp
 from tport.engine.errors import NotFound
 from tport.engine.web.errors import Since
 from tport.engine.web.icons import icon_path, icon_url
+from tport.engine.web.requests import LIST as REQUESTS
 from tport.engine.web.respond import redirect
 from tport.engine.web.site import Site, clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
@@ -27,6 +28,7 @@ MAX_RECENT: Final = 4  # shown
 HUES: Final = 6  # colours of the letters that stand for icons, in tport.css
 LACKS: Final = "needs a certificate"
 ADMINISTERS: Final = ("app_server", "list")
+DECIDES: Final = ("access_request", "list")
 
 
 class Tile(NamedTuple):
@@ -135,6 +137,8 @@ class AppPages:
             shown=sum(tile.match for tile in tiles.values()),
             some_elsewhere=some_elsewhere,
             refused=await _refused(visit),
+            waiting=await _waiting(visit),
+            requests_url=REQUESTS,
         )
 
     async def back(self, visit: Visit) -> Response:
@@ -221,6 +225,15 @@ def choices(own: Sequence[OwnApp], wanted: Wanted, path: str) -> list[Choice]:
         url = f"{path}?{urlencode(query)}" if query else path
         found.append(Choice(label[:200], count[label], is_chosen, url))
     return found
+
+
+async def _waiting(visit: Visit) -> list[str]:
+    """Return who waits for somebody to decide on access, for who may see that; else nobody."""
+    if DECIDES not in await visit.auth.own_rights():
+        return []
+    asked = await visit.auth.list_requests()
+    waiting = (each.user for each in asked if each.state == "pending")
+    return sorted({user for user in waiting if user != visit.session.user})
 
 
 async def _refused(visit: Visit) -> list[Refused]:
