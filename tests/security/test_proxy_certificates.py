@@ -10,8 +10,10 @@ from typing import Final
 import pytest
 import trio
 from cryptography import x509
+from cryptography.x509 import verification
 
 from tests.stack import DOMAIN, Stack, open_stack
+from tport.engine.pki.keys import load_certificate
 from tport.engine.types.app import App
 
 ODD: Final = "odd.test"
@@ -100,3 +102,21 @@ async def test_an_application_elsewhere_without_a_certificate_is_told_and_shown_
     assert "needs a certificate" in told[ODD].problem
     assert "https_keypairs" in told[ODD].advice
     assert told[stack.host("echo")].source == "own CA"
+
+
+async def test_what_is_shown_of_the_own_authority_satisfies_a_strict_verifier(stack: Stack) -> None:
+    """As Go, rustls and Chromium verify: the CA's constraints, key usages, and the leaf's one name."""
+    store = verification.Store([load_certificate(stack.ca)])
+    for name, meant in (
+        *((DOMAIN, DOMAIN), (stack.host("echo"), stack.host("echo"))),
+        (f"nobody.{DOMAIN}", f"nobody.{DOMAIN}"),
+        (None, DOMAIN),
+    ):
+        async with await stack.connect(name, context=stack.context(verify=False)) as tls:
+            assert tls.peer_certificate is not None
+            leaf = x509.load_der_x509_certificate(tls.peer_certificate)
+        builder = verification.PolicyBuilder().store(store)
+
+        builder.build_server_verifier(x509.DNSName(meant)).verify(leaf, [])
+        with pytest.raises(verification.VerificationError):
+            builder.build_server_verifier(x509.DNSName(f"x.{meant}")).verify(leaf, [])
