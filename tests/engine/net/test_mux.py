@@ -18,7 +18,7 @@ from trio.testing import (
 )
 
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
-from tport.engine.net.mux import BACKLOG, TUNNEL_QUEUE, Mux
+from tport.engine.net.mux import TUNNEL_QUEUE, Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.receive_window import INITIAL_WINDOW, WindowBudget
 from tport.engine.proto.yamux import (
@@ -33,6 +33,7 @@ from tport.engine.proto.yamux import (
     PING,
     PROTOCOL_ERROR,
     RST,
+    SLACK,
     SYN,
     WINDOW_UPDATE,
 )
@@ -67,10 +68,16 @@ async def tunnel(
     *, max_streams: int = 1000, budget: WindowBudget | None = None, slow: float = 0
 ) -> AsyncIterator[tuple[Mux, Mux]]:
     proxy, agent = mux_pair(max_streams=max_streams, budget=budget, slow=slow)
+    async with running(proxy, agent):
+        yield proxy, agent
+
+
+@asynccontextmanager
+async def running(proxy: Mux, agent: Mux) -> AsyncIterator[None]:
     async with trio.open_nursery() as nursery:
         await nursery.start(lambda task_status: proxy.run(task_status=task_status))
         await nursery.start(lambda task_status: agent.run(task_status=task_status))
-        yield proxy, agent
+        yield
         nursery.cancel_scope.cancel()
 
 
@@ -336,14 +343,33 @@ async def test_beyond_max_streams_opening_is_refused_at_once() -> None:
         proxy.open_stream()
 
 
-async def test_streams_that_nobody_accepts_are_refused_beyond_the_backlog() -> None:
-    async with tunnel() as (proxy, agent):
-        streams = [proxy.open_stream() for _ in range(BACKLOG + 1)]
+async def test_as_many_streams_as_may_be_open_may_come_at_once() -> None:
+    """A thousand people ask in the same moment: nobody is refused because nobody has accepted yet."""
+    async with tunnel() as (proxy, agent), trio.open_nursery() as nursery:
+        streams = [proxy.open_stream() for _ in range(1000)]
+        await wait_all_tasks_blocked()
+
+        async def answer() -> None:
+            while True:
+                async with await agent.accept() as stream:
+                    await stream.send_all(b"%d" % stream.id)
+
+        nursery.start_soon(answer)
+        assert [await s.receive_some() for s in streams] == [b"%d" % s.id for s in streams]
+        nursery.cancel_scope.cancel()
+
+
+async def test_streams_that_nobody_accepts_are_refused_beyond_a_bound() -> None:
+    left, right = memory_stream_pair()
+    proxy = Mux(left, client=True, peer_may_open=False, max_streams=1000)
+    agent = Mux(right, client=False, peer_may_open=True, max_streams=10)
+    async with running(proxy, agent):
+        streams = [proxy.open_stream() for _ in range(10 + SLACK + 1)]
         await wait_all_tasks_blocked()
 
         with pytest.raises(trio.BrokenResourceError):
             await streams[-1].receive_some()
-        assert agent.streams == BACKLOG
+        assert agent.streams == 10 + SLACK
         assert (await agent.accept()).id == streams[0].id
 
 

@@ -21,6 +21,7 @@ from tport.engine.proto.yamux import (
     MAX_STREAMS,
     NORMAL,
     PROTOCOL_ERROR,
+    SLACK,
     Connection,
 )
 from tport.engine.proto.yamux_events import (
@@ -34,7 +35,6 @@ from tport.engine.proto.yamux_events import (
     StreamReset,
 )
 
-BACKLOG: Final = 256  # opened by the peer and not yet accepted; hashicorp's AcceptBacklog
 TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams together
 LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
 RTTS: Final = (
@@ -64,20 +64,22 @@ class Mux:
         Args:
             client: one side is, the other is not; for tport the proxy.
             peer_may_open: else a stream opened by the peer ends the tunnel.
-            max_streams: open at a time.
+            max_streams: open at a time; beyond it `open_stream` raises, and beyond SLACK more
+                the peer's are reset. All of them may come at once, before one is accepted.
             budget: what windows may grow by, shared by all tunnels of the process.
             echo_interval: seconds between pings.
             echo_deadline: seconds without a byte from the peer after which it is taken for dead.
         """
         self._transport = transport
-        self._connection = Connection(
-            client=client, peer_may_open=peer_may_open, max_streams=max_streams, budget=budget
-        )
         self._max_streams = max_streams
+        self._max_taken = max_streams + SLACK
+        self._connection = Connection(
+            client=client, peer_may_open=peer_may_open, max_streams=self._max_taken, budget=budget
+        )
         self._echo_interval = echo_interval
         self._echo_deadline = echo_deadline
         self._streams: dict[int, MuxStream] = {}
-        self._opened, self._unaccepted = trio.open_memory_channel[MuxStream](BACKLOG)
+        self._opened, self._unaccepted = trio.open_memory_channel[MuxStream](self._max_taken)
         self._queued = Waiter()  # where the writer waits
         self._crowded: set[MuxStream] = (
             set()
@@ -241,7 +243,7 @@ class Mux:
         """Hand a stream that the peer opened to `accept`, or refuse it."""
         if (window := self._connection.receive_window(stream_id)) is None:
             return  # it was reset in the same breath
-        if len(self._streams) >= self._max_streams:
+        if len(self._streams) >= self._max_taken:
             self._connection.reset(stream_id)  # too many that are over and not yet closed here
             return
         stream = self._streams[stream_id] = MuxStream(self, stream_id, window)

@@ -46,7 +46,10 @@ MAX_WRITE: Final = 64 * 1024  # bytes after which no further turn joins a write;
 MAX_QUEUED: Final = 64 * 1024  # bytes one stream may have waiting to be sent
 MAX_CREDIT: Final = 2**31 - 1  # bytes; a peer that grants more is counting wrongly
 MAX_ID: Final = 2**32 - 1
-MAX_STREAMS: Final = 1000  # open at a time in one connection
+# Open at a time in one connection, and of the peer's so many more, since some may be over there and
+# not yet here: 375 MiB if all bring more than anybody reads, below DOS-05's 400.
+MAX_STREAMS: Final = 1250
+SLACK: Final = 250
 MAX_PASSED_OVER: Final = 256  # ids; Go opens at most its backlog, 256, before it waits for an ACK
 MAX_ANSWERS: Final = 64  # pings that may wait for their answer
 MAX_RESETS: Final = 2048  # resets that may wait to be sent when the peer opens a further stream
