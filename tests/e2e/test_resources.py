@@ -91,7 +91,9 @@ def test_a_role_and_a_user_of_one_file_open_what_they_say(cluster: Cluster) -> N
     wait_until(lambda: states(cluster).get("for-test") == "up", "for-test is up", SLOW)
 
     tess = cluster.client()
-    tess.sign_up(cluster.tell("users", "reset", "tess"), PASSWORD)
+    reset = cluster.command("users", "reset", "tess")
+    assert "tess begins anew with this link, once, until 20" in reset.stderr
+    tess.sign_up(reset.stdout.strip(), PASSWORD)
 
     assert tess.open(cluster.app_url("for-test")).status == 200
     assert tess.open(cluster.app_url("own")).status == 403

@@ -146,13 +146,15 @@ def update(
 
 @app.command()
 def reset(ctx: typer.Context, name: Name, format: FormatOption = Format.text) -> None:
-    """Print a new link for a user; the old password and all sessions end now."""
+    """Print a new link for a user; the old password, devices and all sessions end now."""
     made = with_cluster(ctx, lambda auth: auth.reset_user(name=name))
     if format is not Format.text:
         print_value(
             {"user": made.user, "url": made.url, "expires": time_text(made.expires)}, format
         )
     else:
+        until = time_text(made.expires)
+        say(f"{made.user} begins anew with this link, once, until {until}; nothing older signs in")
         print_out(made.url)
 
 
