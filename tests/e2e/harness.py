@@ -19,12 +19,10 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -442,61 +440,6 @@ def tport_home(folder: Path) -> Iterator[Tport]:
         yield tport
     finally:
         tport.end()
-
-
-# --- Upstreams of the tests' own -------------------------------------------------------------------
-
-
-class Upstream:
-    """An application of `upstream.py`, in a process of its own."""
-
-    def __init__(self, process: Background) -> None:
-        self.process = process
-        self.port = int(process.stdout.split()[0])
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    @property
-    def requests(self) -> list[str]:
-        """The request lines that reached it."""
-        return self.process.stdout.splitlines()[1:]
-
-
-def start_upstream(tport: Tport, *words: str) -> Upstream:
-    """Start an application; it ends with the cluster or home that it was started in."""
-    process = tport.spawn([sys.executable, str(Path(__file__).with_name("upstream.py")), *words])
-    process.wait_for("\n")
-    return Upstream(process)
-
-
-class Sampler:
-    """Watches the memory of processes while a block runs.
-
-    Attributes:
-        grown: by process id, the most memory seen above what it had at the start, in bytes.
-    """
-
-    def __init__(self, *processes: Background) -> None:
-        self._processes = processes
-        self._before = {process.pid: process.rss() for process in processes}
-        self.grown = dict.fromkeys(self._before, 0)
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> Sampler:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: Any) -> None:
-        self._over.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while True:
-            for process in self._processes:
-                grown = process.rss() - self._before[process.pid]
-                self.grown[process.pid] = max(self.grown[process.pid], grown)
-            if self._over.wait(0.02):
-                return
 
 
 def wait_for_port(port: int, process: Background, seconds: float = PATIENCE) -> float:

@@ -11,7 +11,8 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browser import Watch, open_browser, open_context, sign_in, sign_up, trust
-from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster, start_upstream
+from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster
+from tests.e2e.started_upstream import start_upstream
 
 pytestmark = pytest.mark.e2e
 

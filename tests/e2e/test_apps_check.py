@@ -7,16 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import (
-    DOMAIN,
-    PATIENCE,
-    Cluster,
-    Tport,
-    Upstream,
-    free_port,
-    start_upstream,
-    wait_until,
-)
+from tests.e2e.harness import DOMAIN, PATIENCE, Cluster, Tport, free_port, wait_until
+from tests.e2e.started_upstream import Upstream, start_upstream
 
 pytestmark = pytest.mark.e2e
 

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.harness import Cluster, start_cluster, start_upstream, wait_until
+from tests.e2e.harness import Cluster, start_cluster, wait_until
+from tests.e2e.started_upstream import start_upstream
 
 
 @pytest.fixture(scope="module")

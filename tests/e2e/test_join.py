@@ -8,7 +8,8 @@ import pytest
 from playwright.sync_api import Browser
 
 from tests.e2e.browser import open_context, see, sign_in
-from tests.e2e.harness import PASSWORD, Cluster, start_upstream
+from tests.e2e.harness import PASSWORD, Cluster
+from tests.e2e.started_upstream import start_upstream
 
 pytestmark = pytest.mark.e2e
 

@@ -9,15 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.harness import (
-    PASSWORD,
-    TPORT,
-    Cluster,
-    free_port,
-    start_cluster,
-    start_upstream,
-    wait_until,
-)
+from tests.e2e.harness import PASSWORD, TPORT, Cluster, free_port, start_cluster, wait_until
+from tests.e2e.started_upstream import start_upstream
 
 pytestmark = pytest.mark.e2e
 

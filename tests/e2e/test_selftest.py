@@ -18,14 +18,13 @@ from tests.e2e.harness import (
     Background,
     Cluster,
     Tport,
-    Upstream,
     free_port,
     need,
     program,
     start_cluster,
-    start_upstream,
     wait_until,
 )
+from tests.e2e.started_upstream import Upstream, start_upstream
 
 pytestmark = pytest.mark.e2e
 

@@ -22,16 +22,9 @@ from trio_websocket import (
 )
 
 from tests.e2e.client import Client
-from tests.e2e.harness import (
-    PASSWORD,
-    Background,
-    Cluster,
-    Sampler,
-    Upstream,
-    free_port,
-    start_upstream,
-    wait_until,
-)
+from tests.e2e.harness import PASSWORD, Background, Cluster, free_port, wait_until
+from tests.e2e.memory import Sampler
+from tests.e2e.started_upstream import Upstream, start_upstream
 from tests.e2e.upstream import MIB, blocks
 
 pytestmark = pytest.mark.e2e
