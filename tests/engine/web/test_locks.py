@@ -34,6 +34,20 @@ async def test_a_user_is_locked_out_and_let_in_again(office: Office, editor: Vis
     assert (await office.world.sign_in()).session.user == "alice"
 
 
+async def test_who_locks_is_told_that_sessions_go_on_when_the_lock_is_lifted(
+    office: Office, editor: Visitor
+) -> None:
+    alice = await office.person("alice", "auditor")
+    assert "Sessions go on when it is lifted" in (await editor.get(ADD)).text
+    await editor.submit(ADD, FORM)
+    assert (await alice.get("/web/account")).status_code == 403
+
+    [lock] = await office.world.admin.list_locks()
+    await editor.submit(f"/web/lock/{lock.name}/lift", {})
+
+    assert (await alice.get("/web/account")).status_code == 200
+
+
 @pytest.mark.parametrize(
     ("fields", "status", "problem"),
     [
