@@ -29,8 +29,9 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return cert, key
 
 
-def test_what_the_guides_line_prints_passes_its_own_test() -> None:
-    written = configure(*GUIDE)
+def test_what_the_guides_line_prints_passes_its_own_test(tmp_path: Path) -> None:
+    """Of a machine on which nothing is yet: with data it would warn that they go on."""
+    written = configure(*GUIDE, f"--data-dir={tmp_path / 'new'}")
 
     tested = configure("--test=-", stdin=written.stdout)
 
