@@ -22,16 +22,28 @@ from tests.e2e.pages import SCHEMES, WIDTHS
 
 HERE: Final = Path(__file__).parent
 SHEETS: Final = HERE / "pages"
+PAGE: Final = HERE.parent / "pages.md"
+HEADING: Final = "## The pictures\n"  # what is below it is written here
 TOUR: Final = "tests/e2e/test_pages_quality.py"
 HEIGHT: Final = 400  # px of a sheet: half of what the tour's windows show
 GAP: Final = 12  # px
+PLACE: Final = Path(tempfile.gettempdir()) / "tport"  # stands in pictures: where the cluster is
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         shots = Path(folder)
         subprocess.run(  # noqa: S603  # our own tests, with our own Python
-            [sys.executable, "-m", "pytest", "-q", TOUR],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                TOUR,
+                "-k",
+                "not has_its_picture",
+                f"--basetemp={PLACE}",
+            ],
             env={**os.environ, "TPORT_TEST_PICTURES": folder},
             check=True,
         )
@@ -42,7 +54,14 @@ def main() -> None:
             page = context.new_page()
             for name in names:
                 (SHEETS / f"{name}.webp").write_bytes(_sheet(page, shots, name))
+    text, _, _ = PAGE.read_text("utf-8").partition(HEADING)
+    PAGE.write_text(text + HEADING + "".join(_shown(name) for name in names), "utf-8")
     sys.stderr.write(f"{len(names)} sheets in {SHEETS}\n")
+
+
+def _shown(name: str) -> str:
+    words = name.replace("-", " ").capitalize()
+    return f"\n### {words}\n\n![{words}](images/pages/{name}.webp)\n"
 
 
 def _sheet(page: Page, shots: Path, name: str) -> bytes:

@@ -1,4 +1,4 @@
-"""Takes the pictures of the administration that the guide shows, of a cluster made for it.
+"""Takes the pictures that README and guide show, of a cluster made for it.
 
 .venv/bin/python -m docs.images.take      needs what the end-to-end tests need (make test-deps)
 """
@@ -12,6 +12,7 @@ from playwright.sync_api import Page
 
 from tests.e2e.browser import open_browser, open_context, sign_up, trust
 from tests.e2e.harness import PASSWORD, Cluster, start_cluster
+from tests.e2e.started_upstream import start_upstream
 
 HERE = Path(__file__).parent
 APPS = """\
@@ -19,16 +20,17 @@ app_service:
   enabled: yes
   debug_app: true
   apps:
-  - {name: grafana, uri: "http://127.0.0.1:1", description: Dashboards, labels: {env: prod}}
-  - {name: jenkins, uri: "http://127.0.0.1:1", description: Builds, labels: {env: dev}}
-  - {name: wiki, uri: "http://127.0.0.1:1", description: How we do things here, labels: {env: prod}}
+  - {name: grafana, uri: "URI", description: Dashboards, labels: {env: prod}}
+  - {name: jenkins, uri: "URI", description: Builds, labels: {env: dev}}
+  - {name: wiki, uri: "URI", description: How we do things here, labels: {env: prod}}
 """
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as folder, start_cluster(Path(folder)) as cluster:
         trust(cluster, f"--config={cluster.file}")
-        cluster.wait_for_app("dumper", cluster.start_agent_of(APPS))
+        apps = APPS.replace("URI", start_upstream(cluster).url)
+        cluster.wait_for_app("wiki", cluster.start_agent_of(apps))
         cluster.add_user("ann@example.com")
         cluster.signed_in("bob")
         link = cluster.add_user("alice", "access,editor,auditor")
@@ -45,6 +47,10 @@ def main() -> None:
 def _take(page: Page, cluster: Cluster) -> None:
     page.goto(cluster.url)
     page.get_by_role("button", name="wiki is a favourite").click()
+    for app in ("dumper", "grafana", "jenkins", "wiki"):
+        page.get_by_text("up since").nth(3).wait_for()
+        page.goto(cluster.app_url(app))
+        page.goto(cluster.url)
     page.screenshot(path=HERE / "applications.png")
     page.goto(f"{cluster.url}/web/users")
     page.screenshot(path=HERE / "users.png")

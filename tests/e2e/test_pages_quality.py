@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final
 from urllib.parse import urljoin, urlsplit
 
@@ -204,6 +205,15 @@ def test_every_route_is_visited_or_is_no_page() -> None:
     """A new page without a visit fails here."""
     assert sorted({*NOT_PAGES, *VISITS, *ELSEWHERE}) == ROUTES
     assert len(NOT_PAGES) + len(VISITS) + len(ELSEWHERE) == len(ROUTES)
+
+
+def test_every_page_has_its_picture_in_the_documents() -> None:
+    """A new page without one fails here; `python -m docs.images.sheets` takes them."""
+    docs = Path(__file__).parents[2] / "docs"
+    shown = re.findall(r"\(images/pages/([\w-]+)\.webp\)", (docs / "pages.md").read_text("utf-8"))
+
+    assert {picture_of(route) for route in VISITS} <= set(shown)
+    assert sorted(file.stem for file in (docs / "images" / "pages").iterdir()) == sorted(shown)
 
 
 @pytest.mark.parametrize("route", VISITS)
