@@ -43,7 +43,7 @@ OWN_WAIT: Final = 5.0
 ASK_AGAIN: Final = 5.0  # s between questions for a certificate that auth could not answer
 LOOK_EVERY: Final = 20.0  # s between looks at what is due
 MAX_WANTED: Final = 1000  # names that somebody waits for or waited for; they are hosts served here
-_ADVICE: Final = "docs/acme.md says what a CA must be able to reach"
+_ADVICE: Final = "what a CA and this proxy must be able to reach is told in docs/acme.md"
 
 
 @dataclass(frozen=True, slots=True)
