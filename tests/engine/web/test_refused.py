@@ -73,10 +73,30 @@ async def test_what_was_approved_and_is_over_again_is_asked_for_anew(
     browser: Browser, auth: FakeAuth
 ) -> None:
     await browser.sign_in()
-    until = START + timedelta(hours=1)
-    auth.requests.append(replace(ASKED, state="approved", role="access", until=until))
+    over = replace(ASKED, state="approved", role="access", until=START, by="erin")
+    auth.requests.append(over)
 
-    assert "Ask for access</button>" in (await browser.get(HERE)).text
+    page = (await browser.get(HERE)).text
+    assert "Ask for access</button>" in page
+    assert "approved" not in page
+
+
+async def test_who_was_given_a_role_that_does_not_open_it_is_told_so_and_whom_to_ask(
+    browser: Browser, auth: FakeAuth
+) -> None:
+    await browser.sign_in()
+    until = START + timedelta(hours=1)
+    given = replace(ASKED, state="approved", role="auditor", until=until, by="erin", answer="a <b>")
+    auth.requests.append(given)
+
+    page = (await browser.get(HERE)).text
+
+    assert "<b>erin approved your request</b> with the role <b>auditor</b>" in page
+    assert f'<time datetime="{until:%Y-%m-%dT%H:%M:%SZ}">' in page
+    assert f"That does not open {ASKED.host}: tell erin, or ask anew." in page
+    assert "They wrote: a &lt;b&gt;" in page
+    assert "Ask for access</button>" in page
+    assert "data-request" not in page  # nothing is waited for
 
 
 async def test_the_rule_is_shown_to_who_may_know_it(browser: Browser, auth: FakeAuth) -> None:

@@ -5,6 +5,7 @@ It is the same for an application that doesn't exist. Only who may read offers i
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -52,7 +53,8 @@ class RefusedPages:
             reason: what was typed into it.
         """
         auth = self._site.acting(request)
-        asked = await self._asked(auth, wanted.app_host)
+        now = self._clock()
+        asked = await self._asked(auth, wanted.app_host, now)
         return render(
             "refused.html",
             status,
@@ -61,7 +63,8 @@ class RefusedPages:
             host=wanted.app_host,
             apps_url=self._site.apps_url,
             asked=asked,
-            since=clock_time(asked.created, self._clock()) if asked else None,
+            since=clock_time(asked.created, now) if asked else None,
+            until=clock_time(asked.until, now) if asked and asked.until else None,
             refused_script_url=REFUSED_SCRIPT.url,
             refresh=ASK_AGAIN if asked and asked.state == "pending" and not problem else 0,
             here=f"{LAUNCH_PATH}?state={quote(sealed, safe='')}",
@@ -112,8 +115,10 @@ class RefusedPages:
         """GET /web/request: there is nothing to see without the application it is about."""
         return send_page(self._site.errors.not_found(html=for_people(request)))
 
-    async def _asked(self, auth: AuthAPI, host: str) -> AccessRequest | None:
-        """Return the person's last request for this host; None: none, or one that was fulfilled."""
+    async def _asked(self, auth: AuthAPI, host: str, now: datetime) -> AccessRequest | None:
+        """Return the person's last request for this host; None: none, or what it gave is over."""
         requests = await auth.own_requests()
         last = next((each for each in requests if each.host == host), None)
-        return last if last is not None and last.state != "approved" else None
+        if last is None or last.state != "approved":
+            return last
+        return last if last.until is not None and last.until > now else None
