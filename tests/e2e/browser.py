@@ -149,7 +149,7 @@ def sign_out(context: BrowserContext, url: str) -> None:
 def see(page: Page, text: str) -> None:
     """Wait for a heading that begins with `text`; a failure tells what is there instead."""
     try:
-        page.get_by_role("heading", name=text).wait_for()
+        page.get_by_role("heading", name=text).first.wait_for()
     except PlaywrightError:
         shown = page.inner_text("body")
         raise AssertionError(f"no heading {text!r} at {page.url}, but:\n{shown[:2000]}") from None

@@ -1,4 +1,4 @@
-"""How people sign in, changed on a running cluster by commands: in force at once, never against the file."""
+"""How people sign in, changed on a running cluster by commands and in the browser: in force at once, never against the file."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 
-from tests.e2e.harness import Cluster, start_cluster
+from tests.e2e.browser import open_browser, open_context, see, sign_in, sign_up, trust
+from tests.e2e.harness import PASSWORD, Cluster, start_cluster
 
 pytestmark = pytest.mark.e2e
 
@@ -77,3 +79,32 @@ def test_what_the_file_sets_is_refused_with_its_line(tmp_path: Path) -> None:
         assert f"second_factor is set to otp in {place}, which counts" in refused.stderr
         assert "hint: change it there and restart auth" in refused.stderr
         assert decided(cluster) == ("otp", "file", place)
+
+
+def test_an_editor_tightens_it_in_the_browser_and_a_colleague_is_led_to_set_one_up(
+    cluster: Cluster,
+) -> None:
+    """By the page: who will be asked, saved, shown as stored, and in force at the next sign-in."""
+    cluster.command("create", "-", input=OPTIONAL)
+    trust(cluster, f"--config={cluster.file}")
+    cluster.signed_in("bob")
+    with open_browser(cluster.home) as browser:
+        with open_context(browser) as (context, watch):
+            page = context.new_page()
+            sign_up(page, cluster.add_user("erin", "editor"), PASSWORD)
+            page.get_by_role("link", name="Settings").click()
+            page.get_by_role("link", name="Change how people sign in").click()
+            page.get_by_role("radio", name="Required A code").check()
+            page.get_by_role("button", name="Who will be asked?").click()
+            expect(page.locator("#who")).to_contain_text("2 must set up a second factor first")
+            page.get_by_role("button", name="Save").click()
+            see(page, "Settings")
+            expect(page.get_by_role("status")).to_contain_text("2 users set one up")
+            assert watch.complaints == []
+        assert decided(cluster) == ("on", "resource", "cluster_auth_preference")
+        with open_context(browser) as (context, _):
+            page = context.new_page()
+            page.goto(f"{cluster.url}/web/login")
+            sign_in(page, "bob", PASSWORD)
+            see(page, "Protect your account")
+            expect(page.get_by_role("button", name="Not now")).to_have_count(0)
