@@ -103,20 +103,17 @@ def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:
     import time
 
     deadline = time.monotonic() + timeout
-    problem = "no proxy has reported yet"
+    problem, hint = "no proxy has reported yet", ""
     while True:
         try:
             found = with_cluster(ctx, lambda auth: auth.status())
             if found.proxy_addrs and not found.degraded:
                 return found
-            problem = "; ".join(found.degraded) or problem
+            problem, hint = "; ".join(found.degraded) or problem, ""
         except (ConnectionProblem, NotFound) as error:
-            problem = str(error)
+            problem, hint = str(error), error.hint
         if time.monotonic() >= deadline:
-            raise ConnectionProblem(
-                f"not well within {timeout:g} s: {problem}",
-                hint="is it running? start it with: tport up",
-            )
+            raise ConnectionProblem(f"not well within {timeout:g} s: {problem}", hint=hint)
         _pause(0.2)
 
 

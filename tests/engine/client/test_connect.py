@@ -88,6 +88,30 @@ def test_when_there_is_none_all_that_was_tried_is_said(machine: Machine, tmp_pat
     assert "tport up" in told.value.hint
 
 
+def test_before_a_named_file_s_server_ran_the_command_that_starts_it_is_told(
+    machine: Machine, tmp_path: Path
+) -> None:
+    """Not `tport up`, which would be another cluster."""
+    file = config_for(tmp_path / "not yet", tmp_path / "my files" / "tport.yaml")
+    with pytest.raises(NotFound, match="not yet") as told:
+        find_cluster(config=file, data_dir=None, machine=machine)
+
+    assert told.value.hint == f"start it: tport start --config '{file}'"
+
+
+async def test_when_a_named_file_s_server_stopped_the_command_that_starts_it_is_told(
+    machine: Machine, tmp_path: Path
+) -> None:
+    data = make(tmp_path / "data")
+    file = config_for(data, tmp_path / "tport.yaml")
+    place = find_cluster(config=file, data_dir=None, machine=machine)
+    with pytest.raises(ConnectionProblem, match="does not answer") as told:
+        async with open_cluster(place):
+            pass
+
+    assert told.value.hint.endswith(f": tport start --config {file}")
+
+
 def test_an_agent_s_file_is_said_to_be_one(machine: Machine, tmp_path: Path) -> None:
     """Its agent's data may lie beside auth's: only where they don't is the file the wrong one."""
     file = config_for(tmp_path / "data", tmp_path / "agent.yaml")

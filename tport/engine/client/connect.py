@@ -8,6 +8,7 @@ them administers the cluster: by mutual TLS, never by opening the database.
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -45,12 +46,22 @@ UP_DIR: Final = "up"  # in the user's state directory: what `tport up` keeps
 class Place:
     """A cluster on this machine: the folder with its admin files, and how it was found.
 
-    `elsewhere`: a file named it, and says that its auth service doesn't run by that file.
+    Attributes:
+        elsewhere: a file named it, and says that its auth service doesn't run by that file.
+        file: the file that named it; None: no file did.
     """
 
     folder: Path
     how: str
     elsewhere: bool = False
+    file: Path | None = None
+
+    @property
+    def start(self) -> str:
+        """The command that starts it, as far as is known."""
+        if self.file is not None:
+            return f"tport start --config {shlex.quote(str(self.file))}"
+        return "tport up, or: tport start --config FILE"
 
 
 def up_data_dir(machine: Machine) -> Path:
@@ -98,6 +109,11 @@ def find_cluster(
             hint="it is an agent's or a proxy's file: run this command where auth runs, with that"
             " one's file",
         )
+    if place.file is not None and len(tried) == 1:
+        raise NotFound(
+            f"no cluster has run by this file yet; looked in {tried[0]}",
+            hint=f"start it: {place.start}",
+        )
     raise NotFound(
         "no cluster found on this machine; looked in " + ", ".join(tried),
         hint="start one: tport up; or name yours: tport --config FILE … or --data-dir DIR",
@@ -124,7 +140,8 @@ def _places(config: Path | None, data_dir: Path | None, machine: Machine) -> Ite
 
 def _of_file(path: Path, how: str, machine: Machine) -> Place:
     config = load_config(path, machine=machine)
-    return Place(config.data_dir / AUTH_DIR, how, elsewhere=not config.auth_service.enabled)
+    elsewhere = not config.auth_service.enabled
+    return Place(config.data_dir / AUTH_DIR, how, elsewhere=elsewhere, file=path)
 
 
 def write_private(path: Path, text: str) -> None:
@@ -187,7 +204,7 @@ async def open_cluster(place: Place) -> AsyncIterator[AuthAPI]:
 def _not_running(place: Place, why: str) -> ConnectionProblem:
     return ConnectionProblem(
         f"the cluster of {place.folder.parent} ({place.how}) does not answer: {why}",
-        hint="is it running? start it with: tport up, or: tport start --config FILE",
+        hint=f"is it running? start it with: {place.start}",
     )
 
 
