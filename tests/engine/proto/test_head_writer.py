@@ -1,5 +1,6 @@
 import pytest
 
+from tport.engine.proto import head_writer
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, of_length
 from tport.engine.proto.head import parse_request_head, parse_response_head
 from tport.engine.proto.head_writer import write_request_head, write_response_head
@@ -63,3 +64,15 @@ def test_no_request_line_can_become_two(method: bytes, target: bytes) -> None:
 def test_no_reason_can_become_a_header() -> None:
     with pytest.raises(ValueError, match="status line"):
         write_response_head(200, b"OK\r\na: b", [], NO_BODY, keep_alive=True)
+
+
+def test_what_is_remembered_of_fields_is_bounded_and_changes_nothing() -> None:
+    for number in range(10_000):
+        fields = [(b"x", b"%d" % number), (b"long", b"y" * 1000)]
+        for _ in range(2):
+            head = write_response_head(200, b"", fields, of_length(0), keep_alive=True)
+            assert b"\r\nx: %d\r\nlong: y" % number in head
+        assert len(head_writer._written) <= head_writer._MAX_WRITTEN
+    assert max(map(len, head_writer._written.values())) <= head_writer._MAX_SIZE
+    with pytest.raises(ValueError, match="can't be sent"):
+        write_response_head(200, b"", [(b"x", b"1\r\ny: 2")], of_length(0), keep_alive=True)

@@ -7,7 +7,6 @@ mistake of ours into a `ValueError` instead of a second header or message on the
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -81,15 +80,31 @@ def write_response_head(
     )
 
 
-def _field_lines(headers: Iterable[tuple[bytes, bytes]]) -> bytes:
-    lines = []
-    for name, value in headers:
-        if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-            raise ValueError(f"header {name!r} can't be sent as it is")
-        if name.lower() in _WRITTEN_HERE:
-            raise ValueError(f"header {name!r} is set by the connection alone")
-        lines.append(b"%b: %b\r\n" % (name, value))
-    return b"".join(lines)
+# Lines of fields that were checked, as `known_lines` has them for what is read. Emptied when full.
+_MAX_WRITTEN: Final = 4096  # fields, of at most _MAX_SIZE bytes each: 1 MiB
+_MAX_SIZE: Final = 256
+_written: dict[tuple[bytes, bytes], bytes] = {}
+
+
+def _field_lines(headers: Headers) -> bytes:
+    try:
+        return b"".join([_written[field] for field in headers])
+    except KeyError:
+        return b"".join([_written.get(field) or _field_line(field) for field in headers])
+
+
+def _field_line(field: tuple[bytes, bytes]) -> bytes:
+    name, value = field
+    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+        raise ValueError(f"header {name!r} can't be sent as it is")
+    if name.lower() in _WRITTEN_HERE:
+        raise ValueError(f"header {name!r} is set by the connection alone")
+    line = b"%b: %b\r\n" % (name, value)
+    if len(line) <= _MAX_SIZE:
+        if len(_written) >= _MAX_WRITTEN:
+            _written.clear()
+        _written[field] = line
+    return line
 
 
 def _framing_line(framing: Framing) -> bytes:
