@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tport.commands.app_check import check
+from tport.commands.app_state import host_of, lacking, status_and_certificates
 from tport.commands.printing import labels_text, print_rows, print_value, say, time_text
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import NotFound
 
 if TYPE_CHECKING:
-    from tport.engine.api.answers import ClusterStatus
-    from tport.engine.api.certificates import CertInfo
-    from tport.engine.api.protocol import AuthAPI
     from tport.engine.types.app import AppServer
 
 app = typer.Typer(help="The applications that agents offer.", no_args_is_help=True)
@@ -32,13 +30,12 @@ app.command("check")(check)
 @app.command("ls")
 def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     """List the applications that agents offer now, one line for each agent of each."""
-    status, certificates = with_cluster(ctx, _both)
-    lacking = {info.state.host for info in certificates if info.state.source == "none"}
-    proxy = status.proxy_addrs[0] if status.proxy_addrs else ""
-    host, _, port = proxy.partition(":")
+    status, certificates = with_cluster(ctx, status_and_certificates)
+    without = lacking(certificates)
+    port = status.proxy_addrs[0].partition(":")[2] if status.proxy_addrs else ""
     rows = []
     for server in status.app_servers:
-        address = server.app.public_addr or f"{server.app.name}.{host}"
+        address = host_of(server, status)
         health = server.health
         rows.append(
             {
@@ -49,7 +46,7 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 "agent": server.hostname,
                 "agent_id": server.host_id,
                 "version": server.version,
-                "state": _state(server, lacks_certificate=address in lacking),
+                "state": _state(server, lacks_certificate=address in without),
                 "since": time_text(health.since if health else None),
                 "last_error": health.cause if health else "",
                 "last_failed": time_text(health.failed if health else None),
@@ -72,10 +69,6 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
         ],
         empty="no applications; make a token for an agent with: tport tokens add --type=app",
     )
-
-
-async def _both(auth: AuthAPI) -> tuple[ClusterStatus, tuple[CertInfo, ...]]:
-    return await auth.status(), await auth.list_certificates()
 
 
 def _state(server: AppServer, *, lacks_certificate: bool) -> str:

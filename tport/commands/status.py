@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from tport.commands.printing import print_out, print_value, time_text
+from tport.commands.app_state import host_of, lacking, status_and_certificates
+from tport.commands.printing import print_out, print_value, printable, time_text
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import ConnectionProblem, NotFound
 
 if TYPE_CHECKING:
+    from collections.abc import Set as AbstractSet
+
     from tport.engine.api.answers import ClusterStatus
+    from tport.engine.types.app import AppServer
 
 app = typer.Typer()
 
@@ -27,7 +31,10 @@ def status(
     format: FormatOption = Format.text,
 ) -> None:
     """Print what runs in the cluster. Exit status 0: it is well; 1: something is degraded."""
-    found = _wait(ctx, timeout) if wait else with_cluster(ctx, lambda auth: auth.status())
+    if wait:
+        _wait(ctx, timeout)
+    found, certificates = with_cluster(ctx, status_and_certificates)
+    without = lacking(certificates)
     if format is not Format.text:
         print_value(
             {
@@ -45,8 +52,19 @@ def status(
                     }
                     for agent in found.agents
                 ],
-                "apps": sorted({s.app.name for s in found.app_servers if not s.refused}),
+                "apps": _names(found),
                 "apps_down": _down(found),
+                "apps_without_certificate": _uncertified(found, without),
+                "apps_refused": [
+                    {
+                        "name": server.app.name,
+                        "agent": server.hostname,
+                        "agent_id": server.host_id,
+                        "reason": server.refused,
+                    }
+                    for server in found.app_servers
+                    if server.refused
+                ],
                 "degraded": list(found.degraded),
                 "copied_agents": [
                     {
@@ -61,27 +79,49 @@ def status(
             format,
         )
     else:
-        down = _down(found)
-        apps = [
-            f"{name} (down)" if name in down else name
-            for name in sorted({s.app.name for s in found.app_servers if not s.refused})
-        ]
-        print_out(
-            "\n".join(
-                [
-                    f"cluster  {found.cluster}",
-                    f"version  {found.version}",
-                    f"proxy    {', '.join(f'https://{a}' for a in found.proxy_addrs) or 'none'}",
-                    f"users    {found.users}",
-                    f"agents   {len(found.agents)}",
-                    f"apps     {', '.join(apps) or 'none'}",
-                    f"state    {'; '.join(found.degraded) or 'well'}",
-                    *(f"locked   {lock.message}" for lock in found.copied),
-                ]
-            )
-        )
+        print_out(report(found, without))
     if found.degraded:
         raise typer.Exit(1)
+
+
+def report(found: ClusterStatus, without: AbstractSet[str]) -> str:
+    """Return the lines that people read; `without`: the hosts that have no certificate."""
+    down, uncertified = _down(found), _uncertified(found, without)
+    apps = []
+    for name in _names(found):
+        wrong = "down" if name in down else "needs a certificate" if name in uncertified else ""
+        apps.append(f"{name} ({wrong})" if wrong else name)
+    refused = [server for server in found.app_servers if server.refused]
+    unwell = {*down, *uncertified, *(server.app.name for server in refused)}
+    which = "one application is" if len(unwell) == 1 else f"{len(unwell)} applications are"
+    well = f"well, but {which} not: tport apps ls" if unwell else "well"
+    return "\n".join(
+        [
+            f"cluster  {found.cluster}",
+            f"version  {found.version}",
+            f"proxy    {', '.join(f'https://{a}' for a in found.proxy_addrs) or 'none'}",
+            f"users    {found.users}",
+            f"agents   {len(found.agents)}",
+            f"apps     {', '.join(apps) or 'none'}",
+            *(f"refused  {printable(_refusal(server))}" for server in refused),
+            f"state    {'; '.join(found.degraded) or well}",
+            *(f"locked   {lock.message}" for lock in found.copied),
+        ]
+    )
+
+
+def _refusal(server: AppServer) -> str:
+    return f"{server.app.name} on {server.hostname or server.host_id}: {server.refused}"
+
+
+def _names(found: ClusterStatus) -> list[str]:
+    return sorted({s.app.name for s in found.app_servers if not s.refused})
+
+
+def _uncertified(found: ClusterStatus, without: AbstractSet[str]) -> list[str]:
+    """Name the applications that are offered at a host without a certificate."""
+    offers = (server for server in found.app_servers if not server.refused)
+    return sorted({s.app.name for s in offers if host_of(s, found) in without})
 
 
 def _down(found: ClusterStatus) -> list[str]:
@@ -94,7 +134,7 @@ def _down(found: ClusterStatus) -> list[str]:
     return sorted(name for name, down in offers.items() if all(down))
 
 
-def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:
+def _wait(ctx: typer.Context, timeout: float) -> None:
     """Ask until there is an answer with a proxy in it.
 
     Raises:
@@ -108,7 +148,7 @@ def _wait(ctx: typer.Context, timeout: float) -> ClusterStatus:
         try:
             found = with_cluster(ctx, lambda auth: auth.status())
             if found.proxy_addrs and not found.degraded:
-                return found
+                return
             problem, hint = "; ".join(found.degraded) or problem, ""
         except (ConnectionProblem, NotFound) as error:
             problem, hint = str(error), error.hint
