@@ -325,3 +325,23 @@ def test_a_cluster_is_carried_elsewhere_with_its_people_agents_and_authorities(
             again.wait_for("--bootstrap is not looked at")
         finally:
             second.end()
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("boss-1", "rm user/boss-1"),
+        ("boss-2", "users rm boss-2"),
+        ("boss-3", "users update boss-3 --roles=access"),
+        ("boss-4", "lock --user=boss-4"),
+    ],
+)
+def test_the_last_who_administers_does_not_go_without_a_word(
+    cluster: Cluster, name: str, command: str
+) -> None:
+    cluster.tell("users", "add", "--roles=editor", name)
+
+    done = cluster.command(*command.split())
+
+    assert done.returncode == 0
+    assert "nobody is left who may administer in the browser" in done.stderr

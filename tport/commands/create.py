@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tport.commands.last_administrator import last_administrator_noted
 from tport.commands.printing import say
 from tport.commands.run import with_cluster
 from tport.engine.errors import InvalidRequest, TportError
@@ -61,6 +62,11 @@ async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
     Raises:
         TportError: the first that fails; it says where that resource stands.
     """
+    async with last_administrator_noted(auth):
+        await _put_each(auth, found, mode)
+
+
+async def _put_each(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
     from tport.engine.types.resource import PreferenceResource, kind_of, name_of
 
     for resource, where in found:

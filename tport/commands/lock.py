@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tport.commands.last_administrator import last_administrator_noted
 from tport.commands.printing import print_out, print_value, say, time_text
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.lock import LockTarget, check_target
+
+if TYPE_CHECKING:
+    from tport.engine.api.protocol import AuthAPI
+    from tport.engine.types.lock import Lock
 
 app = typer.Typer(help="Lock a user, a role or an agent out at once.")
 
@@ -39,9 +44,12 @@ def lock(
     """
     target = check_target(LockTarget(user=user, role=role, server_id=host))
     seconds = _seconds(ttl, expires)
-    made = with_cluster(
-        ctx, lambda auth: auth.create_lock(target=target, message=message, ttl=seconds)
-    )
+
+    async def lock_out(auth: AuthAPI) -> Lock:
+        async with last_administrator_noted(auth):
+            return await auth.create_lock(target=target, message=message, ttl=seconds)
+
+    made = with_cluster(ctx, lock_out)
     if format is not Format.text:
         print_value(
             {

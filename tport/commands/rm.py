@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from tport.commands.create import say_consequence
+from tport.commands.last_administrator import last_administrator_noted
 from tport.commands.printing import say
 from tport.commands.run import with_cluster
 from tport.engine.errors import NotFound
@@ -45,4 +46,8 @@ def rm(
                 if kind == "cluster_auth_preference":  # what the file says counts again
                     await say_consequence(auth)
 
-    with_cluster(ctx, remove)
+    async def remove_noted(auth: AuthAPI) -> None:
+        async with last_administrator_noted(auth):
+            await remove(auth)
+
+    with_cluster(ctx, remove_noted)

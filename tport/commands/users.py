@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from tport.commands.last_administrator import last_administrator_noted
 from tport.commands.printing import (
     hint,
     labels_text,
@@ -135,12 +136,14 @@ def update(
     traits = _traits(logins, trait) if logins or trait else None
     if roles is None and traits is None:
         raise InvalidRequest("nothing to change", hint="give --roles, --logins or --trait")
-    user = with_cluster(
-        ctx,
-        lambda auth: auth.update_user(
-            name=name, roles=None if roles is None else _words(roles), traits=traits
-        ),
-    )
+
+    async def change(auth: AuthAPI) -> User:
+        async with last_administrator_noted(auth):
+            return await auth.update_user(
+                name=name, roles=None if roles is None else _words(roles), traits=traits
+            )
+
+    user = with_cluster(ctx, change)
     say(f"user {user.name}: roles {', '.join(user.roles) or 'none'}")
 
 
@@ -191,8 +194,13 @@ def rm(
     ] = False,
 ) -> None:
     """Remove a user; their sessions end now."""
+
+    async def remove(auth: AuthAPI) -> None:
+        async with last_administrator_noted(auth):
+            await auth.delete_user(name=name)
+
     try:
-        with_cluster(ctx, lambda auth: auth.delete_user(name=name))
+        with_cluster(ctx, remove)
     except NotFound:
         if not if_exists:
             raise

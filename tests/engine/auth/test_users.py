@@ -16,6 +16,7 @@ from tport.engine.errors import (
     NotSignedIn,
     Unavailable,
 )
+from tport.engine.types.lock import LockTarget
 
 
 async def test_an_invite_link_is_at_the_proxy_and_lets_its_holder_choose_a_password(
@@ -165,3 +166,23 @@ async def test_of_two_changes_the_later_is_told_whose_the_earlier_was_whatever_i
 
 async def seen(world: World) -> int:
     return next(i.revision for i in await world.admin.list_users() if i.user.name == "alice")
+
+
+async def test_of_those_who_administer_nobody_counts_who_is_kept_out_or_lost_the_role(
+    world: World,
+) -> None:
+    async def who() -> list[str]:
+        return [i.user.name for i in await world.admin.list_users() if i.administers]
+
+    for name, role in (("alice", "access"), ("bob", "editor"), ("carol", "editor")):
+        await world.admin.create_user(name=name, roles=(role,), traits={})
+    assert await who() == ["bob", "carol"]
+
+    lock = await world.admin.create_lock(target=LockTarget(user="bob"), message="", ttl=0)
+    assert await who() == ["carol"]
+    await world.admin.update_user(name="carol", roles=("access",), traits=None)
+    assert await who() == []
+    await world.admin.delete_lock(name=lock.name)
+    assert await who() == ["bob"]
+    world.pass_time(hours=2)  # the link is over
+    assert await who() == []

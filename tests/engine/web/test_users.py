@@ -7,6 +7,7 @@ import pytest
 
 from tests.engine.web.browser import WEB_COOKIE, Visitor
 from tests.engine.web.office import Office
+from tport.engine.access.administrators import NOBODY_LEFT
 from tport.engine.types.lock import LockTarget
 from tport.engine.web.users import trait_lines, traits_from
 
@@ -194,6 +195,17 @@ async def test_a_removal_asks_first_names_what_ends_and_does_it(
     assert done.status_code == 303
     assert "alice was removed" in (await editor.get(done.headers["location"])).text
     assert (await editor.get("/web/user/alice")).status_code == 404
+
+
+async def test_before_the_last_who_administers_goes_the_pages_warn(
+    office: Office, editor: Visitor
+) -> None:
+    for page in ("/web/user/erin", "/web/user/erin/remove"):
+        assert NOBODY_LEFT in (await editor.get(page)).text
+
+    await office.person("bob", "editor")
+    for page in ("/web/user/erin", "/web/user/erin/remove", "/web/user/bob/remove"):
+        assert NOBODY_LEFT not in (await editor.get(page)).text
 
 
 async def test_a_link_is_in_no_address_and_kept_by_no_cache(editor: Visitor) -> None:

@@ -115,6 +115,7 @@ class UserInfo(msgspec.Struct, frozen=True, kw_only=True):
         revision: what `update_user` takes, to change exactly this.
         locked_until: too many wrong passwords; browsers that they know still may try.
         lock: the name of a lock that keeps them out; "": none does.
+        administers: they may change people (`access.administrators`).
     """
 
     user: User
@@ -123,6 +124,7 @@ class UserInfo(msgspec.Struct, frozen=True, kw_only=True):
     invited_until: datetime | None = None
     locked_until: datetime | None = None
     lock: str = ""
+    administers: bool = False
 
 
 class AgentInfo(msgspec.Struct, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from tport.engine.access.administrators import may_administer
 from tport.engine.access.locks import lock_on_person
 from tport.engine.api.answers import InviteInfo, NewInvite, SignedIn, UserInfo
 from tport.engine.api.factors import NextStep
@@ -185,20 +186,29 @@ class Users:
             item.key: stores.failures.decode(item) for item in await stores.failures.range()
         }
         locks = await stores.locks.all()
+        roles = {role.name: role for role in await stores.roles.all()}
         infos = []
         for item in await stores.users.range():
             user = stores.users.decode(item)
             failed = failures.get(stores.failures.key(user.name))
             locked = failed.locked_until if failed is not None else None
             lock = lock_on_person(locks, user.name, user.roles, now)
+            signed_up = stores.passwords.key(user.name) in has_password
+            invited_until = invited.get(stores.invite_of.key(user.name))
             infos.append(
                 UserInfo(
                     user=user,
                     revision=item.revision,
-                    has_password=stores.passwords.key(user.name) in has_password,
-                    invited_until=invited.get(stores.invite_of.key(user.name)),
+                    has_password=signed_up,
+                    invited_until=invited_until,
                     locked_until=locked if locked is not None and now < locked else None,
                     lock=lock.name if lock is not None else "",
+                    administers=may_administer(
+                        roles,
+                        user.roles,
+                        signs_in=signed_up or invited_until is not None,
+                        locked=lock is not None,
+                    ),
                 )
             )
         return tuple(infos)

@@ -12,6 +12,7 @@ from urllib.parse import quote
 from starlette.responses import Response
 from starlette.routing import Route
 
+from tport.engine.access.administrators import NOBODY_LEFT
 from tport.engine.api.answers import NewInvite, UserInfo
 from tport.engine.errors import CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.role import Role
@@ -119,6 +120,7 @@ class UserPages:
             revision=info.revision,
             created=info.user.created and clock_time(info.user.created, visit.now),
             created_by=info.user.created_by,
+            nobody_left=NOBODY_LEFT if await _is_last(visit, info) else "",
             is_conflict=isinstance(visit.problem, CompareFailed),
             list_url=LIST,
         )
@@ -148,12 +150,20 @@ class UserPages:
 
     async def remove(self, visit: Visit) -> Response:
         """GET /web/user/{name}/remove: asks first."""
-        person = _person(visit, await _info(visit))
+        info = await _info(visit)
+        person = _person(visit, info)
+        nobody_left = NOBODY_LEFT if await _is_last(visit, info) else ""
         opened: Counter[str] | None = None
         if ("session", "list") in await visit.auth.own_rights():
             found = await visit.auth.list_sessions(user=person.name, limit=MAX_COUNTED)
             opened = Counter(session.kind for session in found)
-        return await visit.page("user_remove.html", person=person, opened=opened, list_url=LIST)
+        return await visit.page(
+            "user_remove.html",
+            person=person,
+            opened=opened,
+            nobody_left=nobody_left,
+            list_url=LIST,
+        )
 
     async def submit_remove(self, visit: Visit) -> Response:
         """POST /web/user/{name}/remove"""
@@ -172,6 +182,12 @@ async def _info(visit: Visit) -> UserInfo:
         if info.user.name == name:
             return info
     raise NotFound(f"no user is called {name[:128]!r}")
+
+
+async def _is_last(visit: Visit, info: UserInfo) -> bool:
+    """Tell whether nobody but this person may administer in the browser."""
+    names = [each.user.name for each in await visit.auth.list_users() if each.administers]
+    return names == [info.user.name]
 
 
 def _person(visit: Visit, info: UserInfo) -> Person:
