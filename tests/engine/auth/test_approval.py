@@ -141,6 +141,8 @@ async def test_a_machine_that_is_let_in_may_offer_what_it_asked_for_and_nothing_
             **offer, apps=(app,), pinned=identity.apps, pinned_uri=identity.uri
         )
         assert (server.refused == "") is counts, server.refused
+        advice = "has no file: run that there again, with another --name"
+        assert (advice in server.refused) is not counts
 
 
 async def test_who_sits_between_is_found_out(world: World) -> None:

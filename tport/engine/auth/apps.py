@@ -101,6 +101,8 @@ class Apps:
                 refused = refused or self._fault(offer, pinned, definitions)
                 refused = refused or await self._define(offer, host_id, pinned)
                 seen.add(app.name)
+                if refused and pinned_uri:
+                    refused = f"{refused}; {_join_again(pinned_uri)}"
                 if refused:
                     await self._tell_refusal(host_id, hostname, app.name, refused)
                 else:
@@ -415,5 +417,13 @@ def _check_settings(app: App) -> None:
 def _uri_fault(app: App, pinned_uri: str) -> str:
     """Return why an agent that was let join for one address may not offer this, "" when it may."""
     if pinned_uri and app.uri != pinned_uri:
-        return f"this agent was let join for {pinned_uri} alone; let it join anew: tport join"
+        return "its URI is another than it was let join for"
     return ""
+
+
+def _join_again(pinned_uri: str) -> str:
+    """Return what to do on a machine that was let join for one address: it has no file to correct."""
+    return (
+        f"this machine was let join for {pinned_uri} by `tport join`, and has no file: run that"
+        " there again, with another --name, or with another URI and another --data-dir"
+    )

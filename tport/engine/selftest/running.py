@@ -88,7 +88,7 @@ def _offer(status: ClusterStatus, name: str) -> AppServer:
     if offers:
         raise NotFound(
             f"{name} is offered by an agent, and refused: {offers[0].refused}",
-            hint="correct it in the agent's file; it is read again by itself",
+            hint="correct it in the agent's file, if it has one: it is read again by itself",
         )
     names = sorted({server.app.name for server in status.app_servers if not server.refused})
     raise NotFound(
