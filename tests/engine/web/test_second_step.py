@@ -196,6 +196,9 @@ async def test_a_recovery_code_stands_in_for_the_device(office: Office) -> None:
     answer = await send(browser, await give_password(browser), "recovery", code)
     assert answer.status_code == 303
     assert WEB_COOKIE in browser.http.cookies
+    apps = (await browser.get(answer.headers["location"])).text
+    assert '9 recovery codes are left; <a href="/web/account">add a device</a>' in apps
+    assert "recovery codes are left" not in (await browser.get(APPS)).text
 
 
 async def test_where_none_is_required_it_may_be_left_for_later() -> None:

@@ -14,11 +14,12 @@ from starlette.routing import Route
 
 from tport.engine.api.catalogue import OwnApp
 from tport.engine.errors import NotFound
+from tport.engine.web.account import ACCOUNT
 from tport.engine.web.errors import Since
 from tport.engine.web.icons import icon_path, icon_url
 from tport.engine.web.requests import LIST as REQUESTS
 from tport.engine.web.respond import redirect
-from tport.engine.web.site import Site, clock_time
+from tport.engine.web.site import RECOVERED, Site, clock_time
 from tport.engine.web.visit import SignedInRoutes, Visit
 
 MAX_SEARCH: Final = 200  # characters
@@ -138,6 +139,8 @@ class AppPages:
             some_elsewhere=some_elsewhere,
             refused=await _refused(visit),
             waiting=await _waiting(visit),
+            codes_left=await _codes_left(visit),
+            account_url=ACCOUNT,
             requests_url=REQUESTS,
         )
 
@@ -225,6 +228,16 @@ def choices(own: Sequence[OwnApp], wanted: Wanted, path: str) -> list[Choice]:
         url = f"{path}?{urlencode(query)}" if query else path
         found.append(Choice(label[:200], count[label], is_chosen, url))
     return found
+
+
+async def _codes_left(visit: Visit) -> int | None:
+    """Return how many recovery codes are left, after one was used; else None.
+
+    Whoever writes such a link makes the page say what is true of its reader.
+    """
+    if RECOVERED not in visit.request.query_params:
+        return None
+    return (await visit.auth.own_account()).recovery_left
 
 
 async def _waiting(visit: Visit) -> list[str]:

@@ -22,7 +22,7 @@ from tport.engine.web.errors import retry_seconds
 from tport.engine.web.forms import read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render
-from tport.engine.web.site import FOREIGN_FORM, SECOND_STEP, Clock, Site
+from tport.engine.web.site import FOREIGN_FORM, RECOVERED, SECOND_STEP, Clock, Site
 from tport.engine.web.visit import sentence
 
 PURPOSE: Final = "second-step"
@@ -99,6 +99,8 @@ class SecondStep:
             return await self._site.proven(request, answer, after_form(next_), self._clock())
         shown = await auth.prove(attempt=attempt, proof=proof, **visitor)
         location = next_ if isinstance(shown, NextStep) else after_form(next_)
+        if proof.kind == "recovery" and location in ("/", self._site.apps_url):
+            location = f"{self._site.apps_url}?{RECOVERED}"  # it says how many are left
         return await self._site.proven(request, shown, location, self._clock())
 
     async def _page(

@@ -24,6 +24,7 @@ from tport.engine.web.respond import redirect, render
 
 Clock = Callable[[], datetime]
 
+RECOVERED: Final = "recovered"  # in the query of Applications: a recovery code was just used
 SECOND_STEP = "/web/login/second"
 KNOWN_LIFE = timedelta(days=90)  # of the cookie; auth decides how long it counts
 NEAR: Final = timedelta(days=6)  # from now, in which the day of the week says which day is meant
