@@ -127,6 +127,25 @@ async def test_static_tokens_never_expire_and_can_not_be_deleted() -> None:
             await world.admin.delete_token(token=STATIC)
 
 
+async def test_what_is_done_with_a_token_is_written_down_under_the_hint_that_the_list_shows(
+    world: World,
+) -> None:
+    token = await token_for(world)
+    [listed] = await world.admin.list_tokens()
+    await join(world, token.token)
+    await world.admin.delete_token(token=token.token)
+
+    events = {event.type: event.fields for event in world.audit.events}
+    for name in (
+        events["join_token.create"]["name"],
+        events["instance.join"]["token_name"],
+        events["join_token.delete"]["name"],
+    ):
+        assert str(name).endswith(f":{listed.hint}")
+    secret, _, _ = token.token.partition(".")
+    assert secret[: len(listed.hint) + 1] not in repr(world.audit.events)
+
+
 async def test_tokens_are_deleted_by_hint_when_it_is_one_only(world: World) -> None:
     one, other = await token_for(world), await token_for(world)
     deleted = await world.admin.delete_token(token=one.token[:8])

@@ -98,7 +98,7 @@ class Join:
             role=role,
             node_name=_shown(hostname),
             host_id=host_id,
-            token_name=f"sha256:{known.id[:12]}",
+            token_name=known.fingerprint,
             remote=remote,
             success=True,
         )

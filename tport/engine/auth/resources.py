@@ -341,7 +341,7 @@ class Resources:
                 await self._cluster.record(
                     "join_token.create",
                     user=by,
-                    name=f"sha256:{value.id[:12]}",
+                    name=value.fingerprint,
                     roles=list(value.roles),
                     app_name=value.app_name,
                     expires=value.expires or "",
@@ -369,7 +369,7 @@ class Resources:
                         f"{1 + len(others)} join tokens begin like that; give the whole"
                     )
                 await self._cluster.record(
-                    "join_token.delete", user=by, name=f"sha256:{found.token.id[:12]}"
+                    "join_token.delete", user=by, name=found.token.fingerprint
                 )
                 await self._stores.tokens.delete(found.token.id)
             case "app":

@@ -65,7 +65,7 @@ class Tokens:
         await self._cluster.record(
             "join_token.create",
             user=by,
-            name=_fingerprint(token),
+            name=token.fingerprint,
             roles=list(token.roles),
             app_name=app_name,
             expires=token.expires,
@@ -106,7 +106,7 @@ class Tokens:
                 "this join token stands in the configuration file",
                 hint="delete it there (auth_service.tokens) and restart auth",
             )
-        await self._cluster.record("join_token.delete", user=by, name=_fingerprint(found[0]))
+        await self._cluster.record("join_token.delete", user=by, name=found[0].fingerprint)
         await self._store.delete(found[0].id)
         return found[0]
 
@@ -128,13 +128,13 @@ class Tokens:
         if token.expires is not None and self._cluster.clock() >= token.expires:
             raise AccessDenied(
                 f"token expired at {token.expires:%Y-%m-%d %H:%M:%S} UTC",
-                reason=f"token {_fingerprint(token)} expired",
+                reason=f"token {token.fingerprint} expired",
                 hint="make a new one on the auth service with: tport tokens add --type=app",
             )
         if role not in token.roles:
             raise AccessDenied(
                 f"this token is for {', '.join(token.roles)}, not for {role}",
-                reason=f"token {_fingerprint(token)} does not allow {role}",
+                reason=f"token {token.fingerprint} does not allow {role}",
                 hint=f"make one on the auth service with: tport tokens add --type={role}",
             )
         return token
@@ -161,7 +161,7 @@ def used(token: JoinToken) -> JoinToken:
         times = "once" if token.max_uses == 1 else f"{token.max_uses} times"
         raise AccessDenied(
             f"token already used {times}, which is all it allows",
-            reason=f"token {_fingerprint(token)} is used up",
+            reason=f"token {token.fingerprint} is used up",
             hint="make a new one on the auth service with: tport tokens add --type=app",
         )
     return replace(token, uses=token.uses + 1)
@@ -170,8 +170,3 @@ def used(token: JoinToken) -> JoinToken:
 def pinned_apps(token: JoinToken) -> tuple[str, ...] | None:
     """Return the only names that a holder may offer; None: any."""
     return tuple(dict.fromkeys((token.app_name, DEBUG_APP))) if token.app_name else None
-
-
-def _fingerprint(token: JoinToken) -> str:
-    """Name a token in logs: by its hash, so that not even a part of the secret is written."""
-    return f"sha256:{token.id[:12]}"

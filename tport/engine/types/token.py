@@ -44,6 +44,11 @@ class JoinToken(msgspec.Struct, frozen=True, kw_only=True):
     created_by: str = ""
     static: bool = False
 
+    @property
+    def fingerprint(self) -> str:
+        """Name it in logs: by its hash, and by the hint that lists show it by."""
+        return f"sha256:{self.id[:12]}:{self.hint}"
+
 
 def split_join_token(token: str) -> tuple[str, str]:
     """Split `<secret>[.<pin>]` into the secret and the CA pin ("" without one).
