@@ -209,12 +209,13 @@ def test_an_application_that_nobody_offers_is_status_4_in_words(place: Place) ->
 
 
 def asked(listener: socket.socket) -> socket.socket:
-    """Wait for a connection that brings a request: the agent also looks whether anything is there."""
+    """Wait for a visitor's request: the agent also looks whether anything is there, and for an icon."""
     listener.settimeout(30)
     while True:
         connection, _ = listener.accept()
         connection.settimeout(30)
-        if connection.recv(1, socket.MSG_PEEK):
+        head = connection.recv(4096)
+        if head and b"(icon)" not in head:
             return connection
         connection.close()
 

@@ -138,7 +138,7 @@ async def test_what_is_no_tport_proxy_is_said_to_be_none(
     await nursery.start(impostor.run)
     with pytest.raises(ConnectionProblem, match="no tport proxy") as told:
         await join(impostor, SECRET, insecure=True)
-    assert "--auth-server" in told.value.hint
+    assert "public_addr" in told.value.hint
 
 
 async def test_an_answer_without_end_is_read_to_a_limit(
