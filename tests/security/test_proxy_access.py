@@ -23,7 +23,7 @@ from tests.security.conftest import MovableClock
 from tests.stack import DOMAIN, PASSWORD, Person, Stack, open_stack, read_answer
 from tport.engine.agent.join import auth_dial
 from tport.engine.api.remote import open_remote_auth
-from tport.engine.auth.watch import Watches
+from tport.engine.auth.machines.watch import Watches
 from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, Locked, TportError, Unavailable
 from tport.engine.process import wall_clock
@@ -69,8 +69,14 @@ DECISION = [
     *("tport.engine.proxy.apps.check_app_access", "tport.engine.agent.apps.check_app_access"),
     *("tport.engine.proxy.sign_in.find_cookie", "tport.engine.proxy.sign_in.session_id"),
     *("tport.engine.api.cache.AuthCache.app_session", "tport.engine.api.cache.AuthCache.epoch"),
-    *("tport.engine.api.cache.AuthCache.live_session", "tport.engine.auth.calls.Calls.app_session"),
-    *("tport.engine.auth.launch.Launcher.sign_session", "tport.engine.auth.roles.Roles.allowed"),
+    *(
+        "tport.engine.api.cache.AuthCache.live_session",
+        "tport.engine.auth.calls.calls.Calls.app_session",
+    ),
+    *(
+        "tport.engine.auth.sessions.launch.Launcher.sign_session",
+        "tport.engine.auth.rights.roles.Roles.allowed",
+    ),
     *("tport.engine.agent.apps.verify_session_credential", "tport.engine.auth.stores.Store.find"),
     *("tport.engine.proxy.tunnels.Tunnels.candidates", "tport.engine.access.rbac.check_app_access"),
     *("tport.engine.proxy.service.room", "tport.engine.agent.apps.AgentApps._refusal"),
@@ -100,7 +106,7 @@ async def test_az_01_who_asks_while_auth_is_away_is_told_so_and_not_let_in(
     stack: Stack, alice: Person, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await alice.open("echo")
-    monkeypatch.setattr("tport.engine.auth.calls.Calls.app_session", _down)
+    monkeypatch.setattr("tport.engine.auth.calls.calls.Calls.app_session", _down)
 
     answer = await alice.get("echo", **JSON)
 
@@ -114,7 +120,7 @@ async def test_az_01_what_was_heard_from_auth_over_a_minute_ago_allows_nothing(
 ) -> None:
     """AZ-01, AZ-04: for 60 s without a word live sessions go on; then 503 here, stale there."""
     mock_clock.rate = 1.0  # real sockets; and jumps, short enough for signs of life in between
-    monkeypatch.setattr("tport.engine.auth.watch.CURRENT_INTERVAL", math.inf)
+    monkeypatch.setattr("tport.engine.auth.machines.watch.CURRENT_INTERVAL", math.inf)
     async with open_stack(drain=False) as stack:
         alice = await stack.user("alice")
         assert (await alice.get("echo", **JSON)).status == 200

@@ -28,8 +28,8 @@ from tport.engine.agent.offers import AppSet
 from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import Retention, open_audit_log
-from tport.engine.auth.bootstrap import bootstrap
 from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.resources.bootstrap import bootstrap
 from tport.engine.auth.seal import Seal
 from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
 from tport.engine.auth.server import AuthServer

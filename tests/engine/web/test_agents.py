@@ -11,8 +11,8 @@ import trio
 from msgspec.structs import replace
 from trio.testing import MockClock, wait_all_tasks_blocked
 
-from tests.engine.auth.test_hosts import Machine
-from tests.engine.auth.test_probes import REPORT, asked, until_asked
+from tests.engine.auth.apps.test_probes import REPORT, asked, until_asked
+from tests.engine.auth.joining.test_hosts import Machine
 from tests.engine.auth.world import GRAFANA, JENKINS
 from tests.engine.web.browser import Visitor
 from tests.engine.web.office import Office

@@ -1,0 +1,154 @@
+"""Locks: who is kept out, when, and what is told of it to whom."""
+
+from __future__ import annotations
+
+import pytest
+from trio.testing import MockClock
+
+from tests.engine.auth.machines.test_watch import after, until_current
+from tests.engine.auth.world import GRAFANA, World
+from tport.engine.api.answers import ProxyReport
+from tport.engine.api.changes import EpochChanged, LockChanged, LockDeleted
+from tport.engine.errors import AccessDenied, InvalidRequest, Locked, NotFound
+from tport.engine.types.lock import Lock, LockTarget
+from tport.engine.types.user import user_key
+
+ALICE = LockTarget(user="alice")
+
+
+async def test_a_lock_keeps_a_person_out_until_it_is_lifted_or_over(world: World) -> None:
+    alice = await world.alice()
+    lock = await world.admin.create_lock(target=ALICE, message="ask Kim", ttl=60)
+
+    with pytest.raises(Locked, match=r"your account is locked until .* UTC: ask Kim"):
+        await world.proxy.web_session(id=alice.session.id)
+    with pytest.raises(AccessDenied) as refused:
+        await world.sign_in()
+    assert not isinstance(refused.value, Locked), "who guesses passwords learns nothing"
+    world.pass_time(seconds=60)
+    assert (await world.proxy.web_session(id=alice.session.id)).user == "alice"
+    assert await world.admin.list_locks() == ()
+
+    lock = await world.admin.create_lock(target=ALICE, message="", ttl=0)
+    assert [each.name for each in await world.admin.list_locks()] == [lock.name]
+    await world.admin.delete_lock(name=lock.name)
+    assert (await world.sign_in()).session.user == "alice"
+    assert [c for c in world.audit.codes() if c.startswith("TLK")] == ["TLK00I", "TLK00I", "TLK01I"]
+
+
+async def test_a_locked_person_spends_no_invite(world: World) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+    lock = await world.admin.create_lock(target=ALICE, message="", ttl=0)
+    with pytest.raises(Locked):
+        await world.accept(invite.url)
+
+    await world.admin.delete_lock(name=lock.name)
+
+    assert (await world.accept(invite.url)).session.user == "alice"
+
+
+async def test_a_lock_on_a_role_keeps_out_who_has_it_and_who_gets_it(world: World) -> None:
+    alice, bob = await world.alice(), await world.alice("bob", roles=("auditor",))
+    await world.admin.create_lock(target=LockTarget(role="access"), message="", ttl=0)
+
+    with pytest.raises(Locked):
+        await world.proxy.web_session(id=alice.session.id)
+    assert (await world.proxy.web_session(id=bob.session.id)).user == "bob"
+    await world.admin.update_user(name="bob", roles=("access",), traits=None)
+    with pytest.raises(Locked):
+        await world.proxy.web_session(id=bob.session.id)
+
+
+@pytest.mark.parametrize(
+    ("target", "problem"),
+    [
+        (LockTarget(), InvalidRequest),
+        (LockTarget(user="alice", role="access"), InvalidRequest),
+        (LockTarget(user="alcie"), NotFound),
+        (LockTarget(role="acess"), NotFound),
+        (LockTarget(server_id="nowhere"), NotFound),
+        (LockTarget(server_id="proxy-1"), InvalidRequest),
+    ],
+)
+async def test_a_lock_that_would_keep_nobody_out_is_refused(
+    world: World, target: LockTarget, problem: type[Exception]
+) -> None:
+    await world.alice()
+    await world.proxy.report(report=ProxyReport(proxy_id="proxy-1", public_addrs=(), tunnels=()))
+    with pytest.raises(problem):
+        await world.admin.create_lock(target=target, message="", ttl=0)
+    assert await world.admin.list_locks() == ()
+
+
+@pytest.mark.parametrize("message", ["x" * 513, "two\nlines", "\x1b[31m"])
+async def test_a_message_is_one_line_that_can_be_shown(world: World, message: str) -> None:
+    await world.alice()
+    with pytest.raises(InvalidRequest, match="one line"):
+        await world.admin.create_lock(target=ALICE, message=message, ttl=0)
+
+
+async def test_an_agent_s_host_name_names_it_while_it_is_alone_with_it(world: World) -> None:
+    await world.serve(GRAFANA, host="agent-7")
+
+    lock = await world.admin.create_lock(target=LockTarget(server_id="agent-7"), message="", ttl=0)
+
+    assert lock.target.server_id == "agent-7"
+    with pytest.raises(Locked):
+        await world.caller("agent", name="agent-7").emit(events=())
+    await world.caller("agent", name="agent-8").emit(events=())
+
+
+async def test_what_cannot_be_written_down_is_not_locked(world: World) -> None:
+    """OPS-02."""
+    await world.alice()
+    world.audit.broken = True
+    with pytest.raises(Exception, match="can't be written"):
+        await world.admin.create_lock(target=ALICE, message="", ttl=0)
+    assert await world.admin.list_locks() == ()
+
+
+async def test_proxies_are_told_of_every_lock(world: World, autojump_clock: MockClock) -> None:
+    await world.alice()
+    before = await world.admin.create_lock(target=LockTarget(role="editor"), message="", ttl=0)
+    async with world.proxy.watch() as changes:
+        assert LockChanged(lock=before) in await until_current(changes)
+        lock = await world.admin.create_lock(target=ALICE, message="m", ttl=0)
+        assert await after(changes) == LockChanged(lock=lock)
+        await world.admin.delete_lock(name=lock.name)
+        assert await after(changes) == LockDeleted(name=lock.name)
+
+
+async def test_agents_are_told_of_locked_people_without_their_names(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AG-12 (auth part): a lock on a user voids what was granted to a key."""
+    alice = await world.alice()
+    key = user_key(alice.session.user_id)
+    async with world.agent.watch() as changes:
+        await until_current(changes)
+        lock = await world.admin.create_lock(target=ALICE, message="alice!", ttl=0)
+        assert await after(changes) == EpochChanged(user_key=key, epoch=-1)
+        await world.admin.update_user(name="alice", roles=("auditor",), traits=None)
+        assert await after(changes) == EpochChanged(user_key=key, epoch=-1)
+        async with world.caller("agent", name="agent-2").watch() as later:
+            told = await until_current(later)
+        assert EpochChanged(user_key=key, epoch=-1) in told
+        assert "alice" not in repr(told)
+        await world.admin.delete_lock(name=lock.name)
+        assert await after(changes) == EpochChanged(user_key=key, epoch=2)
+        role = await world.admin.create_lock(
+            target=LockTarget(role="access"), message="alice!", ttl=0
+        )
+        assert await after(changes) == LockChanged(lock=Lock(name=role.name, target=role.target))
+
+
+async def test_the_watch_of_a_locked_agent_ends(world: World, autojump_clock: MockClock) -> None:
+    await world.serve(GRAFANA, host="agent-1")
+    async with world.agent.watch() as changes:
+        await until_current(changes)
+        await world.admin.create_lock(target=LockTarget(server_id="agent-1"), message="", ttl=0)
+        with pytest.raises(Locked):
+            await after(changes)
+    with pytest.raises(Locked):
+        async with world.agent.watch():
+            raise AssertionError("it was let in")

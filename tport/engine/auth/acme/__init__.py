@@ -1,0 +1,1 @@
+"""Certificates by ACME, their accounts at CAs, and who shows their challenges."""

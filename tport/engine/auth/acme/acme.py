@@ -1,0 +1,284 @@
+"""Certificates by ACME as auth remembers them: who may order which, when, and what came of it.
+
+Each name has one record at each CA, and every step replaces exactly the record that it read: of
+two proxies that want one certificate at once, one orders. A right to order ends by itself, or
+with its proxy.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import re
+import secrets
+from base64 import urlsafe_b64encode
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from hashlib import sha256
+from typing import Final
+
+from msgspec.structs import replace
+
+from tport.engine.auth.apps.apps import Apps
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.machines.presence import Presence
+from tport.engine.auth.seal import Seal
+from tport.engine.auth.stores import PairRecord, Stored
+from tport.engine.errors import (
+    AlreadyExists,
+    CompareFailed,
+    ConfigError,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+)
+from tport.engine.pki.acme import check_issued
+from tport.engine.pki.acme_policy import next_try
+from tport.engine.pki.chain import issuer_of
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proto.host import is_address, normalise_host
+from tport.engine.types.acme import AcmeOrder, AcmeState, Challenge
+
+logger = logging.getLogger(__name__)
+
+LEASE: Final = timedelta(minutes=15)  # of an order; a proxy gives up before
+KEPT: Final = timedelta(days=30)  # that a record outlives its certificate, or its last failure
+MAX_NAMES: Final = 2  # of one certificate: a host, or a domain and all that is below it
+MAX_CHALLENGES: Final = 10  # of one order
+_BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
+MAX_PAIR: Final = 64 * 1024  # characters of a chain with its key
+MAX_WAIT: Final = 30 * 86400.0  # s that a CA may have us wait
+MAX_PROBLEM: Final = 1000  # characters
+
+
+class Acme:
+    def __init__(self, cluster: Cluster, presence: Presence, apps: Apps) -> None:
+        self._cluster = cluster
+        self._states = cluster.stores.acme
+        self._pairs = cluster.stores.acme_pairs
+        self._presence = presence
+        self._apps = apps
+        self._seal = Seal(cluster.settings.seal_key)
+        self._chance: Callable[[], float] = random.random
+
+    async def begin(
+        self, directory: str, names: tuple[str, ...], serial: str, *, by: str
+    ) -> AcmeState:
+        """See `AuthAPI.acme_begin`."""
+        if not 1 <= len(names) <= MAX_NAMES or not directory.startswith("https://"):
+            raise InvalidRequest(f"a certificate by ACME is for 1 to {MAX_NAMES} names of one CA")
+        for name in names:
+            await self._check_ours(name)
+        now = self._cluster.clock()
+        place = place_of(directory, names[0])
+        read = await self._read(place)
+        state = read.value if read else AcmeState(directory=directory, name=names[0], names=names)
+        if state.serial != serial:
+            raise CompareFailed(f"there is another certificate for {names[0]} by now")
+        # A proxy runs one order of a name at a time: an older one of its own is given up.
+        other = state.order_at(now)
+        if other is not None and other.proxy != by and self._may_live(other):
+            raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
+        if state.next_try is not None and now < state.next_try:
+            wait = (state.next_try - now).total_seconds()
+            raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
+        order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
+        begun = replace(state, names=names, order=order)
+        await self._write(place, read, begun)
+        return begun
+
+    async def show(
+        self, directory: str, name: str, order: str, challenges: tuple[Challenge, ...]
+    ) -> None:
+        """See `AuthAPI.acme_show`."""
+        place = place_of(directory, name)
+        read, pending = await self._pending(place, order)
+        bare = {each.removeprefix("*.") for each in read.value.names}
+        sound = all(one.name in bare and _is_sound(one) for one in challenges)
+        if len(challenges) > MAX_CHALLENGES or not sound:
+            raise InvalidRequest("these challenges are not of this order")
+        shown = replace(pending, challenges=challenges)
+        await self._write(place, read, replace(read.value, order=shown))
+
+    async def obtained(
+        self,
+        directory: str,
+        name: str,
+        order: str,
+        pair: KeyPair,
+        renew_at: datetime,
+        look_at: datetime | None,
+    ) -> None:
+        """See `AuthAPI.acme_obtained`."""
+        place = place_of(directory, name)
+        read, _ = await self._pending(place, order)
+        now = self._cluster.clock()
+        if len(pair.chain) + len(pair.key) > MAX_PAIR:
+            raise InvalidRequest("the certificate is too large")
+        try:
+            leaf = check_issued(pair, read.value.names, now)
+        except ConfigError as problem:
+            raise InvalidRequest(str(problem)) from None
+        state = replace(
+            read.value,
+            serial=f"{leaf.serial_number:x}",
+            issuer=issuer_of(pair.chain),
+            not_before=leaf.not_valid_before_utc,
+            not_after=leaf.not_valid_after_utc,
+            renew_at=renew_at,
+            look_at=look_at,
+            order=None,
+            last_attempt=now,
+            problem="",
+            failures=0,
+            next_try=None,
+            held_until=None,
+        )
+        sealed = self._seal.close(pair.key.encode(), _context(directory, name))
+        expires = leaf.not_valid_after_utc + KEPT
+        await self._cluster.record(
+            "acme.order",
+            host=name,
+            names=list(state.names),
+            ca=directory,
+            issuer=state.issuer,
+            expires=state.not_after,
+        )
+        await self._cluster.stores.batch(
+            [
+                self._pairs.putting(
+                    place, PairRecord(chain=pair.chain, key=sealed), expires=expires
+                ),
+                self._states.swapping(place, read, state, expires=expires),
+            ]
+        )
+        logger.info("certificate for %s obtained, good until %s", name, f"{state.not_after:%FT%TZ}")
+
+    async def failed(
+        self,
+        directory: str,
+        name: str,
+        order: str,
+        problem: str,
+        retry_after: float,
+        *,
+        unreached: bool,
+    ) -> None:
+        """See `AuthAPI.acme_failed`."""
+        place = place_of(directory, name)
+        read, _ = await self._pending(place, order)
+        now = self._cluster.clock()
+        failures = read.value.failures + 1
+        wait = min(max(retry_after, 0.0), MAX_WAIT)
+        again = next_try(now, failures, self._chance(), retry_after=wait, unreached=unreached)
+        words = "".join(c for c in problem if c.isprintable())[:MAX_PROBLEM]
+        state = replace(
+            read.value,
+            order=None,
+            last_attempt=now,
+            problem=words or "it failed",
+            failures=failures,
+            next_try=again,
+            held_until=now + timedelta(seconds=wait) if wait else None,
+        )
+        await self._write(place, read, state)
+        logger.warning("no certificate for %s: %s; next try at %s", name, words, f"{again:%FT%TZ}")
+        await self._cluster.emit(
+            "acme.order.failed", host=name, ca=directory, error=words, next_try=again
+        )
+
+    async def forgive(self, directory: str) -> None:
+        """See `AuthAPI.acme_forgive`."""
+        now = self._cluster.clock()
+        for item in await self._states.range(f"{place_of(directory, '')}/"):
+            place, state = item.key.removeprefix(self._states.prefix), self._states.decode(item)
+            is_held = state.held_until is not None and now < state.held_until
+            if state.next_try is None or now >= state.next_try or is_held:
+                continue
+            read = Stored(state, item.revision, item.expires)
+            try:
+                await self._write(place, read, replace(state, next_try=None))
+            except CompareFailed:
+                continue  # it is being seen to
+
+    async def schedule(
+        self,
+        directory: str,
+        name: str,
+        serial: str,
+        renew_at: datetime,
+        look_at: datetime | None,
+    ) -> None:
+        """See `AuthAPI.acme_schedule`."""
+        place = place_of(directory, name)
+        read = await self._read(place)
+        if read is None or read.value.serial != serial:
+            raise CompareFailed(f"there is another certificate for {name} by now")
+        await self._write(place, read, replace(read.value, renew_at=renew_at, look_at=look_at))
+
+    async def pair(self, directory: str, name: str) -> KeyPair:
+        """See `AuthAPI.acme_pair`."""
+        found = await self._pairs.get(place_of(directory, name))
+        try:
+            key = self._seal.open(found.key, _context(directory, name)).decode()
+        except Unavailable:
+            raise NotFound(
+                f"the key of the certificate for {name} can't be read: it was sealed with another"
+                " key than the one in auth's folder"
+            ) from None
+        return KeyPair(chain=found.chain, key=key)
+
+    # --- Records -------------------------------------------------------------------------------
+
+    async def _check_ours(self, name: str) -> None:
+        """Raise NotFound unless the proxies serve this host: nobody else's names are ordered."""
+        bare = name.removeprefix("*.")
+        if normalise_host(bare) != bare or is_address(bare):
+            raise NotFound(f"{name[:255]!r} is no name that a CA vouches for")
+        if not await self._apps.is_ours(name):
+            raise NotFound(f"{name!r} is neither a proxy's nor an application's host")
+
+    def _may_live(self, order: AcmeOrder) -> bool:
+        """Tell whether the proxy that orders may still be there."""
+        return order.proxy in self._presence.proxies or not self._presence.is_complete
+
+    async def _read(self, place: str) -> Stored[AcmeState] | None:
+        try:
+            return await self._states.read(place)
+        except NotFound:
+            return None
+
+    async def _pending(self, place: str, order: str) -> tuple[Stored[AcmeState], AcmeOrder]:
+        read = await self._read(place)
+        pending = read.value.order_at(self._cluster.clock()) if read is not None else None
+        if read is None or pending is None or pending.id != order:
+            raise CompareFailed("this order is over, or another's by now")
+        return read, pending
+
+    async def _write(self, place: str, read: Stored[AcmeState] | None, state: AcmeState) -> None:
+        now = self._cluster.clock()
+        last = max(filter(None, (now, state.not_after, state.next_try)))
+        if read is None:
+            try:
+                await self._states.create(place, state, expires=last + KEPT)
+            except AlreadyExists:
+                raise CompareFailed(f"another proxy was first with {state.name}") from None
+        else:
+            await self._states.swap(place, read, state, expires=last + KEPT)
+
+
+def place_of(directory: str, name: str) -> str:
+    """Return where what belongs to one name at one CA is kept."""
+    ca = urlsafe_b64encode(sha256(directory.encode()).digest()[:12]).decode()
+    return f"{ca}/{name}" if name else ca
+
+
+def _is_sound(challenge: Challenge) -> bool:
+    """Tell whether a challenge is a token and a thumbprint (RFC 8555 §8.1), and no page of text."""
+    token, _, thumbprint = challenge.key_authorization.partition(".")
+    return token == challenge.token and all(map(_BASE64URL.fullmatch, (token, thumbprint)))
+
+
+def _context(directory: str, name: str) -> str:
+    return f"acme pair {directory} {name}"

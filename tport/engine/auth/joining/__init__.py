@@ -1,0 +1,1 @@
+"""How machines enter the cluster and stay in it."""

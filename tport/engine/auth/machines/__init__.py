@@ -1,0 +1,1 @@
+"""What proxies and agents tell of themselves, and what they follow. Memory only."""

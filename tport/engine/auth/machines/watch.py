@@ -1,0 +1,342 @@
+"""What proxies and agents follow: one reader of the Backend, a bounded queue for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Final, Literal, NoReturn
+
+import trio
+
+from tport.engine.api.changes import (
+    AcmeChanged,
+    AppDefined,
+    AppsDown,
+    AppServersChanged,
+    AppUndefined,
+    AuthoritiesChanged,
+    Change,
+    Current,
+    EpochChanged,
+    IconAsked,
+    LockChanged,
+    LockDeleted,
+    ProbeAsked,
+    ProxiesChanged,
+    RoleChanged,
+    RoleDeleted,
+    SessionEnded,
+    UserChanged,
+    UserDeleted,
+)
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.machines.health import Healths
+from tport.engine.auth.machines.presence import Presence
+from tport.engine.errors import Locked, Unavailable
+from tport.engine.storage.backend import Change as Written
+from tport.engine.storage.backend import Item, Put, WatchLost
+from tport.engine.types.app import AppServer
+from tport.engine.types.lock import Lock
+from tport.engine.types.role import Role
+from tport.engine.types.user import User, user_key
+
+QUEUE: Final = 1024  # changes a follower may lag behind; one more ends its watch
+CURRENT_INTERVAL: Final = 1.0  # s between two assurances that all has been told
+_LOST = "the watch was lost"
+
+Follower = Literal["agent", "proxy"]
+
+
+# What is in a follower's queue. None: look at who is present.
+_Told = Written | ProbeAsked | IconAsked | None
+
+
+class _Feed:
+    """One follower's queue.
+
+    `name` is what its certificate calls it, `apps` the applications that it may offer; None: any.
+    """
+
+    def __init__(self, name: str, apps: tuple[str, ...] | None) -> None:
+        self.name = name
+        self.apps = apps
+        self._send, self.changes = trio.open_memory_channel[_Told](QUEUE)
+
+    def tell(self, change: _Told) -> None:
+        """Queue a change; when there is no room, end the watch: nobody waits for a slow follower."""
+        try:
+            self._send.send_nowait(change)
+        except trio.WouldBlock:
+            self.end()
+        except (trio.ClosedResourceError, trio.BrokenResourceError):
+            pass  # over already
+
+    def end(self) -> None:
+        self._send.close()
+
+
+class Watches:
+    def __init__(self, cluster: Cluster, presence: Presence, healths: Healths) -> None:
+        self._cluster = cluster
+        self._presence = presence
+        self._healths = healths
+        self._feeds: dict[_Feed, None] = {}  # the newest last
+        presence.on_change.append(lambda: self._tell(None))
+        healths.on_change.append(lambda: self._tell(None))
+
+    async def keep(
+        self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    ) -> NoReturn:
+        """Pass on what the Backend says until cancelled."""
+        started = False
+        while True:
+            async with self._cluster.stores.backend.watch("/") as changes:
+                if not started:
+                    task_status.started()
+                    started = True
+                try:
+                    while True:
+                        self._tell(await changes.receive())
+                except WatchLost:
+                    for feed in self._feeds:
+                        feed.end()
+            await trio.sleep(CURRENT_INTERVAL)  # no tight loop when storage is closing
+
+    def ask(self, agent: str, question: ProbeAsked | IconAsked) -> bool:
+        """Put a question to one agent. False: it doesn't follow just now."""
+        feeds = [feed for feed in self._feeds if feed.name == agent]
+        for feed in feeds[-1:]:
+            feed.tell(question)
+        return bool(feeds)
+
+    @asynccontextmanager
+    async def watch(
+        self, follower: Follower, name: str = "", *, apps: tuple[str, ...] | None = None
+    ) -> AsyncIterator[AsyncIterator[Change]]:
+        """Open the changes for one follower.
+
+        Args:
+            name: by which it is asked things.
+            apps: an agent is told of these applications only; None: of all.
+        """
+        feed = _Feed(name, apps)
+        self._feeds[feed] = None  # before reading: what changes meanwhile is in the queue
+        try:
+            async with aclosing(self._changes(follower, feed)) as changes:
+                yield changes
+        finally:
+            self._feeds.pop(feed, None)
+            feed.end()
+            feed.changes.close()
+
+    async def _changes(self, follower: Follower, feed: _Feed) -> AsyncGenerator[Change, None]:
+        view = _View(follower, feed, self._cluster)
+        for item in await self._cluster.stores.app_resources.range():
+            for change in view.app(Put(item)):
+                yield change
+        for item in await self._cluster.stores.locks.range():
+            for change in view.lock(Put(item)):
+                yield change
+        for item in await self._cluster.stores.roles.range():
+            for change in view.role(Put(item)):
+                yield change
+        for item in await self._cluster.stores.users.range():
+            for change in view.user(Put(item)):
+                yield change
+        for item in await self._cluster.stores.acme.range():
+            for change in view.acme(Put(item)):
+                yield change
+        yield AuthoritiesChanged(authorities=self._cluster.authorities)
+        for change in view.present(self._presence, self._healths):
+            yield change
+        yield Current()
+        due = trio.current_time() + CURRENT_INTERVAL
+        while True:
+            told: list[_Told] = []
+            try:
+                with trio.move_on_at(due):
+                    told.append(await feed.changes.receive())
+            except trio.EndOfChannel:
+                raise Unavailable(_LOST, hint="watch again") from None
+            is_due = not told
+            told.extend(_queued(feed))
+            for written in told:
+                if isinstance(written, ProbeAsked | IconAsked):
+                    yield written
+                    continue
+                for change in (
+                    view.present(self._presence, self._healths)
+                    if written is None
+                    else view.apply(written)
+                ):
+                    yield change
+            if is_due:
+                yield Current()
+                due = trio.current_time() + CURRENT_INTERVAL
+
+    def _tell(self, change: _Told) -> None:
+        for feed in self._feeds:
+            feed.tell(change)
+
+
+def _queued(feed: _Feed) -> Iterator[_Told]:
+    """Take what is in the queue now. Its end shows at the next wait."""
+    while True:
+        try:
+            yield feed.changes.receive_nowait()
+        except (trio.WouldBlock, trio.EndOfChannel):
+            return
+
+
+class _View:
+    """What one follower has been told, so that an old change says nothing new."""
+
+    def __init__(self, follower: Follower, feed: _Feed, cluster: Cluster) -> None:
+        self._is_proxy = follower == "proxy"
+        self._name = feed.name
+        self._may_offer = feed.apps
+        self._apps: dict[str, int] = {}  # name → revision
+        self._stores = cluster.stores
+        self._locks: dict[str, tuple[int, Lock]] = {}  # name → revision, lock
+        self._roles: dict[str, int] = {}  # name → revision
+        self._users: dict[str, tuple[int, User]] = {}
+        self._acme: dict[str, int] = {}  # key → revision
+        self._servers: tuple[AppServer, ...] | None = None
+        self._proxies: tuple[str, ...] | None = None
+        self._down: tuple[tuple[str, str], ...] = ()
+
+    def apply(self, written: Written) -> Iterator[Change]:
+        key = written.key
+        if key.startswith(self._stores.roles.prefix):
+            yield from self.role(written)
+        elif key.startswith(self._stores.users.prefix):
+            yield from self.user(written)
+        elif key.startswith(self._stores.locks.prefix):
+            yield from self.lock(written)
+        elif key.startswith(self._stores.acme.prefix):
+            yield from self.acme(written)
+        elif key.startswith(self._stores.app_resources.prefix):
+            yield from self.app(written)
+        elif not isinstance(written, Put) and key.startswith(
+            (
+                self._stores.web_sessions.prefix,
+                self._stores.app_sessions.prefix,
+                self._stores.device_tokens.prefix,
+            )
+        ):
+            yield SessionEnded(id=key.rpartition("/")[2])
+
+    def role(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.roles.prefix)
+        if isinstance(written, Put):
+            if written.item.revision <= self._roles.get(name, 0):
+                return
+            self._roles[name] = written.item.revision
+            role: Role = self._stores.roles.decode(written.item)
+            yield RoleChanged(role=role)
+        elif written.revision > self._roles.get(name, written.revision):
+            del self._roles[name]
+            yield RoleDeleted(name=name)
+
+    def acme(self, written: Written) -> Iterator[Change]:
+        """Tell proxies of a certificate; that a record is gone changes nothing for them."""
+        if not self._is_proxy or not isinstance(written, Put):
+            return
+        if written.item.revision > self._acme.get(written.key, 0):
+            self._acme[written.key] = written.item.revision
+            yield AcmeChanged(state=self._stores.acme.decode(written.item))
+
+    def app(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.app_resources.prefix)
+        if self._is_proxy or (self._may_offer is not None and name not in self._may_offer):
+            return
+        if isinstance(written, Put):
+            if written.item.revision > self._apps.get(name, 0):
+                self._apps[name] = written.item.revision
+                yield AppDefined(app=self._stores.app_resources.decode(written.item))
+        elif written.revision > self._apps.get(name, written.revision):
+            del self._apps[name]
+            yield AppUndefined(name=name)
+
+    def lock(self, written: Written) -> Iterator[Change]:
+        """Tell of a lock.
+
+        Raises:
+            Locked: it is on this follower.
+        """
+        name = written.key.removeprefix(self._stores.locks.prefix)
+        revision, before = self._locks.get(name, (0, None))
+        if isinstance(written, Put):
+            if written.item.revision <= revision:
+                return
+            lock = self._stores.locks.decode(written.item)
+            self._locks[name] = (written.item.revision, lock)
+            if not self._is_proxy and lock.target.server_id == self._name:
+                raise Locked("this agent is locked", reason=f"lock {name}")
+            yield from self._lock_told(lock, before)
+        elif before is not None and written.revision > revision:
+            del self._locks[name]
+            if self._is_proxy or before.target.role:
+                yield LockDeleted(name=name)
+            yield from self._user_told(before.target.user)
+
+    def _lock_told(self, lock: Lock, before: Lock | None) -> Iterator[Change]:
+        """Agents learn no names: a locked user's grants are void to them, which is the same."""
+        if self._is_proxy:
+            yield LockChanged(lock=lock)
+        elif lock.target.role:
+            yield LockChanged(lock=Lock(name=lock.name, target=lock.target, expires=lock.expires))
+        elif before is not None and before.target.role:
+            yield LockDeleted(name=lock.name)
+        for target in {lock.target.user, before.target.user if before is not None else ""}:
+            yield from self._user_told(target)
+
+    def _user_told(self, name: str) -> Iterator[Change]:
+        """Tell an agent how a user stands, where a lock has changed that."""
+        _, user = self._users.get(name, (0, None))
+        if user is not None and not self._is_proxy:
+            yield self._epoch(user)
+
+    def _epoch(self, user: User) -> Change:
+        is_locked = any(lock.target.user == user.name for _, lock in self._locks.values())
+        return (
+            _void(user) if is_locked else EpochChanged(user_key=user_key(user.id), epoch=user.epoch)
+        )
+
+    def user(self, written: Written) -> Iterator[Change]:
+        name = written.key.removeprefix(self._stores.users.prefix)
+        revision, before = self._users.get(name, (0, None))
+        if isinstance(written, Put):
+            yield from self._user_written(name, written.item, revision, before)
+        elif before is not None and written.revision > revision:
+            del self._users[name]
+            yield UserDeleted(name=name) if self._is_proxy else _void(before)
+
+    def _user_written(
+        self, name: str, item: Item, revision: int, before: User | None
+    ) -> Iterator[Change]:
+        if item.revision <= revision:
+            return
+        user = self._stores.users.decode(item)
+        self._users[name] = (item.revision, user)
+        if self._is_proxy:
+            yield UserChanged(user=user)
+            return
+        if before is not None and before.id != user.id:
+            yield _void(before)
+        yield self._epoch(user)
+
+    def present(self, presence: Presence, healths: Healths) -> Iterator[Change]:
+        if self._is_proxy and presence.servers != self._servers:
+            self._servers = presence.servers
+            yield AppServersChanged(servers=presence.servers)
+        if self._is_proxy and healths.down != self._down:
+            self._down = healths.down
+            yield AppsDown(down=healths.down)
+        if presence.proxies != self._proxies:
+            self._proxies = presence.proxies
+            yield ProxiesChanged(proxy_ids=presence.proxies)
+
+
+def _void(user: User) -> EpochChanged:
+    return EpochChanged(user_key=user_key(user.id), epoch=-1)

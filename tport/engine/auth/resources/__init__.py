@@ -1,0 +1,1 @@
+"""The cluster as text: resources read and written, and what another cluster is made of."""

@@ -1,0 +1,163 @@
+"""Locks: made, lifted, and asked at every sign-in and by every call of a machine."""
+
+from __future__ import annotations
+
+import re
+import uuid
+from datetime import timedelta
+from typing import Final
+
+from msgspec.structs import replace
+
+from tport.engine.access.locks import check_host, check_person, locked
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.machines.presence import Presence
+from tport.engine.errors import InvalidRequest, Locked, NotFound
+from tport.engine.types.lock import (
+    COPIED,
+    Lock,
+    LockTarget,
+    check_message,
+    check_target,
+)
+from tport.engine.types.user import User, canonical_user_name
+
+MAX_TTL: Final = timedelta(days=3650)
+MAX_LOCKS: Final = 1000  # each is looked at on each request, in proxies and agents too
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
+
+
+class Locks:
+    def __init__(self, cluster: Cluster, presence: Presence) -> None:
+        self._cluster = cluster
+        self._store = cluster.stores.locks
+        self._presence = presence
+
+    async def create(self, target: LockTarget, message: str, ttl: float, by: str) -> Lock:
+        """See `LockAPI.create_lock`."""
+        if not 0 <= ttl <= MAX_TTL.total_seconds():
+            raise InvalidRequest(
+                f"a lock lasts at most {MAX_TTL.days} days; 0: until it is removed"
+            )
+        expires = self._cluster.clock() + timedelta(seconds=ttl) if ttl else None
+        lock = await self.prepared(
+            Lock(name="", target=target, message=message, expires=expires), by
+        )
+        await self.record(lock, by)
+        await self._store.create(lock.name, lock, expires=lock.expires)
+        return lock
+
+    async def prepared(self, lock: Lock, by: str) -> Lock:
+        """Return a lock as it may be stored: checked, named, and said whose it is.
+
+        Raises:
+            NotFound: there is no such target.
+            InvalidRequest: it can't be meant, or there are too many.
+        """
+        now = self._cluster.clock()
+        if not lock.is_in_force(now):
+            raise InvalidRequest("the lock would be over already")
+        if not _NAME.fullmatch(name := lock.name or str(uuid.uuid4())):
+            raise InvalidRequest(f"{name[:80]!r} is no name for a lock (letters, digits, _ . -)")
+        if len(await self.all()) >= MAX_LOCKS:
+            raise InvalidRequest(f"there are {MAX_LOCKS} locks already; remove some first")
+        return replace(
+            lock,
+            name=name,
+            target=await self._existing(check_target(lock.target)),
+            message=check_message(lock.message),
+            created=now,
+            created_by=by,
+        )
+
+    async def record(self, lock: Lock, by: str) -> None:
+        """Write down that a lock is about to be stored."""
+        await self._cluster.record(
+            "lock.created",
+            user=by,
+            name=lock.name,
+            target=str(lock.target),
+            message=lock.message,
+            expires=lock.expires or "",
+        )
+
+    async def lock_copied(self, host_id: str, hostname: str, life: timedelta) -> Locked:
+        """Lock an agent that two machines have been, and return the refusal for both."""
+        now = self._cluster.clock()
+        lock = Lock(
+            name=f"{COPIED}{host_id}",
+            target=LockTarget(server_id=host_id),
+            message=f"two machines have been agent {hostname or host_id}: its data directory was"
+            " copied, or an old one restored. Delete agent/ in it, and start it with a new token",
+            expires=now + life,
+            created=now,
+            created_by="tport",
+        )
+        await self.record(lock, lock.created_by)
+        await self._store.put(lock.name, lock, expires=lock.expires)
+        return locked("this agent is locked", lock)
+
+    async def all(self) -> tuple[Lock, ...]:
+        """Return the locks in force, the newest first."""
+        now = self._cluster.clock()
+        live = [lock for lock in await self._store.all() if lock.is_in_force(now)]
+        return tuple(sorted(live, key=lambda lock: lock.created or now, reverse=True))
+
+    async def delete(self, name: str, by: str) -> None:
+        lock = await self._store.find(name) if _NAME.fullmatch(name) else None
+        if lock is None:
+            raise NotFound(
+                f"no lock is called {name[:128]!r}", hint="list them with: tport get locks"
+            )
+        await self._cluster.record("lock.deleted", user=by, name=lock.name, target=str(lock.target))
+        await self._store.delete(name)
+
+    async def check_person(self, user: User) -> None:
+        """Return when no lock keeps this user out now, else raise Locked."""
+        check_person(await self._store.all(), user.name, user.roles, self._cluster.clock())
+
+    async def check_host(self, host_id: str) -> None:
+        """Return when no lock keeps this machine out now, else raise Locked."""
+        check_host(await self._store.all(), host_id, self._cluster.clock())
+
+    async def _existing(self, target: LockTarget) -> LockTarget:
+        """Return the target as it is stored: a lock on a slip of the pen would keep nobody out.
+
+        Raises:
+            NotFound: there is nothing of this name.
+        """
+        stores = self._cluster.stores
+        if target.user:
+            name = canonical_user_name(target.user)
+            if await stores.users.find(name) is None:
+                raise NotFound(f"no user is called {name!r}", hint="list them with: tport users ls")
+            return LockTarget(user=name)
+        if target.role:
+            if target.role not in {role.name for role in await stores.roles.all()}:
+                raise NotFound(
+                    f"no role is called {target.role[:64]!r}",
+                    hint="list them with: tport get roles",
+                )
+            return target
+        return LockTarget(server_id=self._agent(target.server_id))
+
+    def _agent(self, name: str) -> str:
+        """Return the id of the agent that has this id, or alone this host name."""
+        if name in self._presence.proxies:
+            raise InvalidRequest("this is a proxy: only agents can be locked")
+        agents = self._presence.agents
+        if any(agent.host_id == name for agent in agents):
+            return name
+        found = [agent.host_id for agent in agents if agent.hostname == name]
+        if len(found) > 1:
+            raise InvalidRequest(
+                f"{len(found)} agents are called {name[:64]!r}", hint=f"name one by its id: {found}"
+            )
+        if found:
+            return found[0]
+        try:
+            return str(uuid.UUID(name))  # it may be away now
+        except ValueError:
+            raise NotFound(
+                f"no agent is called {name[:64]!r}", hint="list them with: tport status"
+            ) from None

@@ -1,0 +1,1 @@
+"""Sessions of people and of programs, and how an application is opened."""

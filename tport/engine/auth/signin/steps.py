@@ -1,0 +1,231 @@
+"""From a proven password to a session: the second factor, as this cluster demands it.
+
+    password ──┬── a second factor is set up ──── prove it ──┐
+    invite ────┤                                             ├── session
+               ├── none is, and one is required ── set up ───┤
+               └── none is, and none is required ────────────┘   (after an invite: may set up)
+    passkey alone ────────────────────────────── prove it ───┘
+
+No session exists before the last step. Failures of both steps count together (`failures`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+from msgspec.structs import replace
+
+from tport.engine.access.limits import AddressLimiter
+from tport.engine.access.webauthn import credential_of
+from tport.engine.api.answers import SignedIn
+from tport.engine.api.factors import NextStep, Proof
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.factors.attempts import Attempts
+from tport.engine.auth.factors.devices import Devices
+from tport.engine.auth.factors.proving import Proving
+from tport.engine.auth.sessions.sessions import Sessions
+from tport.engine.auth.signin.failures import Failures
+from tport.engine.auth.signin.hashing import Hasher
+from tport.engine.auth.signin.known import KnownBrowsers
+from tport.engine.auth.stores import Attempt, Stored
+from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest
+from tport.engine.types.factor import FactorPolicy
+from tport.engine.types.user import User
+
+WRONG_PROOF: Final = "that was wrong, was used already, or has expired"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Visitor:
+    """The browser that is signing in.
+
+    Attributes:
+        holder: SHA-256 hex of its cookie; "": it has none, and no second step.
+        known: the cookie that says it has signed a person in before; "": none.
+    """
+
+    holder: str
+    remote: str
+    user_agent: str
+    known: str = ""
+
+
+class Steps:
+    def __init__(
+        self,
+        cluster: Cluster,
+        hasher: Hasher,
+        sessions: Sessions,
+        devices: Devices,
+        failures: Failures,
+        known: KnownBrowsers,
+        attempts: Attempts,
+        proving: Proving,
+        limiter: AddressLimiter,
+    ) -> None:
+        self._cluster = cluster
+        self._hasher = hasher
+        self._sessions = sessions
+        self._devices = devices
+        self._failures = failures
+        self._known = known
+        self._attempts = attempts
+        self._proving = proving
+        self._limiter = limiter
+
+    # --- What comes next -----------------------------------------------------------------------------
+
+    async def after(self, user: User, visitor: Visitor, method: str) -> SignedIn | NextStep:
+        """Go on with who has proved a password (`local`), or was invited (`invite`)."""
+        devices = (await self._devices.of(user)).devices
+        policy = await self._policy()
+        if not policy.kinds:
+            return await self._session(user, visitor, method)
+        if devices and method == "local":
+            await self._attempts.begin(visitor.holder, "prove", user, method)
+        elif policy.required or method == "invite":
+            await self._attempts.begin(visitor.holder, "enrol", user, method)
+        else:
+            return await self._session(user, visitor, method)
+        return await self.show(visitor.holder)
+
+    async def begin_passkey(self, holder: str, remote: str) -> NextStep:
+        await self._check_takes_passkeys()
+        self._limiter.check(remote)
+        self._limiter.take(remote)
+        await self._attempts.begin(holder, "passkey", None, "passkey")
+        return await self.show(holder)
+
+    async def show(self, holder: str) -> NextStep:
+        """Return where this browser is, with a challenge."""
+        read = await self._attempts.read(holder)
+        attempt = read.value
+        if attempt.stage == "passkey":
+            return await self._proving.asked(holder, read, ("webauthn",), (), verify=True)
+        user = await self._user(attempt)
+        if attempt.stage == "enrol":
+            return await self._proving.offered(
+                holder, read, user, may_skip=not (await self._policy()).required
+            )
+        kinds = await self._proving.asked_of(user)
+        return await self._proving.asked(
+            holder, read, (*kinds, "recovery"), await self._proving.passkeys(user)
+        )
+
+    # --- Proving -------------------------------------------------------------------------------------
+
+    async def prove(self, visitor: Visitor, id_: str, proof: Proof) -> SignedIn | NextStep:
+        self._limiter.check(visitor.remote)
+        self._limiter.take(visitor.remote)
+        read = await self._attempts.read(visitor.holder, id_)
+        if read.value.stage == "passkey":
+            await self._check_takes_passkeys()  # they may count no more since it was begun
+            user = await self._by_passkey(visitor, read, proof)
+            return await self._finish(user, visitor, "passkey", id_, factor="webauthn")
+        if read.value.stage != "prove":
+            raise AttemptOver(WRONG_PROOF)
+        user = await self._user(read.value)
+        async with self._hasher.turn(user.name):
+            is_known = await self._known.is_known(visitor.known, user)
+            # Nobody guesses a signature, so a lock need not keep it out.
+            is_open = is_known or proof.kind == "webauthn"
+            if not is_open and await self._failures.is_locked(user.name):
+                raise AccessDenied(WRONG_PROOF, reason="the account is locked")
+            kinds = await self._proving.asked_of(user)
+            why = await self._proving.judge(user, visitor.holder, id_, proof, (*kinds, "recovery"))
+            if why:
+                await self._failed(user, visitor, why, is_known=is_known)
+                raise AccessDenied(WRONG_PROOF, reason=why)
+        policy = await self._policy()
+        have = (await self._devices.of(user)).of_kinds(policy.kinds)
+        if policy.required and not have:  # what was shown does not count here any more
+            await self._attempts.end(visitor.holder, await self._attempts.read(visitor.holder, id_))
+            await self._attempts.begin(visitor.holder, "enrol", user, read.value.method)
+            return await self.show(visitor.holder)
+        return await self._finish(user, visitor, read.value.method, id_, factor=proof.kind)
+
+    async def _by_passkey(self, visitor: Visitor, read: Stored[Attempt], proof: Proof) -> User:
+        """Return who a passkey alone proves; its authenticator must have asked who it is."""
+        name = ""
+        try:
+            if proof.kind != "webauthn":
+                raise InvalidRequest("it is no passkey")
+            user = await self._devices.owner(credential_of(proof.value))
+            if user is None:
+                raise InvalidRequest("it is nobody's")
+            name = user.name
+            await self._proving.check_passkey(user, visitor.holder, read, proof.value, verify=True)
+        except InvalidRequest as problem:
+            await self._emit_failure(name, visitor, f"passkey: {problem}", "passkey")
+            raise AccessDenied(WRONG_PROOF, reason=str(problem)) from None
+        return user
+
+    # --- Setting up ----------------------------------------------------------------------------------
+
+    async def enrol(self, visitor: Visitor, id_: str, proof: Proof, name: str) -> SignedIn:
+        self._limiter.check(visitor.remote)
+        self._limiter.take(visitor.remote)
+        read = await self._attempts.read(visitor.holder, id_)
+        if read.value.stage != "enrol":
+            raise AttemptOver(WRONG_PROOF)
+        user = await self._user(read.value)
+        codes = await self._proving.add(user, visitor.holder, read, proof, name)
+        method = read.value.method
+        signed = await self._finish(user, visitor, method, id_, factor=proof.kind)
+        return replace(signed, recovery_codes=codes)
+
+    async def skip(self, visitor: Visitor, id_: str) -> SignedIn:
+        read = await self._attempts.read(visitor.holder, id_)
+        if read.value.stage != "enrol" or (await self._policy()).required:
+            raise AccessDenied("this cluster asks for a second factor")
+        return await self._finish(await self._user(read.value), visitor, read.value.method, id_)
+
+    # --- Parts ---------------------------------------------------------------------------------------
+
+    async def _policy(self) -> FactorPolicy:
+        return (await self._cluster.sign_in()).second_factor
+
+    async def _check_takes_passkeys(self) -> None:
+        if "webauthn" not in (await self._policy()).kinds:
+            raise AccessDenied("this cluster takes no passkeys")
+
+    async def _user(self, attempt: Attempt) -> User:
+        user = await self._cluster.stores.users.find(attempt.user)
+        if user is None or not attempt.is_of(user):
+            raise AttemptOver(WRONG_PROOF)  # deleted, or reset, since
+        return user
+
+    async def _finish(
+        self, user: User, visitor: Visitor, method: str, id_: str, *, factor: str = ""
+    ) -> SignedIn:
+        """End what was begun, and make the session; of two that finish at once one does."""
+        await self._attempts.end(visitor.holder, await self._attempts.read(visitor.holder, id_))
+        return await self._session(user, visitor, method, factor=factor)
+
+    async def _session(
+        self, user: User, visitor: Visitor, method: str, *, factor: str = ""
+    ) -> SignedIn:
+        if not await self._failures.is_locked(user.name):  # else others' guesses would begin anew
+            await self._failures.forget(user.name)
+        signed = await self._sessions.make(
+            user, visitor.remote, visitor.user_agent, method=method, factor=factor
+        )
+        return replace(signed, known=await self._known.remember(visitor.known, user))
+
+    async def _failed(self, user: User, visitor: Visitor, why: str, *, is_known: bool) -> None:
+        await self._emit_failure(user.name, visitor, why, "local")
+        if is_known:
+            await self._known.failed(visitor.known)
+        else:
+            await self._failures.count(user.name, visitor.remote)
+
+    async def _emit_failure(self, name: str, visitor: Visitor, why: str, method: str) -> None:
+        await self._cluster.emit(
+            "user.login.failed",
+            user=name,
+            method=method,
+            error=why,
+            remote=visitor.remote,
+            user_agent=visitor.user_agent[:256],
+        )
