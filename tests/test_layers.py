@@ -12,6 +12,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(ROOT.joinpath("tport").rglob("*.py"))
 NAMES = [str(path.relative_to(ROOT)) for path in SOURCES]
+AUTH = ROOT / "tport" / "engine" / "auth"
+AUTH_SOURCES = [path for path in SOURCES if AUTH in path.parents]
 
 # A part may import the parts of the floors below its own, and of its own floor what BESIDE allows.
 FLOORS = (
@@ -28,6 +30,26 @@ FLOORS = (
 )
 HEIGHT = {part: height for height, floor in enumerate(FLOORS) for part in floor}
 BESIDE = {"config": {"access", "proto"}}
+
+# The same within auth, which has a floor for each of its packages and for the files beside them.
+AUTH_FLOORS = (
+    ("stores", "seal", "preference"),
+    ("cluster", "seal_key"),
+    ("conflicts", "refusals", "machines"),
+    ("rights",),
+    ("factors", "apps"),
+    ("sessions",),
+    ("signin",),
+    ("people", "joining", "acme"),
+    ("resources",),
+    ("calls",),
+    ("service",),
+    ("server",),
+)
+AUTH_HEIGHT = {part: height for height, floor in enumerate(AUTH_FLOORS) for part in floor}
+AUTH_UPWARD = {
+    ("calls", "service"),  # a type only: the service makes its callers, who call its parts
+}
 
 PURE = {"errors", "defaults", "types", "proto", "access", "pki", "config"}
 SERVICES = {"auth", "proxy", "agent", "web", "client"}
@@ -56,7 +78,7 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}:{node.lineno}: a relative import"
             assert node.module is not None
-            if node.module in ("tport", "tport.engine", "tport.commands"):
+            if node.module in ("tport", "tport.engine", "tport.engine.auth", "tport.commands"):
                 yield from (f"{node.module}.{alias.name}" for alias in node.names)
             else:
                 yield node.module
@@ -90,6 +112,29 @@ def test_imports_point_down_only(path: Path) -> None:
         and other not in BESIDE.get(part, set())
         # the vocabulary of errors and numbers has no order of its own
         and not (HEIGHT[other] == 0 and HEIGHT[part] == 0)
+    }
+
+    assert not upward, f"{part} stands below or beside {', '.join(sorted(upward))}"
+
+
+@pytest.mark.parametrize(
+    "path", AUTH_SOURCES, ids=[str(path.relative_to(AUTH)) for path in AUTH_SOURCES]
+)
+def test_imports_within_auth_point_down_only(path: Path) -> None:
+    part = path.relative_to(AUTH).with_suffix("").parts[0]
+    found = {
+        module.removeprefix("tport.engine.auth.").partition(".")[0]
+        for module in imports(path)
+        if module.startswith("tport.engine.auth.")
+    }
+    if part == "__init__":
+        assert not found, "the package itself imports nothing: who needs a part imports that part"
+        return
+    assert part in AUTH_HEIGHT, f"{part} has no floor in auth: give it one here and in the document"
+    upward = {
+        other
+        for other in found - {part}
+        if AUTH_HEIGHT[other] >= AUTH_HEIGHT[part] and (part, other) not in AUTH_UPWARD
     }
 
     assert not upward, f"{part} stands below or beside {', '.join(sorted(upward))}"
