@@ -20,6 +20,8 @@ ALPN_HTTP: Final = "http/1.1"
 ALPN_TUNNEL: Final = "tport-tunnel/1"
 ALPN_AUTH: Final = "tport-auth/1"
 ALPN_ACME: Final = "acme-tls/1"  # RFC 8737
+# Beside ALPN_TUNNEL, and before the id of the proxy that is meant where several share a port.
+ALPN_FOR: Final = "tport-for/"
 
 # --- Lives ---------------------------------------------------------------------------------
 JOIN_TOKEN_TTL: Final = timedelta(minutes=60)  # the guide's

@@ -63,6 +63,8 @@ class Address:
         self.failure: Exception | None = None
         self.silent = False
         self.dialled: list[float] = []
+        self.meant: list[str] = []  # by each dial
+        self.heeds = False  # who was meant
         self.tunnels: list[FarProxy] = []
         self.served: list[MuxStream] = []
         self.apps: tuple[App, ...] = (GRAFANA,)
@@ -79,13 +81,17 @@ class Address:
             delays=lambda: redial_delays(lambda: 1.0),
         )
 
-    async def dial(self) -> trio.abc.Stream:
+    async def dial(self, proxy_id: str) -> trio.abc.Stream:
         self.dialled.append(trio.current_time())
+        self.meant.append(proxy_id)
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure
         ours, theirs = memory_stream_pair()
-        far = FarProxy(self.proxies[(len(self.dialled) - 1) % len(self.proxies)], theirs)
+        met = self.proxies[(len(self.dialled) - 1) % len(self.proxies)]
+        if self.heeds and proxy_id in self.proxies:
+            met = proxy_id
+        far = FarProxy(met, theirs)
         self._nursery.start_soon(self._run, far)
         self._nursery.start_soon(self._greet, far)
         return ours
@@ -234,6 +240,43 @@ async def test_behind_one_address_it_finds_every_proxy(
     settled = len(address.dialled)
     await trio.sleep(600)
     assert len(address.dialled) == settled
+
+
+async def test_proxies_that_share_a_port_are_each_named_and_found_at_once(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.proxies, address.heeds = ["p1", "p2", "p3"], True
+    await nursery.start(address.keeper.keep)
+    await trio.sleep(1)
+
+    assert address.live() == ["p1", "p2", "p3"]
+    assert address.dialled == [0, 0, 0]
+    assert address.meant[0] == ""
+    assert sorted(address.meant[1:]) == ["p2", "p3"]
+
+
+async def test_one_proxy_alone_is_never_named(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """It may be older than the name, and refuse it."""
+    await nursery.start(address.keeper.keep)
+    address.keeper.renewed()
+    await trio.sleep(10)
+    await address.tunnels[-1].die()
+    await trio.sleep(10)
+
+    assert address.meant == ["", "", ""]
+
+
+async def test_a_proxy_that_can_not_be_had_does_not_keep_the_agent_from_the_others(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.proxies, address.heeds = ["p1", "p2", "p3"], True
+    address.known = ("gone", "p1", "p2", "p3")
+    await nursery.start(address.keeper.keep)
+    await trio.sleep(60)
+
+    assert address.live() == ["p1", "p2", "p3"]
 
 
 async def test_a_second_tunnel_to_the_same_proxy_is_not_kept(

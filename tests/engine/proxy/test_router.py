@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tport.engine.proxy.router import Door, Room, door, room
+from tport.engine.proxy.router import Door, Room, door, room, wanted_proxy
 
 
 @pytest.mark.parametrize(
@@ -19,6 +19,12 @@ from tport.engine.proxy.router import Door, Room, door, room
         (["tport-tunnel/1", "http/1.1"], Door.NONE),
         (["http/1.1", "tport-auth/1"], Door.NONE),
         (["tport-tunnel/1", "tport-auth/1"], Door.NONE),
+        (["tport-tunnel/1", "tport-for/a1"], Door.TUNNEL),
+        (["tport-tunnel/1", "tport-for/a1", "http/1.1"], Door.NONE),
+        (["tport-tunnel/1", "tport-for/"], Door.NONE),
+        (["tport-auth/1", "tport-for/a1"], Door.NONE),
+        (["http/1.1", "tport-for/a1"], Door.BROWSER),
+        (["tport-for/a1"], Door.NONE),
         (["acme-tls/1"], Door.CHALLENGE),
         (["acme-tls/1", "http/1.1"], Door.NONE),
         (["tport-app/1"], Door.NONE),
@@ -27,6 +33,13 @@ from tport.engine.proxy.router import Door, Room, door, room
 )
 def test_the_offer_chooses_the_door(offer: list[str], expected: Door) -> None:
     assert door(offer) is expected
+
+
+def test_a_tunnel_may_say_which_proxy_it_is_for_and_nothing_else_may() -> None:
+    assert wanted_proxy(["tport-tunnel/1", "tport-for/a1"]) == "a1"
+    assert wanted_proxy(["tport-tunnel/1"]) == ""
+    assert wanted_proxy(["http/1.1", "tport-for/a1"]) == ""
+    assert wanted_proxy([]) == ""
 
 
 @pytest.mark.parametrize(

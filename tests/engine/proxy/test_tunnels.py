@@ -288,6 +288,18 @@ async def test_an_agent_hears_which_proxies_live_while_it_offers_anew(
     assert len(side.tunnels) == 1
 
 
+async def test_a_proxy_that_comes_is_told_at_once(autojump_clock: MockClock, side: Side) -> None:
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    side.live = ("p1", "p2")
+    before = trio.current_time()
+    side.service.proxies_changed()
+
+    assert await far.hear() == Proxies(proxies=("p1", "p2"))
+    assert trio.current_time() == before
+
+
 async def test_what_an_agent_calls_itself_fits_on_one_line(side: Side) -> None:
     await side.connect().greet(GRAFANA, hostname="evil\ntport: error: all is lost\x1b[2J")
     await wait_all_tasks_blocked()

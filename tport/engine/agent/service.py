@@ -367,9 +367,9 @@ class _Agent:
                 " this agent joined; to join another, give it a --data-dir and a token of its own"
             ) from problem
 
-    async def _dial_tunnel(self) -> trio.abc.Stream:
+    async def _dial_tunnel(self, proxy_id: str) -> trio.abc.Stream:
         state = self.state
-        context = tunnel_client_context(state.pair, state.authorities.host)
+        context = tunnel_client_context(state.pair, state.authorities.host, proxy_id=proxy_id)
         stream = await dial_through_proxy(self._proxy.host, self._proxy.port)
         tls = await connect_tls(stream, context, server_name=self._proxy.host, alpn=ALPN_TUNNEL)
         certificate = tls.peer_certificate

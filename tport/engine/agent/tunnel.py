@@ -1,7 +1,8 @@
 """The agent's side of the reverse tunnels: one to each proxy process, kept up, replaced, dialled again.
 
-All proxies may stand behind one address, so a dial can't choose: it is repeated, spread over
-time, until a tunnel to each live proxy (by its id) is held. A tunnel lives no longer than the
+All proxies may stand behind one address. A dial says which of them it is for, and processes that
+share a port heed it; behind a balancer it may meet any. So it is repeated, spread over time,
+until a tunnel to each live proxy (by its id) is held. A tunnel lives no longer than the
 certificate it was opened with; after a renewal a new one takes the new streams, and the old one
 ends with its last.
 """
@@ -76,7 +77,7 @@ class TunnelKeeper:
         agent_id: str,
         hostname: str,
         cluster: str,
-        dial: Callable[[], Awaitable[trio.abc.Stream]],
+        dial: Callable[[str], Awaitable[trio.abc.Stream]],
         serve: Callable[[MuxStream], Awaitable[None]],
         offers: Callable[[], Offers],
         on_verdicts: Callable[[Verdicts], None],
@@ -84,7 +85,8 @@ class TunnelKeeper:
     ) -> None:
         """
         Args:
-            dial: opens a transport: TCP and mutual TLS with the newest certificate.
+            dial: opens a transport: TCP and mutual TLS with the newest certificate. Is given the
+                id of the proxy that is meant; "": any will do.
             serve: answers one stream; what goes wrong in it stays in it.
             offers: what is offered now, with current labels.
             on_verdicts: told which offers a proxy refused, and the others' addresses.
@@ -145,11 +147,23 @@ class TunnelKeeper:
             self._wanted = frozenset(proxies)
             self._tell()
 
+    def _current(self) -> set[str]:
+        """The proxies whose tunnel was opened with the newest certificate."""
+        return {h.proxy_id for h in self._held.values() if h.generation == self._generation}
+
     def _complete(self) -> bool:
-        current = {
-            held.proxy_id for held in self._held.values() if held.generation == self._generation
-        }
+        current = self._current()
         return bool(current) and self._wanted <= current
+
+    def _missing(self) -> str:
+        """Return which proxy to dial; "": any will do. One that can't be had is not the only one tried.
+
+        A single proxy isn't named: one that is older than the name would refuse it.
+        """
+        if not self._held or len(self._wanted) < 2:
+            return ""
+        missing = sorted(self._wanted - self._current())
+        return random.choice(missing) if missing else ""  # noqa: S311 - no secret
 
     # --- Dialling ------------------------------------------------------------------------------
 
@@ -208,7 +222,8 @@ class TunnelKeeper:
     async def _open(self, *, task_status: trio.TaskStatus[bool]) -> None:
         """Open one tunnel and serve it to its end. Started with: whether it was missing."""
         generation = self._generation
-        mux = Mux(await self._dial(), client=False, peer_may_open=True, budget=self._budget)
+        transport = await self._dial(self._missing())
+        mux = Mux(transport, client=False, peer_may_open=True, budget=self._budget)
         held: _Held | None = None
         try:
             async with trio.open_nursery() as nursery:

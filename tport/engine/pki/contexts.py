@@ -32,7 +32,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_HTTP, ALPN_TUNNEL
+from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_FOR, ALPN_HTTP, ALPN_TUNNEL
 from tport.engine.errors import ConfigError
 from tport.engine.pki.keys import KeyPair, load_certificate, load_private_key
 
@@ -111,13 +111,20 @@ def auth_server_context(pair: KeyPair, host_authorities: Sequence[str]) -> ssl.S
 # --- Clients ---------------------------------------------------------------------------------
 
 
-def tunnel_client_context(pair: KeyPair, host_authorities: Sequence[str]) -> ssl.SSLContext:
+def tunnel_client_context(
+    pair: KeyPair, host_authorities: Sequence[str], *, proxy_id: str = ""
+) -> ssl.SSLContext:
     """The agent's end of a tunnel. The proxy is known by its identity and not by a name.
 
     A server that refuses our certificate says so only after the handshake (TLS 1.3): the
     first receive fails then.
+
+    Args:
+        proxy_id: the proxy that is meant, where several share an address; "": any will do.
     """
     context = _client(ALPN_TUNNEL)
+    if proxy_id:
+        context.set_alpn_protocols([ALPN_TUNNEL, f"{ALPN_FOR}{proxy_id}"])
     _verify_ours(context, host_authorities)
     _show(context, pair)
     return context

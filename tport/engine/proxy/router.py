@@ -13,7 +13,7 @@ from enum import Enum, auto
 from ipaddress import ip_address
 from typing import Final
 
-from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_HTTP, ALPN_TUNNEL
+from tport.engine.defaults import ALPN_ACME, ALPN_AUTH, ALPN_FOR, ALPN_HTTP, ALPN_TUNNEL
 
 # What anybody may ask without a name, for probes and for agents that join.
 NAMELESS_PATHS: Final = frozenset({b"/webapi/ping", b"/webapi/cas", b"/healthz"})
@@ -42,15 +42,24 @@ def door(offer: Collection[str]) -> Door:
     """Choose by the ALPN protocols a client offers; none at all is an old HTTP client.
 
     Ours are offered alone: together with anything else they are somebody's try to be two
-    things at once (TLS-04).
+    things at once (TLS-04). A tunnel may say beside it which proxy it is for: `wanted_proxy`.
     """
     if not offer:
         return Door.BROWSER
+    if len(offer) == 2 and wanted_proxy(offer):
+        return Door.TUNNEL
     ours = {ALPN_TUNNEL: Door.TUNNEL, ALPN_AUTH: Door.AUTH, ALPN_ACME: Door.CHALLENGE}
     for name, kind in ours.items():
         if name in offer:
             return kind if len(offer) == 1 else Door.NONE
     return Door.BROWSER if ALPN_HTTP in offer else Door.NONE
+
+
+def wanted_proxy(offer: Collection[str]) -> str:
+    """Return the id of the proxy that a tunnel is for; "": any will do, or it is no tunnel."""
+    if ALPN_TUNNEL not in offer:
+        return ""
+    return next((n.removeprefix(ALPN_FOR) for n in offer if n.startswith(ALPN_FOR)), "")
 
 
 def room(*, server_name: str | None, host: str, own_hosts: Collection[str], path: bytes) -> Room:

@@ -28,6 +28,7 @@ from tport.engine.api.changes import (
     Change,
     LockChanged,
     LockDeleted,
+    ProxiesChanged,
     RoleChanged,
     RoleDeleted,
     SessionEnded,
@@ -256,6 +257,8 @@ class _Proxy:
                 self._certificates.acme.changed()
             case AppServersChanged(servers=servers):
                 self._credentials.redefined(servers)
+            case ProxiesChanged():
+                self._tunnel_service.proxies_changed()
             case None:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
@@ -264,7 +267,7 @@ class _Proxy:
                 self._anew.set()
                 self._anew = trio.Event()
             case _:
-                pass  # who else is a proxy is nobody's access
+                pass  # nobody's access
 
     # --- Running -----------------------------------------------------------------------------------
 

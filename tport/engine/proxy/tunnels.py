@@ -211,6 +211,7 @@ class TunnelService:
         self._budget = WindowBudget()  # of all tunnels together
         self._clock = clock
         self._open: set[Tunnel] = set()  # those that still say hello, too
+        self._proxies_moved = trio.Event()
 
     def judge(self) -> None:
         """End the tunnels of agents that may have none now; to be called when locks have changed."""
@@ -219,6 +220,11 @@ class TunnelService:
                 self._check_host(tunnel.agent_id)
             except Locked:
                 tunnel.refused_now.set()
+
+    def proxies_changed(self) -> None:
+        """Tell the agents at once; to be called when the proxies alive may be others."""
+        self._proxies_moved.set()
+        self._proxies_moved = trio.Event()
 
     async def serve(
         self, transport: trio.abc.Stream, identity: Identity, *, remote: str, not_after: datetime
@@ -386,7 +392,8 @@ class TunnelService:
     async def _tell_proxies(self, control: _ControlStream, told: tuple[str, ...]) -> None:
         """Keep the agent up to date on which proxies live, so that it dials each."""
         while True:
-            await trio.sleep(PRESENCE_INTERVAL)
+            with trio.move_on_after(PRESENCE_INTERVAL):
+                await self._proxies_moved.wait()
             if (live := self._live_proxies()) != told:
                 await control.say(Proxies(proxies=live))
                 told = live

@@ -46,6 +46,36 @@ async def test_what_several_proxies_say_alike_is_one_line_and_goes_with_the_last
     assert [info.proxies for info in await world.admin.list_certificates()] == [("one",)]
 
 
+async def test_leaves_of_one_host_that_differ_in_their_dates_are_one_line(world: World) -> None:
+    """Each process of a proxy makes its own, when somebody first comes to it."""
+    first = replace(GOOD, source="own CA", last_attempt=START)
+    later = replace(first, not_after=START + timedelta(days=61))
+    none_yet = CertState(host="a.test", source="own CA")
+    for name, state in (("one", later), ("three", none_yet), ("two", first)):
+        await alive(world, name)
+        await world.caller("proxy", name=name).report_certificates(states=(state,))
+
+    [told] = await world.admin.list_certificates()
+    assert (told.state, told.proxies) == (first, ("one", "three", "two"))
+
+    failed = replace(first, problem="no answer")
+    await world.caller("proxy", name="two").report_certificates(states=(failed,))
+    assert [info.state for info in await world.admin.list_certificates()] == [later, failed]
+
+
+async def test_a_proxy_that_is_known_to_have_ended_is_forgotten_at_once(world: World) -> None:
+    for name in ("one", "two"):
+        await alive(world, name)
+    changes = list[tuple[str, ...]]()
+    presence = world.service.presence
+    presence.on_change.append(lambda: changes.append(presence.proxies))
+
+    presence.forget("one")
+    presence.forget("one")
+
+    assert changes == [("two",)]
+
+
 async def test_a_proxy_says_no_more_than_is_kept(world: World) -> None:
     states = tuple(replace(GOOD, host=f"{n}.test") for n in range(MAX_STATES + 1))
     with pytest.raises(InvalidRequest, match="at most"):

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+from typing import Final
+
 from tport.engine.api.certificates import MAX_STATES, CertInfo
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.certificate import CertState
+
+_NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 
 class Certificates:
@@ -21,12 +26,23 @@ class Certificates:
         self._said[proxy_id] = states
 
     def all(self) -> tuple[CertInfo, ...]:
-        found: dict[CertState, list[str]] = {}
+        """Return a line for what proxies say alike: dates differ, and of leaves each has its own.
+
+        The date is then that of the certificate that ends first.
+        """
+        found: dict[tuple[str, ...], list[tuple[str, CertState]]] = {}
         for proxy, states in sorted(self._said.items()):
             if proxy in self._presence.proxies:
                 for state in states:
-                    found.setdefault(state, []).append(proxy)
-        infos = [CertInfo(state=state, proxies=tuple(those)) for state, those in found.items()]
+                    alike = (state.host, state.source, state.path, state.problem, state.advice)
+                    found.setdefault(alike, []).append((proxy, state))
+        infos = [
+            CertInfo(
+                state=min((state for _, state in said), key=_end),
+                proxies=tuple(dict.fromkeys(proxy for proxy, _ in said)),
+            )
+            for said in found.values()
+        ]
         return tuple(
             sorted(infos, key=lambda info: info.state.host)
         )  # stable: sources stay in order
@@ -34,3 +50,7 @@ class Certificates:
     def lacking(self) -> frozenset[str]:
         """Return the hosts for which no proxy alive has a certificate."""
         return frozenset(info.state.host for info in self.all() if info.state.source == "none")
+
+
+def _end(state: CertState) -> datetime:
+    return state.not_after or _NEVER

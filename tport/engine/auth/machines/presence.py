@@ -84,6 +84,11 @@ class Presence:
         self._heard[report.proxy_id] = _Heard(report, self._clock())
         self._settle()
 
+    def forget(self, proxy_id: str) -> None:
+        """Forget a proxy that is known to have ended."""
+        if self._heard.pop(proxy_id, None) is not None:
+            self._settle()
+
     def tick(self) -> None:
         """Forget who has been silent for PRESENCE_TTL; call it each second."""
         now = self._clock()
