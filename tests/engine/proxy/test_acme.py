@@ -336,6 +336,35 @@ async def test_after_a_restart_with_fresh_roots_the_account_is_made_anew(
     assert len(rig.ca.accounts) == 1
 
 
+async def test_a_window_without_a_time_zone_costs_no_certificate(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """The CA's opinion can't be read; what it issued is kept, and not ordered again and again."""
+    now = rig.clock().replace(tzinfo=None)
+    rig.ca.window = now + timedelta(days=70), now + timedelta(days=71)
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    await trio.sleep(600)
+
+    assert rig.orders(PROXY) == 1
+
+
+async def test_what_nobody_foresaw_is_not_asked_of_the_ca_again_at_once(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """A defect of ours is told as a failure, and waits as long as a refusal."""
+
+    def judge(*_: str) -> None:
+        raise RuntimeError("a defect")
+
+    rig.ca.judge = judge
+    proxy = await rig.proxy()
+
+    assert "went wrong" in await until_failed(proxy)
+    await trio.sleep(3000)
+    assert rig.orders(PROXY) == 1
+
+
 # --- Several proxies -----------------------------------------------------------------------------
 
 

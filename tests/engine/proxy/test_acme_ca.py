@@ -130,3 +130,14 @@ async def test_a_proxy_of_the_environment_that_can_not_be_used_is_told(
     monkeypatch.setenv("HTTPS_PROXY", "socks5://127.0.0.1:1")
     with pytest.raises(ConnectionProblem, match="HTTPS_PROXY"):
         await HttpsTransport("", lambda: NOW)(Request(method="GET", url="https://ca.test/dir"))
+
+
+@pytest.mark.parametrize(
+    "url", ["https://[", "https://ca.test:port/", "https://\udc80/", "https://" + "b" * 80]
+)
+async def test_an_address_that_is_none_is_a_problem_with_the_ca(url: str) -> None:
+    """The CA names the addresses to go on at."""
+    transport = HttpsTransport("", lambda: NOW)
+
+    with pytest.raises(ConnectionProblem):
+        await transport(Request(method="GET", url=url))

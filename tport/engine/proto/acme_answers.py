@@ -171,9 +171,12 @@ class Authorization(msgspec.Struct, frozen=True, kw_only=True):
         return next((one.error for one in self.challenges if one.error is not None), None)
 
 
+_Moment = Annotated[datetime, Meta(tz=True)]  # RFC 9773 §4.2: an RFC 3339 timestamp
+
+
 class _Window(msgspec.Struct, frozen=True, kw_only=True):
-    start: datetime
-    end: datetime
+    start: _Moment
+    end: _Moment
 
 
 class RenewalInfo(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -83,7 +83,12 @@ class HttpsTransport:
             headers["Content-Type"] = JOSE
         if request.accept:
             headers["Accept"] = request.accept
-        where = httpx2.URL(request.url).host
+        try:
+            where = httpx2.URL(request.url).host
+        except httpx2.InvalidURL as problem:
+            raise ConnectionProblem(
+                f"the CA names an address that is none: {printable(str(problem))[:200]}"
+            ) from None
         try:
             with trio.fail_after(ANSWER_DEADLINE):
                 async with (

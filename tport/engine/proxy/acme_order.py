@@ -112,6 +112,11 @@ class AcmeOrders:
             await self._fail(names[0], order, str(problem))
         except TportError as problem:
             await self._fail(names[0], order, str(problem), unreached=True)
+        except Exception:
+            # A bug of ours. Unless it counts as a failure, the CA is asked anew every 20 seconds.
+            logger.exception("ordering a certificate for %s failed", names[0])
+            words = "something went wrong in tport itself, which its log shows whole"
+            await self._fail(names[0], order, words)
 
     async def _obtain(self, names: tuple[str, ...], order: str, replaces: str) -> KeyPair:
         key = make_key()
