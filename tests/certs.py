@@ -56,6 +56,22 @@ class Cluster:
         return KeyPair(chain=chain, key=key)
 
 
+# What may be damaged in a certificate so that it is one still, but none that can be read whole.
+DAMAGES = {
+    "an unknown kind of key": (b"\x2a\x86\x48\xce\x3d\x02\x01", b"\x2a\x86\x48\xce\x3d\x7f\x01"),
+    "names that are something else": (b"\x55\x1d\x13", b"\x55\x1d\x11"),
+    "an unknown version": (b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x07"),
+}
+
+
+def damaged(pem: str, damage: str) -> str:
+    """Return the first certificate of `pem` with one of DAMAGES done to it."""
+    der = x509.load_pem_x509_certificate(pem.encode()).public_bytes(serialization.Encoding.DER)
+    wrong = ssl.DER_cert_to_PEM_cert(der.replace(*DAMAGES[damage]))
+    assert wrong.split() != pem.split()
+    return wrong
+
+
 def forge(
     issuer: Authority | KeyPair | None,
     identity: Identity | bytes | None,

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import trustme
 from cryptography import x509
+from msgspec.structs import replace
 
+from tests.certs import DAMAGES, damaged
 from tport.engine.config.model import KeyPair
 from tport.engine.preflight.certificates import PairFiles, judge_pairs
 from tport.engine.preflight.look_machine import read_pair
@@ -92,6 +94,17 @@ def test_a_pair_that_cannot_be_shown_is_told(
     assert words in row.found
     assert advice in row.advice
     assert names.verdict == "problem"  # what can't be shown covers no name
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_certificate_is_a_row_of_the_table(root: trustme.CA, damage: str) -> None:
+    good = pair(root, NAME)
+    wrong = damaged(good.chain.decode(), damage).encode()
+
+    row, _ = judged(replace(good, chain=wrong), trusted=root)
+
+    assert row.verdict == "problem"
+    assert "can't be read" in row.found
 
 
 @pytest.mark.parametrize(

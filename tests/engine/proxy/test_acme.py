@@ -365,6 +365,22 @@ async def test_what_nobody_foresaw_is_not_asked_of_the_ca_again_at_once(
     assert rig.orders(PROXY) == 1
 
 
+async def test_a_chain_that_no_server_can_show_is_not_taken(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """Else it would stand in the way of another until it has to be renewed."""
+    issue = rig.ca.issue
+    broken = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"
+    rig.ca.issue = lambda key, names: issue(key, names) + broken  # type: ignore[method-assign]
+    proxy = await rig.proxy()
+
+    assert "can't be used" in await until_failed(proxy)
+    assert (await rig.states())[PROXY].serial == ""
+    rig.ca.issue = issue  # type: ignore[method-assign]
+    await trio.sleep(3600 * 1.2)
+    assert await proxy.context(PROXY) is not None
+
+
 # --- Several proxies -----------------------------------------------------------------------------
 
 

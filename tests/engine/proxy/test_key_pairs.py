@@ -12,7 +12,7 @@ import trustme
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
-from tests.certs import handshake
+from tests.certs import DAMAGES, damaged, handshake
 from tport.engine.errors import ConfigError
 from tport.engine.pki.keys import KeyPair, make_key
 from tport.engine.proxy.key_pairs import MAX_FILE, FilePair, FilePairs, read_key_pair
@@ -215,3 +215,12 @@ def encrypted(key: str) -> bytes:
         serialization.PrivateFormat.PKCS8,
         serialization.BestAvailableEncryption(b"secret"),
     )
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_certificate_is_told_and_ends_nothing(files: Files, damage: str) -> None:
+    """Files are read while the proxy runs: what they hold must never be more than a complaint."""
+    files.cert.write_text(damaged(files.pair.chain, damage))
+
+    with pytest.raises(ConfigError, match=r"cert\.pem can't be used.*can.t be read"):
+        files.read()

@@ -108,9 +108,12 @@ def check_issued(pair: KeyPair, names: Sequence[str], now: datetime) -> x509.Cer
     """Return the leaf of what a CA issued, if it is what was ordered.
 
     Raises:
-        ConfigError: it is another key's, lacks a name, or is not valid now.
+        ConfigError: it can't be read, is another key's, lacks a name, or is not valid now.
     """
-    leaf = load_certificate(pair.chain)
+    try:
+        leaf = load_certificate(pair.chain)
+    except ConfigError as problem:
+        raise ConfigError(f"the CA's certificate can't be used: {problem}") from None
     if leaf.public_key() != load_private_key(pair.key).public_key():
         raise ConfigError("the CA's certificate is for another key than we sent")
     try:

@@ -13,7 +13,12 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from tport.engine.errors import ConfigError
-from tport.engine.pki.keys import KeyPair, load_certificate, load_private_key
+from tport.engine.pki.keys import (
+    KeyPair,
+    load_certificate,
+    load_certificates,
+    load_private_key,
+)
 
 _CURVES: Final = {"secp256r1": "P-256", "secp384r1": "P-384"}
 
@@ -27,7 +32,7 @@ def put_in_order(pair: KeyPair) -> tuple[KeyPair, str]:
     Raises:
         ConfigError: no certificate, no key, none that is the key's, or none that browsers take.
     """
-    found = _load(pair.chain)
+    found = load_certificates(pair.chain)
     key = load_private_key(pair.key).public_key()
     leaf = next((each for each in found if each.public_key() == key), None)
     if leaf is None:
@@ -64,7 +69,7 @@ def warnings_of(
     Args:
         authorities: those that this machine trusts (`contexts.system_authorities`).
     """
-    chain, said = _load(pem), []
+    chain, said = load_certificates(pem), []
     leaf, last = chain[0], chain[-1]
     if now >= leaf.not_valid_after_utc:
         said.append(f"it expired at {leaf.not_valid_after_utc:%F %R} UTC: renew it")
@@ -79,13 +84,6 @@ def warnings_of(
             " certificate (certbot: fullchain.pem, not cert.pem)"
         )
     return tuple(said)
-
-
-def _load(pem: str) -> Sequence[x509.Certificate]:
-    try:
-        return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError:
-        raise ConfigError("this is no certificate in PEM form") from None
 
 
 def _issuer(

@@ -16,6 +16,7 @@ PrivateKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 PublicKey = ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 
 MAX_CSR = 16 * 1024  # bytes; ours are under 500
+_NOT_WHOLE = "a certificate is damaged, or of a kind that can't be read here"
 RSA_BITS = 2048  # what applications' JWT libraries expect of RS256; NIST SP 800-131A
 
 
@@ -78,12 +79,36 @@ def load_certificate(pem: str) -> x509.Certificate:
     """Read one PEM certificate. Remembered: authorities are asked for at each handshake.
 
     Raises:
-        ConfigError: it is none.
+        ConfigError: it is none, or none that can be read whole.
+    """
+    return load_certificates(pem)[0]
+
+
+def load_certificates(pem: str) -> list[x509.Certificate]:
+    """Read the PEM certificates of a text, one at least.
+
+    What is in them was only looked at from outside until it is asked for; so all of it is asked
+    for here, and nobody later meets a key or an extension that can't be read.
+
+    Raises:
+        ConfigError: there is none, or one that can't be read whole.
     """
     try:
-        return x509.load_pem_x509_certificate(pem.encode())
+        found = x509.load_pem_x509_certificates(pem.encode())
+    except x509.InvalidVersion:
+        raise ConfigError(_NOT_WHOLE) from None
     except ValueError:
         raise ConfigError("this is no certificate in PEM form") from None
+    for certificate in found:
+        try:
+            certificate.public_key()
+            _ = certificate.extensions, certificate.subject, certificate.issuer
+        except (
+            *(ValueError, UnsupportedAlgorithm),
+            *(x509.DuplicateExtension, x509.UnsupportedGeneralNameType),
+        ):
+            raise ConfigError(_NOT_WHOLE) from None
+    return found
 
 
 def make_csr(key: str) -> str:

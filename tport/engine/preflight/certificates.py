@@ -9,10 +9,12 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 from cryptography.x509.oid import AuthorityInformationAccessOID
 
+from tport.engine.errors import ConfigError
+from tport.engine.pki.keys import load_certificates
 from tport.engine.preflight.row import Row, ok, problem
 
 SOON: Final = timedelta(days=14)  # certbot renews at 30; who still waits then has a problem
@@ -83,12 +85,12 @@ def _judge_pair(pair: PairFiles, now: datetime, known_issuer: FindIssuer) -> tup
     if pair.said:
         return problem(check, pair.said, "let who runs tport read both files"), set()
     try:
-        chain = x509.load_pem_x509_certificates(pair.chain)
-    except ValueError:
-        return problem(check, "is no certificate in PEM form", "cert_file is fullchain.pem"), set()
+        chain = load_certificates(pair.chain.decode("latin-1"))
+    except ConfigError as fault:
+        return problem(check, str(fault), "cert_file is fullchain.pem"), set()
     try:
         key = load_pem_private_key(pair.key, password=None)
-    except (ValueError, TypeError):  # TypeError: it wants a password
+    except (ValueError, TypeError, UnsupportedAlgorithm):  # TypeError: it wants a password
         advice = "openssl pkey -in OLD -out NEW takes a password away"
         return problem(check, f"{pair.key_file} is no key in PEM, or has a password", advice), set()
     leaf = chain[0]
@@ -140,7 +142,7 @@ def _gap(chain: list[x509.Certificate], known_issuer: FindIssuer) -> tuple[str, 
 def _issued(lower: x509.Certificate, upper: x509.Certificate) -> bool:
     try:
         lower.verify_directly_issued_by(upper)
-    except (ValueError, TypeError, InvalidSignature):
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
         return False
     return True
 

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 
 from tport.engine.agent.state import load_state
 from tport.engine.config.address import Address, parse_dial_address
@@ -104,7 +104,7 @@ def trusted_issuers() -> Callable[[x509.Certificate], x509.Certificate | None]:
         for authority in by_name.get(certificate.issuer.public_bytes(), ()):
             try:
                 certificate.verify_directly_issued_by(authority)
-            except (ValueError, TypeError, InvalidSignature):
+            except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm):
                 continue
             return authority
         return None

@@ -25,6 +25,7 @@ from tport.engine.errors import (
 )
 from tport.engine.pki.acme import check_issued, make_names_csr, renewal_id
 from tport.engine.pki.acme_policy import renewal_time, window_time
+from tport.engine.pki.contexts import browser_context
 from tport.engine.pki.keys import KeyPair, load_certificate, make_key
 from tport.engine.proto.acme_answers import CaProblem
 from tport.engine.proxy.acme_ca import CertificateAuthority
@@ -142,6 +143,7 @@ class AcmeOrders:
                     await self._hook.cleanup(one)
         pair = KeyPair(chain=chain, key=key)
         check_issued(pair, names, self._clock())
+        browser_context(pair)  # raises too, unless it can be shown
         return pair
 
     def _kinds(self, names: tuple[str, ...]) -> tuple[ChallengeKind, ...]:
