@@ -22,6 +22,7 @@ from tests.stack import open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.load import load_config
 from tport.engine.config.model import Config
+from tport.engine.net.dial import open_listener
 from tport.engine.preflight.row import Row
 from tport.engine.preflight.running import CONTROL, DEADLINE, preflight
 
@@ -67,9 +68,12 @@ async def test_a_sound_server_has_nothing_to_mend(tmp_path: Path) -> None:
     assert CONTROL not in resolver.asked  # nobody else is asked for without need
 
 
-async def test_a_machine_without_dns_has_one_row_about_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize("own", ["", ", uri: 'https://ca.inside/dir', ca_file: ca.pem"])
+async def test_a_machine_without_dns_has_one_row_about_it(tmp_path: Path, own: str) -> None:
+    """It finds no CA, inside or outside."""
+    trustme.CA().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     trio.socket.set_custom_hostname_resolver(Resolver({}))
-    acme = ", acme: {enabled: yes, email: a@b.test}"
+    acme = f", acme: {{enabled: yes, email: a@b.test{own}}}"
 
     rows = await preflight(await config(tmp_path, acme=acme))
 
@@ -77,6 +81,50 @@ async def test_a_machine_without_dns_has_one_row_about_it(tmp_path: Path) -> Non
     assert [(row.check, row.verdict) for row in about] == [("dns", "problem")]
     assert not any(row.check.startswith("reachable") for row in rows)
     assert "acme directory" not in {row.check for row in rows}
+
+
+@pytest.mark.parametrize("wrong", ["ca_file", "eab", "dns_hook", "no hook", "http_addr", "pair"])
+async def test_what_acme_needs_of_this_machine_is_looked_at_even_without_dns(
+    tmp_path: Path, wrong: str
+) -> None:
+    """Each of these ends the start, or every order, and none of them needs the CA to be seen."""
+    trio.socket.set_custom_hostname_resolver(Resolver({}))
+    (tmp_path / "hook").touch(0o644)
+    gone = f"{tmp_path}/gone"
+    async with await open_listener(Address("127.0.0.1", 0)) as other:
+        taken = f"127.0.0.1:{other.socket.getsockname()[1]}"
+        inner, check, said = {
+            "ca_file": (f"ca_file: {gone}", "acme directory", gone),
+            "eab": (f"eab: {{kid: k, key_file: {gone}}}", "acme account", gone),
+            "dns_hook": (f"dns_hook: {tmp_path}/hook", "acme dns_hook", "may not run it"),
+            "no hook": (f"dns_hook: {gone}", "acme dns_hook", "no such file"),
+            "http_addr": (f"http_addr: '{taken}'", "http port", "in use"),
+            "pair": ("", f"certificate {gone}", "no such file"),
+        }[wrong]
+        acme = f", acme: {{enabled: yes, email: a@b.test{', ' + inner if inner else ''}}}"
+        if wrong == "pair":
+            acme += f", https_keypairs: [{{key_file: {gone}, cert_file: {gone}}}]"
+
+        row = by_check(await preflight(await config(tmp_path, acme=acme)))[check]
+
+    assert row.verdict == "problem"
+    assert said in row.found
+    assert row.advice
+
+
+async def test_with_acme_files_need_not_be_for_every_name(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    ca.issue_cert("other.test").private_key_and_cert_chain_pem.write_to_path(
+        str(tmp_path / "pair.pem")
+    )
+    trio.socket.set_custom_hostname_resolver(Resolver({}))
+    pair = f"{tmp_path}/pair.pem"
+    acme = f", acme: {{enabled: yes}}, https_keypairs: [{{key_file: {pair}, cert_file: {pair}}}]"
+
+    rows = by_check(await preflight(await config(tmp_path, acme=acme)))
+
+    assert f"certificate {pair}" in rows
+    assert "certificates' names" not in rows
 
 
 async def test_an_acme_server_of_ones_own_is_known_by_its_file(tmp_path: Path) -> None:

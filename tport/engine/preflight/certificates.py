@@ -43,6 +43,7 @@ def judge_pairs(
     apps: Sequence[str],
     now: datetime,
     known_issuer: FindIssuer,
+    alone: bool = True,
 ) -> list[Row]:
     """Return a row for each pair, and one for the names that have none.
 
@@ -51,12 +52,15 @@ def judge_pairs(
         apps: hosts of applications that are known here. When all have one, the wildcard is the
             choice of those who have others on other machines.
         known_issuer: finds the authority among those that this machine trusts.
+        alone: nobody else gets certificates for the names that have none here.
     """
     rows, covered = [], set[str]()
     for pair in pairs:
         row, found = _judge_pair(pair, now, known_issuer)
         rows.append(row)
         covered |= found
+    if not alone:
+        return rows
     missing = [name for name in names if not _covers(covered, name)]
     if f"*.{names[0]}" not in covered and not (apps and all(_covers(covered, app) for app in apps)):
         missing.append(f"*.{names[0]}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
@@ -11,6 +12,7 @@ from typing import Final
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.utils import CryptographyDeprecationWarning
 
 from tport.engine.agent.state import load_state
 from tport.engine.config.address import Address, parse_dial_address
@@ -90,15 +92,28 @@ def read_pair(pair: KeyPair) -> PairFiles:
     return PairFiles(cert_file=files.cert_file, key_file=files.key_file, chain=read[0], key=read[1])
 
 
+def look_at_program(path: Path) -> str:
+    """Return why a program can't be run by who asks; "": nothing speaks against it."""
+    try:
+        if not path.is_file():
+            return "is no file" if path.exists() else "no such file"
+    except OSError as problem:
+        return str(problem.strerror).lower()
+    return "" if os.access(path, os.X_OK) else f"{_user(os.geteuid())} may not run it"
+
+
 def trusted_issuers() -> Callable[[x509.Certificate], x509.Certificate | None]:
     """Return what finds a certificate's issuer among the authorities that this machine trusts."""
     by_name: dict[bytes, list[x509.Certificate]] = {}
-    for der in ssl.create_default_context().get_ca_certs(binary_form=True):
-        try:
-            authority = x509.load_der_x509_certificate(der)
-            by_name.setdefault(authority.subject.public_bytes(), []).append(authority)
-        except ValueError:  # some old authority is not to the letter
-            continue
+    with warnings.catch_warnings():
+        # Some old authority is not to the letter, which is no news to who checks a file.
+        warnings.simplefilter("ignore", CryptographyDeprecationWarning)
+        for der in ssl.create_default_context().get_ca_certs(binary_form=True):
+            try:
+                authority = x509.load_der_x509_certificate(der)
+                by_name.setdefault(authority.subject.public_bytes(), []).append(authority)
+            except ValueError:
+                continue
 
     def find(certificate: x509.Certificate) -> x509.Certificate | None:
         for authority in by_name.get(certificate.issuer.public_bytes(), ()):

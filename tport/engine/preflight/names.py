@@ -38,6 +38,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
         own: addresses of this machine.
         here_only: the proxy's names that every machine takes for itself: `*.localhost`.
         needs_public: whether somebody outside, as a certificate authority, must see it.
+        needs_dns: whether tport itself has to look up names, as to find that authority.
     """
 
     proxy: tuple[Lookup, ...]
@@ -47,6 +48,7 @@ class Names(msgspec.Struct, frozen=True, kw_only=True):
     own: tuple[str, ...] = ()
     here_only: tuple[str, ...] = ()
     needs_public: bool = False
+    needs_dns: bool = False
 
 
 def judge_names(names: Names) -> list[Row]:
@@ -77,7 +79,7 @@ def _is_below(lookup: Lookup, proxy: Lookup) -> bool:
 
 def _no_dns(names: Names) -> Row:
     asked = ", ".join(lookup.name for lookup in (*names.proxy, names.control))
-    make = problem if names.needs_public else unknown
+    make = problem if names.needs_public or names.needs_dns else unknown
     return make(
         "dns",
         f"this machine looks up no name: neither of {asked} is known",

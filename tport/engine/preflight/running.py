@@ -18,6 +18,7 @@ from tport.engine.preflight.certificates import judge_pairs
 from tport.engine.preflight.look_machine import (
     look_at_folder,
     look_at_joining,
+    look_at_program,
     read_pair,
     trusted_issuers,
 )
@@ -41,7 +42,7 @@ from tport.engine.preflight.others import (
 )
 from tport.engine.preflight.ports import judge_acme_port, judge_port, judge_reach
 from tport.engine.preflight.row import Row, ok, problem, unknown
-from tport.engine.proxy.acme_settings import read_authority
+from tport.engine.proxy.acme_settings import read_authority, read_external
 from tport.engine.types.app import App
 
 T = TypeVar("T")
@@ -127,6 +128,7 @@ class _Preflight:
                 here_only=tuple(name for name in publics if is_this_machine(name)),
                 # An authority of one's own comes from inside; by DNS nobody has to come at all.
                 needs_public=acme.enabled and acme.ca_file is None and acme.dns_hook is None,
+                needs_dns=acme.enabled,
             )
         )
 
@@ -144,7 +146,10 @@ class _Preflight:
             self._ports.append(
                 judge_port("auth port", (await look_at_port(auth.listen_addr, ()))[0])
             )
-        if self._proxy.acme.enabled:
+        acme = self._proxy.acme
+        if acme.enabled and acme.http_addr is not None and port.state == "free":
+            self._ports.append(judge_port("http port", (await look_at_port(acme.http_addr, ()))[0]))
+        if acme.enabled:
             self._ports.append(self._acme_port(publics[0].port, listen.port))
 
     def _acme_port(self, public: int, listen: int) -> Row:
@@ -159,8 +164,8 @@ class _Preflight:
     # --- Certificates --------------------------------------------------------------------------------
 
     async def _look_at_certificates(self) -> None:
-        pairs = self._proxy.https_keypairs
-        if self._proxy.acme.enabled:
+        pairs, acme = self._proxy.https_keypairs, self._proxy.acme
+        if acme.enabled and not pairs:
             return  # the directory, names and ports say whether it can work
         if not pairs:
             found = "tport's own authority makes them"
@@ -176,6 +181,7 @@ class _Preflight:
             apps=self._app_hosts(),
             now=datetime.now(UTC),
             known_issuer=known,
+            alone=not acme.enabled,
         )
 
     # --- Certificate authority, proxy, clock ---------------------------------------------------------
@@ -185,22 +191,36 @@ class _Preflight:
         before = datetime.now(UTC)
         acme = self._proxy.acme
         if self._proxy.enabled and acme.enabled:
+            authority = await trio.to_thread.run_sync(self._look_at_acme_files)
             await self._looked_up.wait()
-            if self._has_dns:  # else that is said once
+            if self._has_dns and authority is not None:  # else that is said once
                 whose = urlsplit(acme.uri).hostname or ""
-                try:
-                    authority = await trio.to_thread.run_sync(read_authority, acme.ca_file)
-                except ConfigError as fault:
-                    hint = "proxy_service.acme.ca_file: PEM, or leave it out"
-                    self._authority = [problem("acme directory", str(fault), hint)]
-                else:
-                    context = https_context(authorities=[authority] if authority else ())
-                    answer, theirs, _ = await get_https(acme.uri, context)
-                    self._authority = [judge_directory(acme.uri, answer)]
+                context = https_context(authorities=[authority] if authority else ())
+                answer, theirs, _ = await get_https(acme.uri, context)
+                self._authority.append(judge_directory(acme.uri, answer))
         if self._config.app_service.enabled and not self._proxy.enabled:
             theirs, whose = await self._look_at_proxy()
         now = datetime.now(UTC)
         self._clock = [judge_clock(theirs, before + (now - before) / 2, whose)]
+
+    def _look_at_acme_files(self) -> str | None:
+        """Look at what `acme` names; return the CA's own authority, None if that can't be used. Blocks."""
+        acme, authority = self._proxy.acme, None
+        try:
+            authority = read_authority(acme.ca_file)
+        except ConfigError as fault:
+            hint = "proxy_service.acme.ca_file: PEM, or leave it out"
+            self._authority.append(problem("acme directory", str(fault), hint))
+        try:
+            if acme.eab is not None:
+                read_external(acme.eab)
+        except ConfigError as fault:
+            hint = fault.hint or "proxy_service.acme.eab names the key that the CA gave"
+            self._authority.append(problem("acme account", str(fault), hint))
+        if acme.dns_hook is not None and (said := look_at_program(acme.dns_hook)):
+            hint = "proxy_service.acme.dns_hook: a program, with chmod +x; see docs/acme.md"
+            self._authority.append(problem("acme dns_hook", f"{acme.dns_hook}: {said}", hint))
+        return authority
 
     async def _look_at_proxy(self) -> tuple[datetime | None, str]:
         """Look at an agent's proxy; return its clock, and whose that is."""

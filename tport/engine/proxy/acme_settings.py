@@ -46,7 +46,7 @@ def acme_settings(acme: model.Acme) -> AcmeSettings | None:
         directory=acme.uri,
         email=acme.email,
         authority=read_authority(acme.ca_file),
-        external=_external(acme.eab) if acme.eab else None,
+        external=read_external(acme.eab) if acme.eab else None,
         dns_hook=acme.dns_hook,
         by_http=acme.http_addr is not None,
         public=not acme.staging,
@@ -73,7 +73,12 @@ def read_authority(path: Path | None) -> str:
     return text
 
 
-def _external(eab: model.Eab) -> ExternalAccount:
+def read_external(eab: model.Eab) -> ExternalAccount:
+    """Return the account that the operator has at the CA. Blocks.
+
+    Raises:
+        ConfigError: its key can't be used.
+    """
     key, where = eab.hmac.text, "proxy_service.acme.eab.hmac"
     if eab.hmac.file is not None:
         where = str(eab.hmac.file)
