@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -88,7 +89,7 @@ def start(
     """  # noqa: D301 - \b keeps the lines below it as they are
     from tport.engine.config.flags import StartFlags
 
-    if token not in ("", "-") and Path(token).is_file():
+    if token not in ("", "-") and os.path.isfile(token):
         token = str(Path(token).absolute())
 
     flags = StartFlags(

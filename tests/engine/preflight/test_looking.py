@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import socket
 import ssl
 from collections.abc import Mapping
@@ -199,6 +200,20 @@ def test_a_folder_that_is_not_there_yet_is_judged_by_what_is(tmp_path: Path) -> 
     assert not look_at_folder(tmp_path / "file").is_folder
     assert not look_at_folder(tmp_path / "file" / "data").is_folder
     assert look_at_folder(tmp_path).free > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be somebody else for a while")
+def test_a_folder_that_may_not_be_seen_is_judged_by_what_may(tmp_path: Path) -> None:
+    (tmp_path / "closed" / "in").mkdir(parents=True)
+    tmp_path.chmod(0o700)
+    os.seteuid(65534)
+    try:
+        folder = look_at_folder(tmp_path / "closed" / "in" / "data")
+    finally:
+        os.seteuid(0)
+
+    assert tmp_path.is_relative_to(folder.parent)
+    assert not folder.writable
 
 
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import ssl
+import stat
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -32,7 +33,7 @@ MOUNTS: Final = Path("/proc/self/mountinfo")
 def look_at_folder(path: Path, mounts: Path = MOUNTS) -> Folder:
     """Look at a data directory, or at where it would be made."""
     there = path
-    while not there.exists() and there != there.parent:
+    while not os.path.exists(there) and there != there.parent:
         there = there.parent
     found = there.stat()
     space = os.statvfs(there)
@@ -95,8 +96,8 @@ def read_pair(pair: KeyPair) -> PairFiles:
 def look_at_program(path: Path) -> str:
     """Return why a program can't be run by who asks; "": nothing speaks against it."""
     try:
-        if not path.is_file():
-            return "is no file" if path.exists() else "no such file"
+        if not stat.S_ISREG(path.stat().st_mode):
+            return "is no file"
     except OSError as problem:
         return str(problem.strerror).lower()
     return "" if os.access(path, os.X_OK) else f"{_user(os.geteuid())} may not run it"

@@ -101,7 +101,8 @@ def _of_place(folder: Folder) -> Row:
             return ok(check, f"{folder.path} will be made")
         return problem(
             check,
-            f"{folder.path} isn't there, and {folder.me} may not make it in {folder.parent}",
+            f"{folder.path} isn't there, or not to be seen, and {folder.me} may not make it in"
+            f" {folder.parent}",
             f"sudo install -d -m 700 -o {folder.me} {folder.path}; a service's is made by its unit",
         )
     if not folder.writable:
