@@ -6,6 +6,7 @@ import random
 from collections.abc import AsyncIterator, Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 import trio
@@ -15,6 +16,7 @@ from trio.testing import MockClock
 from tests.acme_ca import Refusal
 from tests.engine.auth.world import PROXY
 from tests.engine.proxy.acme_rig import GRAFANA_HOST, OneProxy, Rig, open_rig
+from tport.engine.pki.keys import KeyPair
 from tport.engine.types.acme import AcmeOrder, Challenge
 
 
@@ -379,6 +381,34 @@ async def test_a_chain_that_no_server_can_show_is_not_taken(
     rig.ca.issue = issue  # type: ignore[method-assign]
     await trio.sleep(3600 * 1.2)
     assert await proxy.context(PROXY) is not None
+
+
+async def test_while_the_watch_lags_behind_a_certificate_is_fetched_once_in_a_while(
+    rig: Rig, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache still tells of the one before: what came meanwhile isn't asked for without end."""
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    fetched, fetch, hand_over = 0, proxy.auth.acme_pair, proxy.auth.acme_obtained
+
+    async def counted(**what: Any) -> KeyPair:
+        nonlocal fetched
+        fetched += 1
+        await trio.sleep(0.01)
+        return await fetch(**what)
+
+    async def unseen(**what: Any) -> None:
+        monkeypatch.setattr(type(proxy.cache), "acme", dict(proxy.cache.acme))
+        await hand_over(**what)
+
+    monkeypatch.setattr(proxy.auth, "acme_pair", counted)
+    monkeypatch.setattr(proxy.auth, "acme_obtained", unseen)
+    first = await proxy.context(PROXY)
+    rig.clock.ahead += timedelta(days=61)
+    await trio.sleep(120)
+
+    assert await proxy.context(PROXY) is not first
+    assert fetched < 40
 
 
 # --- Several proxies -----------------------------------------------------------------------------

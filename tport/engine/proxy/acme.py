@@ -99,7 +99,8 @@ class AcmeCertificates:
         self._loading = trio.Lock()
         self._wanted: dict[str, None] = {}
         self._started: dict[str, float] = {}  # when an order was last tried; trio's time
-        self._asked: dict[str, float] = {}  # when auth could not give a certificate; the same
+        # When auth could not give a certificate, or another one than was asked for; the same.
+        self._asked: dict[str, float] = {}
         self._held: set[str] = set()  # orders of which auth knows that we show what is theirs
         self._moved = trio.Event()
         orders.on_end = self.changed
@@ -315,6 +316,8 @@ class AcmeCertificates:
             try:
                 pair = await self._auth.acme_pair(directory=state.directory, name=name)
                 self.take(name, pair)
+                if self._loaded[name].serial != state.serial:  # the watch lags behind
+                    self._asked[name] = trio.current_time()
             except NotFound as problem:
                 self._broken[name] = state.serial
                 logger.warning("certificate for %s: %s", name, problem)
