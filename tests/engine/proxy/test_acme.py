@@ -212,6 +212,20 @@ async def test_what_failed_is_told_with_the_next_try(rig: Rig, autojump_clock: M
     assert state.next_try - state.last_attempt == timedelta(hours=10)
 
 
+async def test_a_clock_that_was_years_ahead_costs_no_years(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """What failed then waits for a time that the mended clock comes to in years."""
+    rig.clock.ahead = timedelta(days=2000)
+    proxy = await rig.proxy()
+    rig.ca.refuse = Refusal("rateLimited", "slow down", 429, retry_after="36000")
+    await until_failed(proxy)
+    rig.clock.ahead = timedelta()
+
+    await until_obtained(proxy)
+    assert trio.current_time() < 120
+
+
 async def test_a_name_that_fails_stops_no_other(rig: Rig, autojump_clock: MockClock) -> None:
     proxy = await rig.proxy()
     look = rig.ca.judge

@@ -136,6 +136,19 @@ async def test_a_leaf_is_renewed_after_two_thirds_of_its_life() -> None:
     assert await shown.context("proxy.test") is not first
 
 
+async def test_a_leaf_of_the_future_is_made_anew_when_the_clock_has_been_put_back() -> None:
+    """Browsers, whose clocks were right, would refuse it until that day. A second is no such step."""
+    shown = Shown()
+    first = await shown.context("proxy.test")
+    shown.clock.now -= timedelta(seconds=1)
+    assert await shown.context("proxy.test") is first
+    shown.clock.now -= timedelta(days=1)
+    second = await shown.context("proxy.test")
+
+    assert second is not first
+    assert await shown.context("proxy.test") is second
+
+
 async def test_when_auth_is_away_the_old_leaf_goes_on_and_auth_is_not_pestered() -> None:
     shown = Shown()
     first = await shown.context("proxy.test")

@@ -197,9 +197,7 @@ class AcmeCertificates:
 
     def _may_try(self, name: str) -> bool:
         state = self._state(name)
-        if state is None or state.next_try is None:
-            return True
-        return self._clock() >= state.next_try
+        return state is None or state.may_try_at(self._clock())
 
     def _is_needed(self, name: str) -> bool:
         """Tell whether a certificate's hosts are served here now, and one of them by no file."""

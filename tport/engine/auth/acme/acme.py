@@ -80,7 +80,7 @@ class Acme:
         other = state.order_at(now)
         if other is not None and other.proxy != by and self._may_live(other):
             raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
-        if state.next_try is not None and now < state.next_try:
+        if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
             raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
         order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
@@ -194,7 +194,7 @@ class Acme:
         for item in await self._states.range(f"{place_of(directory, '')}/"):
             place, state = item.key.removeprefix(self._states.prefix), self._states.decode(item)
             is_held = state.held_until is not None and now < state.held_until
-            if state.next_try is None or now >= state.next_try or is_held:
+            if state.may_try_at(now) or is_held:
                 continue
             read = Stored(state, item.revision, item.expires)
             try:
