@@ -157,6 +157,21 @@ async def test_a_file_for_the_proxys_name_alone_does_not_keep_the_wildcard_away(
         assert list(await rig.states()) == [PROXY]
 
 
+@pytest.mark.parametrize("host", ["localhost", "192.0.2.1", "[::1]", "tport.localhost", "box"])
+async def test_a_hook_proves_no_name_that_no_ca_vouches_for(
+    autojump_clock: MockClock, tmp_path: Path, host: str
+) -> None:
+    """As another address of the proxy may be one."""
+    async with open_rig(dns_hook=tmp_path / "hook") as rig:
+        proxy = await rig.proxy()
+        [source] = proxy.part.sources
+        source._own_hosts = {PROXY, host}
+        rig.hosts.add(host)
+
+        assert await source.context_for(host) is None
+        assert source.states(host) == ()
+
+
 # --- What is shown meanwhile ---------------------------------------------------------------------
 
 

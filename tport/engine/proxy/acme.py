@@ -180,12 +180,13 @@ class AcmeCertificates:
 
     def _name_for(self, host: str) -> str | None:
         """Return by which name a host's certificate is known; None: no CA vouches for it."""
+        if "." not in host or is_address(host) or host.endswith(".localhost"):
+            return None
         if self._settings.dns_hook is not None:
             for zone in self._own_hosts:
-                if host == zone or host.partition(".")[2] == zone:
+                if "." in zone and zone in (host, host.partition(".")[2]):
                     return zone
-        public = "." in host and not is_address(host) and not host.endswith(".localhost")
-        return host if public and not host.startswith("*.") else None
+        return None if host.startswith("*.") else host
 
     def _names(self, name: str) -> tuple[str, ...]:
         if self._settings.dns_hook is not None and name in self._own_hosts:
