@@ -27,7 +27,7 @@ from tport.engine.errors import NotFound, TportError
 from tport.engine.pki.chain import key_of, names_of
 from tport.engine.pki.contexts import browser_context
 from tport.engine.pki.keys import KeyPair, load_certificate
-from tport.engine.proto.host import is_address
+from tport.engine.proto.host import is_public_name
 from tport.engine.proxy.acme_order import AcmeOrders
 from tport.engine.proxy.acme_proof import AcmeProofs
 from tport.engine.proxy.acme_settings import AcmeSettings
@@ -180,11 +180,11 @@ class AcmeCertificates:
 
     def _name_for(self, host: str) -> str | None:
         """Return by which name a host's certificate is known; None: no CA vouches for it."""
-        if "." not in host or is_address(host) or host.endswith(".localhost"):
+        if not is_public_name(host):
             return None
         if self._settings.dns_hook is not None:
             for zone in self._own_hosts:
-                if "." in zone and zone in (host, host.partition(".")[2]):
+                if is_public_name(zone) and zone in (host, host.partition(".")[2]):
                     return zone
         return None if host.startswith("*.") else host
 

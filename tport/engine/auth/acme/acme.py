@@ -37,7 +37,7 @@ from tport.engine.pki.acme import check_issued
 from tport.engine.pki.acme_policy import next_try
 from tport.engine.pki.chain import issuer_of
 from tport.engine.pki.keys import KeyPair
-from tport.engine.proto.host import is_address, normalise_host
+from tport.engine.proto.host import is_public_name, normalise_host
 from tport.engine.types.acme import AcmeOrder, AcmeState, Challenge
 
 logger = logging.getLogger(__name__)
@@ -234,7 +234,7 @@ class Acme:
     async def _check_ours(self, name: str) -> None:
         """Raise NotFound unless the proxies serve this host: nobody else's names are ordered."""
         bare = name.removeprefix("*.")
-        if normalise_host(bare) != bare or is_address(bare):
+        if normalise_host(bare) != bare or not is_public_name(bare):
             raise NotFound(f"{name[:255]!r} is no name that a CA vouches for")
         if not await self._apps.is_ours(name):
             raise NotFound(f"{name!r} is neither a proxy's nor an application's host")
