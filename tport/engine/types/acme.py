@@ -49,7 +49,8 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
         order: what is pending; it may have expired.
         last_attempt: when an order last ended, well or not.
         problem: why that failed, the CA's own words if it had any; "": it did not.
-        failures: since the last success.
+        failures: refusals since the last success.
+        misses: tries since then that came to no judgement, as of a CA that is away.
         next_try: not before.
         held_until: not before, by the CA's own word; None: it named no time.
     """
@@ -67,6 +68,7 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: datetime | None = None
     problem: str = ""
     failures: int = 0
+    misses: int = 0
     next_try: datetime | None = None
     held_until: datetime | None = None
 

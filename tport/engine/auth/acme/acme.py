@@ -132,6 +132,7 @@ class Acme:
             last_attempt=now,
             problem="",
             failures=0,
+            misses=0,
             next_try=None,
             held_until=None,
         )
@@ -169,9 +170,10 @@ class Acme:
         place = place_of(directory, name)
         read, _ = await self._pending(place, order)
         now = self._cluster.clock()
-        failures = read.value.failures + 1
+        failures, misses = read.value.failures + (not unreached), read.value.misses + unreached
         wait = min(max(retry_after, 0.0), MAX_WAIT)
-        again = next_try(now, failures, self._chance(), retry_after=wait, unreached=unreached)
+        count = misses if unreached else failures
+        again = next_try(now, count, self._chance(), retry_after=wait, unreached=unreached)
         words = "".join(c for c in problem if c.isprintable())[:MAX_PROBLEM]
         state = replace(
             read.value,
@@ -179,6 +181,7 @@ class Acme:
             last_attempt=now,
             problem=words or "it failed",
             failures=failures,
+            misses=misses,
             next_try=again,
             held_until=now + timedelta(seconds=wait) if wait else None,
         )
