@@ -70,6 +70,8 @@ class OwnAuthority:
         leaf = self._leaves.get(host)
         if leaf is not None and not self._is_due(leaf):
             return leaf.context
+        if leaf is not None and leaf.context is not None and self._making.locked():
+            return leaf.context  # auth is being asked already, and may be slow
         if not self._may_sign(host):
             return None
         async with self._making:
