@@ -47,7 +47,7 @@ bench: bench-deps
 	@$(BIN)/python -m bench
 
 bench-quick: bench-deps
-	@$(BIN)/python -m bench --rounds=1 --rows get varied tls --stacks tport "nginx + ssh -R" Caddy
+	@$(BIN)/python -m bench --quick
 
 profile: bench-deps
 	@$(BIN)/python -m bench.profile

@@ -1,8 +1,9 @@
-"""CPU time and memory of trees of processes, from /proc."""
+"""CPU time and memory of trees of processes, from the kernel."""
 
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -29,7 +30,7 @@ def tree(roots: Iterable[int]) -> set[int]:
 
 def cpu_seconds(pids: Iterable[int]) -> float:
     """Return what these processes have used, with their children that ended, in user and system mode."""
-    return sum(sum(map(int, fields[11:15])) * _TICK for pid in pids if (fields := _stat(pid)))
+    return sum(map(_used, pids))
 
 
 def memory(pids: Iterable[int]) -> int:
@@ -42,6 +43,18 @@ def memory(pids: Iterable[int]) -> int:
             continue  # it ended
         total += sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:"))
     return total * 1024
+
+
+def _used(pid: int) -> float:
+    """Return the seconds of one process: to the nanosecond, of its children to a tick."""
+    fields = _stat(pid)
+    if not fields:
+        return 0.0
+    try:
+        own = time.clock_gettime((~pid << 3) | 2)  # its CPU clock; see clock_getcpuclockid(3)
+    except OSError:
+        return 0.0  # it ended
+    return own + sum(map(int, fields[13:15])) * _TICK
 
 
 def _stat(pid: int) -> list[str]:

@@ -4,7 +4,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 missing=()
-for pair in nginx-light:nginx openssh-server:sshd openssh-client:ssh haproxy:haproxy wrk:wrk nghttp2-client:h2load; do
+for pair in nginx-light:nginx openssh-server:sshd openssh-client:ssh haproxy:haproxy wrk:wrk nghttp2-client:h2load curl:curl; do
     PATH=$PATH:/usr/sbin command -v "${pair#*:}" >/dev/null 2>&1 || missing+=("${pair%:*}")
 done
 if [ ${#missing[@]} -gt 0 ]; then

@@ -13,9 +13,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from bench.cluster import open_tport
 from bench.parts import program
-from bench.rows import ROWS
-from bench.stacks import open_tport
+from bench.rows import ROWS, Effort
 from bench.upstream import open_upstream
 from tests.e2e.harness import tport_home
 
@@ -31,10 +31,11 @@ def main() -> None:
     FOLDER.mkdir(exist_ok=True)
     with ExitStack() as opened:
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+        effort = Effort(folder)
         home = opened.enter_context(tport_home(folder))
         port = opened.enter_context(open_upstream(home))
         stack = opened.enter_context(open_tport(home, port))
-        row.measure(stack, folder)  # warm
+        row.measure(stack, effort)  # warm
         watching = [
             subprocess.Popen(
                 [
@@ -47,7 +48,7 @@ def main() -> None:
             for name, process in zip(("proxy", "agent"), stack.roots, strict=True)
         ]  # fmt: skip
         for _ in range(ROUNDS):
-            sys.stderr.write(f"bench: {dict(row.measure(stack, folder))}\n")
+            sys.stderr.write(f"bench: {dict(row.measure(stack, effort))}\n")
         for watcher in watching:
             watcher.send_signal(2)  # SIGINT: it writes what it has
             watcher.wait(60)

@@ -1,17 +1,21 @@
-"""The application behind every stack: nginx with files of known sizes."""
+"""The applications behind every stack: nginx with files of known sizes, and the bench's own."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 from bench.parts import NGINX_USER, program
 from tests.e2e.harness import Tport, free_port, wait_for_port
 
 PAGE: Final = 1024  # bytes of an answer
-BIG: Final = 1 << 30  # bytes of a download and of an upload
+BIG: Final = 1 << 30  # bytes of /big
 
+# /headers answers with what a stack made of the request: the bench looks that features are on.
 _CONF: Final = """\
 {user}worker_processes 1;
 daemon off;
@@ -23,23 +27,31 @@ http {{
   sendfile on;
   keepalive_requests 10000000;
   keepalive_timeout 300s;
-  client_max_body_size 0;
   client_body_temp_path {folder}/body;
   server {{
     listen 127.0.0.1:{port} backlog=8192;
     root {folder}/www;
     default_type text/plain;
-    location = /upload {{ proxy_request_buffering off; proxy_pass http://127.0.0.1:{sink}/; }}
+    location = /headers {{
+      return 200 "$http_teleport_jwt_assertion\\n$http_authorization\\n$http_x_user\\n$http_x_groups\\n";
+    }}
     location / {{ try_files $uri /page =404; }}
   }}
-  server {{ listen 127.0.0.1:{sink}; location / {{ client_body_buffer_size 64k; return 204; }} }}
 }}
 """
 
 
+@dataclass(frozen=True)
+class Upstream:
+    """Ports of 127.0.0.1. `pages`: nginx; `origin`: `bench.origin`, for WebSockets and uploads."""
+
+    pages: int
+    origin: int
+
+
 @contextmanager
-def open_upstream(home: Tport) -> Iterator[int]:
-    """Serve until the block ends; gives the port. Every path but /big and /upload is the page of 1 KiB."""
+def open_upstream(home: Tport) -> Iterator[Upstream]:
+    """Serve until the block ends. Every path of nginx but /big and /headers is the page of 1 KiB."""
     folder = home.folder / "upstream"
     www = folder / "www"
     www.mkdir(parents=True)
@@ -48,7 +60,9 @@ def open_upstream(home: Tport) -> Iterator[int]:
         file.truncate(BIG)
     port = free_port()
     conf = folder / "upstream.conf"
-    conf.write_text(_CONF.format(user=NGINX_USER, folder=folder, port=port, sink=free_port()))
+    conf.write_text(_CONF.format(user=NGINX_USER, folder=folder, port=port))
     process = home.spawn([program("nginx"), "-c", str(conf)])
     wait_for_port(port, process)
-    yield port
+    own = home.spawn([sys.executable, "-m", "bench.origin"], cwd=Path(__file__).parents[1])
+    own.wait_for("\n")
+    yield Upstream(port, int(own.stdout))

@@ -1,4 +1,4 @@
-"""The load generator: wrk, told where to connect and what to send; its own account of what came."""
+"""Requests as fast as they go, by wrk: told where to connect and what to send; its account of what came."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from bench.door import Door, Failed
 from bench.parts import program
 
 # wrk looks the host up itself: the script sends it to 127.0.0.1, whatever the name in SNI and Host.
@@ -39,10 +40,6 @@ end
 CLOSING: Final = 'wrk.headers["Connection"] = "close"\n'
 
 
-class Failed(Exception):
-    """A stack did not do the work."""
-
-
 @dataclass(frozen=True)
 class Load:
     """What wrk found. Latencies in ms."""
@@ -53,34 +50,51 @@ class Load:
     p99: float
 
 
+def taking_turns(cookies: Sequence[str]) -> str:
+    """Return a script by which each request comes with the next of these Cookie headers."""
+    listed = ",\n".join(f'  "{cookie}"' for cookie in cookies)
+    return f"""\
+local cookies = {{
+{listed}
+}}
+local count = 0
+function request()
+  count = count + 1
+  wrk.headers["Cookie"] = cookies[count % #cookies + 1]
+  return wrk.format()
+end
+"""
+
+
 def run(
+    door: Door,
     *,
-    host: str,
-    port: int,
     headers: Sequence[str],
     connections: int,
     seconds: float,
     folder: Path,
-    requests: str = "",
-    scheme: str = "https",
+    script: str = "",
 ) -> Load:
-    """Ask for a page as fast as it goes, over kept connections, from one thread.
+    """Ask for the page as fast as it goes, over kept connections, from one thread.
+
+    Args:
+        headers: header lines, instead of the door's own.
 
     Raises:
         Failed: what came were not only pages: a figure of errors would be none.
     """
-    script = folder / "load.lua"
-    script.write_text(_SCRIPT.format(port=port, requests=requests))
+    path = folder / "load.lua"
+    path.write_text(_SCRIPT.format(port=door.port, requests=script))
     done = subprocess.run(
         [
             program("wrk"),
             "-t1",
             f"-c{connections}",
-            f"-d{seconds:g}s",
+            f"-d{max(1, round(seconds))}s",
             "--timeout=10s",
-            f"-s{script}",
+            f"-s{path}",
             *(f"-H{header}" for header in headers),
-            f"{scheme}://{host}:{port}/page",
+            door.url(),
         ],
         capture_output=True,
         text=True,

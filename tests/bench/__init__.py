@@ -1,0 +1,1 @@
+"""Of the bench what decides: figures, bars, lines of a length."""
