@@ -1,4 +1,7 @@
+import _ssl
+import ctypes
 import ssl
+from typing import Any
 
 import pytest
 import trio
@@ -11,7 +14,7 @@ from trio.testing import (
 )
 
 from tests.certs import Cluster
-from tport.engine.net.tls_stream import CLOSE_DEADLINE, TlsStream
+from tport.engine.net.tls_stream import CLOSE_DEADLINE, MAX_OWED, TlsStream
 from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
 
 CLUSTER = Cluster()
@@ -153,6 +156,43 @@ async def test_bytes_changed_on_the_way_break_the_stream() -> None:
             await server.receive_some()
     with pytest.raises(trio.BrokenResourceError):
         await server.send_all(b"x")
+
+
+@pytest.mark.skipif(not hasattr(_ssl, "__file__"), reason="this Python has OpenSSL built in")
+async def test_a_peer_that_only_ever_asks_for_new_keys_fills_no_memory() -> None:
+    """Each such wish is owed an answer, which leaves with the next data. A few are fine."""
+    client, server = await tls_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, b"x")
+        await server.receive_some()
+    await ask_for_new_keys(client, 10)
+    await client.send_all(b"more")
+    assert await server.receive_some() == b"more"
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(ask_for_new_keys, client, 1000)
+        with trio.fail_after(20), pytest.raises(trio.BrokenResourceError, match="key updates"):
+            await server.receive_some()
+        assert server._outgoing.pending <= 2 * MAX_OWED
+        nursery.cancel_scope.cancel()
+
+
+async def ask_for_new_keys(client: TlsStream, times: int) -> None:
+    """Send as many KeyUpdate messages that want one back (RFC 8446 §4.6.3); Python has no word for it."""
+    library = ctypes.CDLL(_ssl.__file__)
+    update: Any = library.SSL_key_update
+    update.argtypes, library.SSL_do_handshake.argtypes = (
+        [ctypes.c_void_p, ctypes.c_int],
+        [ctypes.c_void_p],
+    )
+    # struct { PyObject_HEAD PyObject *Socket; SSL *ssl; … }: Modules/_ssl.c
+    wrapped: Any = getattr(client._tls, "_sslobj")  # noqa: B009 - typeshed doesn't know it
+    held = id(wrapped) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
+    pointer = ctypes.c_void_p.from_address(held).value
+    for _ in range(times):
+        assert update(pointer, 1) == 1
+        library.SSL_do_handshake(pointer)
+        await client.transport.send_all(client._outgoing.read())
 
 
 async def test_a_send_that_was_cancelled_half_way_ends_the_stream() -> None:

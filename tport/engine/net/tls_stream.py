@@ -21,6 +21,9 @@ import trio
 from tport.engine.defaults import READ_SIZE
 
 CLOSE_DEADLINE: Final = 1.0  # s to get a last word out: close_notify, or an alert
+# Bytes that TLS may want to say at a time without our having sent anything: 600 answers to key
+# updates, of which honest peers send one in an hour.
+MAX_OWED: Final = 16 * 1024
 _RECORD: Final = 16 * 1024  # bytes; TLS carries no more in one piece
 
 
@@ -110,7 +113,9 @@ class TlsStream(trio.abc.Stream):
                 data = self._read(limit)
                 if data or self._ended:
                     return data
-                if self._broken is not None:
+                if self._outgoing.pending > MAX_OWED:
+                    self._broken = EOFError("the peer asks for nothing but key updates")
+                elif self._broken is not None:
                     await self._last_word()
                 elif not await self._pull():
                     if not self._ragged_end:
