@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import trio
 import trustme
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tport.engine.config.address import Address
@@ -101,6 +102,35 @@ async def test_a_link_that_leads_elsewhere_is_a_change_and_noticed_at_the_next_l
 
     assert read.pair.chain == (fresh / "cert.pem").read_text()
     assert trio.current_time() - began <= INTERVAL + 2 * REST
+
+
+async def test_what_changes_while_the_rest_of_the_proxy_starts_is_noticed(
+    clock: MockClock, tmp_path: Path
+) -> None:
+    operator = Operator(tmp_path)
+    [first] = await operator.reloaded.first()
+    fresh = operator.make()
+    operator.link(fresh)  # before anybody waits for a change
+
+    with trio.fail_after(INTERVAL + 2 * REST):
+        [read] = await operator.reloaded.next()
+    assert first.pair.chain != read.pair.chain == (fresh / "cert.pem").read_text()
+
+
+async def test_who_has_no_files_hears_of_none(clock: MockClock, tmp_path: Path) -> None:
+    """Not on SIGHUP either, which is about other things then."""
+    operator = Operator(tmp_path)
+    proxy = replace(operator.config.proxy_service, https_keypairs=())
+    config = replace(operator.config, proxy_service=proxy)
+    reloaded = ReloadedKeyPairs(config, lambda: NOW, operator.signals)
+    assert await reloaded.first() == []
+
+    with trio.move_on_after(60) as waited:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(reloaded.next)
+            await trio.testing.wait_all_tasks_blocked()
+            operator.sighup()
+    assert waited.cancelled_caught
 
 
 async def test_between_certificate_and_key_nothing_is_read(

@@ -230,6 +230,8 @@ def _preflight(ctx: typer.Context, path: Path | None, format: Format) -> None:
     config = load_config(file)
     if settings.data_dir is not None:
         config = msgspec.structs.replace(config, data_dir=settings.data_dir.absolute())
+    for note in config.notes:
+        say(note)
     if format is Format.text:
         say(f"looking at what {file or 'no file, but the defaults,'} needs")
     rows = trio.run(preflight, config)

@@ -55,7 +55,6 @@ from tport.engine.reload import (
     ReloadedKeyPairs,
     Reread,
     app_set,
-    read_key_pairs,
     tell_faulty,
 )
 from tport.engine.signals import Signals
@@ -270,13 +269,14 @@ class _Process:
             await server.serve_connection(stream, remote=remote)
 
         acme = config.proxy_service.acme
+        key_pairs = ReloadedKeyPairs(config, wall_clock, self._signals)
         http = await open_listener(acme.http_addr) if acme.enabled and acme.http_addr else None
         with locked_folder(config.data_dir / PROXY_DIR):
             await run_proxy(
                 ProxySettings(
                     proxy_id=proxy_id,
                     public_addrs=config.proxy_service.public_addrs,
-                    files=await trio.to_thread.run_sync(read_key_pairs, config, wall_clock()),
+                    files=await key_pairs.first(),
                     acme=await trio.to_thread.run_sync(acme_settings, acme),
                     http_listener=http,
                     clients=Clients(
@@ -293,7 +293,7 @@ class _Process:
                     pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
                     make_web=make_web,
                     next_reload=self._signals.next_reload,
-                    next_files=ReloadedKeyPairs(config, wall_clock, self._signals).next,
+                    next_files=key_pairs.next,
                 ),
                 [listener],
                 wall_clock,

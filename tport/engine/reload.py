@@ -125,7 +125,7 @@ class ReloadedKeyPairs:
     """The operator's certificates, each time that they are to be shown anew."""
 
     def __init__(self, config: Config, clock: Clock, signals: Signals) -> None:
-        """`config`: what runs; its files were just read."""
+        """`config`: what runs."""
         self._config = config
         self._clock = clock
         self._signals = signals
@@ -135,15 +135,26 @@ class ReloadedKeyPairs:
         self._seen: list[_Stamp] | None = None  # at the last look; None: there was none
         self._taken: list[_Stamp] | None = None  # when they were read last
 
+    async def first(self) -> Sequence[FilePair]:
+        """Return the certificates as they are now; what changes from now on, `next` notices.
+
+        Raises:
+            ConfigError: one of them can't be used; it names the files.
+        """
+        self._seen = self._taken = await trio.to_thread.run_sync(_stamps, self._config)
+        return await trio.to_thread.run_sync(read_key_pairs, self._config, self._clock())
+
     async def next(self) -> Sequence[FilePair]:
         """Wait until the operator's certificates have changed or SIGHUP came; return them all.
 
         A change counts once the files have stayed as they are for REST: certificate and key are
-        two files, and between the two nothing fits.
+        two files, and between the two nothing fits. Where there are none it waits for good.
 
         Raises:
             ConfigError: one of them can't be used. It names the files; ask again.
         """
+        if not self._config.proxy_service.https_keypairs:
+            await trio.sleep_forever()
         if self._taken is None:
             self._seen = self._taken = await trio.to_thread.run_sync(_stamps, self._config)
         while True:

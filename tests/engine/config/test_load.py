@@ -237,6 +237,22 @@ app_service: {apps: []}
     )
 
 
+@pytest.mark.parametrize(
+    ("addresses", "hosts"),
+    [
+        ("", ["tport.localhost"]),
+        ("public_addr: [a.example.com, localhost, 'box:1', box], ", ["box", "localhost"]),
+        ("public_addr: a.example.com, ", []),
+    ],
+)
+def test_names_that_no_acme_server_vouches_for_are_noted(addresses: str, hosts: list[str]) -> None:
+    """Their certificates would be waited for in vain."""
+    notes = read(f"proxy_service: {{{addresses}acme: {{enabled: yes, email: a@b.test}}}}").notes
+
+    assert [note.partition("vouches for ")[2].partition(":")[0] for note in notes] == hosts
+    assert read(f"proxy_service: {{{addresses}enabled: yes}}").notes == ()
+
+
 # --- One bad app -------------------------------------------------------------------------------
 
 

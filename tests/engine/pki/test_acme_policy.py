@@ -56,8 +56,10 @@ def test_never_before_the_ca_allows_it(j: float, failures: int, seconds: float) 
     assert wait >= timedelta(seconds=seconds)
 
 
-def test_a_ca_that_was_not_reached_is_tried_again_within_minutes() -> None:
+def test_a_ca_that_was_not_reached_is_tried_again_within_minutes_and_each_hour() -> None:
+    """However long it was away: when it is back, nobody waits for a day."""
     minutes = [
-        (next_try(NOW, n, 0.0, unreached=True) - NOW) / timedelta(minutes=1) for n in range(1, 5)
+        (next_try(NOW, n, 0.0, unreached=True) - NOW) / timedelta(minutes=1)
+        for n in (1, 2, 3, 4, 6, 7, 100)
     ]
-    assert minutes == [1, 2, 4, 8]
+    assert minutes == [1, 2, 4, 8, 32, 60, 60]

@@ -1,4 +1,5 @@
-from datetime import timedelta
+import ssl
+from datetime import UTC, datetime, timedelta
 
 import msgspec
 import pytest
@@ -7,7 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509 import verification
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from tests.certs import CLUSTER, Cluster
+from tests.certs import CLUSTER, Cluster, handshake
 from tests.fakes import START
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.pki.authority import (
@@ -21,7 +22,8 @@ from tport.engine.pki.authority import (
     new_authority,
     permits,
 )
-from tport.engine.pki.keys import PublicKey, load_certificate, load_private_key, make_key
+from tport.engine.pki.contexts import browser_context, https_context
+from tport.engine.pki.keys import KeyPair, PublicKey, load_certificate, load_private_key, make_key
 from tport.engine.types.identity import Identity, IdentityKind
 
 
@@ -105,16 +107,17 @@ def test_one_certificate_may_stand_for_the_names_that_nobody_serves(
     verify(cluster.web, leaf, "grafna.proxy.test")
 
 
+@pytest.mark.parametrize("names", [["proxy.test"], ["192.0.2.7"], ["192.0.2.7", "proxy.test"]])
 def test_who_trusts_the_web_authority_need_not_fear_it_for_other_names(
-    cluster: Cluster, public_key: PublicKey
+    names: list[str], public_key: PublicKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Even with its key stolen: verifiers keep to the constraints in its own certificate."""
-    elsewhere = new_authority("web", CLUSTER, now=START, names=["example.com"])
-    stolen = msgspec.structs.replace(elsewhere, key=cluster.web.key)
-    leaf = issue_web_certificate(stolen, public_key, "example.com", now=START)
+    web = new_authority("web", CLUSTER, now=START, names=names)
+    monkeypatch.setattr("tport.engine.pki.authority.permits", lambda *_: True)
+    leaf = issue_web_certificate(web, public_key, "example.com", now=START)
 
     with pytest.raises(verification.VerificationError):
-        verify(cluster.web, leaf, "example.com")
+        verify(web, leaf, "example.com")
 
 
 def test_a_proxy_known_by_an_address_gets_certificates_for_it(public_key: PublicKey) -> None:
@@ -128,6 +131,19 @@ def test_a_proxy_known_by_an_address_gets_certificates_for_it(public_key: Public
     builder.build_server_verifier(address.value[0]).verify(load_certificate(leaf), [])
     assert not permits(authority.trusted[0], "192.0.2.8")
     assert permits(new_authority("web", CLUSTER, now=START, names=["[::1]"]).trusted[0], "[::1]")
+
+
+@pytest.mark.parametrize("names", [["192.0.2.7"], ["192.0.2.7", "proxy.test"], ["::1"]])
+def test_openssl_takes_a_certificate_for_an_address(names: list[str]) -> None:
+    """It holds a subject that could be a host's name against the constraints on those."""
+    authority = new_authority("web", CLUSTER, now=datetime.now(UTC), names=names)
+    key = make_key()
+    public_key = load_private_key(key).public_key()
+    chain = issue_web_certificate(authority, public_key, names[0], now=datetime.now(UTC))
+    client = https_context(authorities=authority.trusted)
+    client.verify_flags |= ssl.VERIFY_X509_STRICT
+
+    handshake(browser_context(KeyPair(chain=chain, key=key)), client, server_hostname=names[0])
 
 
 @pytest.mark.parametrize("names", [[], ["*.proxy.test"], ["proxy test"], ["https://proxy.test"]])

@@ -157,6 +157,21 @@ async def test_a_file_for_the_proxys_name_alone_does_not_keep_the_wildcard_away(
         assert list(await rig.states()) == [PROXY]
 
 
+@pytest.mark.parametrize("host", ["localhost", "192.0.2.1", "[::1]", "tport.localhost", "box"])
+async def test_a_hook_proves_no_name_that_no_ca_vouches_for(
+    autojump_clock: MockClock, tmp_path: Path, host: str
+) -> None:
+    """As another address of the proxy may be one."""
+    async with open_rig(dns_hook=tmp_path / "hook") as rig:
+        proxy = await rig.proxy()
+        [source] = proxy.part.sources
+        source._own_hosts = {PROXY, host}
+        rig.hosts.add(host)
+
+        assert await source.context_for(host) is None
+        assert source.states(host) == ()
+
+
 # --- What is shown meanwhile ---------------------------------------------------------------------
 
 
@@ -210,6 +225,20 @@ async def test_what_failed_is_told_with_the_next_try(rig: Rig, autojump_clock: M
     assert state.next_try is not None
     assert state.last_attempt is not None
     assert state.next_try - state.last_attempt == timedelta(hours=10)
+
+
+async def test_a_clock_that_was_years_ahead_costs_no_years(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """What failed then waits for a time that the mended clock comes to in years."""
+    rig.clock.ahead = timedelta(days=2000)
+    proxy = await rig.proxy()
+    rig.ca.refuse = Refusal("rateLimited", "slow down", 429, retry_after="36000")
+    await until_failed(proxy)
+    rig.clock.ahead = timedelta()
+
+    await until_obtained(proxy)
+    assert trio.current_time() < 120
 
 
 async def test_a_name_that_fails_stops_no_other(rig: Rig, autojump_clock: MockClock) -> None:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
+import signal
+import tracemalloc
 from pathlib import Path
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from tport.engine.pki.acme import dns_value
@@ -57,6 +61,31 @@ async def test_one_that_hangs_is_ended(tmp_path: Path, autojump_clock: MockClock
     program = hook(tmp_path, "exec sleep 600")
     with pytest.raises(HookFailed, match="took over 300 s"):
         await program.present(CHALLENGE)
+
+
+async def test_what_it_leaves_running_is_not_waited_for(tmp_path: Path) -> None:
+    """Such as an agent for its keys, which holds on to stderr."""
+    program = hook(tmp_path, f"sleep 30 & echo $! > {tmp_path}/pid; exit 0")
+    try:
+        with trio.fail_after(10):
+            await program.present(CHALLENGE)
+    finally:
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+async def test_of_one_that_says_much_the_end_is_kept(tmp_path: Path) -> None:
+    """It may run for minutes; what it prints must not add up to all the memory there is."""
+    lines = "yes 'not yet' | head -c 20000000"
+    program = hook(tmp_path, f"{lines}; {lines} >&2; echo 'the zone is locked' >&2; exit 1")
+    tracemalloc.start()
+    try:
+        with pytest.raises(HookFailed, match=r"not yet the zone is locked$"):
+            await program.present(CHALLENGE)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert peak < 2_000_000
 
 
 async def test_a_cleanup_that_fails_is_logged(

@@ -31,10 +31,13 @@ class MakingAuth:
         self.cluster = Cluster()
         self.made: list[str] = []
         self.failure: dict[str, TportError] = {}
+        self.hangs = False
 
     async def web_certificate(self, *, csr: str, host: str) -> str:
         self.made.append(host)
         await trio.lowlevel.checkpoint()
+        if self.hangs:
+            await trio.sleep_forever()
         if host in self.failure:
             raise self.failure[host]
         return self.chain(csr, host)
@@ -136,6 +139,19 @@ async def test_a_leaf_is_renewed_after_two_thirds_of_its_life() -> None:
     assert await shown.context("proxy.test") is not first
 
 
+async def test_a_leaf_of_the_future_is_made_anew_when_the_clock_has_been_put_back() -> None:
+    """Browsers, whose clocks were right, would refuse it until that day. A second is no such step."""
+    shown = Shown()
+    first = await shown.context("proxy.test")
+    shown.clock.now -= timedelta(seconds=1)
+    assert await shown.context("proxy.test") is first
+    shown.clock.now -= timedelta(days=1)
+    second = await shown.context("proxy.test")
+
+    assert second is not first
+    assert await shown.context("proxy.test") is second
+
+
 async def test_when_auth_is_away_the_old_leaf_goes_on_and_auth_is_not_pestered() -> None:
     shown = Shown()
     first = await shown.context("proxy.test")
@@ -148,6 +164,22 @@ async def test_when_auth_is_away_the_old_leaf_goes_on_and_auth_is_not_pestered()
     shown.clock.now += RETRY_AFTER
     del shown.auth.failure["proxy.test"]
     assert await shown.context("proxy.test") is not first
+
+
+async def test_while_one_leaf_is_renewed_nobody_else_waits_for_auth() -> None:
+    """An auth that hangs must cost no handshake as long as there is a leaf to show."""
+    shown = Shown()
+    old = [await shown.context(host) for host in ("proxy.test", "grafana.proxy.test")]
+    shown.clock.now += timedelta(days=61)
+    shown.auth.hangs = True
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(shown.context, "proxy.test")
+        await trio.testing.wait_all_tasks_blocked()
+        with trio.fail_after(1):
+            assert await shown.context("proxy.test") is old[0]
+            assert await shown.context("grafana.proxy.test") is old[1]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_host_that_no_source_has_anything_for_is_shown_the_proxys_own_and_said_to_lack_one() -> (

@@ -45,6 +45,7 @@ from tport.engine.config.words import (
 from tport.engine.defaults import AUTH_PORT, HTTP_PORT, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.forwarded import Network, parse_network
+from tport.engine.proto.host import is_public_name
 from tport.engine.types.factor import FactorKind, FactorPolicy
 
 T = TypeVar("T")
@@ -337,10 +338,16 @@ class Resolver:
             elif address:
                 public.append(address)
         everywhere = Address("0.0.0.0", WEB_PORT)  # noqa: S104  # the one public port
+        addresses = tuple(public) or (Address(UP_DOMAIN, port),)
+        for host in dict.fromkeys(address.host for address in addresses):
+            if proxy.acme.enabled and not is_public_name(host):
+                self._reading.note(
+                    "proxy_service.acme", f"no authority vouches for {host}: it gets none by ACME"
+                )
         return ProxyService(
             enabled=proxy.enabled,
             web_listen_addr=listen or (everywhere if public else Address("127.0.0.1", WEB_PORT)),
-            public_addrs=tuple(public) or (Address(UP_DOMAIN, port),),
+            public_addrs=addresses,
             public_is_given=bool(public),
             https_keypairs=tuple(self._keypairs(proxy)),
             https_keypairs_reload_interval=proxy.https_keypairs_reload_interval,

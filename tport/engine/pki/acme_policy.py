@@ -10,6 +10,7 @@ LAST_WAIT: Final = timedelta(hours=24)  # TLS-13
 # After a try that never came to the CA's judgement, so that it counts against no limit of the
 # CA: who mends a firewall or a resolver doesn't wait an hour.
 FIRST_WAIT_UNREACHED: Final = timedelta(minutes=1)
+LAST_WAIT_UNREACHED: Final = timedelta(hours=1)
 FIRST_DAY: Final = timedelta(days=1)
 LATEST: Final = 0.9  # of a certificate's life
 SPREAD: Final = 0.05  # of a certificate's life: what is renewed when, so that not all is at once
@@ -54,12 +55,14 @@ def next_try(
     """Return before when not to try again.
 
     Args:
-        failures: in a row, this one included.
+        failures: of this kind, since the last success, this one included.
         jitter: 0 to 1; up to a tenth is added, so that names that failed together part.
         retry_after: seconds that the CA named: never earlier.
         unreached: the CA never came to a judgement.
     """
-    first = FIRST_WAIT_UNREACHED if unreached else FIRST_WAIT
+    first, last = FIRST_WAIT, LAST_WAIT
+    if unreached:
+        first, last = FIRST_WAIT_UNREACHED, LAST_WAIT_UNREACHED
     doubled: int = 2 ** min(max(failures, 1) - 1, 20)
     wait = first * doubled * (1 + 0.1 * jitter)
-    return now + max(min(wait, LAST_WAIT), timedelta(seconds=retry_after))
+    return now + max(min(wait, last), timedelta(seconds=retry_after))

@@ -209,9 +209,9 @@ def issue_web_certificate(
             hint="it signs for the proxy's names and their sub-domains; for any other name give "
             "a certificate in https_keypairs, or use ACME",
         )
-    subject = x509.Name(
-        [x509.NameAttribute(NameOID.COMMON_NAME, host)] if len(host) <= _CN_MAX else []
-    )
+    # Of an address OpenSSL would hold a common name against the constraints on DNS names.
+    is_named = isinstance(_general_name(host), x509.DNSName) and len(host) <= _CN_MAX
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)] if is_named else [])
     builder = (
         _leaf(authority, public_key, now, ttl)
         .subject_name(subject)
@@ -313,9 +313,13 @@ def _constraints(names: Sequence[str]) -> x509.NameConstraints:
     if not names:
         raise InvalidRequest("the web authority needs the proxy's names")
     permitted = [_general_name(name, subtree=True) for name in names]
+    if all(isinstance(name, x509.IPAddress) for name in permitted):
+        # A constraint on addresses says nothing of DNS names: one that is nobody's leaves out all
+        # others. RFC 6761 §6.4
+        permitted.append(x509.DNSName("invalid"))
     if any(isinstance(name, x509.IPAddress) for name in permitted):
         return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=None)
-    # A constraint on DNS names says nothing of addresses: those must be excluded by themselves.
+    # Nor the other way round: addresses must be excluded by themselves.
     every = [x509.IPAddress(ipaddress.ip_network(net)) for net in ("0.0.0.0/0", "::/0")]
     return x509.NameConstraints(permitted_subtrees=permitted, excluded_subtrees=every)
 

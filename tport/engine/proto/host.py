@@ -58,6 +58,11 @@ def is_address(host: str) -> bool:
     return host.startswith("[") or _is_ipv4(host)
 
 
+def is_public_name(host: str) -> bool:
+    """Tell whether a normal host is a name that an authority for the Internet could vouch for."""
+    return "." in host and not is_address(host) and not host.endswith(".localhost")
+
+
 def _port(digits: bytes) -> int:
     if not _PORT.fullmatch(digits) or int(digits) > 65535:
         raise InvalidRequest(f"{digits[:20].decode('latin-1')!r} is no port")

@@ -27,7 +27,7 @@ from tport.engine.errors import NotFound, TportError
 from tport.engine.pki.chain import key_of, names_of
 from tport.engine.pki.contexts import browser_context
 from tport.engine.pki.keys import KeyPair, load_certificate
-from tport.engine.proto.host import is_address
+from tport.engine.proto.host import is_public_name
 from tport.engine.proxy.acme_order import AcmeOrders
 from tport.engine.proxy.acme_proof import AcmeProofs
 from tport.engine.proxy.acme_settings import AcmeSettings
@@ -180,12 +180,13 @@ class AcmeCertificates:
 
     def _name_for(self, host: str) -> str | None:
         """Return by which name a host's certificate is known; None: no CA vouches for it."""
+        if not is_public_name(host):
+            return None
         if self._settings.dns_hook is not None:
             for zone in self._own_hosts:
-                if host == zone or host.partition(".")[2] == zone:
+                if is_public_name(zone) and zone in (host, host.partition(".")[2]):
                     return zone
-        public = "." in host and not is_address(host) and not host.endswith(".localhost")
-        return host if public and not host.startswith("*.") else None
+        return None if host.startswith("*.") else host
 
     def _names(self, name: str) -> tuple[str, ...]:
         if self._settings.dns_hook is not None and name in self._own_hosts:
@@ -197,9 +198,7 @@ class AcmeCertificates:
 
     def _may_try(self, name: str) -> bool:
         state = self._state(name)
-        if state is None or state.next_try is None:
-            return True
-        return self._clock() >= state.next_try
+        return state is None or state.may_try_at(self._clock())
 
     def _is_needed(self, name: str) -> bool:
         """Tell whether a certificate's hosts are served here now, and one of them by no file."""

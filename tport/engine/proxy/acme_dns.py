@@ -28,14 +28,9 @@ logger = logging.getLogger(__name__)
 
 DEADLINE: Final = 300.0  # s for one call; zones take minutes to reach all their servers
 CLEANUP_DEADLINE: Final = 15.0  # s; the end of the process waits for it
+LAST_WORDS: Final = 1.0  # s after its end in which what it said still comes in
 MAX_SAID: Final = 400  # characters of its stderr that are told, the last ones
 _PASSED_ON: Final = ("PATH", "HOME", "LANG")
-
-
-async def _end(process: trio.Process) -> None:
-    """End the program and what it has started."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 class HookFailed(TportError):
@@ -68,17 +63,7 @@ class DnsHook:
         value = dns_value(challenge.key_authorization)
         try:
             with trio.fail_after(deadline):
-                done = await trio.run_process(
-                    [self._program, what, record, value],
-                    stdin=b"",
-                    capture_stdout=True,
-                    capture_stderr=True,
-                    check=False,
-                    cwd="/",
-                    start_new_session=True,
-                    deliver_cancel=_end,
-                    env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
-                )
+                status, said = await _run([str(self._program), what, record, value])
         except trio.TooSlowError:
             raise HookFailed(
                 f"acme.dns_hook {self._program} took over {deadline:.0f} s to {what} {record}"
@@ -86,9 +71,50 @@ class DnsHook:
         except (OSError, subprocess.SubprocessError) as problem:
             why = getattr(problem, "strerror", None) or problem
             raise HookFailed(f"acme.dns_hook {self._program} can't be run: {why}") from None
-        if done.returncode != 0:
-            said = printable(done.stderr.decode("utf-8", "replace").strip())[-MAX_SAID:]
+        if status != 0:
             raise HookFailed(
-                f"acme.dns_hook {self._program} failed with {done.returncode} to {what} {record}"
+                f"acme.dns_hook {self._program} failed with {status} to {what} {record}"
                 + (f": {said}" if said else "")
             )
+
+
+async def _run(command: list[str]) -> tuple[int, str]:
+    """Run a program; return its exit status, and the end of what it said on stderr.
+
+    When this is cancelled the program ends, with all that it has started.
+
+    Raises:
+        OSError, subprocess.SubprocessError: it can't be run.
+    """
+    process = await trio.lowlevel.open_process(
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        start_new_session=True,
+        env={name: os.environ[name] for name in _PASSED_ON if name in os.environ},
+    )
+    assert process.stderr is not None
+    said = bytearray()
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_hear, process.stderr, said)
+            status = await process.wait()
+            # What it left running may hold on to stderr for good.
+            nursery.cancel_scope.deadline = trio.current_time() + LAST_WORDS
+    finally:
+        if process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            with trio.CancelScope(shield=True):  # no wait: it is dead
+                await process.wait()
+        await trio.aclose_forcefully(process.stderr)
+    return status, printable(said.decode("utf-8", "replace").strip())[-MAX_SAID:]
+
+
+async def _hear(stderr: trio.abc.ReceiveStream, said: bytearray) -> None:
+    """Add what comes to `said`, and keep no more of it than will be told."""
+    async for piece in stderr:
+        said += piece
+        del said[: -4 * MAX_SAID]  # bytes; a character has four at most

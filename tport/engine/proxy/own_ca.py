@@ -14,6 +14,7 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import TportError
+from tport.engine.pki.authority import BACKDATE
 from tport.engine.pki.chain import issuer_of, key_of, names_of, renewal_of
 from tport.engine.pki.contexts import browser_context
 from tport.engine.pki.keys import KeyPair, load_certificate, make_key_and_csr
@@ -69,6 +70,8 @@ class OwnAuthority:
         leaf = self._leaves.get(host)
         if leaf is not None and not self._is_due(leaf):
             return leaf.context
+        if leaf is not None and leaf.context is not None and self._making.locked():
+            return leaf.context  # auth is being asked already, and may be slow
         if not self._may_sign(host):
             return None
         async with self._making:
@@ -104,7 +107,11 @@ class OwnAuthority:
                     await self.context_for(host)
 
     def _is_due(self, leaf: _Leaf) -> bool:
-        return leaf.ask_at is None or self._clock() >= leaf.ask_at
+        """Tell whether to ask for a leaf: at its time, or when the clock was put back before it."""
+        now = self._clock()
+        if leaf.ask_at is None or leaf.asked is None or now >= leaf.ask_at:
+            return True
+        return now < leaf.asked - BACKDATE
 
     async def _make(self, host: str, old: _Leaf | None) -> _Leaf:
         now = self._clock()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-from typing import Literal
+from datetime import datetime, timedelta
+from typing import Final, Literal
 
 import msgspec
 
+CLOCK_STEP: Final = timedelta(hours=1)  # by which a clock is put back that was wrong before
 ChallengeKind = Literal["tls-alpn-01", "http-01", "dns-01"]
 
 
@@ -48,7 +49,8 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
         order: what is pending; it may have expired.
         last_attempt: when an order last ended, well or not.
         problem: why that failed, the CA's own words if it had any; "": it did not.
-        failures: since the last success.
+        failures: refusals since the last success.
+        misses: tries since then that came to no judgement, as of a CA that is away.
         next_try: not before.
         held_until: not before, by the CA's own word; None: it named no time.
     """
@@ -66,12 +68,22 @@ class AcmeState(msgspec.Struct, frozen=True, kw_only=True):
     last_attempt: datetime | None = None
     problem: str = ""
     failures: int = 0
+    misses: int = 0
     next_try: datetime | None = None
     held_until: datetime | None = None
 
     def order_at(self, now: datetime) -> AcmeOrder | None:
         """Return what is pending, if its time is not over."""
         return self.order if self.order is not None and now < self.order.expires else None
+
+    def may_try_at(self, now: datetime) -> bool:
+        """Tell whether no failure is to be waited out.
+
+        One from the future is none: the clock was wrong then, and so is `next_try`.
+        """
+        if self.next_try is None or now >= self.next_try:
+            return True
+        return self.last_attempt is not None and now < self.last_attempt - CLOCK_STEP
 
 
 class AcmeAccount(msgspec.Struct, frozen=True, kw_only=True):

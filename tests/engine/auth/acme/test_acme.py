@@ -65,14 +65,16 @@ async def obtain(world: World, auth: AuthAPI) -> KeyPair:
     return pair
 
 
-async def fail(auth: AuthAPI, state: AcmeState, retry_after: float = 0.0) -> None:
+async def fail(
+    auth: AuthAPI, state: AcmeState, retry_after: float = 0.0, *, unreached: bool = False
+) -> None:
     await auth.acme_failed(
         directory=DIRECTORY,
         name=PROXY,
         order=order_of(state),
         problem="the CA says: no\x1b[2J",
         retry_after=retry_after,
-        unreached=False,
+        unreached=unreached,
     )
 
 
@@ -235,6 +237,20 @@ async def test_after_a_failure_nobody_orders_for_an_hour_then_two(world: World) 
             await begin(proxy(world, "proxy-2"))
         world.clock.now = state.next_try
         await fail(proxy(world), await begin(proxy(world)))
+
+
+async def test_a_ca_that_was_away_does_not_make_the_first_refusal_cost_a_day(world: World) -> None:
+    """Both are counted by themselves: what never came to a judgement was refused by nobody."""
+    for _ in range(20):
+        await fail(proxy(world), await begin(proxy(world)), unreached=True)
+        state = await state_of(world)
+        assert state.next_try is not None
+        world.clock.now = state.next_try
+    await fail(proxy(world), await begin(proxy(world)))
+
+    state = await state_of(world)
+    assert state.next_try is not None
+    assert state.next_try - world.clock.now <= timedelta(hours=1.1)
 
 
 async def test_the_cas_own_wait_is_kept(world: World) -> None:

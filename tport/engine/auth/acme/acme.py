@@ -37,7 +37,7 @@ from tport.engine.pki.acme import check_issued
 from tport.engine.pki.acme_policy import next_try
 from tport.engine.pki.chain import issuer_of
 from tport.engine.pki.keys import KeyPair
-from tport.engine.proto.host import is_address, normalise_host
+from tport.engine.proto.host import is_public_name, normalise_host
 from tport.engine.types.acme import AcmeOrder, AcmeState, Challenge
 
 logger = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Acme:
         other = state.order_at(now)
         if other is not None and other.proxy != by and self._may_live(other):
             raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
-        if state.next_try is not None and now < state.next_try:
+        if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
             raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
         order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
@@ -132,6 +132,7 @@ class Acme:
             last_attempt=now,
             problem="",
             failures=0,
+            misses=0,
             next_try=None,
             held_until=None,
         )
@@ -169,9 +170,10 @@ class Acme:
         place = place_of(directory, name)
         read, _ = await self._pending(place, order)
         now = self._cluster.clock()
-        failures = read.value.failures + 1
+        failures, misses = read.value.failures + (not unreached), read.value.misses + unreached
         wait = min(max(retry_after, 0.0), MAX_WAIT)
-        again = next_try(now, failures, self._chance(), retry_after=wait, unreached=unreached)
+        count = misses if unreached else failures
+        again = next_try(now, count, self._chance(), retry_after=wait, unreached=unreached)
         words = "".join(c for c in problem if c.isprintable())[:MAX_PROBLEM]
         state = replace(
             read.value,
@@ -179,6 +181,7 @@ class Acme:
             last_attempt=now,
             problem=words or "it failed",
             failures=failures,
+            misses=misses,
             next_try=again,
             held_until=now + timedelta(seconds=wait) if wait else None,
         )
@@ -194,7 +197,7 @@ class Acme:
         for item in await self._states.range(f"{place_of(directory, '')}/"):
             place, state = item.key.removeprefix(self._states.prefix), self._states.decode(item)
             is_held = state.held_until is not None and now < state.held_until
-            if state.next_try is None or now >= state.next_try or is_held:
+            if state.may_try_at(now) or is_held:
                 continue
             read = Stored(state, item.revision, item.expires)
             try:
@@ -234,7 +237,7 @@ class Acme:
     async def _check_ours(self, name: str) -> None:
         """Raise NotFound unless the proxies serve this host: nobody else's names are ordered."""
         bare = name.removeprefix("*.")
-        if normalise_host(bare) != bare or is_address(bare):
+        if normalise_host(bare) != bare or not is_public_name(bare):
             raise NotFound(f"{name[:255]!r} is no name that a CA vouches for")
         if not await self._apps.is_ours(name):
             raise NotFound(f"{name!r} is neither a proxy's nor an application's host")
