@@ -13,7 +13,7 @@ CODE := tport tests examples bench
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture bench bench-quick bench-deps profile clean
+.PHONY: help demo test test-deps lint fmt torture bench bench-quick bench-micro bench-deps profile clean
 .DELETE_ON_ERROR:
 
 help:
@@ -24,6 +24,7 @@ help:
 	@echo "make fmt        format the code"
 	@echo "make torture    the long and heavy tests"
 	@echo "make bench      tport measured beside nginx + ssh -R, Caddy and others; bench-quick: in 90 s"
+	@echo "make bench-micro  what each function on the way of a request costs"
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
 	@echo "make clean      remove what the others made"
 	@echo "PYTHON=...      the Python to use, 3.11 or later; PYTEST_ARGS='-k name' chooses tests"
@@ -48,6 +49,9 @@ bench: bench-deps
 
 bench-quick: bench-deps
 	@$(BIN)/python -m bench --quick
+
+bench-micro: $(VENV)/tools
+	@$(BIN)/python -m bench.micro
 
 profile: bench-deps
 	@$(BIN)/python -m bench.profile

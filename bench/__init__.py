@@ -2,6 +2,7 @@
 
     make bench          every stack and row, at most 10 minutes; writes build/bench.json
     make bench-quick    less work on the rows that move first, at most 90 s
+    make bench-micro    what each function on the way of a request costs (`micro`)
 
 Each stack stands before the same applications. Rounds are interleaved (a round measures every stack
 once), and of rounds the median is told, so that what else the machine does falls on all alike. The

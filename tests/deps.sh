@@ -29,6 +29,7 @@ systemd systemd-analyze
 util-linux setpriv
 iproute2 ip
 lsof lsof
+strace strace
 testssl.sh testssl
 pebble pebble
 nodejs node

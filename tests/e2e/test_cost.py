@@ -1,0 +1,90 @@
+"""How often proxy and agent call the system for a request, counted by strace.
+
+The number of calls is the same on every machine; what they take is not. `tests/engine/test_cost.py` counts
+the steps of tasks likewise.
+"""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.e2e.harness import Cluster, need, program, start_cluster, wait_until
+
+pytestmark = pytest.mark.e2e
+
+# Of one request on a kept connection, proxy and agent together: what is measured, and some room.
+# Lower it with what makes the path shorter.
+MOST: Final = 27.0
+
+REQUESTS: Final = 400
+ROOT: Final = Path(__file__).parents[2]
+
+
+class Strace:
+    """Counts the system calls of processes, by name, until it is ended."""
+
+    def __init__(self, cluster: Cluster, *pids: int) -> None:
+        self._file = cluster.folder / "calls"
+        argv = [program("strace"), "-f", "-c", f"--output={self._file}"]
+        self._process = subprocess.Popen(
+            [*argv, *(f"--attach={pid}" for pid in pids)], stderr=subprocess.PIPE, text=True
+        )
+        wait_until(lambda: self._is_attached(pids), "strace is attached")
+
+    def _is_attached(self, pids: tuple[int, ...]) -> bool:
+        if self._process.poll() is not None:
+            _, why = self._process.communicate()
+            need("strace", False, f"it may not look at other processes: {why}")
+        states = (Path(f"/proc/{pid}/status").read_text() for pid in pids)
+        return all(f"TracerPid:\t{self._process.pid}\n" in state for state in states)
+
+    def end(self) -> dict[str, int]:
+        self._process.send_signal(2)  # it writes what it has
+        self._process.communicate(timeout=30)
+        # % time, seconds, usecs/call, calls, errors if there were any, name
+        lines = (line.split() for line in self._file.read_text().splitlines())
+        return {
+            words[-1]: int(words[3]) for words in lines if len(words) > 4 and words[3].isdigit()
+        }
+
+
+def ask(sock: socket.socket, request: bytes, times: int) -> None:
+    """Ask again and again over one connection, and read each answer to its end."""
+    for _ in range(times):
+        sock.sendall(request)
+        answer = b""
+        while not answer.endswith(b"\r\n\r\n0"):
+            piece = sock.recv(65536)
+            assert piece, answer
+            answer += piece
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def test_a_request_on_a_kept_connection_takes_few_system_calls(tmp_path: Path) -> None:
+    need("strace", program("strace"), "make test-deps")
+    with start_cluster(tmp_path) as cluster:
+        # Another of our own answers in two pieces, which costs a delayed acknowledgement each time.
+        upstream = cluster.spawn([sys.executable, "-m", "bench.origin"], cwd=ROOT)
+        upstream.wait_for("\n")
+        agent = cluster.start_agent("plain", f"http://127.0.0.1:{int(upstream.stdout)}")
+        ann = cluster.signed_in("ann")
+        url = cluster.app_url("plain")
+        assert ann.open(url).status == 200
+        host = f"plain.{cluster.address}"
+        lines = ["GET / HTTP/1.1", f"Host: {host}", f"Cookie: {ann.cookie_header(url)}"]
+        request = "\r\n".join([*lines, "", ""]).encode()
+        raw = socket.create_connection(("127.0.0.1", cluster.port), 10)
+        with ann.context.wrap_socket(raw, server_hostname=host.partition(":")[0]) as sock:
+            ask(sock, request, 50)  # until all that is kept is there
+            strace = Strace(cluster, cluster.proxy.pid, agent.pid)
+            ask(sock, request, REQUESTS)
+            calls = strace.end()
+    total = calls.pop("total")
+    told = ", ".join(f"{name} {count / REQUESTS:.1f}" for name, count in calls.items())
+    assert total / REQUESTS <= MOST, f"{total / REQUESTS:.1f} calls a request: {told[:400]}"

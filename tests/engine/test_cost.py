@@ -1,0 +1,131 @@
+"""How often tasks are scheduled for a request: what makes it slow again shows here first.
+
+Absolute times say nothing on a machine that others use; steps of tasks are the same everywhere. All of
+tport runs here, and nothing else: client and application are in threads.
+"""
+
+from __future__ import annotations
+
+import socket
+import socketserver
+import ssl
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Final, NamedTuple
+
+import pytest
+import trio
+
+from tests.stack import open_stack
+from tport.engine.types.app import App
+
+
+class Cost(NamedTuple):
+    """Of one request, proxy and agent together.
+
+    Attributes:
+        steps: times that a task goes on.
+        waits: times that the loop asks the system what is ready.
+    """
+
+    steps: float
+    waits: float
+
+
+# What is measured, and some room. Lower them with what makes the path shorter.
+MOST: Final = Cost(steps=12, waits=11)  # one connection, which waits for each answer
+MOST_OF_16: Final = Cost(steps=8.5, waits=4)  # that ask at the same time
+
+REQUESTS: Final = 320
+ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+
+
+class _Counter(trio.abc.Instrument):
+    """Counts steps of tasks, and looks at what is ready."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+        self.waits = 0
+
+    def before_task_step(self, task: trio.lowlevel.Task) -> None:
+        self.steps += 1
+
+    def before_io_wait(self, timeout: float) -> None:
+        self.waits += 1
+
+
+class _Application(socketserver.BaseRequestHandler):
+    """Answers each head with the same few bytes, as long as heads come."""
+
+    def handle(self) -> None:
+        heads = b""
+        while piece := self.request.recv(65536):
+            heads += piece
+            while b"\r\n\r\n" in heads:
+                _, _, heads = heads.partition(b"\r\n\r\n")
+                self.request.sendall(ANSWER)
+
+
+@contextmanager
+def application() -> Iterator[int]:
+    """Serve in threads; gives the port."""
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), _Application) as server:
+        server.daemon_threads = True
+        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def ask(socks: Sequence[socket.socket], request: bytes, times: int) -> None:
+    """Ask on every connection, read the answers to their end; and again, so often."""
+    for _ in range(times):
+        for sock in socks:
+            sock.sendall(request)
+        for sock in socks:
+            answer = b""
+            while not answer.endswith(b"hello"):
+                piece = sock.recv(65536)
+                assert piece, answer
+                answer += piece
+            assert answer.startswith(b"HTTP/1.1 200 "), answer
+
+
+def connect(host: str, port: int, context: ssl.SSLContext, count: int) -> list[socket.socket]:
+    return [
+        context.wrap_socket(socket.create_connection(("127.0.0.1", port), 10), server_hostname=host)
+        for _ in range(count)
+    ]
+
+
+@pytest.mark.parametrize(("connections", "most"), [(1, MOST), (16, MOST_OF_16)])
+async def test_a_request_on_a_kept_connection_takes_few_steps(connections: int, most: Cost) -> None:
+    times = REQUESTS // connections
+    with application() as port:
+        plain = App(name="plain", uri=f"http://127.0.0.1:{port}")
+        async with open_stack(apps=[plain], debug_app=False) as stack:
+            alice = await stack.user("alice")
+            await alice.open("plain")
+            host, cookie = stack.host("plain"), alice.cookie("plain")
+            lines = ["GET / HTTP/1.1", f"Host: {host}:{stack.port}", f"Cookie: {cookie}", "", ""]
+            request = "\r\n".join(lines).encode()
+            socks = await trio.to_thread.run_sync(
+                connect, host, stack.port, stack.context(), connections
+            )
+            await trio.to_thread.run_sync(
+                ask, socks, request, 10
+            )  # until all that is kept is there
+            counter = _Counter()
+            trio.lowlevel.add_instrument(counter)
+            await trio.to_thread.run_sync(ask, socks, request, times)
+            trio.lowlevel.remove_instrument(counter)
+            for sock in socks:
+                sock.close()
+    count = times * connections
+    found = Cost(steps=counter.steps / count, waits=counter.waits / count)
+    assert found.steps <= most.steps, f"steps a request: {found}"
+    assert found.waits <= most.waits, f"waits a request: {found}"
