@@ -278,6 +278,18 @@ async def test_what_is_mended_may_be_tried_at_once_but_for_what_the_ca_holds(
     assert state.problem
 
 
+async def test_a_certificate_whose_record_is_gone_may_be_ordered_again(world: World) -> None:
+    """As of an application that was away for months: proxies know of the old certificate still."""
+    await obtain(world, proxy(world))
+    serial = (await state_of(world)).serial
+    world.clock.now += timedelta(days=365)
+
+    begun = await proxy(world).acme_begin(directory=DIRECTORY, names=(PROXY,), serial=serial)
+
+    assert begun.serial == ""
+    assert begun.order is not None
+
+
 async def test_a_success_forgets_the_failures(world: World) -> None:
     await fail(proxy(world), await begin(proxy(world)))
     state = await state_of(world)
