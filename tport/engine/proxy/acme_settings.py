@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from tport.engine.config.secret_file import read_secret_file
 from tport.engine.errors import ConfigError
 from tport.engine.pki.contexts import https_context
 from tport.engine.proto.acme import ExternalAccount, decode64
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,7 +85,9 @@ def read_external(eab: model.Eab) -> ExternalAccount:
     key, where = eab.hmac.text, "proxy_service.acme.eab.hmac"
     if eab.hmac.file is not None:
         where = str(eab.hmac.file)
-        key, _ = read_secret_file(eab.hmac.file)
+        key, warning = read_secret_file(eab.hmac.file)
+        if warning:
+            logger.warning("%s", warning)
     try:
         sound = bool(decode64(key))
     except ValueError:
