@@ -77,9 +77,21 @@ async def test_tls_11_each_spelling_of_a_name_is_shown_the_same_certificate(
 ) -> None:
     """TLS-11: case and the root's dot are no difference in SNI."""
     assert callable(spelling)
-    host = stack.host("echo")
+    name = spelling(stack.host("echo"))
 
-    assert await trio.to_thread.run_sync(names_shown, stack.port, spelling(host)) == [host]
+    assert await trio.to_thread.run_sync(names_shown, stack.port, name) == [f"*.{DOMAIN}"]
+
+
+async def test_http_07_a_certificate_does_not_tell_strangers_which_applications_there_are(
+    stack: Stack,
+) -> None:
+    """Nor does what is answered to them."""
+    names = (stack.host("echo"), stack.host("raw"), f"nobody.{DOMAIN}")
+    shown = [await trio.to_thread.run_sync(names_shown, stack.port, name) for name in names]
+    answers = [await stack.request(name, "/", {"Accept": "text/html"}) for name in names]
+
+    assert shown == [[f"*.{DOMAIN}"]] * 3
+    assert [answer.status for answer in answers] == [302] * 3
 
 
 async def test_an_application_elsewhere_without_a_certificate_is_told_and_shown_the_proxys(

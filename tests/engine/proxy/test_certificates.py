@@ -23,7 +23,7 @@ from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
 from tport.engine.types.certificate import CertState
 
-HOSTS = {"proxy.test", "grafana.proxy.test", "jupyter.proxy.test", "odd.test"}
+HOSTS = {"proxy.test", "grafana.proxy.test", "jupyter.proxy.test", "a.lab.proxy.test", "odd.test"}
 
 
 class MakingAuth:
@@ -63,6 +63,7 @@ class Shown:
         self.own = OwnAuthority(
             auth=cast("AuthAPI", self.auth),
             clock=self.clock,
+            zones={"proxy.test"},
             may_sign=lambda host: permits(self.auth.cluster.web.trusted[0], host),
             is_wanted=lambda host: host in HOSTS,
         )
@@ -79,15 +80,15 @@ class Shown:
         return (await self.certificates.context_for(name)).context
 
 
-async def test_a_known_host_gets_a_leaf_of_its_own_made_once() -> None:
+async def test_a_known_host_further_down_gets_a_leaf_of_its_own_made_once() -> None:
     shown = Shown()
-    first = await shown.context("grafana.proxy.test")
+    first = await shown.context("a.lab.proxy.test")
     async with trio.open_nursery() as nursery:
         for _ in range(5):
-            nursery.start_soon(shown.context, "grafana.proxy.test")
+            nursery.start_soon(shown.context, "a.lab.proxy.test")
 
-    assert await shown.context("grafana.proxy.test") is first
-    assert shown.auth.made == ["grafana.proxy.test"]
+    assert await shown.context("a.lab.proxy.test") is first
+    assert shown.auth.made == ["a.lab.proxy.test"]
 
 
 async def test_many_at_once_ask_for_one() -> None:
@@ -117,6 +118,19 @@ async def test_names_that_nobody_serves_below_the_proxys_share_one_leaf() -> Non
     await shown.context("a.b.proxy.test")  # two labels below: nobody's
 
     assert shown.auth.made == ["*.proxy.test", "proxy.test"]
+
+
+async def test_a_certificate_does_not_tell_which_names_are_served() -> None:
+    """HTTP-07: as no page tells it to who isn't signed in."""
+    shown = Shown()
+    contexts = [
+        await shown.context(name)
+        for name in ("grafana.proxy.test", "jupyter.proxy.test", "nobody.proxy.test")
+    ]
+
+    assert len(set(contexts)) == 1
+    [state] = shown.own.states("grafana.proxy.test")
+    assert (state.host, state.names) == ("grafana.proxy.test", ("*.proxy.test",))
 
 
 async def test_a_file_comes_before_the_own_authority_and_exact_before_wildcard() -> None:
@@ -238,7 +252,7 @@ async def test_leaves_are_renewed_though_nobody_comes_and_those_of_gone_hosts_fo
     autojump_clock: MockClock,
 ) -> None:
     shown = Shown()
-    for host in ("proxy.test", "gone.proxy.test"):
+    for host in ("proxy.test", "gone.lab.proxy.test"):
         await shown.own.context_for(host)
     shown.clock.now += timedelta(days=61)
     shown.auth.cluster.now = shown.clock.now
@@ -247,8 +261,8 @@ async def test_leaves_are_renewed_though_nobody_comes_and_those_of_gone_hosts_fo
         await trio.sleep(LOOK_EVERY * 2.5)
         nursery.cancel_scope.cancel()
 
-    assert shown.auth.made == ["proxy.test", "gone.proxy.test", "proxy.test"]
-    assert shown.own.states("gone.proxy.test")[0].not_after is None
+    assert shown.auth.made == ["proxy.test", "gone.lab.proxy.test", "proxy.test"]
+    assert shown.own.states("gone.lab.proxy.test")[0].not_after is None
 
 
 async def test_the_proxys_own_host_without_a_certificate_is_an_error() -> None:

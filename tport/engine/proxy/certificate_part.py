@@ -68,7 +68,11 @@ class CertificatePart:
         self._next_files = next_files
         self._files = FilePairs(settings.files)
         self._own = OwnAuthority(
-            auth=auth, clock=clock, may_sign=self._may_sign, is_wanted=self._is_wanted
+            auth=auth,
+            clock=clock,
+            zones=own_hosts,
+            may_sign=self._may_sign,
+            is_wanted=self._is_wanted,
         )
         self.acme = AcmePart(
             settings.acme,

@@ -1,9 +1,9 @@
 """Which certificate a browser is shown: the first source that has one for the name it asks for.
 
 The operator's files are asked first, then what comes between, last the own authority, which has a
-leaf for each host that exists here and that it may sign for. All other names one label below the
-proxy's share one: whoever mistypes an application's name is told so by a page, the same as for one
-they may not open. Any further name, and an application that no source has a certificate for, gets
+leaf for each host that exists here and that it may sign for. Names one label below the proxy's that
+nobody serves are shown what stands for all of them: whoever mistypes an application's name is told
+so by a page, the same as for one they may not open. Any further name, and an application that no source has a certificate for, gets
 the proxy's own: the browser says that it doesn't fit, and that is true.
 """
 

@@ -1,10 +1,15 @@
-"""Leaves of the cluster's own web authority, one per host, made when first asked for."""
+"""Leaves of the cluster's own web authority, made when first asked for.
+
+All names one label below a proxy's share one, whether an application has them or nobody: else the
+certificate would tell strangers which ones are served, what no page tells (HTTP-07). Any other
+host has its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NoReturn
@@ -50,16 +55,19 @@ class OwnAuthority:
         *,
         auth: AuthAPI,
         clock: Clock,
+        zones: Collection[str],
         may_sign: Callable[[str], bool],
         is_wanted: Callable[[str], bool],
     ) -> None:
         """
         Args:
+            zones: the proxy's names, below which applications have theirs.
             may_sign: whether the web authority's constraints permit a host.
             is_wanted: whether a leaf of a host is still of use.
         """
         self._auth = auth
         self._clock = clock
+        self._zones = zones
         self._may_sign = may_sign
         self._is_wanted = is_wanted
         self._leaves: dict[str, _Leaf] = {}
@@ -67,6 +75,7 @@ class OwnAuthority:
 
     async def context_for(self, host: str) -> ssl.SSLContext | None:
         """Return the context of `host`, whose leaf is made at the first call; None: it can't be."""
+        host = self._shared(host)
         leaf = self._leaves.get(host)
         if leaf is not None and not self._is_due(leaf):
             return leaf.context
@@ -84,12 +93,13 @@ class OwnAuthority:
         """Tell how it stands with the leaf of `host`."""
         if not self._may_sign(host):
             return ()
-        leaf = self._leaves.get(host)
+        leaf = self._leaves.get(self._shared(host))
         if leaf is None:
             return (CertState(host=host, source="own CA"),)
         return (
             msgspec.structs.replace(
                 leaf.told or CertState(host=host, source="own CA"),
+                host=host,
                 last_attempt=leaf.asked,
                 problem=leaf.problem,
                 next_try=leaf.ask_at,
@@ -105,6 +115,13 @@ class OwnAuthority:
                     self._leaves.pop(host, None)
                 elif self._is_due(self._leaves[host]):
                     await self.context_for(host)
+
+    def _shared(self, host: str) -> str:
+        """Return the name that the leaf of a host is for."""
+        zone = host.partition(".")[2]
+        # `*.box` is a wildcard that no client takes.
+        is_below = zone in self._zones and "." in zone and host not in self._zones
+        return f"*.{zone}" if is_below else host
 
     def _is_due(self, leaf: _Leaf) -> bool:
         """Tell whether to ask for a leaf: at its time, or when the clock was put back before it."""
