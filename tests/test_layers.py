@@ -24,6 +24,8 @@ FLOORS = (
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
     ("reload",),
+    ("proxy_role",),
+    ("workers",),
     ("process", "selftest", "preflight"),
     ("commands",),
     ("cli",),

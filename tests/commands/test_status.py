@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from tests.fakes import START
 from tport.commands.status import report
 from tport.engine.api.answers import ClusterStatus
@@ -36,6 +38,16 @@ def test_where_all_can_be_opened_it_is_well_and_no_more_is_said() -> None:
     lines = report(status(offer("wiki")), set()).splitlines()
 
     assert lines[-2:] == ["apps     wiki", "state    well"]
+
+
+def test_how_many_processes_the_proxy_is_stands_beside_its_address() -> None:
+    one = status()
+
+    assert report(one, set()).splitlines()[2] == "proxy    https://tport.test:3080"
+    assert (
+        report(replace(one, proxy_processes=3), set()).splitlines()[2]
+        == "proxy    https://tport.test:3080, 3 processes"
+    )
 
 
 def test_each_application_that_can_not_be_opened_is_told_with_what_is_wrong() -> None:

@@ -41,6 +41,14 @@ def test_information_is_plain_and_more_says_its_level() -> None:
     assert warning == "tport: warning: hm"
 
 
+def test_a_worker_says_which_it_is() -> None:
+    told = record("hm", level=logging.WARNING)
+
+    assert TextLines(worker=2).format(told) == "tport: warning: worker 2: hm"
+    assert json.loads(JsonLines(worker=2).format(told))["worker"] == 2
+    assert "worker" not in json.loads(JsonLines().format(told))
+
+
 @given(st.text())
 def test_nothing_in_a_message_begins_a_line_of_ours_or_moves_the_cursor(text: str) -> None:
     first, *rest = TextLines().format(record("%s", text)).split("\n")

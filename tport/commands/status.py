@@ -41,6 +41,7 @@ def status(
                 "cluster": found.cluster,
                 "version": found.version,
                 "proxies": list(found.proxy_addrs),
+                "proxy_processes": found.proxy_processes,
                 "users": found.users,
                 "agents": [
                     {
@@ -99,7 +100,7 @@ def report(found: ClusterStatus, without: AbstractSet[str]) -> str:
         [
             f"cluster  {found.cluster}",
             f"version  {found.version}",
-            f"proxy    {', '.join(f'https://{a}' for a in found.proxy_addrs) or 'none'}",
+            f"proxy    {_proxy(found)}",
             f"users    {found.users}",
             f"agents   {len(found.agents)}",
             f"apps     {', '.join(apps) or 'none'}",
@@ -108,6 +109,12 @@ def report(found: ClusterStatus, without: AbstractSet[str]) -> str:
             *(f"locked   {lock.message}" for lock in found.copied),
         ]
     )
+
+
+def _proxy(found: ClusterStatus) -> str:
+    addresses = ", ".join(f"https://{address}" for address in found.proxy_addrs) or "none"
+    count = found.proxy_processes
+    return f"{addresses}, {count} processes" if count > 1 else addresses
 
 
 def _refusal(server: AppServer) -> str:

@@ -66,5 +66,8 @@ PROBE_DEADLINE: Final = 30.0  # s for all that is tried of one; some 15 requests
 # --- Sending and receiving ---------------------------------------------------------------------
 READ_SIZE: Final = 65536  # bytes a recv; above 128 KiB malloc maps and unmaps memory each time
 
+# --- Processes ------------------------------------------------------------------------------------
+MAX_WORKERS: Final = 64  # that share the proxy's port; each agent holds a tunnel to each
+
 # --- Draining -----------------------------------------------------------------------------------
 DRAIN: Final = 30.0  # s that open connections get once told to stop; a second signal cuts

@@ -36,14 +36,15 @@ class TextLines(logging.Formatter):
     that none looks like one of ours, and control characters become `?`.
     """
 
-    def __init__(self, *, with_time: bool = False) -> None:
+    def __init__(self, *, with_time: bool = False, worker: int = 0) -> None:
         super().__init__()
         self._with_time = with_time
+        self._who = f"worker {worker}: " if worker else ""
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         message = _CONTROL.sub("?", record.getMessage()).replace("\n", "\n    ")
-        text = f"tport: {level}{message}"
+        text = f"tport: {level}{self._who}{message}"
         if self._with_time:
             text = f"{_time(record)} {text}"
         if record.exc_info:
@@ -52,13 +53,18 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (RFC 3339 UTC), level, component, message."""
+    """One JSON object a line: time (RFC 3339 UTC), level, component, message; of a worker, which."""
+
+    def __init__(self, *, worker: int = 0) -> None:
+        super().__init__()
+        self._who = {"worker": worker} if worker else {}
 
     def format(self, record: logging.LogRecord) -> str:
         entry = {
             "time": _time(record),
             "level": record.levelname.lower(),
             "component": record.name.removeprefix("tport.engine."),
+            **self._who,
             "message": record.getMessage(),
         }
         if record.exc_info:
@@ -70,10 +76,13 @@ def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
-def set_up_logging(log: Log) -> None:
+def set_up_logging(log: Log, *, worker: int = 0) -> None:
     """Send tport's log lines where the configuration says; others' only from warnings on.
 
     A file that was moved away, as logrotate does, is begun anew.
+
+    Args:
+        worker: which of the proxy's processes this is; 0: the main one.
 
     Raises:
         ConfigError: the file can't be written.
@@ -89,6 +98,11 @@ def set_up_logging(log: Log) -> None:
     else:
         stream: TextIO = sys.stderr if log.output == "stderr" else sys.stdout
         handler = logging.StreamHandler(stream)
-    handler.setFormatter(JsonLines() if log.format == "json" else TextLines(with_time=to_file))
+    formatter: logging.Formatter
+    if log.format == "json":
+        formatter = JsonLines(worker=worker)
+    else:
+        formatter = TextLines(with_time=to_file, worker=worker)
+    handler.setFormatter(formatter)
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tport").setLevel(_LEVELS[log.severity])

@@ -41,26 +41,17 @@ from tport.engine.config.model import Config, Secret
 from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag import serve_diagnostics
 from tport.engine.errors import ConfigError
-from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.dial import open_listener
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
-from tport.engine.proxy.acme_settings import acme_settings
-from tport.engine.proxy.clients import Clients
-from tport.engine.proxy.service import run_proxy
-from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
-from tport.engine.reload import (
-    ReloadedApps,
-    ReloadedKeyPairs,
-    Reread,
-    app_set,
-    tell_faulty,
-)
+from tport.engine.proxy_role import Ports, Reach, run_proxy_role
+from tport.engine.reload import ReloadedApps, Reread, app_set, tell_faulty
 from tport.engine.signals import Signals
 from tport.engine.storage.backend import Backend
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.identity import Identity
+from tport.engine.workers.pool import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -143,6 +134,10 @@ def _check(config: Config) -> None:
             "proxy_service without auth_service: both run in one process in this version",
             hint="enable auth_service in the same file",
         )
+    if config.proxy_service.workers > 1 and sys.platform != "linux":
+        raise ConfigError(
+            "proxy_service.workers: several need Linux", hint="leave it out, or say 1"
+        )
 
 
 class _Process:
@@ -157,6 +152,7 @@ class _Process:
         self._signals = signals
         self.service: AuthService | None = None
         self._server: AuthServer | None = None
+        self._workers: Workers | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[AuthAPI | None, Config]]:
@@ -185,7 +181,8 @@ class _Process:
             # Leaving the nursery waits for the services to drain: `stop` is set.
 
     def _degraded(self) -> Sequence[str]:
-        return self.service.degraded() if self.service is not None else ()
+        found = self.service.degraded() if self.service is not None else ()
+        return (*found, *(self._workers.degraded() if self._workers is not None else ()))
 
     # --- Auth --------------------------------------------------------------------------------------
 
@@ -241,63 +238,45 @@ class _Process:
         *,
         task_status: trio.TaskStatus[None],
     ) -> None:
-        from tport.engine.web.app import web_app  # 0.2 s of imports that an agent doesn't need
-        from tport.engine.web.errors import ErrorPages
-
         config = self._config
-        proxy_id = str(uuid.uuid4())
-        auth = self._api("proxy", proxy_id)
-        public_addr = config.proxy_service.public_addrs[0]
-        cluster = config.auth_service.cluster_name
         service, server = self.service, self._server
         assert service is not None
         assert server is not None
-
-        def make_web(parts: WebParts) -> AsgiApp:
-            return web_app(
-                auth=auth,
-                cluster=parts.cluster,
-                cluster_id8=parts.cluster_id8,
-                public_addr=str(public_addr),
-                clock=wall_clock,
-                secret=parts.forms_key,
-                open_launch=parts.open_launch,
-                settings=settings_in_force(config),
-            )
-
-        async def to_auth(stream: PrefixedStream, remote: str) -> None:
-            await server.serve_connection(stream, remote=remote)
-
+        shown = settings_in_force(config)
         acme = config.proxy_service.acme
-        key_pairs = ReloadedKeyPairs(config, wall_clock, self._signals)
         http = await open_listener(acme.http_addr) if acme.enabled and acme.http_addr else None
         with locked_folder(config.data_dir / PROXY_DIR):
-            await run_proxy(
-                ProxySettings(
+            if config.proxy_service.workers > 1:
+                self._workers = Workers(
+                    config,
+                    shown=shown,
+                    listener=listener,
+                    http=http,
+                    service=service,
+                    server=server,
+                    stop=self._stop,
+                    signals=self._signals,
+                )
+                await self._workers.run(task_status=task_status)
+                return
+            proxy_id = str(uuid.uuid4())
+
+            async def to_auth(stream: PrefixedStream, remote: str) -> None:
+                await server.serve_connection(stream, remote=remote)
+
+            await run_proxy_role(
+                config,
+                Reach(
                     proxy_id=proxy_id,
-                    public_addrs=config.proxy_service.public_addrs,
-                    files=await key_pairs.first(),
-                    acme=await trio.to_thread.run_sync(acme_settings, acme),
-                    http_listener=http,
-                    clients=Clients(
-                        config.proxy_service.trusted_proxies,
-                        proxy_protocol=config.proxy_service.proxy_protocol,
-                    ),
-                    request_log=config.auth_service.audit.request_log,
-                    include_query=config.auth_service.audit.include_query,
-                ),
-                Surroundings(
-                    auth=auth,
+                    auth=self._api("proxy", proxy_id),
                     own_pair=lambda: service.issue_own_identity("proxy", proxy_id),
                     to_auth=to_auth,
-                    pages=ErrorPages(cluster=cluster, public_addr=str(public_addr)),
-                    make_web=make_web,
-                    next_reload=self._signals.next_reload,
-                    next_files=key_pairs.next,
                 ),
-                [listener],
-                wall_clock,
-                self._stop,
+                Ports(public=listener, http=http),
+                shown=shown,
+                stop=self._stop,
+                signals=self._signals,
+                clock=wall_clock,
                 task_status=task_status,
             )
 

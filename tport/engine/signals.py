@@ -46,6 +46,20 @@ class Signals:
         """Wait for the next SIGHUP."""
         await self.reload.wait()
 
+    async def read_anew(self) -> bool:
+        """Ask for a reload, and wait until it is over; False: another was asked for meanwhile.
+
+        It is over once those who read wait for the next one, or after RELOADED s, whoever still
+        reads.
+        """
+        before, self.reload = self.reload, trio.Event()
+        asked, readers = self.reload, before.statistics().tasks_waiting
+        before.set()
+        with trio.move_on_after(RELOADED):
+            while asked is self.reload and asked.statistics().tasks_waiting < readers:  # noqa: ASYNC110 - nobody tells who begins to wait
+                await trio.sleep(_LOOK)
+        return asked is self.reload
+
     @property
     def exit_status(self) -> int:
         """128 and the signal's number, as shells count it; 0 when no signal came."""
@@ -64,7 +78,9 @@ class Signals:
                 telling.start_soon(self._supervisor.keep_alive)
                 async for number in signals:
                     if number in _RELOAD:
-                        await self._reload(telling)
+                        logger.info("reading certificates and applications anew")
+                        await self._supervisor.reloading()
+                        telling.start_soon(self._reload)
                     elif await self._stop(number):
                         scope.cancel()
                         break
@@ -88,18 +104,6 @@ class Signals:
         await self._supervisor.stopping("stopping: open requests may end")
         return False
 
-    async def _reload(self, nursery: trio.Nursery) -> None:
-        logger.info("reading certificates and applications anew")
-        await self._supervisor.reloading()
-        before, self.reload = self.reload, trio.Event()
-        readers = before.statistics().tasks_waiting
-        before.set()
-        nursery.start_soon(self._tell_reloaded, self.reload, readers)
-
-    async def _tell_reloaded(self, asked: trio.Event, readers: int) -> None:
-        """Say that a reload is over: once those who read wait for the next one."""
-        with trio.move_on_after(RELOADED):
-            while asked is self.reload and asked.statistics().tasks_waiting < readers:  # noqa: ASYNC110 - nobody tells who begins to wait
-                await trio.sleep(_LOOK)
-        if asked is self.reload and not self.stop.is_set():  # else there is newer news
+    async def _reload(self) -> None:
+        if await self.read_anew() and not self.stop.is_set():  # else there is newer news
             await self._supervisor.ready(self._status)

@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, World, open_world
 from tests.fakes import WallClock
-from tport.engine.api.answers import SignedIn
+from tport.engine.api import wire
+from tport.engine.api.answers import ProxyReport, SignedIn
 from tport.engine.api.changes import Change, Current, RoleChanged
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
@@ -36,7 +37,7 @@ from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import auth_client_context
 from tport.engine.pki.keys import KeyPair, make_csr, make_key
 from tport.engine.types.event_query import EventQuery
-from tport.engine.types.identity import IdentityKind
+from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.role import Conditions, Role
 
 
@@ -123,6 +124,30 @@ async def api(request: pytest.FixtureRequest) -> AsyncIterator[Bodies]:
             open_remote_auth(cable.dialler(None)) as anyone,
         ):
             yield Bodies(world, proxy, admin, agent, anyone)
+
+
+async def test_a_process_of_our_own_is_known_without_a_certificate_and_may_send_more() -> None:
+    """A proxy with very many applications reports them all, too."""
+    async with open_world(clock=now_clock()) as world, trio.open_nursery() as nursery:
+        server = AuthServer(world.service, "auth")
+        identity = Identity(kind="proxy", name="proxy-1", cluster=world.service.cluster.name)
+
+        async def dial() -> trio.abc.Stream:
+            near, far = trio.testing.memory_stream_pair()
+            nursery.start_soon(server.serve_own, far, identity)
+            return near
+
+        async with open_remote_auth(dial, max_body=wire.MAX_ANSWER) as proxy:
+            addrs = tuple(f"{n}.{'x' * 200}.test:443" for n in range(wire.MAX_BODY // 200))
+            await proxy.report(
+                report=ProxyReport(proxy_id="proxy-1", public_addrs=addrs, tunnels=())
+            )
+            with pytest.raises(AccessDenied):
+                await proxy.list_users()
+            async with proxy.watch() as changes:
+                await anext(changes)
+        assert world.service.presence.proxies == ("proxy-1",)
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_person_is_invited_signs_in_and_opens_an_app(api: Bodies) -> None:

@@ -13,6 +13,7 @@ from tport.engine.config.address import Address
 from tport.engine.config.load import MAX_FILE, find_config_file, load_config
 from tport.engine.config.model import Secret
 from tport.engine.config.resolve import Machine
+from tport.engine.defaults import MAX_WORKERS
 from tport.engine.errors import ConfigError
 
 SECRET = "0123456789abcdef" * 2
@@ -449,3 +450,24 @@ def test_nobody_is_trusted_by_mistake(settings: str, path: str, why: str) -> Non
 
     assert f"proxy_service.{path}: " in told
     assert why in told
+
+
+@pytest.mark.parametrize(("text", "count"), [("3", 3), ("'1'", 1), ("auto", 6), ("AUTO", 6)])
+def test_workers_are_a_number_or_as_many_as_there_are_cpus_to_use(text: str, count: int) -> None:
+    machine = replace(MACHINE, cpus=6)
+
+    assert read(f"proxy_service: {{workers: {text}}}", machine).proxy_service.workers == count
+
+
+def test_one_process_is_the_default_and_on_a_huge_machine_auto_has_an_end() -> None:
+    huge = replace(MACHINE, cpus=500)
+
+    assert read("").proxy_service.workers == 1
+    assert read("proxy_service: {workers: auto}", huge).proxy_service.workers == MAX_WORKERS
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "1.5", "65", "many", "yes", "99999999999999", "²"])
+def test_what_is_no_number_of_workers_is_told(text: str) -> None:
+    assert fails(f"proxy_service: {{workers: {text}}}") == [
+        f"tport.yaml:1:26: proxy_service.workers: expected 1 to 64, or auto, found '{text}'"
+    ]

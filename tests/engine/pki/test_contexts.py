@@ -12,11 +12,13 @@ from tport.engine.errors import ConfigError
 from tport.engine.pki.authority import issue_web_certificate
 from tport.engine.pki.contexts import (
     CIPHERS,
+    TICKET_KEYS,
     auth_client_context,
     auth_server_context,
     browser_context,
     https_context,
     restrict_groups,
+    share_tickets,
     tunnel_client_context,
     tunnel_server_context,
 )
@@ -81,6 +83,32 @@ def test_browsers_may_resume_and_get_one_ticket(cluster: Cluster) -> None:
 
     assert second.session_reused
     assert server.num_tickets == 1
+
+
+@pytest.mark.skipif(
+    not share_tickets(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), bytes(TICKET_KEYS)),
+    reason="libssl is built into this Python: its tickets' keys can't be set",
+)
+@pytest.mark.parametrize("version", [ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3])
+def test_what_one_process_began_another_resumes_when_they_share_keys(
+    cluster: Cluster, version: ssl.TLSVersion
+) -> None:
+    """Though each has a leaf of its own."""
+    one, another = browser_context(web_pair(cluster)), browser_context(web_pair(cluster))
+    client = old_client(version)
+    for keys in (bytes(TICKET_KEYS), bytes(range(TICKET_KEYS))):
+        assert share_tickets(one, keys)
+        _, first = handshake(one, client)
+        _, second = handshake(another, client, session=first.session)
+        assert not second.session_reused
+
+        assert share_tickets(another, keys)
+        _, third = handshake(another, client, session=first.session)
+        assert third.session_reused
+
+
+def test_keys_of_another_size_are_not_taken(cluster: Cluster) -> None:
+    assert not share_tickets(browser_context(web_pair(cluster)), bytes(48))
 
 
 def test_an_application_is_verified_unless_its_definition_says_otherwise(cluster: Cluster) -> None:

@@ -147,6 +147,7 @@ class ClusterStatus(msgspec.Struct, frozen=True, kw_only=True):
     app_servers: tuple[AppServer, ...]
     degraded: tuple[str, ...] = ()
     copied: tuple[Lock, ...] = ()  # on agents that two machines have been
+    proxy_processes: int = 1  # alive now
 
 
 class ProxyKeys(msgspec.Struct, frozen=True, kw_only=True):

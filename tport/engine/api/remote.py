@@ -33,15 +33,16 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 
 @asynccontextmanager
-async def open_remote_auth(dial: Dial) -> AsyncIterator[AuthAPI]:
+async def open_remote_auth(dial: Dial, *, max_body: int = wire.MAX_BODY) -> AsyncIterator[AuthAPI]:
     """Open AuthAPI over connections to auth; on leaving, they are closed.
 
     Args:
         dial: opens a connection on which TLS has shaken hands (`pki.contexts.auth_client_context`)
             and the far end was found to be auth (`check_is_auth`), or raises ConnectionProblem.
             It is asked anew whenever one is needed, so it may show a renewed certificate.
+        max_body: bytes of a request that the far end takes.
     """
-    remote = RemoteAuth(dial)
+    remote = RemoteAuth(dial, max_body)
     try:
         yield cast("AuthAPI", remote)  # its calls are made below, from the same signatures
     finally:
@@ -87,8 +88,9 @@ class _Lost(Exception):
 class RemoteAuth:
     """The calls of AuthAPI as methods, each made from its row in `wire.CALLS`."""
 
-    def __init__(self, dial: Dial) -> None:
+    def __init__(self, dial: Dial, max_body: int = wire.MAX_BODY) -> None:
         self._dial = dial
+        self._max_body = max_body
         self._kept: list[tuple[ClientConnection, float]] = []  # and since when
         self._places = trio.CapacityLimiter(MAX_CONNECTIONS)
         self._closed = False
@@ -112,8 +114,8 @@ class RemoteAuth:
             TportError: what auth answered.
         """
         body = wire.encode_request(call, arguments)
-        if len(body) > wire.MAX_BODY:
-            raise Unavailable(f"{call}: the request is over {wire.MAX_BODY} bytes")
+        if len(body) > self._max_body:
+            raise Unavailable(f"{call}: the request is over {self._max_body} bytes")
         with trio.move_on_after(CALL_DEADLINE):
             async with self._places:
                 status, answer = await self._answered(call, body, acting)

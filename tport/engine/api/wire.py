@@ -149,14 +149,14 @@ def encode_request(call: str, arguments: Mapping[str, object]) -> bytes:
     return _encoder.encode(CALLS[call].request(**arguments))
 
 
-def decode_request(call: str, body: bytes) -> dict[str, Any]:
-    """Return the arguments of a call that CALLS knows.
+def decode_request(call: str, body: bytes, max_body: int = MAX_BODY) -> dict[str, Any]:
+    """Return the arguments of a call that CALLS knows; its request may have `max_body` bytes.
 
     Raises:
         InvalidRequest: it isn't what the signature says. The message never holds a value.
     """
-    if len(body) > MAX_BODY:
-        raise InvalidRequest(f"{call}: the request is over {MAX_BODY} bytes")
+    if len(body) > max_body:
+        raise InvalidRequest(f"{call}: the request is over {max_body} bytes")
     try:
         request = _requests[call].decode(body or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:

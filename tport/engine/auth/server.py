@@ -93,7 +93,7 @@ class AuthServer:
             if tls.alpn != ALPN_AUTH:
                 await trio.aclose_forcefully(tls)
                 return
-            calls = _Connection(self._service, tls.peer_certificate, remote)
+            calls = _Connection(self._service, remote, certificate=tls.peer_certificate)
             await serve_http1(tls, calls.answer, on_error=answer_error, drain=self._drain)
         except (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError) as problem:
             logger.debug("a connection to auth from %s failed: %s", remote, problem)
@@ -101,6 +101,22 @@ class AuthServer:
             logger.exception("a connection to auth failed")
         finally:
             self._open -= 1
+            await trio.aclose_forcefully(stream)
+
+    async def serve_own(self, stream: trio.abc.HalfCloseableStream, identity: Identity) -> None:
+        """Serve one connection of a process that this one started, until it ends.
+
+        It is known without a certificate, and nobody else can listen: there is no TLS. What goes
+        wrong in it stays in it.
+        """
+        calls = _Connection(self._service, "local", identity=identity, max_body=wire.MAX_ANSWER)
+        try:
+            await serve_http1(stream, calls.answer, on_error=answer_error)
+        except trio.BrokenResourceError as problem:
+            logger.debug("a connection of %s to auth broke: %s", identity.name, problem)
+        except Exception:
+            logger.exception("a connection to auth failed")
+        finally:
             await trio.aclose_forcefully(stream)
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -113,12 +129,22 @@ class AuthServer:
 
 
 class _Connection:
-    """One connection's certificate and address, and how its requests are answered."""
+    """Whose a connection is, by its certificate or from before, and how its requests are answered."""
 
-    def __init__(self, service: AuthService, certificate: bytes | None, remote: str) -> None:
+    def __init__(
+        self,
+        service: AuthService,
+        remote: str,
+        *,
+        certificate: bytes | None = None,
+        identity: Identity | None = None,
+        max_body: int = wire.MAX_BODY,
+    ) -> None:
         self._service = service
-        self._certificate = certificate
         self._remote = remote
+        self._certificate = certificate
+        self._known = identity
+        self._max_body = max_body
 
     async def answer(self, exchange: Exchange) -> None:
         request = exchange.request
@@ -137,7 +163,7 @@ class _Connection:
                 f"there is no call {name[:40]!r}",
                 hint="the versions of tport on the two machines may be too far apart",
             )
-        arguments = wire.decode_request(name, await _body(exchange))
+        arguments = wire.decode_request(name, await _body(exchange, self._max_body), self._max_body)
         if name == wire.WATCH:
             await self._stream(exchange, calls, identity)
             return
@@ -167,6 +193,8 @@ class _Connection:
         Raises:
             AccessDenied: the certificate is not one of ours.
         """
+        if self._known is not None:
+            return self._known
         if self._certificate is None:
             return None
         cluster = self._service.cluster
@@ -198,13 +226,13 @@ async def answer_error(exchange: Exchange, error: TportError) -> None:
     await exchange.respond(error.status, [_JSON, _NO_STORE], wire.encode_error(error))
 
 
-async def _body(exchange: Exchange) -> bytes:
+async def _body(exchange: Exchange, limit: int) -> bytes:
     length = exchange.request.framing.length
-    if length is not None and length > wire.MAX_BODY:
-        raise InvalidRequest(f"the request is over {wire.MAX_BODY} bytes")
+    if length is not None and length > limit:
+        raise InvalidRequest(f"the request is over {limit} bytes")
     body = bytearray()
     while piece := await exchange.receive_body():
         body += piece
-        if len(body) > wire.MAX_BODY:
-            raise InvalidRequest(f"the request is over {wire.MAX_BODY} bytes")
+        if len(body) > limit:
+            raise InvalidRequest(f"the request is over {limit} bytes")
     return bytes(body)

@@ -21,6 +21,7 @@ from tport.engine.config.words import (
     parse_pin,
     parse_seconds,
     parse_whole_seconds,
+    parse_workers,
 )
 from tport.engine.defaults import KEY_PAIRS_RELOAD, WEB_IDLE_TIMEOUT
 from tport.engine.types.app import CookieSameSite, JwtClaims
@@ -166,6 +167,7 @@ class ProxyService(Section, frozen=True):
     acme: Acme = Acme()
     trusted_proxies: TextList = ()
     proxy_protocol: bool = False
+    workers: Annotated[int, parse_workers] = 1
 
     without_effect = _names(
         "listen_addr ssh_public_addr tunnel_listen_addr tunnel_public_addr peer_listen_addr"

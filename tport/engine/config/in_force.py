@@ -113,6 +113,7 @@ _SETTINGS: Final[Sequence[_Shown]] = (
         lambda c: ", ".join(map(str, c.proxy_service.trusted_proxies)),
     ),
     _Shown("proxy_service.proxy_protocol", lambda c: _yes(c.proxy_service.proxy_protocol)),
+    _Shown("proxy_service.workers", lambda c: str(c.proxy_service.workers)),
 )
 
 

@@ -133,6 +133,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
         public_is_given: False: nobody named an address, and the proxy serves this machine alone.
         https_keypairs_reload_interval: seconds between looks at those files; 0: only on SIGHUP.
         trusted_proxies: whose X-Forwarded-For, or PROXY header, tells who the client is.
+        workers: processes that share the port; 1: the proxy runs in the main process.
     """
 
     enabled: bool
@@ -144,6 +145,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
     acme: Acme = Acme()
     trusted_proxies: tuple[Network, ...] = ()
     proxy_protocol: bool = False
+    workers: int = 1
 
 
 class FaultyApp(msgspec.Struct, frozen=True, kw_only=True):

@@ -18,6 +18,7 @@ from tport.engine.config.address import (
     parse_public_address,
 )
 from tport.engine.config.apps import resolve_apps
+from tport.engine.config.cpus import usable_cpus
 from tport.engine.config.dynamic_apps import check_matcher
 from tport.engine.config.model import (
     LETS_ENCRYPT,
@@ -42,7 +43,7 @@ from tport.engine.config.words import (
     shown,
     split_static_token,
 )
-from tport.engine.defaults import AUTH_PORT, HTTP_PORT, UP_DOMAIN, WEB_PORT
+from tport.engine.defaults import AUTH_PORT, HTTP_PORT, MAX_WORKERS, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.forwarded import Network, parse_network
 from tport.engine.proto.host import is_public_name
@@ -79,6 +80,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     cwd: Path
     hostname: str
     is_root: bool
+    cpus: int = 1
 
     @classmethod
     def here(cls) -> Machine:
@@ -88,6 +90,7 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
             cwd=Path.cwd(),
             hostname=socket.gethostname(),
             is_root=os.geteuid() == 0,
+            cpus=usable_cpus(),
         )
 
 
@@ -354,6 +357,7 @@ class Resolver:
             acme=self._acme(proxy.acme),
             trusted_proxies=self._trusted(proxy),
             proxy_protocol=proxy.proxy_protocol,
+            workers=proxy.workers or min(self._machine.cpus, MAX_WORKERS),
         )
 
     def _trusted(self, proxy: shape.ProxyService) -> tuple[Network, ...]:

@@ -106,6 +106,8 @@ Restart=on-failure
 RestartSec=5
 # 2: the configuration is at fault, and stays so until somebody has mended it.
 RestartPreventExitStatus=2
+# A worker of the proxy that runs out of memory is replaced; the others go on.
+OOMPolicy=continue
 LimitNOFILE={fd_limit}
 
 # Who it is, and the one right that it has: to listen on ports below 1024.

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import PurePosixPath
 from typing import Final
 
+from tport.engine.defaults import MAX_WORKERS
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.preference import MAX_IDLE, MIN_IDLE
 from tport.engine.types.token import split_join_token
@@ -53,6 +54,15 @@ def parse_bool(text: str) -> bool:
     if word in _NO:
         return False
     raise InvalidRequest(f"expected yes or no, found {shown(text)}")
+
+
+def parse_workers(text: str) -> int:
+    """Read how many processes are meant; 0: `auto`, as many as there are CPUs to use."""
+    if text.lower() == "auto":
+        return 0
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MAX_WORKERS):
+        raise InvalidRequest(f"expected 1 to {MAX_WORKERS}, or auto, found {shown(text)}")
+    return int(text)
 
 
 def parse_idle(text: str) -> float:

@@ -28,7 +28,8 @@ import os
 import ssl
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,6 +49,9 @@ GROUPS: Final = ("X25519MLKEM768:X25519:P-256:P-384", "X25519:P-256:P-384")
 _IGNORE_CRITICAL = 0x10  # unknown critical extensions: `identity_of` looks at them instead
 _NO_CHECK_TIME = 0x200000
 _CTRL_SET_GROUPS_LIST = 92  # SSL_CTRL_SET_GROUPS_LIST, openssl/ssl.h
+_CTRL_SET_TICKET_KEYS = 59  # SSL_CTRL_SET_TLSEXT_TICKET_KEYS, ibid.
+# Bytes: a name of 16, then a key of 32 for HMAC-SHA256 and one of 32 for AES-256.
+TICKET_KEYS: Final = 80
 _TLS_OPTIONS = ssl.OP_NO_COMPRESSION | ssl.OP_NO_RENEGOTIATION
 
 
@@ -287,17 +291,34 @@ def restrict_groups(context: ssl.SSLContext) -> bool:
             return True
         context.set_groups(GROUPS[1])
         return True
+    control = _control(context)
+    if control is None:
+        return False
+    return any(control(_CTRL_SET_GROUPS_LIST, 0, groups.encode()) == 1 for groups in GROUPS)
+
+
+def share_tickets(context: ssl.SSLContext, keys: bytes) -> bool:
+    """Have a server's context seal its tickets by TICKET_KEYS bytes; say whether it could be done.
+
+    Every process that has the same keys resumes what another began. Where it can't be done, by the
+    same way as in `restrict_groups`, each keeps keys of its own: then a browser that comes to
+    another process shakes hands in full.
+    """
+    control = _control(context)
+    return control is not None and control(_CTRL_SET_TICKET_KEYS, len(keys), keys) == 1
+
+
+def _control(context: ssl.SSLContext) -> Callable[[int, int, bytes], int] | None:
+    """Return SSL_CTX_ctrl for a context: a command, a number, bytes; None: libssl can't be asked."""
     library = getattr(sys.modules.get("_ssl"), "__file__", None)
     if library is None or sys.implementation.name != "cpython":
-        return False
+        return None
     try:
         control = ctypes.CDLL(library).SSL_CTX_ctrl  # found through the libssl _ssl itself uses
     except (OSError, AttributeError):
-        return False
+        return None
     control.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_long, ctypes.c_char_p]
     control.restype = ctypes.c_long
     # struct { PyObject_HEAD SSL_CTX *ctx; … }, the same in CPython 3.7 to 3.14: Modules/_ssl.c
     pointer = ctypes.c_void_p.from_address(id(context) + object.__basicsize__).value
-    return any(
-        control(pointer, _CTRL_SET_GROUPS_LIST, 0, groups.encode()) == 1 for groups in GROUPS
-    )
+    return partial(control, pointer)

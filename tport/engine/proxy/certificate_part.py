@@ -94,6 +94,7 @@ class CertificatePart:
             default_host=settings.public_addrs[0].host,
             zones=own_hosts,
             is_known=is_known,
+            tickets=settings.tickets,
         )
 
     def authorities_changed(self, web_authority: str) -> None:

@@ -12,8 +12,10 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Collection, Sequence
 from typing import NamedTuple, Protocol
+from weakref import WeakSet
 
 from tport.engine.errors import Unavailable
+from tport.engine.pki.contexts import share_tickets
 from tport.engine.types.certificate import CertState
 
 NEEDS_CERTIFICATE = (
@@ -72,6 +74,7 @@ class Certificates:
         default_host: str,
         zones: Collection[str],
         is_known: Callable[[str], bool],
+        tickets: bytes = b"",
     ) -> None:
         """
         Args:
@@ -83,7 +86,10 @@ class Certificates:
             default_host: the proxy's own name, for clients that name none or an unknown one.
             zones: the proxy's names, below which applications have theirs.
             is_known: whether a host is the proxy's or an application's now.
+            tickets: seals TLS tickets, alike in all processes that share a port; "": there are none.
         """
+        self._tickets = tickets
+        self._sharing: WeakSet[ssl.SSLContext] = WeakSet()
         self._keepers = (files, *keepers)
         self._sources = (files, *others)
         self._default_host = default_host
@@ -96,6 +102,13 @@ class Certificates:
         Raises:
             Unavailable: there is no certificate even for the proxy's own name.
         """
+        chosen = await self._chosen(server_name)
+        if self._tickets and chosen.context not in self._sharing:
+            share_tickets(chosen.context, self._tickets)
+            self._sharing.add(chosen.context)
+        return chosen
+
+    async def _chosen(self, server_name: str | None) -> Chosen:
         host = server_name or self._default_host
         if not self._is_known(host):
             if (chosen := await _first(self._keepers, host)) is not None:

@@ -72,8 +72,9 @@ from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.presence import keep_presence
 from tport.engine.proxy.request_log import RequestLog
-from tport.engine.proxy.router import Door, Room, door, room
+from tport.engine.proxy.router import Door, Room, door, room, wanted_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
+from tport.engine.proxy.siblings import take_over, wait_for_tunnels
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.app import App, public_host
@@ -289,9 +290,12 @@ class _Proxy:
             background.start_soon(self._certificates.keep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
+                    accepting.start_soon(take_over, self._around.siblings, connections, self._serve)
+                    if (share := self._settings.share) is not None:
+                        await wait_for_tunnels(self._tunnels, lambda: self._cache.servers)
                     for listener in listeners:
                         accepting.start_soon(
-                            accept, listener, connections, self._serve, self._is_full
+                            accept, listener, connections, self._serve, self._is_full, share
                         )
                     task_status.started()
                     await stop.wait()
@@ -337,12 +341,15 @@ class _Proxy:
 
     # --- One connection ------------------------------------------------------------------------------
 
-    async def _serve(self, stream: TcpStream) -> None:
-        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
+    async def _serve(self, stream: TcpStream, handed: tuple[str, bytes] | None = None) -> None:
+        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent.
+
+        `handed`: of one that a sibling took, the client's address and what came already.
+        """
         self._open += 1
         try:
-            remote, received = await self._settings.clients.arrival(stream)
-            await self._by_hello(stream, remote, received)
+            remote, received = handed or await self._settings.clients.arrival(stream)
+            await self._by_hello(stream, remote, received, is_ours=handed is not None)
         except* (ConnectionProblem, RemoteProtocolError, AccessDenied) as errors:
             logger.debug("a connection ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -355,8 +362,10 @@ class _Proxy:
             self._open -= 1
             await trio.aclose_forcefully(stream)
 
-    async def _by_hello(self, stream: TcpStream, remote: str, received: bytes) -> None:
-        """`received`: what came of the connection already."""
+    async def _by_hello(
+        self, stream: TcpStream, remote: str, received: bytes, *, is_ours: bool
+    ) -> None:
+        """`received`: what came of the connection already. `is_ours`: whomever a tunnel is for."""
         try:
             hello, peeked = await peek_client_hello(stream, received=received)
         except NotTls as other:
@@ -369,7 +378,9 @@ class _Proxy:
                 tls = await accept_tls(peeked, chosen.context, ragged_end=True)
                 await self._serve_browser(tls, hello.server_name, remote, hsts=chosen.public)
             case Door.TUNNEL:
-                await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
+                wanted = "" if is_ours else wanted_proxy(hello.alpn)
+                if not await self._around.siblings.hand_over(wanted, peeked, remote):
+                    await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
             case Door.AUTH:
                 await self._around.to_auth(peeked, remote)
             case Door.CHALLENGE:

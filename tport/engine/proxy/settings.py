@@ -10,12 +10,14 @@ import trio
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
 from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.fair_share import FairShare
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.acme_settings import AcmeSettings
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.key_pairs import FilePair
 from tport.engine.proxy.pages import Pages
+from tport.engine.proxy.siblings import Alone, Siblings
 from tport.engine.types.launch import LaunchRequest
 
 
@@ -32,6 +34,8 @@ class ProxySettings:
         clients: tells who a client is.
         request_log: whether auth is told of each request.
         include_query: with what stands behind its `?`.
+        share: what part of the public port's connections is this process's; None: all.
+        tickets: seals TLS tickets, alike in all processes that share the port; "": there are none.
     """
 
     proxy_id: str
@@ -42,6 +46,8 @@ class ProxySettings:
     clients: Clients = field(default_factory=Clients)
     request_log: bool = True
     include_query: bool = False
+    share: FairShare | None = None
+    tickets: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +62,7 @@ class Surroundings:
         next_reload: waits until the operator asks for a reload.
         next_files: waits until the operator's certificates have changed, and returns them all;
             raises ConfigError when one can't be used.
+        siblings: the processes that share the port.
     """
 
     auth: AuthAPI
@@ -65,6 +72,7 @@ class Surroundings:
     make_web: Callable[[WebParts], AsgiApp]
     next_reload: Callable[[], Awaitable[object]] = trio.sleep_forever
     next_files: Callable[[], Awaitable[Sequence[FilePair]]] = trio.sleep_forever
+    siblings: Siblings = field(default_factory=Alone)
 
 
 @dataclass(frozen=True, kw_only=True)

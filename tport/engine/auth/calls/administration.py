@@ -101,6 +101,7 @@ class AdministrationCalls(Caller):
             cluster=self.service.cluster.name,
             version=__version__,
             proxy_addrs=presence.proxy_addrs,
+            proxy_processes=len(presence.proxies),
             users=len(await self.service.cluster.stores.users.range()),
             agents=presence.agents,
             app_servers=self.service.healths.joined(presence.servers),

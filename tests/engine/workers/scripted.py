@@ -1,0 +1,82 @@
+"""A worker as a program that does what its first argument says: `python scripted.py serve 1`.
+
+serve    serves until told to stop, and reads files anew
+lost     the same, and hands over a connection for a proxy that nobody is; prints what becomes of it
+deaf     serves, and gives no sign of life, nor stops
+crash    ends before it serves
+leave    serves, and ends
+fail     says why it can't serve
+confused says what is no message
+"""
+
+from __future__ import annotations
+
+import socket
+import sys
+import time
+
+from tport.engine.workers.messages import (
+    MAX_MESSAGE,
+    Alive,
+    Arrived,
+    Beginning,
+    Failed,
+    HandOver,
+    Message,
+    NewPair,
+    Reload,
+    Reloaded,
+    Serving,
+    Stop,
+    pack,
+    unpack,
+)
+
+
+def main(how: str, number: int) -> int:
+    if how == "crash":
+        return 3
+    begin = Beginning.unpack(sys.stdin.buffer.read())
+    assert begin.number == number
+    channel = socket.socket(fileno=begin.channel)
+
+    def say(message: Message) -> None:
+        channel.send(pack(message))
+
+    if how == "fail":
+        say(Failed("cert.pem: no such file", "make it", 2))
+        return 2
+    if how == "confused":
+        channel.send(b"?")
+        time.sleep(60)
+    say(Alive())
+    say(Serving())
+    if how == "leave":
+        return 4
+    if how == "deaf":
+        time.sleep(60)
+    near, far = socket.socketpair()
+    if how == "lost":
+        message = HandOver("nobody", "192.0.2.9", b"hello")
+        socket.send_fds(channel, [pack(message)], [far.fileno()])
+    far.close()
+    while True:
+        data, numbers, _, _ = socket.recv_fds(channel, MAX_MESSAGE, 1)
+        if not data:
+            return 9  # the main process is gone
+        match unpack(data):
+            case Stop():
+                return 0
+            case Reload():
+                say(Reloaded())
+            case NewPair(pair=pair):
+                assert pair != begin.pair
+            case Arrived(remote=remote, received=received):
+                with socket.socket(fileno=numbers[0]) as stream:
+                    stream.sendall(f"{remote} said {received.decode()}".encode())
+                sys.stdout.write(f"worker {begin.number}: {near.recv(100).decode()}\n")
+                sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1], int(sys.argv[2])))

@@ -1,0 +1,197 @@
+"""Workers are started, kept, replaced and stopped; what they do is in `scripted`."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import signal
+import sys
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import islice, pairwise, repeat
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.engine.auth.world import open_world
+from tests.engine.config.places import read
+from tport.engine.auth.server import AuthServer
+from tport.engine.config.in_force import settings_in_force
+from tport.engine.errors import ConfigError, TportError, Unavailable
+from tport.engine.net.dial import open_listener
+from tport.engine.signals import Signals
+from tport.engine.workers import pool
+from tport.engine.workers.pool import LONGEST, Workers, restart_delays
+
+SCRIPT = str(Path(__file__).with_name("scripted.py"))
+SERVES = re.compile(r"worker (\d) serves, as process (\d+)")
+PATIENCE = 30.0  # s, for real processes on a busy machine
+CONFIG = read(
+    "tport: {auth_token: '0123456789abcdef0123456789abcdef'}\n"
+    "proxy_service: {workers: 2, web_listen_addr: '127.0.0.1:0'}"
+)
+
+
+@pytest.fixture(autouse=True)
+def chatty(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "tport")
+
+
+@asynccontextmanager
+async def two(how: str, delays: Iterator[float]) -> AsyncIterator[tuple[Workers, Signals]]:
+    """Have two workers that do `how`, wait until both serve, and stop them at the end."""
+    signals = Signals()
+    async with open_world() as world:
+        workers = Workers(
+            CONFIG,
+            shown=settings_in_force(CONFIG),
+            listener=await open_listener(CONFIG.proxy_service.web_listen_addr),
+            http=None,
+            service=world.service,
+            server=AuthServer(world.service, "auth"),
+            stop=signals.stop,
+            signals=signals,
+            command=(sys.executable, SCRIPT, how),
+            delays=lambda: delays,
+        )
+        with trio.fail_after(PATIENCE):
+            async with trio.open_nursery() as nursery:
+                await nursery.start(workers.run)
+                yield workers, signals
+                signals.stop.set()
+
+
+def processes(caplog: pytest.LogCaptureFixture) -> dict[int, list[int]]:
+    """Return the processes that each worker has had, in order."""
+    found: dict[int, list[int]] = {}
+    for number, pid in SERVES.findall(caplog.text):
+        found.setdefault(int(number), []).append(int(pid))
+    return found
+
+
+def lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+async def until_said(caplog: pytest.LogCaptureFixture, text: str, times: int = 1) -> None:
+    while caplog.text.count(text) < times:  # noqa: ASYNC110 - a real process does it, in real time
+        await trio.sleep(0.01)
+
+
+def test_the_first_restart_is_at_once_and_further_ones_wait_longer_and_longer() -> None:
+    waits = list(islice(restart_delays(), 20))
+
+    assert waits[0] == 0
+    assert all(a < b or b == LONGEST for a, b in pairwise(waits))
+    assert max(waits) == LONGEST
+
+
+async def test_all_serve_and_all_have_ended_when_it_returns(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with two("serve", repeat(0.0)) as (workers, _):
+        assert sorted(processes(caplog)) == [1, 2]
+        pids = [pid for (pid,) in processes(caplog).values()]
+        assert all(map(lives, pids))
+        assert workers.degraded() == ()
+    assert not any(map(lives, pids))
+    assert workers.degraded() == ("none of the proxy's workers serves",)
+    assert "ended" not in caplog.text
+
+
+async def test_one_that_is_killed_is_replaced_and_the_other_stays(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with two("serve", repeat(0.0)) as (workers, _):
+        before = processes(caplog)
+        os.kill(before[2][0], signal.SIGKILL)
+        await until_said(caplog, "worker 2 serves", 2)
+        assert workers.degraded() == ()
+    assert "worker 2 ended (killed by SIGKILL); another starts now" in caplog.text
+    assert processes(caplog)[1] == before[1]
+    assert len(processes(caplog)[2]) == 2
+
+
+async def test_one_that_ends_again_and_again_is_started_with_the_delays_that_are_due(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with two("leave", iter([0.0, 0.0, 0.01, *repeat(3600.0, 20)])):
+        await until_said(caplog, "another starts in 3600 s", 2)
+    assert caplog.text.count("(exit status 4); another starts now") == 2
+    assert caplog.text.count("(exit status 4); another starts in 0.01 s") == 1
+
+
+@pytest.mark.parametrize(
+    ("how", "error", "why"),
+    [
+        ("fail", ConfigError, "cert.pem: no such file"),
+        ("crash", Unavailable, "worker . does not start: exit status 3"),
+        ("confused", Unavailable, "worker . does not start: no message between our processes"),
+    ],
+)
+async def test_at_the_start_what_keeps_one_from_serving_ends_all(
+    how: str, error: type[TportError], why: str
+) -> None:
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(error, match=why), flatten_subgroups=True, allow_unwrapped=True
+    ) as told:
+        async with two(how, repeat(0.0)):
+            raise AssertionError("it serves")
+    if how == "fail":
+        assert "make it" in str([leaf.hint for leaf in leaves(told.value)])
+
+
+def leaves(group: BaseException) -> Iterator[TportError]:
+    if isinstance(group, BaseExceptionGroup):
+        for each in group.exceptions:
+            yield from leaves(each)
+    elif isinstance(group, TportError):
+        yield group
+
+
+async def test_one_that_gives_no_sign_of_life_is_ended_and_replaced(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "SILENCE", 0.05)
+    monkeypatch.setattr(pool, "DRAIN", 0.0)
+    monkeypatch.setattr(pool, "LAST_WORK", 0.05)
+    async with two("deaf", iter([0.0, 0.0, *repeat(3600.0, 20)])):
+        await until_said(caplog, "another starts in 3600 s", 2)
+    assert "ended (no sign of life for 0 s); another starts now" in caplog.text
+    assert not any(lives(pid) for pids in processes(caplog).values() for pid in pids)
+
+
+async def test_one_that_does_not_stop_is_ended(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pool, "DRAIN", 0.0)
+    monkeypatch.setattr(pool, "LAST_WORK", 0.05)
+    async with two("deaf", repeat(0.0)):
+        pass
+    assert not any(lives(pid) for pids in processes(caplog).values() for pid in pids)
+
+
+async def test_a_reload_is_over_when_every_worker_has_read_its_files() -> None:
+    async with two("serve", repeat(0.0)) as (_, signals):
+        assert await signals.read_anew()
+        assert signals.reload.statistics().tasks_waiting == 1
+
+
+async def test_a_connection_for_a_proxy_that_is_none_of_the_workers_comes_back(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    said = ""
+    async with two("lost", repeat(0.0)):
+        while said.count("\n") < 2:
+            said += capfd.readouterr().out
+            await trio.sleep(0.01)  # real processes do it, in real time
+    assert sorted(said.splitlines()) == [
+        "worker 1: 192.0.2.9 said hello",
+        "worker 2: 192.0.2.9 said hello",
+    ]

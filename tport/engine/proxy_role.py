@@ -1,0 +1,127 @@
+"""The proxy put together from the configuration: in the main process, or in one of several workers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import trio
+
+from tport.engine.api.protocol import AuthAPI
+from tport.engine.config.model import Config
+from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.fair_share import FairShare
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proxy.acme_settings import acme_settings
+from tport.engine.proxy.clients import Clients
+from tport.engine.proxy.service import run_proxy
+from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
+from tport.engine.proxy.siblings import Alone, Siblings
+from tport.engine.reload import ReloadedKeyPairs
+from tport.engine.signals import Signals
+from tport.engine.types.setting import Setting
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reach:
+    """How a proxy reaches auth, and who it is there.
+
+    Attributes:
+        own_pair, to_auth: as in Surroundings.
+    """
+
+    proxy_id: str
+    auth: AuthAPI
+    own_pair: Callable[[], KeyPair]
+    to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ports:
+    """Where connections come from.
+
+    Attributes:
+        public: the one public port.
+        http: where CAs ask by HTTP; None: nowhere.
+        share: what part of the public port's connections is this process's; None: all.
+        siblings: the other processes that share it.
+        tickets: as in ProxySettings.
+    """
+
+    public: trio.SocketListener
+    http: trio.SocketListener | None = None
+    share: FairShare | None = None
+    siblings: Siblings = field(default_factory=Alone)
+    tickets: bytes = field(default=b"", repr=False)
+
+
+async def run_proxy_role(
+    config: Config,
+    reach: Reach,
+    ports: Ports,
+    *,
+    shown: Sequence[Setting],
+    stop: trio.Event,
+    signals: Signals,
+    clock: Callable[[], datetime],
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve `ports` until `stop`, drain, and return. Started: it serves.
+
+    Args:
+        shown: the settings, for the page that shows them.
+        signals: tells when to read files anew.
+
+    Raises:
+        TportError: a file that the configuration names can't be used.
+    """
+    from tport.engine.web.app import web_app  # 0.2 s of imports that an agent doesn't need
+    from tport.engine.web.errors import ErrorPages
+
+    proxy = config.proxy_service
+    cluster = config.auth_service.cluster_name
+    public_addr = str(proxy.public_addrs[0])
+    key_pairs = ReloadedKeyPairs(config, clock, signals)
+
+    def make_web(parts: WebParts) -> AsgiApp:
+        return web_app(
+            auth=reach.auth,
+            cluster=parts.cluster,
+            cluster_id8=parts.cluster_id8,
+            public_addr=public_addr,
+            clock=clock,
+            secret=parts.forms_key,
+            open_launch=parts.open_launch,
+            settings=shown,
+        )
+
+    await run_proxy(
+        ProxySettings(
+            proxy_id=reach.proxy_id,
+            public_addrs=proxy.public_addrs,
+            files=await key_pairs.first(),
+            acme=await trio.to_thread.run_sync(acme_settings, proxy.acme),
+            http_listener=ports.http,
+            clients=Clients(proxy.trusted_proxies, proxy_protocol=proxy.proxy_protocol),
+            request_log=config.auth_service.audit.request_log,
+            include_query=config.auth_service.audit.include_query,
+            share=ports.share,
+            tickets=ports.tickets,
+        ),
+        Surroundings(
+            auth=reach.auth,
+            own_pair=reach.own_pair,
+            to_auth=reach.to_auth,
+            pages=ErrorPages(cluster=cluster, public_addr=public_addr),
+            make_web=make_web,
+            next_reload=signals.next_reload,
+            next_files=key_pairs.next,
+            siblings=ports.siblings,
+        ),
+        [ports.public],
+        clock,
+        stop,
+        task_status=task_status,
+    )
