@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,29 @@ async def test_what_acme_needs_of_this_machine_is_looked_at_even_without_dns(
     assert row.verdict == "problem"
     assert said in row.found
     assert row.advice
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file away")
+async def test_who_looks_as_root_takes_secrets_of_the_services_user(tmp_path: Path) -> None:
+    """`sudo tport configure --check`, as the guide has it: the service itself is somebody else."""
+    trio.socket.set_custom_hostname_resolver(Resolver({}))
+    for name, text in (("key", "c2l4dGVlbiBieXRlcy4uLg"), ("token", f"{'a' * 32}.{'0' * 64}")):
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o600)
+        os.chown(tmp_path / name, 12345, -1)
+    acme = f", acme: {{enabled: yes, email: a@b.test, eab: {{kid: k, key_file: {tmp_path}/key}}}}"
+    server = by_check(await preflight(await config(tmp_path, acme=acme)))
+    file = tmp_path / "agent.yaml"
+    file.write_text(
+        f"tport: {{data_dir: {tmp_path}/data, auth_token: {tmp_path}/token,"
+        f" proxy_server: '127.0.0.1:{await free_port()}'}}\n"
+        "auth_service: {enabled: no}\nproxy_service: {enabled: no}\n"
+        "app_service: {enabled: yes, debug_app: yes}\n"
+    )
+    agent = by_check(await preflight(load_config(file)))
+
+    assert "acme account" not in server
+    assert agent["joining"].verdict == "ok", agent["joining"]
 
 
 async def test_with_acme_files_need_not_be_for_every_name(tmp_path: Path) -> None:

@@ -12,8 +12,11 @@ from tport.engine.errors import ConfigError
 MAX_SECRET: Final = 64 * 1024  # bytes; a file of pins or tokens, a line each
 
 
-def read_secret_file(path: Path) -> tuple[str, str]:
+def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
     """Return what the file holds, without the white space around it, and a warning or "". Blocks.
+
+    Args:
+        any_owner: it may belong to whomever: who looks does so for another user.
 
     Raises:
         ConfigError: it isn't there, isn't a regular file (a link is none), isn't ours, or holds
@@ -30,7 +33,7 @@ def read_secret_file(path: Path) -> tuple[str, str]:
         os.close(descriptor)
         raise ConfigError("is no regular file", where=path)
     with open(descriptor, "rb") as file:
-        if found.st_uid not in (os.geteuid(), 0):
+        if found.st_uid not in (os.geteuid(), 0) and not any_owner:
             raise ConfigError("belongs to another user, who could change it", where=path)
         data = file.read(MAX_SECRET + 1)
     try:

@@ -7,6 +7,7 @@ import ssl
 import stat
 import warnings
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -103,6 +104,11 @@ def look_at_program(path: Path) -> str:
     return "" if os.access(path, os.X_OK) else f"{_user(os.geteuid())} may not run it"
 
 
+def looks_for_another() -> bool:
+    """Tell whether who asks is root, and the files are there for the user of a service."""
+    return os.geteuid() == 0
+
+
 def trusted_issuers() -> Callable[[x509.Certificate], x509.Certificate | None]:
     """Return what finds a certificate's issuer among the authorities that this machine trusts."""
     by_name: dict[bytes, list[x509.Certificate]] = {}
@@ -150,18 +156,19 @@ class Joining(msgspec.Struct, frozen=True, kw_only=True):
 def look_at_joining(config: Config) -> Joining:
     """Look at what an agent knows of its cluster; nothing is used up by it."""
     found = _of_state(config)
+    read = partial(read_secret_file, any_owner=looks_for_another())
     pins: list[str] = []
     token, said = found.token, found.token_said
     secret = config.auth_token
     try:
         for pin in config.ca_pin:
-            pins += read_secret_file(Path(pin))[0].split() if pin.startswith("/") else [pin]
+            pins += read(Path(pin))[0].split() if pin.startswith("/") else [pin]
     except ConfigError as problem:
         token, said = "unreadable", f"ca_pin: {problem}"
         secret = None
     if secret is not None and not found.joined:
         try:
-            text = secret.text if secret.file is None else read_secret_file(secret.file)[0]
+            text = secret.text if secret.file is None else read(secret.file)[0]
             _, pin = split_join_token(text)
             pins += [pin] if pin else []
             token = "sound"  # noqa: S105 - no secret

@@ -19,6 +19,7 @@ from tport.engine.preflight.look_machine import (
     look_at_folder,
     look_at_joining,
     look_at_program,
+    looks_for_another,
     read_pair,
     trusted_issuers,
 )
@@ -213,7 +214,7 @@ class _Preflight:
             self._authority.append(problem("acme directory", str(fault), hint))
         try:
             if acme.eab is not None:
-                read_external(acme.eab)
+                read_external(acme.eab, any_owner=looks_for_another())
         except ConfigError as fault:
             hint = fault.hint or "proxy_service.acme.eab names the key that the CA gave"
             self._authority.append(problem("acme account", str(fault), hint))

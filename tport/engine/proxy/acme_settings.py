@@ -76,8 +76,8 @@ def read_authority(path: Path | None) -> str:
     return text
 
 
-def read_external(eab: model.Eab) -> ExternalAccount:
-    """Return the account that the operator has at the CA. Blocks.
+def read_external(eab: model.Eab, *, any_owner: bool = False) -> ExternalAccount:
+    """Return the account that the operator has at the CA. Blocks. `any_owner`: of the key's file.
 
     Raises:
         ConfigError: its key can't be used.
@@ -85,7 +85,7 @@ def read_external(eab: model.Eab) -> ExternalAccount:
     key, where = eab.hmac.text, "proxy_service.acme.eab.hmac"
     if eab.hmac.file is not None:
         where = str(eab.hmac.file)
-        key, warning = read_secret_file(eab.hmac.file)
+        key, warning = read_secret_file(eab.hmac.file, any_owner=any_owner)
         if warning:
             logger.warning("%s", warning)
     try:
