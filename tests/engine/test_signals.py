@@ -60,11 +60,29 @@ async def test_a_reader_that_hangs_does_not_keep_systemd_waiting(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(signals.reload.wait)
         await nursery.start(signals.obey, nursery.cancel_scope)
+        await signals.serves(["app"])
+        assert firsts(systemd.heard()) == ["READY=1"]
         await wait_all_tasks_blocked()
         os.kill(os.getpid(), signal.SIGHUP)
         await trio.sleep(RELOADED - 1)
         assert firsts(systemd.heard()) == ["RELOADING=1"]
         await trio.sleep(2)
+        assert firsts(systemd.heard()) == ["READY=1"]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_reload_during_the_start_does_not_make_it_ready(
+    systemd: Listener, autojump_clock: MockClock
+) -> None:
+    """What orders itself after tport would find nobody there."""
+    signals = Signals(Supervisor(systemd.address))
+
+    async with trio.open_nursery() as nursery:
+        await nursery.start(signals.obey, nursery.cancel_scope)
+        os.kill(os.getpid(), signal.SIGHUP)
+        await trio.sleep(RELOADED + 1)
+        assert systemd.heard() == []
+        await signals.serves(["app"])
         assert firsts(systemd.heard()) == ["READY=1"]
         nursery.cancel_scope.cancel()
 

@@ -79,8 +79,10 @@ class Signals:
                 async for number in signals:
                     if number in _RELOAD:
                         logger.info("reading certificates and applications anew")
-                        await self._supervisor.reloading()
-                        telling.start_soon(self._reload)
+                        is_told = self.serving.is_set()  # a start ends when all serve, not before
+                        if is_told:
+                            await self._supervisor.reloading()
+                        telling.start_soon(self._reload, is_told)
                     elif await self._stop(number):
                         scope.cancel()
                         break
@@ -104,6 +106,8 @@ class Signals:
         await self._supervisor.stopping("stopping: open requests may end")
         return False
 
-    async def _reload(self) -> None:
-        if await self.read_anew() and not self.stop.is_set():  # else there is newer news
+    async def _reload(self, is_told: bool) -> None:
+        if (
+            await self.read_anew() and is_told and not self.stop.is_set()
+        ):  # else there is newer news
             await self._supervisor.ready(self._status)
