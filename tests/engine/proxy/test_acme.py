@@ -312,6 +312,27 @@ async def test_the_cas_window_is_kept(rig: Rig, autojump_clock: MockClock) -> No
     assert len(rig.ca.replaced) == 1
 
 
+async def test_a_window_is_kept_while_the_ca_can_not_be_asked_again(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """It may be early because the CA has to revoke; that it is away for a while changes nothing."""
+    now = rig.clock()
+    rig.ca.window = now + timedelta(days=5), now + timedelta(days=6)
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    rig.line.down = True
+    rig.clock.ahead += timedelta(hours=7)
+    await trio.sleep(120)
+    rig.line.down = False
+
+    state = (await rig.states())[PROXY]
+    assert rig.line.tried > 0
+    assert state.look_at is not None
+    assert state.look_at > rig.clock()
+    assert state.renew_at is not None
+    assert rig.ca.window[0] <= state.renew_at <= rig.ca.window[1]
+
+
 async def test_no_window_leads_past_a_certificates_end(rig: Rig, autojump_clock: MockClock) -> None:
     now = rig.clock()
     rig.ca.window = now + timedelta(days=400), now + timedelta(days=401)

@@ -217,7 +217,7 @@ class AcmeOrders:
             pair = await self._auth.acme_pair(directory=state.directory, name=state.name)
         except NotFound:
             return False
-        renew_at, look_at = await self._schedule(pair.chain)
+        renew_at, look_at = await self._schedule(pair.chain, before=state.renew_at)
         await self._auth.acme_schedule(
             directory=state.directory,
             name=state.name,
@@ -227,8 +227,14 @@ class AcmeOrders:
         )
         return True
 
-    async def _schedule(self, chain: str) -> tuple[datetime, datetime | None]:
-        """Return when to renew, and when to ask the CA about that again."""
+    async def _schedule(
+        self, chain: str, *, before: datetime | None = None
+    ) -> tuple[datetime, datetime | None]:
+        """Return when to renew, and when to ask the CA about that again.
+
+        Args:
+            before: what was the answer so far; it stays until the CA says otherwise.
+        """
         leaf, now = load_certificate(chain), self._clock()
         by_life = renewal_time(
             leaf.not_valid_before_utc,
@@ -239,11 +245,13 @@ class AcmeOrders:
             found = await self._ca.window(renewal_id(chain))
         except TportError as problem:
             logger.info("the CA can't be asked when to renew: %s", problem)
-            return by_life, now + LOOK_AGAIN
+            return before or by_life, now + LOOK_AGAIN
         if found is None:
             return by_life, None
         info, again = found
         window = info.suggested_window
+        if before is not None and window.start <= before <= window.end:
+            return before, now + timedelta(seconds=again)
         at = window_time(
             window.start,
             window.end,
