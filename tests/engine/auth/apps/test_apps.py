@@ -6,6 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World
+from tport.engine.auth.cluster import host_of
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
@@ -180,3 +181,26 @@ async def test_web_certificates_are_for_hosts_that_are_served(world: World) -> N
     for host in (f"nothing.{PROXY}", "bank.example.net"):
         with pytest.raises(NotFound):
             await world.proxy.web_certificate(csr=csr, host=host)
+
+
+async def test_among_many_applications_the_names_of_proxies_are_read_no_more_often(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A thousand applications, each offered anew when a proxy starts, kept auth busy for seconds."""
+    read: list[str] = []
+
+    def counted(address: str) -> str:
+        read.append(address)
+        return host_of(address)
+
+    monkeypatch.setattr("tport.engine.auth.apps.apps.host_of", counted)
+
+    async def cost(app: App) -> int:
+        read.clear()
+        assert await refusal(world, app) == ""
+        return len(read)
+
+    among_few = await cost(GRAFANA)
+    for number in range(30):
+        await world.offer(replace(GRAFANA, name=f"app-{number}"), host=f"agent-{number}")
+    assert await cost(JENKINS) == among_few

@@ -7,7 +7,7 @@ name. So a name belongs to those who agree on its definition, and an address to 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
@@ -145,10 +145,12 @@ class Apps:
             return str(problem)
         if app.public_addr and (fault := self._address_fault(app, pinned)):
             return fault
+        proxies = self._proxy_hosts()  # read once: there may be a thousand definitions
+        own = _hosts(app, proxies)
         for other in definitions.values():
             if other.app.name == app.name or self._is_abandoned(other):
                 continue
-            if taken := self._hosts(app) & self._hosts(other.app):
+            if taken := own & _hosts(other.app, proxies):
                 return f"the address {min(taken)} belongs to application {other.app.name!r}"
         return ""
 
@@ -228,13 +230,13 @@ class Apps:
 
     def _agree(self, one: App, other: App) -> bool:
         """Tell whether two definitions are one, however its address is written: it may be left out."""
-        if self._hosts(one) == self._hosts(other):
+        if self._same_hosts(one, other):
             other = replace(other, public_addr=one.public_addr)
         return one.same_definition(other)
 
     def _differences(self, one: App, other: App) -> list[str]:
         """Name the fields that differ; their values are not everybody's to know."""
-        if self._hosts(one) == self._hosts(other):
+        if self._same_hosts(one, other):
             other = replace(other, public_addr=one.public_addr)
         fields = set(App.__struct_fields__) - {"labels", "commands", "description"}
         return sorted(f for f in fields if getattr(one, f) != getattr(other, f))
@@ -276,17 +278,18 @@ class Apps:
             AccessDenied: none; in the words for one that nobody may open.
             Unavailable: there was one, and auth has not heard of its agents since it began.
         """
+        proxies = self._proxy_hosts()
         servers = [
-            s for s in self._presence.servers if not s.refused and host in self._hosts(s.app)
+            s for s in self._presence.servers if not s.refused and host in _hosts(s.app, proxies)
         ]
         if servers:
             name = servers[0].app.name
             return Offered(name, host, tuple(s for s in servers if s.app.name == name))
         for name, last in self._last.items():
-            if host in self._hosts(last[0].app):
+            if host in _hosts(last[0].app, proxies):
                 return Offered(name, host, last, away=True)
         for definition in await self._store.all():
-            if host in self._hosts(definition.app):
+            if host in _hosts(definition.app, proxies):
                 self._check_complete(definition)
         raise AccessDenied(DENIED, reason=f"no application is at {host[:253]}")
 
@@ -314,10 +317,11 @@ class Apps:
 
         `*.<proxy host>` is theirs too: behind it they say that there is no such application.
         """
-        if host.removeprefix("*.") in self._proxy_hosts():
+        proxies = self._proxy_hosts()
+        if host.removeprefix("*.") in proxies:
             return True
         return any(
-            host in self._hosts(definition.app)
+            host in _hosts(definition.app, proxies)
             for definition in await self._store.all()
             if not self._is_abandoned(definition)
         )
@@ -346,10 +350,9 @@ class Apps:
                 hint="try again in a few seconds",
             )
 
-    def _hosts(self, app: App) -> set[str]:
-        if app.public_addr:
-            return {app.public_addr}
-        return {f"{app.name}.{proxy}" for proxy in self._proxy_hosts()}
+    def _same_hosts(self, one: App, other: App) -> bool:
+        proxies = self._proxy_hosts()
+        return _hosts(one, proxies) == _hosts(other, proxies)
 
     def _proxy_hosts(self) -> list[str]:
         hosts = []
@@ -399,6 +402,11 @@ class Apps:
                 await self._store.swap(name, read, replace(read.value, gone=now))
         except (NotFound, CompareFailed):
             pass  # offered again meanwhile
+
+
+def _hosts(app: App, proxies: Sequence[str]) -> set[str]:
+    """Return the public hosts of an application, behind proxies of these names."""
+    return {app.public_addr} if app.public_addr else {f"{app.name}.{proxy}" for proxy in proxies}
 
 
 def _check_settings(app: App) -> None:
