@@ -7,6 +7,7 @@ operator need more of (an application's `commands`), a drop-in gives back: `syst
 from __future__ import annotations
 
 from pathlib import PurePosixPath
+from posixpath import normpath
 from typing import Final
 
 import msgspec
@@ -20,6 +21,10 @@ FD_LIMIT: Final = 65536  # a connection to an application takes two in the proxy
 WATCHDOG: Final = 60  # s without a sign of life; the loop turns many times a second
 
 _UNSAFE: Final = frozenset("\n\r\0")
+_EMPTIED: Final = ("/tmp", "/var/tmp")  # noqa: S108 - compared; PrivateTmp= is about both
+# file-system-hierarchy(7): where others write, or nobody has to
+_SYSTEMS: Final = ("/", "/boot", "/dev", "/etc", "/home", "/opt", "/proc", "/root", "/run", "/srv")
+_SYSTEMS_TOO: Final = ("/sys", "/usr", "/var", "/var/cache", "/var/lib", "/var/log")
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,8 +50,9 @@ def unit_text(unit: Unit) -> str:
     """Return the unit file.
 
     Raises:
-        InvalidRequest: a path that no line of a unit can hold.
+        InvalidRequest: a path that no line of a unit can hold, or a data directory that is none.
     """
+    _check_data_dir(unit.data_dir)
     for path in (unit.program, unit.config_file, unit.data_dir, unit.env_file):
         if not _UNSAFE.isdisjoint(path):
             raise InvalidRequest("a path in a unit has no line break")
@@ -61,6 +67,20 @@ def unit_text(unit: Unit) -> str:
         stop=int(DRAIN) + LAST_WORK,
         watchdog=WATCHDOG,
     )
+
+
+def _check_data_dir(data_dir: str) -> None:
+    path = PurePosixPath(normpath(data_dir))
+    if any(path.is_relative_to(folder) for folder in _EMPTIED):
+        raise InvalidRequest(
+            f"{data_dir} can't hold the data: the unit has a /tmp of its own, and a stop empties it",
+            hint="name another folder: data_dir in the file, or --data-dir",
+        )
+    if str(path) in (*_SYSTEMS, *_SYSTEMS_TOO):
+        raise InvalidRequest(
+            f"{data_dir} belongs to the system, and the unit would let tport write all over it",
+            hint="name a folder of its own, as /var/lib/tport: data_dir in the file, or --data-dir",
+        )
 
 
 def _state(data_dir: str) -> str:
