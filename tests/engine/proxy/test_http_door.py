@@ -28,6 +28,7 @@ async def open_door(clients: Clients | None = None) -> AsyncIterator[int]:
     door = HttpDoor(
         proof=lambda host, token: "token.k" if (host, token) == ("a.test", "token") else None,
         is_known=lambda host: host in ("a.test", "b.test"),
+        zones={"a.test"},
         port_suffix=":3080",
         clients=clients,
     )
@@ -77,7 +78,16 @@ async def test_a_known_host_is_sent_to_https_with_path_and_query(port: int) -> N
     assert answer.closed
 
 
-@pytest.mark.parametrize("host", ["evil.test", "127.0.0.1", "a.test.evil.test"])
+async def test_strangers_are_not_told_which_applications_there_are(port: int) -> None:
+    """HTTP-07: a name right below the proxy's goes to https, whoever has it; so it is there."""
+    answer = await ask(port, "/", "nobody.a.test")
+    assert answer.status == 301
+    assert answer.header("location") == "https://nobody.a.test:3080/"
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.test", "127.0.0.1", "a.test.evil.test", "x.y.a.test", "test"]
+)
 async def test_nobody_is_sent_to_a_host_that_is_not_ours(port: int, host: str) -> None:
     answer = await ask(port, "/", host)
     assert answer.status == 404

@@ -56,6 +56,7 @@ class AcmePart:
         self._http_door = HttpDoor(
             proof=self.proof_by_http,
             is_known=is_known,
+            zones=own_hosts,
             port_suffix=port_suffix,
             clients=clients,
         )

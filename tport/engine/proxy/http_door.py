@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Final, NoReturn
 
 import trio
@@ -34,6 +34,7 @@ class HttpDoor:
         *,
         proof: Callable[[str, str], str | None],
         is_known: Callable[[str], bool],
+        zones: Collection[str] = (),
         port_suffix: str,
         clients: Clients | None = None,
     ) -> None:
@@ -41,11 +42,13 @@ class HttpDoor:
         Args:
             proof: what a CA is to read at a host under a token; None: nothing.
             is_known: whether a host is served here.
+            zones: the proxy's names: of those right below them it isn't told whether they are.
             port_suffix: of public addresses: ":3080", "" for 443.
             clients: takes the PROXY header off that load balancers send; None: there are none.
         """
         self._proof = proof
         self._is_known = is_known
+        self._zones = zones
         self._port_suffix = port_suffix
         self._clients = clients or Clients()
         self._open = 0
@@ -88,7 +91,8 @@ class HttpDoor:
                 head = [(b"content-type", b"application/octet-stream"), *_PLAIN[1:]]
                 await exchange.respond(200, head, proof.encode())
                 return
-        if not self._is_known(request.host) or len(request.target) > MAX_TARGET:
+        is_ours = request.host.partition(".")[2] in self._zones or self._is_known(request.host)
+        if not is_ours or len(request.target) > MAX_TARGET:
             await exchange.respond(404, _PLAIN, b"nothing is here\n")
         elif request.method not in (b"GET", b"HEAD"):
             await exchange.respond(403, _PLAIN, b"not sent: https only\n")
