@@ -228,7 +228,7 @@ async def test_a_name_that_the_ca_refuses_stops_no_other(tmp_path: Path) -> None
         open_stack(acme=acme(pebble), domain=DOMAIN, port=port, drain=False) as stack,
     ):
         root = await pebble.root()
-        assert names(await shown(stack, f"echo.{DOMAIN}")) == [f"echo.{DOMAIN}"]  # our own
+        assert names(await shown(stack, f"echo.{DOMAIN}")) == [f"*.{DOMAIN}"]  # our own
         assert names(await shown(stack, f"raw.{DOMAIN}", root)) == [f"raw.{DOMAIN}"]
         assert "echo" in (await states(stack))[f"echo.{DOMAIN}"].problem
 
