@@ -134,11 +134,8 @@ class Side:
         self._nursery.start_soon(self.agent.run)
         self._nursery.start_soon(self.events.keep)
         await self._nursery.start(self.cache.keep)
-        self._nursery.start_soon(self._accept)
-
-    async def _accept(self) -> None:
-        while True:
-            self._nursery.start_soon(self.apps.serve, await self.agent.accept())
+        self._nursery.start_soon(self.apps.keep)
+        self.agent.take_streams(lambda stream: self.apps.take(stream, self._nursery))
 
     def credential(
         self,

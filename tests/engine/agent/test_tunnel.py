@@ -75,7 +75,7 @@ class Address:
             hostname="host",
             cluster="main",
             dial=self.dial,
-            serve=self.serve,
+            take=self.take,
             offers=lambda: Offers(apps=self.apps),
             on_verdicts=self.verdicts.append,
             delays=lambda: redial_delays(lambda: 1.0),
@@ -124,7 +124,11 @@ class Address:
             return
         self.tunnels.append(far)
 
-    async def serve(self, stream: MuxStream) -> None:
+    def take(self, stream: MuxStream, nursery: trio.Nursery) -> None:
+        stream.on_arrival = None
+        nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: MuxStream) -> None:
         self.served.append(stream)
         while await stream.receive_some():
             pass

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Final
+from typing import Final, NoReturn
 
 import trio
 
@@ -30,6 +30,7 @@ from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import AUTH_GRACE, READ_SIZE
 from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
+from tport.engine.net.moments import Moments
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.pki.jwt import verify_session_credential
 from tport.engine.proto.tunnel import (
@@ -72,19 +73,71 @@ class AgentApps:
         self._idle = trio.Event()  # set, and replaced, when the last request that runs ends
         self._running = 0
         self._live: LiveStreams[str] = LiveStreams()
+        self._moments = Moments()
+        # By session: what may be opened with which credential, by all that is known now.
+        self._allowed: dict[str, tuple[SessionCredential, Offered]] = {}
+
+    async def keep(self) -> NoReturn:
+        """Look after what is answered without a task, until cancelled."""
+        await self._moments.keep()
 
     async def wait_idle(self) -> None:
         """Wait until no request runs."""
         while self._running:
             await self._idle.wait()
 
-    async def serve(self, stream: MuxStream) -> None:
-        """Answer one stream. What goes wrong in it stays in it; a bug is logged, never silent."""
+    def take(self, stream: MuxStream, nursery: trio.Nursery) -> None:
+        """Answer one stream: at once if nothing of it takes waiting, else by a task of `nursery`."""
+        stream.on_arrival = None
         self._running += 1
+        inbox = Inbox()
+        inbox.feed(stream.receive_nowait())  # nearly always all of the head
+        try:
+            head = inbox.take(request_decoder)
+            passage = self._certain(stream, head) if head is not None else None
+        except RemoteProtocolError as nonsense:
+            logger.warning("a proxy sent nonsense: %s", nonsense)
+            stream.reset()
+            self._ended()
+            return
+
+        if passage is None or not self._begin(passage, stream, inbox, nursery):
+            nursery.start_soon(self._serve, stream, inbox, head, None)
+
+    def _begin(
+        self, passage: Passage, stream: MuxStream, inbox: Inbox, nursery: trio.Nursery
+    ) -> bool:
+        late = passage.hand_over
+
+        def over_to_a_task() -> None:
+            self._moments.discard(late)
+            nursery.start_soon(self._serve, stream, inbox, passage.head, passage)
+
+        def done() -> None:
+            self._moments.discard(late)
+            self._ended()
+
+        self._moments.add(late)
+        if passage.take(late=over_to_a_task, done=done):
+            return True
+        self._moments.discard(late)
+        return False
+
+    def _ended(self) -> None:
+        self._running -= 1
+        if not self._running:
+            self._idle.set()
+            self._idle = trio.Event()
+
+    async def _serve(
+        self, stream: MuxStream, inbox: Inbox, head: RequestHead | None, begun: Passage | None
+    ) -> None:
+        """Answer one stream. What goes wrong in it stays in it; a bug is logged, never silent."""
         try:
             with trio.CancelScope() as scope:
                 stream.on_cut = scope.cancel  # it may wait elsewhere when the client goes
-                await self._serve(stream, scope)
+                if not stream.is_cut:
+                    await self._answer(stream, inbox, head, begun, scope)
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             pass  # the proxy cut it: there is nobody to answer
         except* RemoteProtocolError as errors:
@@ -93,28 +146,60 @@ class AgentApps:
             logger.exception("a request failed in the agent")
         finally:
             stream.reset()  # does nothing after a clean end
-            self._running -= 1
-            if not self._running:
-                self._idle.set()
-                self._idle = trio.Event()
+            self._ended()
 
-    async def _serve(self, stream: MuxStream, scope: trio.CancelScope) -> None:
-        inbox = Inbox()
-        inbox.feed(stream.receive_nowait())  # nearly always all of the head
-        head = inbox.take(request_decoder) or await _late_head(stream, inbox)
+    async def _answer(
+        self,
+        stream: MuxStream,
+        inbox: Inbox,
+        head: RequestHead | None,
+        begun: Passage | None,
+        scope: trio.CancelScope,
+    ) -> None:
+        head = head or await _late_head(stream, inbox)
         if head is None:
             return
-        try:
-            credential = await self._credential(head)
-            offered = self._check(head, credential)
-        except _Unanswerable as why:
-            await refuse(stream, why.answer)
-            return
+        if begun is not None:
+            if self._verdict(head.session) is not None:  # nobody held it while it was nobody's
+                return
+            passage = begun
+        else:
+            try:
+                credential = await self._credential(head)
+                offered = self._check(head, credential)
+            except _Unanswerable as why:
+                await refuse(stream, why.answer)
+                return
+            passage = Passage(stream, offered, credential, head, inbox.rest(), self._events)
         with self._live.hold(head.session, _Cut(scope)):
-            rest = inbox.rest()
-            await Passage(stream, offered, credential, head, rest, self._events).carry()
+            await passage.carry()
 
     # --- Who, and may they -----------------------------------------------------------------------
+
+    def _certain(self, stream: MuxStream, head: RequestHead) -> Passage | None:
+        """Return the passage of a request that is let through by what is known; None: ask.
+
+        Every answer but a plain yes is left to `_credential` and `_check`.
+        """
+        credential = self._sessions.get(head.session)
+        offered = self._offered.get(head.app)
+        if credential is None or offered is None or head.credential:
+            return None
+        now = self._clock()
+        if credential.expires <= now or credential.session_expires <= now:
+            return None
+        if self._cache.age > AUTH_GRACE:
+            return None
+        if self._cache.epoch(credential.user_key) != credential.epoch:
+            return None
+        known = self._allowed.get(head.session)
+        if known is None or known[0] is not credential or known[1] is not offered:
+            if self._refusal(credential, offered) is not None:
+                return None
+            if len(self._allowed) >= MAX_SESSIONS:
+                self._allowed.clear()
+            self._allowed[head.session] = credential, offered
+        return Passage(stream, offered, credential, head, b"", self._events)
 
     async def _credential(self, head: RequestHead) -> SessionCredential:
         """Return who the session is, as auth signed it.
@@ -205,6 +290,7 @@ class AgentApps:
 
     def changed(self, change: Change | None) -> None:
         """Cut what a change ends. To be called with every change that the cache tells."""
+        self._allowed.clear()
         match change:
             case SessionEnded(id=session):
                 self._live.cut(session, "the session has ended")
@@ -222,6 +308,7 @@ class AgentApps:
 
     def judge_again(self) -> None:
         """Cut what runs and may run no longer; for changes of labels, and for the clock."""
+        self._allowed.clear()
         self._live.judge(self._verdict)
 
     def _verdict(self, session: str) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -18,6 +20,7 @@ from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtoco
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.streams import relay
+from tport.engine.net.tcp import Prompt
 from tport.engine.proto.fields import forwardable
 from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
 from tport.engine.proto.head import ResponseHead as HttpHead
@@ -58,7 +61,8 @@ class Offered:
 class Passage:
     """One request. Whoever runs `carry` cuts it by cancelling, and resets the stream after it.
 
-    The stream has then ended cleanly if the answer is whole.
+    The stream has then ended cleanly if the answer is whole. `take` begins without a task, and
+    where the answer comes whole and soon, ends without one; else `carry` goes on from there.
     """
 
     def __init__(
@@ -74,12 +78,114 @@ class Passage:
         self._stream = stream
         self._offered = offered
         self._credential = credential
-        self._head = head
+        self.head = head
         self._rest = rest
         self._events = events
         self._answering = False  # a head has been sent: too late for NoAnswer
         self._give_up_at = math.inf  # on the wait for a head
         self._began = trio.current_time()
+        # What `take` has come to.
+        self._begun: tuple[ClientConnection, Prompt] | None = None  # by which it was sent
+        self._answered: HttpHead | None = None
+        self._here = b""  # of the answer's body
+        self._failed: Exception | None = None
+        self._late: Callable[[], None] = _nothing
+        self._done: Callable[[], None] = _nothing
+
+    # --- Without a task ------------------------------------------------------------------------
+
+    def take(self, *, late: Callable[[], None], done: Callable[[], None]) -> bool:
+        """Ask the application by a kept connection, if nothing of that takes waiting.
+
+        Only what may be asked again: a kept connection can be dying, and nobody has told yet.
+
+        Args:
+            late: called when the rest takes waiting: a task is to `carry` it.
+            done: called when all is over, and the stream too. One of the two is called, once.
+
+        Returns:
+            False: nothing was done.
+        """
+        head, upstream = self.head, self._offered.upstream
+        if head.length != 0 or head.upgrade or head.method not in SAFE:
+            return False
+        connection = upstream.take_nowait()
+        prompt = connection.prompt if connection is not None else None
+        if connection is None or prompt is None:
+            return False
+        try:
+            target = self._offered.rewriter.target_for(head.target)
+            if isinstance(target, Redirect):
+                upstream.keep(connection)
+                return False
+            self._progress()
+            sent = connection.ask_nowait(head.method, target, self._rewritten())
+        except (UpstreamGone, InvalidRequest, ValueError):
+            prompt.close()
+            return False
+        self._begun, self._late, self._done = (connection, prompt), late, done
+        prompt.on_arrival = partial(self._arrived, connection, prompt)
+        self._stream.on_arrival = partial(self._stirred, prompt)
+        if not sent:
+            self.hand_over()
+        return True
+
+    def hand_over(self) -> None:
+        """Let a task carry the rest."""
+        self._listen_no_more()
+        self._late()
+
+    def _listen_no_more(self) -> None:
+        assert self._begun is not None, "nothing was begun"
+        self._begun[1].on_arrival = None
+        self._stream.on_arrival = None
+
+    def _stirred(self, prompt: Prompt) -> None:
+        """The proxy said something: nothing matters but that it wants no answer any more."""
+        if self._stream.is_cut:
+            self._abandon(prompt)
+
+    def _abandon(self, prompt: Prompt) -> None:
+        self._listen_no_more()
+        prompt.close()
+        self._stream.reset()
+        self._done()
+
+    def _arrived(self, connection: ClientConnection, prompt: Prompt) -> None:
+        """Pass the answer on if it is whole; if it has begun, let a task go on with it."""
+        try:
+            whole = self._pass_on(connection)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._abandon(prompt)  # the proxy wants no answer any more
+            return
+        except Exception as error:  # whatever it is: `carry` tells
+            self._failed = error
+            whole = False
+        if whole:
+            self._listen_no_more()
+            if not self._offered.upstream.keep(connection):
+                prompt.close()
+            self._stream.close()
+            self._done()
+        elif self._failed or connection.answer_begun or prompt.may_have_come:
+            self.hand_over()
+
+    def _pass_on(self, connection: ClientConnection) -> bool:
+        """Pass the answer on if all of it is here, and there is room for it in the tunnel."""
+        if (head := connection.head_nowait()) is None:
+            return False
+        self._answered = head
+        if head.status == 400 and not self._offered.upstream.health.has_answered:
+            return False  # it may want to be spoken to in TLS
+        self._here = connection.body_here()
+        if not connection.body_done:
+            return False
+        if not self._stream.send_last_nowait(pack(self._told(head)) + self._here):
+            return False
+        self._offered.upstream.health.answered(head.status, trio.current_time())
+        return True
+
+    # --- By a task -----------------------------------------------------------------------------
 
     async def carry(self) -> None:
         """Carry the request and its answer; say on the stream why there is none, if so."""
@@ -97,7 +203,7 @@ class Passage:
             problem = self._unanswered("timeout", str(slow.exceptions[0]))
         if problem is not None:
             if self._answering:
-                logger.warning("%s: an answer was cut short: %s", self._head.app, problem.cause)
+                logger.warning("%s: an answer was cut short: %s", self.head.app, problem.cause)
                 return  # cut, so that nobody takes what was sent for the whole
             await self._stream.send_all(pack(problem))
         # Clean even where the request's end, or more of its body, is still on its way: a reset
@@ -129,7 +235,7 @@ class Passage:
     # --- Up -----------------------------------------------------------------------------------
 
     async def _carry(self) -> NoAnswer | None:
-        head, rewriter = self._head, self._offered.rewriter
+        head, rewriter = self.head, self._offered.rewriter
         try:
             target = rewriter.target_for(head.target)
         except InvalidRequest as bad:
@@ -137,12 +243,16 @@ class Passage:
         if isinstance(target, Redirect):
             await self._redirect(target)
             return None
-        connection = await self._offered.upstream.take()
+        begun = self._begun
+        connection = begun[0] if begun else await self._offered.upstream.take()
         kept = connection is not None
         try:
             connection = connection or await self._offered.upstream.connect()
             try:
-                await self._ask(connection, target)
+                if begun is None:
+                    await self._ask(connection, target)
+                else:
+                    await self._go_on(*begun)
             except UpstreamGone:
                 repeatable = head.method in SAFE and head.length == 0 and not self._answering
                 if not kept or connection.answer_begun or not repeatable:
@@ -168,17 +278,7 @@ class Passage:
 
     async def _ask(self, connection: ClientConnection, target: bytes) -> None:
         """Send the request; receive the answer, at the same time where there is a body."""
-        head = self._head
-        headers, skipped = self._offered.rewriter.request(
-            head.headers, self._credential, remote=head.remote, public=head.public
-        )
-        for reason in skipped:
-            self._events.put(
-                "header.rewrite.skipped",
-                app_name=head.app,
-                user=self._credential.user,
-                error=reason,
-            )
+        head, headers = self.head, self._rewritten()
         framing = (
             NO_BODY
             if head.length == 0
@@ -197,6 +297,35 @@ class Passage:
             nursery.start_soon(self._upload, connection)
             await self._answer(connection)
             nursery.cancel_scope.cancel()
+
+    def _rewritten(self) -> list[tuple[bytes, bytes]]:
+        """Return the headers for the application.
+
+        Raises:
+            InvalidRequest: they can't be sent.
+        """
+        head = self.head
+        headers, skipped = self._offered.rewriter.request(
+            head.headers, self._credential, remote=head.remote, public=head.public
+        )
+        for reason in skipped:
+            self._events.put(
+                "header.rewrite.skipped",
+                app_name=head.app,
+                user=self._credential.user,
+                error=reason,
+            )
+        return headers
+
+    async def _go_on(self, connection: ClientConnection, prompt: Prompt) -> None:
+        """Receive the answer to what `take` sent."""
+        if self._failed is not None:
+            raise self._failed
+        try:
+            await prompt.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it may have answered early nevertheless; who receives finds out
+        await self._answer(connection)
 
     async def _upload(self, connection: ClientConnection) -> None:
         try:
@@ -237,18 +366,20 @@ class Passage:
             await self._send_head(101, head.reason, self._headers(head), 0)
             await self._switch(connection)
             return
-        answer = ResponseHead(
+        self._answering = True
+        data = pack(self._told(head)) + self._here + connection.body_here()
+        while data and not connection.body_done:
+            await self._stream.send_all(data)
+            data = await self._piece(connection)
+        await self._stream.send_last(data)
+
+    def _told(self, head: HttpHead) -> ResponseHead:
+        return ResponseHead(
             status=head.status,
             reason=head.reason,
             headers=tuple(self._headers(head)),
             length=head.length,
         )
-        self._answering = True
-        data = pack(answer) + connection.body_here()
-        while data and not connection.body_done:
-            await self._stream.send_all(data)
-            data = await self._piece(connection)
-        await self._stream.send_last(data)
 
     async def _final_head(self, connection: ClientConnection) -> HttpHead:
         """Return the last head, passing on those before it.
@@ -256,6 +387,8 @@ class Passage:
         Raises:
             _Slow: none came in time.
         """
+        if self._answered is not None:
+            return self._answered
         while True:
             head = None
             with trio.move_on_at(min(self._give_up_at, trio.current_time() + PULSE)):
@@ -286,7 +419,7 @@ class Passage:
 
     def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
         passed = forwardable(head.headers, head.connection_tokens, odd_names=True)
-        return self._offered.rewriter.response(head.status, passed, public=self._head.public)
+        return self._offered.rewriter.response(head.status, passed, public=self.head.public)
 
     async def _switch(self, connection: ClientConnection) -> None:
         """Relay bytes both ways: the application has left HTTP."""
@@ -296,3 +429,7 @@ class Passage:
         if self._rest:
             await application.send_all(self._rest)
         await relay(self._stream, application)
+
+
+def _nothing() -> None:
+    """What is called where nobody wants to know."""

@@ -310,13 +310,14 @@ class _Agent:
                 hostname=self._settings.hostname,
                 cluster=authorities.cluster,
                 dial=self._dial_tunnel,
-                serve=apps.serve,
+                take=apps.take,
                 offers=offers.message,
                 on_verdicts=self._tell_verdicts,
             )
             nursery.start_soon(events.keep)
             nursery.start_soon(prober.keep)
             nursery.start_soon(icons.keep)
+            nursery.start_soon(apps.keep)
             nursery.start_soon(self._keep_identity, keeper)
             nursery.start_soon(self._tick, apps, offered)
             await nursery.start(cache.keep)

@@ -78,7 +78,7 @@ class TunnelKeeper:
         hostname: str,
         cluster: str,
         dial: Callable[[str], Awaitable[trio.abc.Stream]],
-        serve: Callable[[MuxStream], Awaitable[None]],
+        take: Callable[[MuxStream, trio.Nursery], None],
         offers: Callable[[], Offers],
         on_verdicts: Callable[[Verdicts], None],
         delays: Callable[[], Iterator[float]] = redial_delays,
@@ -87,7 +87,7 @@ class TunnelKeeper:
         Args:
             dial: opens a transport: TCP and mutual TLS with the newest certificate. Is given the
                 id of the proxy that is meant; "": any will do.
-            serve: answers one stream; what goes wrong in it stays in it.
+            take: answers one stream, by a task of the nursery or none; what goes wrong stays in it.
             offers: what is offered now, with current labels.
             on_verdicts: told which offers a proxy refused, and the others' addresses.
             delays: makes the waits between tries, in seconds; made afresh once a tunnel stood
@@ -97,7 +97,7 @@ class TunnelKeeper:
         self._hostname = hostname
         self._cluster = cluster
         self._dial = dial
-        self._serve = serve
+        self._take = take
         self._offers = offers
         self._on_verdicts = on_verdicts
         self._delays = delays
@@ -236,7 +236,7 @@ class TunnelKeeper:
                     return  # noqa: ASYNC121 - all that runs in the nursery is cancelled: it ends at once
                 self._open_tunnels += 1
                 self._take_over(held)
-                nursery.start_soon(self._answer, mux, nursery)
+                mux.take_streams(lambda stream: self._take(stream, nursery))
                 nursery.start_soon(self._push_offers, held)
                 await self._listen(held, inbox)
         except* (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError) as group:
@@ -311,10 +311,6 @@ class TunnelKeeper:
         self._tell()
         if old is not None:
             _retire(old)
-
-    async def _answer(self, mux: Mux, nursery: trio.Nursery) -> NoReturn:
-        while True:
-            nursery.start_soon(self._serve, await mux.accept())
 
     async def _push_offers(self, held: _Held) -> None:
         """Send each change of the offers; once retired, end the control stream."""

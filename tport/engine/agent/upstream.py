@@ -138,6 +138,20 @@ class Upstream:
         await trio.aclose_forcefully(tls)
         return True
 
+    def take_nowait(self) -> ClientConnection | None:
+        """Return a kept connection for who uses it without a task; None: `take` or dial.
+
+        One that is about to die may be among them, of which nobody has told yet: only for what
+        may be asked again.
+        """
+        if not self._kept:
+            return None
+        since, connection = self._kept[-1]
+        if not connection.seems_quiet or trio.current_time() - since > KEEP:
+            return None
+        self._kept.pop()
+        return connection
+
     async def take(self) -> ClientConnection | None:
         """Return a kept connection that looks alive, the one used last; None: dial."""
         while self._kept:
@@ -149,10 +163,15 @@ class Upstream:
 
     async def put(self, connection: ClientConnection) -> None:
         """Keep a connection for the next request, if it can take one."""
+        if not self.keep(connection):
+            await close(connection)
+
+    def keep(self, connection: ClientConnection) -> bool:
+        """Keep a connection for the next request; False: it can't take one, close it."""
         if connection.reusable and len(self._kept) < MAX_KEPT and not self._retired:
             self._kept.append((trio.current_time(), connection))
-        else:
-            await close(connection)
+            return True
+        return False
 
     async def close_idle(self, idle: float = KEEP) -> None:
         """Close connections that have waited for `idle` seconds."""

@@ -187,21 +187,10 @@ class Exchange:
             body: the first piece of the body, which leaves in the same write.
             end: `body` is all of it; `finish` is done by that.
         """
-        if self.head_sent or status == 101:
-            raise RuntimeError("a second answer to one request, or 101 without upgrade()")
-        if status < 200:
+        if status < 200 and not self.head_sent and status != 101:
             await self._send_informational(status, headers, reason)
             return
-        self.status = status
-        if self.on_head is not None:
-            headers = self.on_head(headers)
-        if self._seal is not None:
-            headers = self._seal(headers)
-        self._continue_owed = self._continue_owed and not self._body.done
-        self._settle(framing)
-        head = write_response_head(
-            status, reason, headers, self._told(framing), keep_alive=self.keep_alive
-        )
+        head = self._final_head(status, headers, reason, framing)
         payload = self._framed(body, end=end)
         if len(payload) > PIECE:  # not worth a copy
             await self._write(head)
@@ -209,6 +198,35 @@ class Exchange:
         else:
             await self._write(head + payload)
         self.finished = end
+
+    def answer_nowait(
+        self, status: int, headers: Headers, *, reason: bytes, framing: Framing, body: bytes
+    ) -> None:
+        """Send a whole answer without waiting, to a request that was taken in its `turn`.
+
+        What the client has no room for is kept, and leaves before the connection goes on: `body`
+        is no longer than a piece.
+        """
+        head = self._final_head(status, headers, reason, framing)
+        self._wire.send_nowait(head + self._framed(body, end=True))
+        self.finished = True
+
+    def _final_head(
+        self, status: int, headers: Headers, reason: bytes, framing: Framing | None
+    ) -> bytes:
+        """Settle what the answer will be, and return its head's bytes."""
+        if self.head_sent or status == 101:
+            raise RuntimeError("a second answer to one request, or 101 without upgrade()")
+        self.status = status
+        if self.on_head is not None:
+            headers = self.on_head(headers)
+        if self._seal is not None:
+            headers = self._seal(headers)
+        self._continue_owed = self._continue_owed and not self._body.done
+        self._settle(framing)
+        return write_response_head(
+            status, reason, headers, self._told(framing), keep_alive=self.keep_alive
+        )
 
     async def send_body(self, data: bytes | bytearray, *, end: bool = False) -> None:
         """Send a piece of the body; dropped where the answer has none (HEAD, 204, 304).

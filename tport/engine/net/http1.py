@@ -18,15 +18,22 @@ from tport.engine.errors import RemoteProtocolError, TportError
 from tport.engine.net.exchange import Exchange, Headers, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.sockets import cut
+from tport.engine.net.turns import Answer, Turns
 from tport.engine.proto.framing import of_length
-from tport.engine.proto.head import MAX_HEAD, BadHead, find_head_end, parse_request_head
+from tport.engine.proto.head import (
+    MAX_HEAD,
+    BadHead,
+    RequestHead,
+    find_head_end,
+    parse_request_head,
+)
 from tport.engine.proto.head_writer import write_response_head
 
 __all__ = ["ClientGone", "Drain", "Exchange", "Limits", "plain_page", "serve_http1"]
 
 logger = logging.getLogger(__name__)
 
-Handle = Callable[[Exchange], Awaitable[None]]
+Take = Callable[[Exchange, Turns], bool]
 OnError = Callable[[Exchange, TportError], Awaitable[None]]
 Page = tuple[Headers, bytes]  # headers and body of an answer
 _Ending = Literal["close", "linger", "cut"]
@@ -51,8 +58,9 @@ async def respond_plainly(exchange: Exchange, error: TportError) -> None:
 
 async def serve_http1(
     stream: trio.abc.Stream,
-    handle: Handle,
+    handle: Answer,
     *,
+    take: Take | None = None,
     on_error: OnError = respond_plainly,
     refusal: Callable[[BadHead], Page] = plain_page,
     limits: Limits = Limits(),
@@ -65,6 +73,7 @@ async def serve_http1(
         handle: answers one request. What it raises before the head is sent becomes an answer:
             a TportError by `on_error`, anything else is logged and is a 500. Later it cuts the
             connection, so that half an answer is never taken for a whole one.
+        take: answers at once what takes no waiting; see `Turns`.
         refusal: the page for a request that can't be believed; the connection ends with it.
         drain: ends the connection when the service stops.
         seal: has the last word on the headers of every answer.
@@ -72,6 +81,7 @@ async def serve_http1(
     connection = _Connection(
         stream,
         handle,
+        take=take,
         on_error=on_error,
         refusal=refusal,
         limits=limits,
@@ -88,8 +98,9 @@ class _Connection:
     def __init__(
         self,
         stream: trio.abc.Stream,
-        handle: Handle,
+        handle: Answer,
         *,
+        take: Take | None,
         on_error: OnError,
         refusal: Callable[[BadHead], Page],
         limits: Limits,
@@ -106,6 +117,18 @@ class _Connection:
         self._scope = trio.CancelScope()
         self._wire = Wire(stream, limits, self._scope)
         self._exchange: Exchange | None = None  # the one being answered
+        self._turns: Turns | None = None  # where nothing can be taken without a task
+        if take is not None and self._wire.prompt is not None:
+            self._turns = Turns(
+                self._wire.prompt,
+                self._wire,
+                limits,
+                drain,
+                self._scope,
+                exchange_for=self._exchange_for,
+                take=take,
+                handle=handle,
+            )
 
     async def serve(self) -> None:
         ending: _Ending = "cut"
@@ -121,22 +144,28 @@ class _Connection:
     async def _serve_requests(self) -> _Ending:
         """Answer one request after the other; return how the connection is to end."""
         while True:
-            try:
-                head = await self._read_head()
-                if head is None:
-                    return "close"
-                request = parse_request_head(head)
-            except BadHead as bad:
-                await self._refuse(bad)
-                return "linger"
-            self._exchange = exchange = Exchange(
-                request, self._wire, self._limits, last=self._drain.begun, seal=self._seal
-            )
-            await self._answer(exchange)
+            begun = await self._turns.run() if self._turns is not None else None
+            if begun is not None:
+                exchange, answer = begun
+            else:
+                try:
+                    head = await self._read_head()
+                    if head is None:
+                        return "close"
+                    request = parse_request_head(head)
+                except BadHead as bad:
+                    await self._refuse(bad)
+                    return "linger"
+                exchange, answer = self._exchange_for(request), self._handle
+            self._exchange = exchange
+            await self._answer(exchange, answer)
             ending = await self._after(exchange)
             if ending is not None:
                 return ending
             self._exchange = None
+
+    def _exchange_for(self, request: RequestHead) -> Exchange:
+        return Exchange(request, self._wire, self._limits, last=self._drain.begun, seal=self._seal)
 
     async def _read_head(self) -> bytes | None:
         """Return the next head, None when the client sends no more.
@@ -162,11 +191,11 @@ class _Connection:
         return head
 
     async def _read_first_bytes(self) -> bool:
-        self._drain.enter_idle(self._scope)
+        self._drain.enter_idle(self._scope.cancel)
         try:
             data = await self._wire.receive(trio.current_time() + self._limits.idle)
         finally:
-            self._drain.leave_idle(self._scope)
+            self._drain.leave_idle(self._scope.cancel)
         if self._scope.cancel_called:
             return False  # the service stops, and the bytes came in the same instant
         self._wire.buffer += data
@@ -174,10 +203,10 @@ class _Connection:
 
     # --- answering -----------------------------------------------------------------------------
 
-    async def _answer(self, exchange: Exchange) -> None:
+    async def _answer(self, exchange: Exchange, answer: Answer) -> None:
         """Let the handler answer; what it raises is answered here, or cuts the connection."""
         try:
-            await self._handle(exchange)
+            await answer(exchange)
             if not exchange.head_sent and not exchange.aborted:
                 raise RuntimeError("the handler returned without an answer")
         except ClientGone:

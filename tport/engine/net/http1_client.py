@@ -12,7 +12,7 @@ import trio
 
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import RemoteProtocolError, TportError
-from tport.engine.net.sockets import is_readable
+from tport.engine.net.sockets import is_readable, prompt_of
 from tport.engine.net.tls import tls_problem
 from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
 from tport.engine.proto.fields import Headers, values
@@ -30,6 +30,9 @@ from tport.engine.proto.websocket import accept_key
 MAX_INFORMATIONAL: Final = 8  # 1xx answers to one request (HTTP-16)
 
 
+_CLOSED: Final = "the application closed the connection"
+
+
 class UpstreamGone(TportError):
     """The application hung up. See `ClientConnection.answer_begun` for whether to try again."""
 
@@ -44,10 +47,12 @@ class ClientConnection:
 
     Attributes:
         answer_begun: bytes of an answer to the current request have come.
+        prompt: the stream for who uses it without a task; None: it can't be.
     """
 
     def __init__(self, stream: trio.abc.Stream) -> None:
         self.answer_begun = False
+        self.prompt = prompt_of(stream)
         self._stream = stream
         self._buffer = bytearray()
         self._method = b""
@@ -80,6 +85,38 @@ class ClientConnection:
             UpstreamGone: the connection is broken.
             ValueError: something in the head can't be sent as it is.
         """
+        framed = self._begin(method, target, headers, framing, upgrade, keep_alive, body)
+        await self._send(framed)
+        self._request_sent = framing.length is not None and self._request_left == 0
+
+    def ask_nowait(self, method: bytes, target: bytes, headers: Headers) -> bool:
+        """Send a request without a body, without waiting; only where there is a `prompt`.
+
+        Returns:
+            Whether all of it has left; else `prompt.flush` waits for the rest.
+
+        Raises:
+            UpstreamGone, ValueError: as `send_head`.
+        """
+        framed = self._begin(method, target, headers, NO_BODY, b"", True, b"")
+        self._request_sent = True
+        assert self.prompt is not None, "a connection that needs a task"
+        try:
+            return self.prompt.send_nowait(framed)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise UpstreamGone(_CLOSED) from None
+
+    def _begin(
+        self,
+        method: bytes,
+        target: bytes,
+        headers: Headers,
+        framing: Framing,
+        upgrade: bytes,
+        keep_alive: bool,
+        body: bytes,
+    ) -> bytes:
+        """Begin a request; return the bytes to send."""
         self.answer_begun = False
         self._method = method
         self._websocket_key = values(headers, b"sec-websocket-key")[0] if upgrade else b""
@@ -92,8 +129,7 @@ class ClientConnection:
         head = write_request_head(
             method, target, headers, framing, keep_alive=keep_alive, upgrade=upgrade
         )
-        await self._send(head + self._framed(body))
-        self._request_sent = framing.length is not None and self._request_left == 0
+        return head + self._framed(body)
 
     async def send_body(self, data: bytes) -> None:
         """Send a piece of the request's body.
@@ -130,7 +166,7 @@ class ClientConnection:
         try:
             await self._stream.send_all(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
-            raise UpstreamGone("the application closed the connection") from None
+            raise UpstreamGone(_CLOSED) from None
 
     # --- being answered --------------------------------------------------------------------
 
@@ -154,6 +190,30 @@ class ClientConnection:
                 raise UpstreamGone("the application closed the connection without an answer")
             self.answer_begun = True
             buffer += data
+        return self._understand(end)
+
+    def head_nowait(self) -> ResponseHead | None:
+        """Return the final head if it is all here, without waiting; None: `receive_head` goes on.
+
+        Raises:
+            BadHead: as `receive_head`.
+        """
+        assert self.prompt is not None, "a connection that needs a task"
+        buffer = self._buffer
+        try:
+            while len(buffer) <= MAX_HEAD and (data := self.prompt.receive_nowait()):
+                self.answer_begun = True
+                buffer += data
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # `receive_head` finds out the same way
+        end = find_head_end(buffer)
+        if end < 0 or buffer[9:10] == b"1":
+            return None  # informational ones are passed on by who can wait
+        return self._understand(end)
+
+    def _understand(self, end: int) -> ResponseHead:
+        """Take the next head, which ends at `end` of the buffer."""
+        buffer = self._buffer
         head = parse_response_head(bytes(buffer[:end]), request_method=self._method)
         del buffer[:end]
         if head.status == 101:
@@ -236,6 +296,11 @@ class ClientConnection:
             and self._body.done
             and not self._buffer
         )
+
+    @property
+    def seems_quiet(self) -> bool:
+        """Whether nothing has arrived while it was kept, as far as was told; cheap."""
+        return self.prompt is not None and not self.prompt.may_have_come
 
     def has_stirred(self) -> bool:
         """Tell whether bytes or an end have arrived while it was kept: not to be used then."""

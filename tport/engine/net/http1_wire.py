@@ -8,6 +8,7 @@ ends whatever the connection is doing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
@@ -15,6 +16,7 @@ import trio
 
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import TportError
+from tport.engine.net.sockets import prompt_of
 
 PIECE: Final = 64 * 1024  # bytes a send; a stalled peer is noticed piece by piece
 
@@ -54,20 +56,21 @@ class Drain:
 
     def __init__(self) -> None:
         self.begun = False
-        self._idle: set[trio.CancelScope] = set()
+        self._idle: set[Callable[[], None]] = set()
 
     def begin(self) -> None:
         self.begun = True
-        for scope in list(self._idle):
-            scope.cancel()
+        for end in list(self._idle):
+            end()
 
-    def enter_idle(self, scope: trio.CancelScope) -> None:
-        self._idle.add(scope)
+    def enter_idle(self, end: Callable[[], None]) -> None:
+        """Call `end` when the service stops, or at once if it does already."""
+        self._idle.add(end)
         if self.begun:
-            scope.cancel()
+            end()
 
-    def leave_idle(self, scope: trio.CancelScope) -> None:
-        self._idle.discard(scope)
+    def leave_idle(self, end: Callable[[], None]) -> None:
+        self._idle.discard(end)
 
 
 class Wire:
@@ -76,11 +79,15 @@ class Wire:
     Attributes:
         buffer: bytes received and not yet understood.
         torn: a send was not completed: nothing that follows would be understood.
+        prompt: the stream for who uses it without a task; None: it can't be.
+        unsent: something that was sent without waiting has not left yet: `flush` it.
     """
 
     def __init__(self, stream: trio.abc.Stream, limits: Limits, scope: trio.CancelScope) -> None:
         self.buffer = bytearray()
         self.torn = False
+        self.prompt = prompt_of(stream)
+        self.unsent = False
         self._stream = stream
         self._limits = limits
         self._scope = scope
@@ -132,6 +139,41 @@ class Wire:
         finally:
             self._write_by = math.inf
             self._move()
+
+    def send_nowait(self, data: bytes) -> None:
+        """Send without waiting; only where there is a `prompt`.
+
+        Raises:
+            ClientGone: it doesn't want it.
+        """
+        assert self.prompt is not None, "a stream that needs a task"
+        self.torn = True
+        try:
+            self.unsent = not self.prompt.send_nowait(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        self.torn = False
+
+    async def flush(self) -> None:
+        """Wait until what `send_nowait` kept has left.
+
+        Raises:
+            ClientGone: it doesn't want it.
+        """
+        if self.prompt is not None and self.unsent:
+            self.torn = True
+            self._write_by = (
+                trio.current_time() + self._limits.stall + PIECE / self._limits.send_rate
+            )
+            self._move()
+            try:
+                await self.prompt.flush()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                raise ClientGone("the client broke the connection") from None
+            finally:
+                self._write_by = math.inf
+                self._move()
+            self.unsent = self.torn = False
 
     async def _send_piece(self, data: bytes | bytearray | memoryview) -> None:
         # A stream can't tell how far it got: allow for the piece's own time at the least rate.

@@ -8,14 +8,17 @@ peer though it may not wait, and all that was queued in one scheduler pass leave
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
 
 from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, READ_SIZE
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
-from tport.engine.net.mux_stream import MuxStream, Waiter
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.net.waiter import Waiter
 from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 from tport.engine.proto.yamux import (
     MAX_STREAMS,
@@ -80,6 +83,9 @@ class Mux:
         self._echo_deadline = echo_deadline
         self._streams: dict[int, MuxStream] = {}
         self._opened, self._unaccepted = trio.open_memory_channel[MuxStream](self._max_taken)
+        self._take: Callable[[MuxStream], None] | None = None  # instead of queueing it there
+        # Who is to be told, once all that came with it is understood, too; in that order.
+        self._stirred: dict[MuxStream, None] = {}
         self._queued = Waiter()  # where the writer waits
         self._crowded: set[MuxStream] = (
             set()
@@ -145,6 +151,18 @@ class Mux:
         except trio.EndOfChannel:
             raise ConnectionProblem("the tunnel is closed") from self._problem
 
+    def take_streams(self, take: Callable[[MuxStream], None]) -> None:
+        """Give the streams that the peer opens to `take` from now on, with what came with them.
+
+        It must not block or raise, and sets the stream's `on_arrival`, to None at least.
+        """
+        self._take = take
+        while True:
+            try:
+                take(self._unaccepted.receive_nowait())
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+
     def go_away(self) -> None:
         """Open and take no new streams from now on. Those open go on.
 
@@ -205,6 +223,8 @@ class Mux:
             try:
                 for event in receive_data(data, now=now):
                     self._handle(event, now)
+                if self._stirred:
+                    self._tell()
             except RemoteProtocolError as error:
                 self._give_up(error)
                 return
@@ -239,6 +259,13 @@ class Mux:
                 said = "protocol error" if code == PROTOCOL_ERROR else "internal error"
                 self._end(ConnectionProblem(f"the peer gave up the tunnel: {said}"))
 
+    def _tell(self) -> None:
+        """Tell those for whom something has come."""
+        stirred, self._stirred = self._stirred, {}
+        for stream in stirred:
+            if stream.on_arrival is not None:
+                stream.on_arrival()
+
     def _offer(self, stream_id: int) -> None:
         """Hand a stream that the peer opened to `accept`, or refuse it."""
         if (window := self._connection.receive_window(stream_id)) is None:
@@ -247,6 +274,10 @@ class Mux:
             self._connection.reset(stream_id)  # too many that are over and not yet closed here
             return
         stream = self._streams[stream_id] = MuxStream(self, stream_id, window)
+        if self._take is not None:
+            stream.on_arrival = partial(self._take, stream)
+            self._stirred[stream] = None
+            return
         try:
             self._opened.send_nowait(stream)
         except trio.WouldBlock:
@@ -312,6 +343,7 @@ class Mux:
     def _break_streams(self) -> None:
         for stream in self._streams.values():
             stream._break()
+        self._tell()
 
     def _end_if_finished(self) -> None:
         """Once the peer has gone away and no stream is left, send what is queued and stop."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 import trio
 
 from tport.engine.defaults import READ_SIZE
+from tport.engine.net.waiter import Waiter
 from tport.engine.proto.receive_window import ReceiveWindow
 
 if TYPE_CHECKING:
@@ -18,31 +19,6 @@ if TYPE_CHECKING:
 
 SMALL: Final = 4096  # bytes up to which pieces are joined on arrival, so that a window full of
 # one-byte frames costs about its bytes, not an object for each
-
-
-class Waiter:
-    """Where one task waits until somebody calls `wake`. A second at a time is a BusyResourceError."""
-
-    __slots__ = ("_task",)
-
-    def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = None
-
-    async def wait(self) -> None:
-        if self._task is not None:
-            raise trio.BusyResourceError("another task is waiting here already")
-        self._task = trio.lowlevel.current_task()
-
-        def abort(_: object) -> trio.lowlevel.Abort:
-            self._task = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort)
-
-    def wake(self) -> None:
-        if self._task is not None:
-            task, self._task = self._task, None
-            trio.lowlevel.reschedule(task)
 
 
 class MuxStream(trio.abc.HalfCloseableStream):
@@ -63,11 +39,14 @@ class MuxStream(trio.abc.HalfCloseableStream):
     Attributes:
         on_cut: called, at most once, when the peer cuts the stream or the tunnel dies: for
             those who wait elsewhere, on this stream's behalf. It must not block or raise.
+        on_arrival: called after data, an end or a cut has come, or several of them at once: for
+            those who need no task. It must not block or raise.
     """
 
     def __init__(self, mux: Mux, stream_id: int, window: ReceiveWindow) -> None:
         self.id = stream_id
         self.on_cut: Callable[[], None] | None = None
+        self.on_arrival: Callable[[], None] | None = None
         self._mux = mux
         self._window = window
         self._pieces: deque[bytes | memoryview] = deque()
@@ -108,6 +87,11 @@ class MuxStream(trio.abc.HalfCloseableStream):
     def receive_nowait(self) -> bytes:
         """Return what is there, at most 64 KiB; b"" if that is nothing."""
         return self._take(READ_SIZE) if self._pieces and not self._closed else b""
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the peer cut the stream, or the tunnel is gone."""
+        return self._cut
 
     @property
     def at_end(self) -> bool:
@@ -181,20 +165,28 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
         Waits only where there is no room for all of it.
         """
-        if len(data) > self._mux._send_room(self.id):
+        await trio.lowlevel.checkpoint_if_cancelled()
+        if not self.send_last_nowait(data):
             await self.send_all(data)
             await self.send_eof()
-            return
-        self._begin_send()
-        try:
-            await trio.lowlevel.checkpoint_if_cancelled()
-            self._check_sendable()
-            if data:
-                self._mux._send(self.id, data)
-            self._eof_sent = True
-            self._mux._end_stream(self.id)
-        finally:
-            self._sending = False
+
+    def send_last_nowait(self, data: bytes) -> bool:
+        """Do as `send_last`, if there is room for all of it; False: nothing was done.
+
+        Raises:
+            trio.BrokenResourceError: the stream was cut, or the peer wants no more.
+        """
+        if self._sending:
+            raise trio.BusyResourceError("another task is sending on this stream")
+        self._check_sendable()
+        mux = self._mux
+        if len(data) > mux._send_room(self.id):
+            return False
+        if data:
+            mux._send(self.id, data)
+        self._eof_sent = True
+        mux._end_stream(self.id)
+        return True
 
     async def wait_send_all_might_not_block(self) -> None:
         self._begin_send()
@@ -250,8 +242,13 @@ class MuxStream(trio.abc.HalfCloseableStream):
             except trio.Cancelled:
                 self.reset()
                 raise
-            self._close(cut=False)
+            self.close()
         await trio.lowlevel.checkpoint()
+
+    def close(self) -> None:
+        """End cleanly, as `aclose`, now."""
+        if not self._closed:
+            self._close(cut=False)
 
     def reset(self) -> None:
         """Cut the stream now, without waiting, unless both directions have ended cleanly."""
@@ -285,18 +282,25 @@ class MuxStream(trio.abc.HalfCloseableStream):
             pieces[-1] = b"".join((pieces[-1], data))
         else:
             pieces.append(data)
-        self._reader.wake()
+        self._stir()
 
     def _end_arrived(self) -> None:
         self._ended = True
-        self._reader.wake()
+        self._stir()
 
     def _break(self) -> None:
         """The peer cut the stream, or the tunnel is gone. A direction that had ended stays whole."""
         self._cut = True
         if not self._ended:
             self._pieces.clear()
-        self._reader.wake()
+        self._stir()
         self._sender.wake()
         if self.on_cut is not None:
             self.on_cut()
+
+    def _stir(self) -> None:
+        """Something has come: tell who waits for it."""
+        if self.on_arrival is None:
+            self._reader.wake()
+        else:
+            self._mux._stirred[self] = None

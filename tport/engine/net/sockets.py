@@ -1,4 +1,4 @@
-"""What only the socket under a stream can do: cut hard, and look without waiting."""
+"""What only the socket under a stream can do: cut hard, look and act without waiting."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import Final
 
 import trio
 
+from tport.engine.net.ready import HAS_EPOLL
 from tport.engine.net.streams import PrefixedStream
-from tport.engine.net.tcp import TcpStream
+from tport.engine.net.tcp import Prompt, TcpStream
 from tport.engine.net.tls_stream import TlsStream
 
 _RESET_ON_CLOSE: Final = Struct("ii").pack(1, 0)  # SO_LINGER on, for 0 s
@@ -25,6 +26,15 @@ async def cut(stream: trio.abc.Stream) -> None:
         except (OSError, trio.ClosedResourceError):
             pass  # closed already
     await trio.aclose_forcefully(stream)
+
+
+def prompt_of(stream: trio.abc.Stream) -> Prompt | None:
+    """Return the stream as one that needs no task; None: it can't be used so."""
+    if not HAS_EPOLL:
+        return None
+    if isinstance(stream, TlsStream):
+        return stream.prompt
+    return stream if isinstance(stream, TcpStream) else None
 
 
 def is_readable(stream: trio.abc.Stream) -> bool:

@@ -2,20 +2,63 @@
 
 trio's own SocketStream lets every other task run around each call, a third of what a small request
 costs a proxy. Here a call that need not wait doesn't, but for each STREAK-th in a row: a task whose
-peer is never slow can't keep the others from theirs.
+peer is never slow can't keep the others from theirs. And who has no task may read and send
+without waiting (`Prompt`).
 """
 
 from __future__ import annotations
 
 import errno
 import socket
-from typing import Final
+from collections.abc import Callable
+from typing import Final, Protocol
 
 import trio
 
 from tport.engine.defaults import READ_SIZE
+from tport.engine.net.ready import ENDED, HAS_EPOLL, READABLE, WRITABLE, ready
+from tport.engine.net.waiter import Waiter
 
 STREAK: Final = 16  # calls in a row that don't wait: at most 1 MiB, and a millisecond
+
+
+class Prompt(Protocol):
+    """A stream that can be used without a task, too. Not by both at the same time.
+
+    Attributes:
+        on_arrival: called when there may be something to receive, or an end. It must receive
+            until there is nothing (or do so later by itself: nobody calls twice), and must not
+            block or raise. While it is set no task may receive.
+        may_have_come: there may be something to receive, as far as is known without asking.
+    """
+
+    on_arrival: Callable[[], None] | None
+
+    @property
+    def may_have_come(self) -> bool: ...
+
+    def receive_nowait(self) -> bytes | None:
+        """Return what is there, at most READ_SIZE; b"" at the end, None if nothing has come.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: as `receive_some` would.
+        """
+
+    def send_nowait(self, data: bytes) -> bool:
+        """Send; return whether all of it has left.
+
+        What the peer has no room for is kept, whatever its size, and leaves before anything else:
+        `flush` waits for that.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: as `send_all` would.
+        """
+
+    async def flush(self) -> None:
+        """Wait until what `send_nowait` kept has left."""
+
+    def close(self) -> None:
+        """Close the connection now, without a goodbye."""
 
 
 class TcpStream(trio.abc.HalfCloseableStream):
@@ -23,12 +66,51 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     Attributes:
         socket: for its addresses and options.
+        on_arrival, may_have_come: see `Prompt`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
+        self.on_arrival: Callable[[], None] | None = None
+        self.may_have_come = True
+        self._ended = False  # the peer will send no more: what follows the rest is its end
+        self._writable = True
+        self._unsent = b""
+        self._reader, self._writer = Waiter(), Waiter()
         self._streak = 0
+        if HAS_EPOLL:
+            ready().add(sock, self._told)
+
+    def _told(self, events: int) -> None:
+        if events & READABLE:
+            self.may_have_come = True
+            if events & ENDED:
+                self._ended = True
+            if self.on_arrival is not None:
+                self.on_arrival()
+            else:
+                self._reader.wake()
+        if events & WRITABLE and not self._writable:
+            self._writable = True
+            self._writer.wake()
+
+    # --- Receiving -----------------------------------------------------------------------------
+
+    def receive_nowait(self, max_bytes: int = READ_SIZE) -> bytes | None:
+        if not self.may_have_come:
+            return None
+        try:
+            data = self.socket.recv(max_bytes)
+        except (BlockingIOError, InterruptedError):
+            self.may_have_come = False
+            return None
+        except OSError as error:
+            raise _problem(error) from error
+        # Less than was asked for is all there is, and more will be told; an end was told already.
+        if len(data) < max_bytes and not self._ended and data:
+            self.may_have_come = False
+        return data
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, at most READ_SIZE or `max_bytes`; b"" at the end."""
@@ -37,48 +119,55 @@ class TcpStream(trio.abc.HalfCloseableStream):
             raise ValueError("max_bytes must be >= 1")
         await trio.lowlevel.checkpoint_if_cancelled()
         waited = False
-        while True:
-            try:
-                data = self.socket.recv(limit)
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError as error:
-                raise _problem(error) from error
-            else:
-                await self._rest(waited)
-                return data
-            try:
-                await trio.lowlevel.wait_readable(self.socket)
-            except OSError as error:
-                raise _problem(error) from error
+        while (data := self.receive_nowait(limit)) is None:
+            await self._wait_readable()
             waited = True
+        await self._rest(waited)
+        return data
+
+    # --- Sending -------------------------------------------------------------------------------
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self._unsent:
+            self._unsent += data
+            return False
+        sent = self._send(data)
+        if sent == len(data):
+            return True
+        self._unsent = data[sent:]
+        return False
+
+    async def flush(self) -> None:
+        await self.send_all(b"")
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
         await trio.lowlevel.checkpoint_if_cancelled()
+        if self._unsent:
+            data = b"".join((self._unsent, data))
+            self._unsent = b""
         waited = False
         left = memoryview(data)
-        while True:
-            try:
-                sent = self.socket.send(left)
-            except (BlockingIOError, InterruptedError):
-                sent = 0
-            except OSError as error:
-                raise _problem(error) from error
-            if sent == len(left):
-                break
+        while (sent := self._send(left)) < len(left):
             left = left[sent:]
-            try:
-                await trio.lowlevel.wait_writable(self.socket)
-            except OSError as error:
-                raise _problem(error) from error
+            await self._wait_writable()
             waited = True
         await self._rest(waited)
 
-    async def wait_send_all_might_not_block(self) -> None:
+    def _send(self, data: bytes | memoryview) -> int:
         try:
-            await trio.lowlevel.wait_writable(self.socket)
+            sent = self.socket.send(data)
+        except (BlockingIOError, InterruptedError):
+            sent = 0
         except OSError as error:
             raise _problem(error) from error
+        if sent < len(data):
+            self._writable = False
+        return sent
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if not self._writable:
+            await self._wait_writable()
 
     async def send_eof(self) -> None:
         await trio.lowlevel.checkpoint()
@@ -87,11 +176,45 @@ class TcpStream(trio.abc.HalfCloseableStream):
         except OSError as error:
             raise _problem(error) from error
 
-    async def aclose(self) -> None:
-        if self.socket.fileno() >= 0:
+    # --- The end -------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Close now. Who still waits here gets trio.ClosedResourceError."""
+        if self.socket.fileno() < 0:
+            return
+        if HAS_EPOLL:
+            ready().forget(self.socket)
+        else:
             trio.lowlevel.notify_closing(self.socket)
-            self.socket.close()
+        self.socket.close()
+        self.may_have_come = self._writable = True  # so that who is woken sees it
+        self._reader.wake()
+        self._writer.wake()
+
+    async def aclose(self) -> None:
+        self.close()
         await trio.lowlevel.checkpoint()
+
+    # --- Waiting -------------------------------------------------------------------------------
+
+    async def _wait_readable(self) -> None:
+        if HAS_EPOLL:
+            await self._reader.wait()
+            return
+        try:
+            await trio.lowlevel.wait_readable(self.socket)
+        except OSError as error:
+            raise _problem(error) from error
+        self.may_have_come = True
+
+    async def _wait_writable(self) -> None:
+        if HAS_EPOLL:
+            await self._writer.wait()
+            return
+        try:
+            await trio.lowlevel.wait_writable(self.socket)
+        except OSError as error:
+            raise _problem(error) from error
 
     async def _rest(self, waited: bool) -> None:
         """Let others run, after so many calls that didn't wait. What was done is not lost by that."""

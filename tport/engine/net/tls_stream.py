@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import trio
 
 from tport.engine.defaults import READ_SIZE
+from tport.engine.net.tcp import Prompt, TcpStream
 
 CLOSE_DEADLINE: Final = 1.0  # s to get a last word out: close_notify, or an alert
 # Bytes that TLS may want to say at a time without our having sent anything: 600 answers to key
@@ -60,6 +61,11 @@ class TlsStream(trio.abc.Stream):
         self._ready = False  # the handshake is done, and close_notify makes sense
         self._ended = self._closed = False
         self._broken: Exception | None = None
+
+    @property
+    def prompt(self) -> Prompt | None:
+        """The stream for those who use it without a task; None: its transport can't be."""
+        return _PromptTls(self, self.transport) if isinstance(self.transport, TcpStream) else None
 
     @property
     def alpn(self) -> str | None:
@@ -130,11 +136,7 @@ class TlsStream(trio.abc.Stream):
             left = memoryview(data)
             while left:
                 while left and self._outgoing.pending < READ_SIZE:
-                    try:
-                        left = left[self._tls.write(left[:_RECORD]) :]
-                    except ssl.SSLError as error:
-                        self._broken = error
-                        raise trio.BrokenResourceError(str(error)) from error
+                    left = left[self._write(left[:_RECORD]) :]
                 try:
                     await self.transport.send_all(self._outgoing.read())
                 except BaseException as error:  # also cancelled: half a record may have left
@@ -167,6 +169,14 @@ class TlsStream(trio.abc.Stream):
         except ssl.SSLError as error:
             return error
         return None
+
+    def _write(self, data: bytes | memoryview) -> int:
+        """Encrypt one record's worth; return how many bytes that was."""
+        try:
+            return self._tls.write(data)
+        except ssl.SSLError as error:
+            self._broken = error
+            raise trio.BrokenResourceError(str(error)) from error
 
     def _read(self, limit: int) -> bytes:
         """Decrypt what is there; b"" when it is not enough, or `_ended` or `_broken` was set."""
@@ -232,3 +242,72 @@ class TlsStream(trio.abc.Stream):
             yield
         finally:
             self._receiving = False
+
+
+class _PromptTls:
+    """A TLS stream over TCP, used without a task: see `tcp.Prompt`."""
+
+    def __init__(self, stream: TlsStream, transport: TcpStream) -> None:
+        self._stream = stream
+        self._transport = transport
+
+    @property
+    def on_arrival(self) -> Callable[[], None] | None:
+        return self._transport.on_arrival
+
+    @on_arrival.setter
+    def on_arrival(self, told: Callable[[], None] | None) -> None:
+        self._transport.on_arrival = told
+
+    @property
+    def may_have_come(self) -> bool:
+        stream = self._stream
+        return (
+            self._transport.may_have_come
+            or stream._incoming.pending > 0
+            or stream._tls.pending() > 0
+        )
+
+    def close(self) -> None:
+        self._stream._closed = True
+        self._transport.close()
+
+    def receive_nowait(self) -> bytes | None:
+        stream = self._stream
+        stream._check_usable()
+        if (data := self._transport.receive_nowait()) is not None:
+            if not data:
+                return self._end()
+            stream._incoming.write(data)
+        elif not stream._incoming.pending and not stream._tls.pending():
+            return b"" if stream._ended else None
+        data = stream._read(READ_SIZE)
+        if data or stream._ended:
+            return data
+        if stream._broken is not None:
+            self._transport.send_nowait(stream._outgoing.read())  # the alert that says why
+            stream._check_usable()
+        return None
+
+    def _end(self) -> bytes:
+        """The transport has ended: so has the stream, unless TLS should have said so."""
+        stream = self._stream
+        if not stream._ended and not stream._ragged_end:
+            stream._broken = EOFError("the peer cut the connection")
+            stream._check_usable()
+        stream._ended = True
+        return b""
+
+    def send_nowait(self, data: bytes) -> bool:
+        stream = self._stream
+        stream._check_usable()
+        if len(data) <= _RECORD:
+            stream._write(data)
+        else:
+            left = memoryview(data)
+            while left:
+                left = left[stream._write(left[:_RECORD]) :]
+        return self._transport.send_nowait(stream._outgoing.read())
+
+    async def flush(self) -> None:
+        await self._transport.flush()

@@ -1,0 +1,225 @@
+"""Requests answered as they come, as long as none takes waiting: the quick half of a connection.
+
+    bytes arrive ──► a whole head ──► take(exchange, turns) ──► sent on, its answer awaited
+                        │ no             │ False                    │ comes whole: turns.done()
+                        ▼                ▼                          ▼ doesn't:  turns.wait(answer)
+                     the connection's task goes on from there: `http1`
+
+Most requests are whole when they come, are let through by what is known already, and are answered
+whole within milliseconds. Those are carried here by plain calls, one from where bytes arrive and
+one from where the answer does, without that a task wakes. Nothing is decided here, nor judged by
+other rules: whatever is not as plain as that is left to the connection's task with all that was
+done so far, and so is what takes longer than a moment (`moments`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Final, NamedTuple
+
+import trio
+
+from tport.engine.net.exchange import Exchange
+from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
+from tport.engine.net.tcp import Prompt
+from tport.engine.net.waiter import Waiter
+from tport.engine.proto.head import (
+    MAX_HEAD,
+    BadHead,
+    RequestHead,
+    find_head_end,
+    parse_request_head,
+)
+
+MAX_AHEAD: Final = MAX_HEAD  # bytes read ahead of a request that is being answered
+
+Answer = Callable[[Exchange], Awaitable[None]]
+
+
+class Begun(NamedTuple):
+    """A request that the connection's task is to answer, or to end answering, by `answer`."""
+
+    exchange: Exchange
+    answer: Answer
+
+
+class Turns:
+    """The requests of one connection that are taken without a task, one at a time.
+
+    Attributes:
+        on_gone: called when the client goes while its request is being answered: set it where
+            one is taken. It must not block or raise.
+    """
+
+    def __init__(
+        self,
+        prompt: Prompt,
+        wire: Wire,
+        limits: Limits,
+        drain: Drain,
+        scope: trio.CancelScope,
+        *,
+        exchange_for: Callable[[RequestHead], Exchange],
+        take: Callable[[Exchange, Turns], bool],
+        handle: Answer,
+    ) -> None:
+        """
+        Args:
+            scope: the connection's: cancelled when it is idle for too long, or is to end.
+            exchange_for: makes the exchange of a request.
+            take: begins to answer a request; False: it did nothing, for that would take waiting.
+                Having taken it, it calls `done` or `wait` once, from wherever.
+            handle: answers what was not taken.
+        """
+        self.on_gone: Callable[[], None] | None = None
+        self._prompt = prompt
+        self._wire = wire
+        self._limits = limits
+        self._drain = drain
+        self._scope = scope
+        self._exchange_for = exchange_for
+        self._take = take
+        self._handle = handle
+        self._exchange: Exchange | None = None  # the one that was taken
+        self._is_ended = False  # the client sends no more
+        self._active_at = 0.0  # trio's time of the last request
+        self._is_over = True
+        self._begun: Begun | None = None
+        self._over = Waiter()
+
+    async def run(self) -> Begun | None:
+        """Take requests as they come, until something needs a task.
+
+        Returns:
+            The request to be answered; None: go on with what has been read, or comes next.
+        """
+        self._is_over, self._begun = False, None
+        self._active_at = trio.current_time()
+        self._prompt.on_arrival = self._arrived
+        self._drain.enter_idle(self._end_if_idle)
+        try:
+            self._arrived()  # what came before anybody listened
+            while not self._is_over:
+                with trio.move_on_at(self._active_at + self._limits.idle):
+                    await self._over.wait()
+                if self._is_idle():
+                    self._end_if_idle()
+        finally:
+            self._is_over = True
+            self._prompt.on_arrival = None
+            self._drain.leave_idle(self._end_if_idle)
+            self._leave_client()
+        return self._begun
+
+    def _is_idle(self) -> bool:
+        return not self._is_over and trio.current_time() >= self._active_at + self._limits.idle
+
+    def _end_if_idle(self) -> None:
+        """End the connection, after the answer that is under way."""
+        if self._exchange is not None:
+            self._exchange.keep_alive = False
+            self._active_at = trio.current_time()
+        else:
+            self._scope.cancel()
+
+    def _leave_client(self) -> None:
+        """Of a request that was taken and is not answered, nobody will take the answer here."""
+        if self._exchange is not None and self.on_gone is not None:
+            self._exchange = None
+            self.on_gone()
+
+    # --- What comes ------------------------------------------------------------------------------
+
+    def _arrived(self) -> None:
+        """Read what has come, and take the requests in it."""
+        buffer = self._wire.buffer
+        self._take_next()
+        while not self._is_over and (self._exchange is None or len(buffer) < MAX_AHEAD):
+            try:
+                data = self._prompt.receive_nowait()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._client_broke()
+                return
+            if data is None:
+                return
+            if not data:
+                self._client_ended()
+                return
+            buffer += data
+            self._take_next()
+
+    def _take_next(self) -> None:
+        """Take the requests that are there, until one has to wait for its answer."""
+        buffer = self._wire.buffer
+        while buffer and self._exchange is None and not self._is_over:
+            if (end := find_head_end(buffer)) < 0:
+                self._stop(None)  # for the rest of a head there is a deadline, and that is a task's
+                return
+            try:
+                request = parse_request_head(bytes(buffer[:end]))
+            except BadHead:
+                self._stop(None)  # it is judged, and refused, by the task
+                return
+            del buffer[:end]
+            self._active_at = trio.current_time()
+            self._exchange = exchange = self._exchange_for(request)
+            if request.framing.length != 0 or request.upgrade or not self._take(exchange, self):
+                self._stop(Begun(exchange, self._handle))
+
+    def _client_ended(self) -> None:
+        """It sends no more; it may still want its answer, if that doesn't take longer than a moment."""
+        self._is_ended = True
+        if self._exchange is None:
+            self._stop(None)  # the task will find out the same way
+
+    def _client_broke(self) -> None:
+        if (exchange := self._exchange) is None:
+            self._stop(None)
+            return
+        self._leave_client()
+        self._stop(Begun(exchange, _gone))
+
+    def _stop(self, begun: Begun | None) -> None:
+        if not self._is_over:
+            self._is_over, self._begun = True, begun
+            self._exchange = self.on_gone = None
+            self._over.wake()
+
+    # --- What becomes of the request that was taken ----------------------------------------------
+
+    def done(self) -> None:
+        """The answer is sent, or kept in the stream: go on with the next request."""
+        exchange, self._exchange, self.on_gone = self._exchange, None, None
+        assert exchange is not None, "an end to a request that was not taken"
+        if self._wire.unsent:
+            self._stop(Begun(exchange, self._flush))
+        elif not exchange.keep_alive:
+            self._stop(Begun(exchange, _nothing))
+        elif self._wire.buffer or self._is_ended:  # more has come, or is to be read
+            self._arrived()
+
+    def wait(self, answer: Answer) -> None:
+        """Let the connection's task answer the request from here on, by `answer`."""
+        exchange = self._exchange
+        assert exchange is not None, "a request that was not taken"
+        self._stop(Begun(exchange, answer))
+
+    def fail(self, error: Exception) -> None:
+        """Let the connection's task tell what went wrong."""
+        self.wait(partial(_raise, error))
+
+    async def _flush(self, _: Exchange) -> None:
+        await self._wire.flush()
+
+
+async def _nothing(_: Exchange) -> None:
+    """There is nothing left to answer."""
+
+
+async def _gone(_: Exchange) -> None:
+    raise ClientGone("the client closed the connection")
+
+
+async def _raise(error: Exception, _: Exchange) -> None:
+    raise error
