@@ -28,7 +28,7 @@ from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, Locked, TportError, Unavailable
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
-from tport.engine.proxy.forward import CLOSE_DEADLINE
+from tport.engine.proxy.passage import CLOSE_DEADLINE
 from tport.engine.proxy.service import JUDGE_INTERVAL
 from tport.engine.types.app import App
 from tport.engine.types.identity import Identity

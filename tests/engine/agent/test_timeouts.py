@@ -30,7 +30,7 @@ from tport.engine.proto.tunnel import (
     ResponseHead,
     answer_decoder,
 )
-from tport.engine.proxy.forward import ANSWER_DEADLINE
+from tport.engine.proxy.passage import ANSWER_DEADLINE
 from tport.engine.types.app import Timeouts
 
 Script = Callable[[trio.abc.Stream], Awaitable[None]]

@@ -22,7 +22,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proto.websocket import close_frame
-from tport.engine.proxy.forward import ANSWER_DEADLINE, CLOSE_DEADLINE
+from tport.engine.proxy.passage import ANSWER_DEADLINE, CLOSE_DEADLINE
 from tport.engine.proxy.waiting import LOOK
 
 UPGRADE = (

@@ -195,6 +195,13 @@ class Credentials:
             self.forget_all()
         self._said |= told
 
+    def known(self, session: str) -> str | None:
+        """Return a session's credential if auth need not be asked for it."""
+        signed = self._signed.get(session)
+        if signed is None or self._clock() >= signed.renew_at:
+            return None
+        return signed.credential
+
     async def of(self, session: str) -> str:
         """Return a session's credential, asking auth when there is none or it nears its end.
 
@@ -207,9 +214,9 @@ class Credentials:
             Unavailable: auth can't be asked.
         """
         while True:
+            if (credential := self.known(session)) is not None:
+                return credential
             signed = self._signed.get(session)
-            if signed is not None and self._clock() < signed.renew_at:
-                return signed.credential
             asking = self._asking.get(session)
             if asking is None:
                 return await self._ask(session, signed)

@@ -8,20 +8,22 @@ from __future__ import annotations
 
 import logging
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 import trio
 from msgspec.structs import replace
 
-from tport.engine.access.locks import check_person
+from tport.engine.access.locks import check_person, lock_on_person
 from tport.engine.access.rbac import check_app_access
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn, Unavailable
 from tport.engine.net.http1 import Exchange
+from tport.engine.net.moments import Moments
+from tport.engine.net.turns import Turns
 from tport.engine.proto.cookies import (
     is_ours,
     strip_cookies,
@@ -32,12 +34,13 @@ from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
-from tport.engine.proxy.cross_origin import answer_preflight, may_change, may_connect
+from tport.engine.proxy.cross_origin import heed_origin, may_change, may_connect
 from tport.engine.proxy.device_tokens import DeviceTokens
 from tport.engine.proxy.failures import failure_of
 from tport.engine.proxy.forward import Forwarder, Unanswered
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, send_page
+from tport.engine.proxy.passage import Begun
 from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.sign_in import SignIn
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
@@ -47,6 +50,7 @@ from tport.engine.types.user import User
 logger = logging.getLogger(__name__)
 
 RESERVED: Final = b"/.tport/"  # on every application's host; what is under it never reaches one
+MAX_ALLOWED: Final = 10_000  # sessions whose tunnel is remembered; then all are forgotten
 LOGOUT: Final = b"/teleport-logout"  # Teleport's, so that links to it work
 
 Clock = Callable[[], datetime]
@@ -72,12 +76,14 @@ class Apps:
         proxy_origin: str,
         port_suffix: str,
         offers: Offers,
+        moments: Moments,
         clock: Clock,
     ) -> None:
         """
         Args:
             request_log: is told of each request that is let through; None: nobody is.
             proxy_origin: `https://host[:port]` of the web UI.
+            moments: what is answered without a task; the owner keeps it.
             port_suffix: what follows an application's host in its address: ":3080", or "".
         """
         self._cache = cache
@@ -89,6 +95,9 @@ class Apps:
         self._port_suffix = port_suffix
         self._offers = offers
         self._clock = clock
+        self.moments = moments
+        # By session: the tunnel for its requests, for as long as nothing changes.
+        self._allowed_now: dict[str, tuple[trio.Event, Tunnel]] = {}
         self._sign_in = SignIn(
             auth=auth,
             cache=cache,
@@ -106,6 +115,58 @@ class Apps:
             cache=cache, credentials=credentials, events=events, offers=offers, clock=clock
         )
 
+    def changed(self) -> None:
+        """To be called when anything changed that access depends on."""
+        self._allowed_now.clear()
+
+    def take(self, exchange: Exchange, turns: Turns, *, remote: str) -> bool:
+        """Send a request on at once, and its answer back, if nothing of that takes waiting.
+
+        Every answer but the application's own is left to `answer`: False, and nothing was done.
+        """
+        request = exchange.request
+        path = request.target.partition(b"?")[0]
+        if path.startswith(RESERVED) or path == LOGOUT:
+            return False
+        if presented_secret(request.headers) is not None:
+            return False
+        session = self._sign_in.known_session(request)
+        if session is None or session.web_session == "":
+            return False
+        if heed_origin(exchange, self._offers) is not None:
+            return False
+        if not may_change(request, self._offers):
+            return False
+        tunnel = self._allowed_tunnel(session)
+        if tunnel is None:
+            return False
+        head = self._head(request, session, remote)
+        begun = self._forwarder.begin(exchange, head, tunnel)
+        if begun is None:
+            return False
+        _Taken(self, exchange, turns, session, head, begun)
+        return True
+
+    def _allowed_tunnel(self, session: AppSession) -> Tunnel | None:
+        """Return the tunnel for a request of this session; None: there is none, or it may not."""
+        user = self._cache.users.get(session.user)
+        locks = self._cache.locks
+        if user is None or (locks and lock_on_person(locks, user.name, user.roles, self._clock())):
+            return None
+        known = self._allowed_now.get(session.id)
+        if known is not None and known[0] is self._tunnels.changed:
+            return known[1]
+        try:
+            allowed = self._allowed(session, user)
+        except AccessDenied:
+            return None
+        if not allowed:
+            return None
+        if len(self._allowed_now) >= MAX_ALLOWED:
+            self._allowed_now.clear()
+        self._allowed_now[session.id] = self._tunnels.changed, allowed[0]
+        return allowed[0]
+
     async def answer(self, exchange: Exchange, *, remote: str) -> None:
         """Answer one request whose Host is an application's, or nobody's.
 
@@ -114,34 +175,56 @@ class Apps:
         """
         request = exchange.request
         path = request.target.partition(b"?")[0]
+        if path.startswith(RESERVED):
+            serve = self._sign_in.answer_reserved(exchange, path, remote)
+        elif path == LOGOUT:
+            serve = self._sign_in.sign_out(exchange, remote)
+        else:
+            serve = self._serve(exchange, remote)
+        await self._unless_locked(exchange, serve)
+
+    async def go_on(
+        self, exchange: Exchange, session: AppSession, head: RequestHead, begun: Begun
+    ) -> None:
+        """Answer a request that was taken, as far as it has come."""
+        serve = self._pass_on(exchange, session, head, begun)
         try:
-            if path.startswith(RESERVED):
-                await self._sign_in.answer_reserved(exchange, path, remote)
-            elif path == LOGOUT:
-                await self._sign_in.sign_out(exchange, remote)
-            else:
-                await self._serve(exchange, remote)
+            await self._unless_locked(exchange, self._unless_signed_out(exchange, serve))
+        finally:
+            begun.stream.reset()  # does nothing after a clean end in both directions
+
+    async def _unless_locked(self, exchange: Exchange, serve: Coroutine[Any, Any, None]) -> None:
+        try:
+            await serve
         except Locked as locked:
-            html = wants_html(request.headers)
+            html = wants_html(exchange.request.headers)
             await send_page(exchange, self._pages.locked(html=html, message=str(locked)))
+
+    async def _unless_signed_out(
+        self, exchange: Exchange, serve: Coroutine[Any, Any, None]
+    ) -> None:
+        try:
+            await serve
+        except NotSignedIn as over:
+            await self._sign_in.send_on(exchange, over.reason)
+        except Unavailable:
+            html = wants_html(exchange.request.headers)
+            await send_page(exchange, self._pages.unavailable(html=html))
 
     # --- Who, and may they ---------------------------------------------------------------------
 
     async def _serve(self, exchange: Exchange, remote: str) -> None:
         request = exchange.request
-        html = wants_html(request.headers)
-        if await answer_preflight(exchange, self._offers):
-            return
-        if (secret := presented_secret(request.headers)) is not None:
+        if (allowed := heed_origin(exchange, self._offers)) is not None:
+            await exchange.send_head(204, allowed, end=True)
+        elif (secret := presented_secret(request.headers)) is not None:
             await self._serve_device(exchange, secret, remote)
-            return
-        try:
-            session = await self._sign_in.session(request, remote)
-            await self._serve_session(exchange, session, remote)
-        except NotSignedIn as over:
-            await self._sign_in.send_on(exchange, over.reason)
-        except Unavailable:
-            await send_page(exchange, self._pages.unavailable(html=html))
+        else:
+            await self._unless_signed_out(exchange, self._serve_cookie(exchange, remote))
+
+    async def _serve_cookie(self, exchange: Exchange, remote: str) -> None:
+        session = await self._sign_in.session(exchange.request, remote)
+        await self._serve_session(exchange, session, remote)
 
     async def _serve_device(self, exchange: Exchange, secret: str, remote: str) -> None:
         """Answer what shows a device token: it alone counts, whatever cookies came along."""
@@ -167,17 +250,23 @@ class Apps:
             self._denied(session, remote, "what another origin's page sent")
             await send_page(exchange, cross_site(self._pages, request))
             return
-        head = self._head(request, session, remote)
+        await self._pass_on(exchange, session, self._head(request, session, remote), None)
 
+    async def _pass_on(
+        self, exchange: Exchange, session: AppSession, head: RequestHead, begun: Begun | None
+    ) -> None:
         def candidates() -> list[Tunnel]:
             return self._allowed(session, self._cache.users.get(session.user))
 
         try:
-            await self._forward(exchange, session, head, candidates)
+            if begun is not None:  # access may have changed since
+                await self._cache.app_session(session.id)
+                candidates()
+            await self._forward(exchange, session, head, candidates, begun)
         except NotSignedIn:
             raise NotSignedIn("signed out", reason="session-over") from None
         except AccessDenied as denied:
-            self._denied(session, remote, denied.reason)
+            self._denied(session, head.remote, denied.reason)
             if isinstance(denied, Locked):
                 raise
             await self._tell_denied(exchange, session)
@@ -255,16 +344,17 @@ class Apps:
         session: AppSession,
         head: RequestHead,
         candidates: Callable[[], list[Tunnel]],
+        begun: Begun | None,
     ) -> None:
         """Send it on, tell what fails, and note for the log of requests how it ended.
 
         Raises:
             NotSignedIn, AccessDenied, Unavailable: it is not let through; it isn't noted.
         """
-        began = trio.current_time()
+        began = begun.began if begun is not None else trio.current_time()
         end: str | None = ""  # why the application did not answer; None: it isn't let through
         try:
-            outcome = await self._forwarder.forward(exchange, head, candidates)
+            outcome = await self._forwarder.forward(exchange, head, candidates, begun)
             if outcome is not None:
                 took = trio.current_time() - began
                 await self._failed(exchange, session, head, outcome, took)
@@ -273,9 +363,15 @@ class Apps:
             end = None
             raise
         finally:
-            if end is not None and self._request_log is not None:
-                end = end or ("" if exchange.is_whole else "cut")
-                self._request_log.note(exchange, session, head.request_id, head.remote, began, end)
+            if end is not None:
+                self._note(exchange, session, head, began, end)
+
+    def _note(
+        self, exchange: Exchange, session: AppSession, head: RequestHead, began: float, error: str
+    ) -> None:
+        if self._request_log is not None:
+            error = error or ("" if exchange.is_whole else "cut")
+            self._request_log.note(exchange, session, head.request_id, head.remote, began, error)
 
     async def _failed(
         self,
@@ -310,6 +406,63 @@ class Apps:
             error=reason,
             **{"addr.remote": remote},
         )
+
+
+class _Taken:
+    """A request that was sent on without a task: passes its answer on, or leaves that to a task."""
+
+    def __init__(
+        self,
+        apps: Apps,
+        exchange: Exchange,
+        turns: Turns,
+        session: AppSession,
+        head: RequestHead,
+        begun: Begun,
+    ) -> None:
+        self._apps = apps
+        self._exchange = exchange
+        self._turns = turns
+        self._session = session
+        self._head = head
+        self._begun = begun
+        begun.stream.on_arrival = self._arrived
+        turns.on_gone = self._gone
+        apps.moments.add(self._late)
+
+    def _arrived(self) -> None:
+        try:
+            whole = self._begun.pass_on()
+        except Exception as error:  # whatever it is: the connection's task tells
+            self._end()
+            self._turns.fail(error)
+            return
+        if whole:
+            self._end()
+            self._turns.done()
+        else:
+            self._late()
+
+    def _late(self) -> None:
+        self._leave()
+        self._turns.wait(self._go_on)
+
+    async def _go_on(self, exchange: Exchange) -> None:
+        await self._apps.go_on(exchange, self._session, self._head, self._begun)
+
+    def _gone(self) -> None:
+        """The client has gone."""
+        self._end()
+
+    def _end(self) -> None:
+        """The request is over, one way or the other."""
+        self._leave()
+        self._begun.stream.reset()  # does nothing after a clean end in both directions
+        self._apps._note(self._exchange, self._session, self._head, self._begun.began, "")
+
+    def _leave(self) -> None:
+        self._begun.stream.on_arrival = None
+        self._apps.moments.discard(self._late)
 
 
 def _error(outcome: Unanswered) -> str | None:

@@ -26,27 +26,27 @@ Field = tuple[bytes, bytes]
 _SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1; TRACE gets nowhere
 
 
-async def answer_preflight(exchange: Exchange, offers: Offers) -> bool:
-    """See to the application's `cors` and `group`; return whether the request is answered by that.
+def heed_origin(exchange: Exchange, offers: Offers) -> Sequence[Field] | None:
+    """See to the application's `cors` and `group`; return the headers that answer a preflight.
 
-    A browser's preflight has no cookies, hence no session: where the definition lets it pass it
-    is answered here, and reaches no application. Whatever else is answered on `exchange` will
-    say who may read it, in the definition's words and no others.
+    None: it is no preflight, or none that may pass. A browser's preflight has no cookies, hence
+    no session: where the definition lets it pass it is answered by the proxy (204), and reaches
+    no application. Whatever else is answered on `exchange` will say who may read it, in the
+    definition's words and no others.
     """
     request = exchange.request
     cors = _cors_for(request, offers)
     if cors is None:
         if offers.peers(request.host):
             exchange.on_head = _varying
-        return False
+        return None
     has_cookies = any(name == b"cookie" for name, _ in request.headers)
     if not has_cookies and is_preflight(request.method, request.headers):
         allowed = preflight(cors, request.headers)
         if allowed is not None:
-            await exchange.send_head(204, allowed, end=True)
-            return True
+            return allowed
     exchange.on_head = partial(_with_cors, cors, request.headers)
-    return False
+    return None
 
 
 def may_connect(request: RequestHead, offers: Offers) -> bool:

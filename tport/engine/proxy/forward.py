@@ -9,7 +9,6 @@ tunnel died before a byte of an answer: it is sent again, once, if it changes no
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -18,41 +17,24 @@ import msgspec
 import trio
 
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import READ_SIZE
-from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
+from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.proto.cookies import allowed_set_cookie, host_only
-from tport.engine.proto.framing import CHUNKED, Framing, of_length
 from tport.engine.proto.tunnel import (
-    SPARE,
-    Accepted,
-    Inbox,
     NoAnswer,
     RequestHead,
-    ResponseHead,
-    answer_decoder,
     pack,
 )
-from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_frame
 from tport.engine.proxy.app_session import Credentials
+from tport.engine.proxy.passage import ANSWER_DEADLINE, LOST_UNHEARD, Begun, Body, Cut, Passage
 from tport.engine.proxy.tunnels import Tunnel
 from tport.engine.proxy.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
-CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a frame boundary
-CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
-# s without a word until the head of an answer. An agent gives up dialling within 60, and while it
-# waits for an application says so each 30: past that the agent itself is stuck.
-ANSWER_DEADLINE: Final = 90.0
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
 # Why an agent has no answer, without that anything of the request reached the application.
 UNTOUCHED: Final = frozenset({"unreachable", "stale", "unknown-app", "unknown-session"})
-
-_LOST = "the agent's tunnel was lost in the middle"
-_LOST_UNHEARD = NoAnswer(kind="broken", hop="agent", cause=_LOST)  # before a byte of the answer
-_LOST_LATER = NoAnswer(kind="broken", hop="agent", cause=f"{_LOST} of the answer")
 
 
 @dataclass(frozen=True)
@@ -82,8 +64,32 @@ class Forwarder:
         self._live = live
         self._waiting = waiting
 
+    def begin(self, exchange: Exchange, head: RequestHead, tunnel: Tunnel) -> Begun | None:
+        """Send a request without a body on its way, if that takes no waiting.
+
+        None: nothing was done.
+        """
+        credential = self._credentials.known(head.session)
+        if credential is None or not tunnel.has_credential(head.session, credential):
+            return None
+        try:
+            stream = tunnel.mux.open_stream()
+        except (ConnectionProblem, LimitExceeded):
+            return None
+        try:
+            if stream.send_last_nowait(pack(head)):
+                return Begun(exchange, stream, tunnel)
+        except trio.BrokenResourceError:
+            pass
+        stream.reset()
+        return None
+
     async def forward(
-        self, exchange: Exchange, head: RequestHead, candidates: Callable[[], Sequence[Tunnel]]
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        candidates: Callable[[], Sequence[Tunnel]],
+        begun: Begun | None = None,
     ) -> Unanswered | None:
         """Send the request through the first tunnel that can; return why none could.
 
@@ -93,19 +99,21 @@ class Forwarder:
             head: without a credential.
             candidates: the tunnels that may take it now, the preferred one first. Asked again
                 before each further try: while one is lost, its replacement may have come.
+            begun: the request is on its way, and gets its answer by that first.
 
         Raises:
             NotSignedIn, AccessDenied: auth, asked for the credential, says no.
             Unavailable: auth can't be asked.
         """
-        body = _Body(exchange)
+        body = Body(exchange)
         tried: list[Tunnel] = []
         repeated = False
         cause = f"no agent that offers {head.app} is connected"
         outcome = Unanswered(NoAnswer(kind="unreachable", hop="agent", cause=cause), "")
-        while (tunnel := _untried(candidates(), tried)) is not None:
+        while (tunnel := begun.tunnel if begun else _untried(candidates(), tried)) is not None:
             tried.append(tunnel)
-            problem = await self._try(exchange, head, body, tunnel)
+            problem = await self._try(exchange, head, body, tunnel, begun)
+            begun = None
             if problem is None:
                 return None
             outcome = Unanswered(problem, tunnel.hostname or tunnel.agent_id)
@@ -114,38 +122,51 @@ class Forwarder:
             if problem.kind in UNTOUCHED:
                 continue
             harmless = head.method in SAFE and head.length == 0
-            if problem is not _LOST_UNHEARD or not harmless or repeated:
+            if problem is not LOST_UNHEARD or not harmless or repeated:
                 break
             repeated = True
         return outcome
 
     async def _try(
-        self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        body: Body,
+        tunnel: Tunnel,
+        begun: Begun | None,
     ) -> NoAnswer | None:
         """Send it through one tunnel.
 
         An agent that refuses a credential may know of a change of its user before this proxy
         does: then auth is asked for one that counts now, or says that there is none.
         """
-        problem = await self._offer(exchange, head, body, tunnel)
+        problem = await self._offer(exchange, head, body, tunnel, begun)
         if _is_unknown(problem) and not body.committed:
             self._credentials.forget(head.session)
-            problem = await self._offer(exchange, head, body, tunnel)
+            problem = await self._offer(exchange, head, body, tunnel, None)
         return problem
 
     async def _offer(
-        self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        body: Body,
+        tunnel: Tunnel,
+        begun: Begun | None,
     ) -> NoAnswer | None:
         """Send it, with the credential where the agent lacks it."""
         credential = await self._credentials.of(head.session)
-        known = tunnel.has_credential(head.session, credential)
-        problem = await self._send(exchange, head, body, tunnel, "" if known else credential)
+        if begun is not None:
+            known, problem = True, await self._carry(exchange, head, body, begun.stream, begun)
+        else:
+            known = tunnel.has_credential(head.session, credential)
+            problem = await self._send(exchange, head, body, tunnel, "" if known else credential)
         if known and _is_unknown(problem) and not body.committed:
             problem = await self._send(exchange, head, body, tunnel, credential)
         return problem
 
     async def _send(
-        self, exchange: Exchange, head: RequestHead, body: _Body, tunnel: Tunnel, credential: str
+        self, exchange: Exchange, head: RequestHead, body: Body, tunnel: Tunnel, credential: str
     ) -> NoAnswer | None:
         try:
             stream = tunnel.mux.open_stream()
@@ -154,8 +175,19 @@ class Forwarder:
         if credential:
             head = msgspec.structs.replace(head, credential=credential)
             tunnel.told(head.session, credential)
-        cut = _Cut()
-        passage = _Passage(exchange, stream, body, cut)
+        return await self._carry(exchange, head, body, stream, None)
+
+    async def _carry(
+        self,
+        exchange: Exchange,
+        head: RequestHead,
+        body: Body,
+        stream: MuxStream,
+        begun: Begun | None,
+    ) -> NoAnswer | None:
+        """Carry the request, and its answer; the stream is over by that."""
+        cut = Cut()
+        passage = Passage(exchange, stream, body, cut, begun)
         self._waiting.add(passage)
         try:
             with self._live.hold(head.session, cut), cut.scope:
@@ -170,280 +202,9 @@ class Forwarder:
             stream.reset()  # does nothing after a clean end in both directions
 
 
-class _Cut:
-    """Ends a passage early. A WebSocket gets the chance to say why; see `_Passage._websocket`."""
-
-    def __init__(self) -> None:
-        self.scope = trio.CancelScope()
-        self.reason = ""
-        self.gently: trio.CancelScope | None = None  # around a WebSocket's wait for bytes
-
-    def __call__(self, reason: str) -> None:
-        self.reason = reason
-        if self.gently is None:
-            self.scope.cancel()
-        else:
-            self.scope.deadline = trio.current_time() + CLOSE_DEADLINE
-            self.gently.cancel()
-
-
-class _Body:
-    """A request's body, whose start can be sent again."""
-
-    def __init__(self, exchange: Exchange) -> None:
-        self._exchange = exchange
-        self._kept: list[bytes] = []
-        self._size = 0
-        self.committed = False  # more was sent than is kept: it can't be repeated
-
-    @property
-    def whole(self) -> bytes | None:
-        """All of it, where it is known and can be sent in one piece; None: it can't."""
-        if not self._exchange.body_done or self.committed:
-            return None
-        return b"".join(self._kept)
-
-    async def send(
-        self, stream: MuxStream, accepted: trio.Event, progress: Callable[[], None]
-    ) -> None:
-        """Send all of it and its end; what exceeds SPARE waits for `accepted`."""
-        exchange = self._exchange
-        for data in self._kept:
-            await stream.send_all(data)
-        while self._size < SPARE and (data := await exchange.receive_body()):
-            self._kept.append(data)
-            self._size += len(data)
-            await stream.send_all(data)
-            progress()
-        if not exchange.body_done:
-            await accepted.wait()
-            self.committed = True
-            self._kept.clear()
-            while data := await exchange.receive_body():
-                await stream.send_all(data)
-                progress()
-        progress()
-        await stream.send_eof()
-
-
-class _Passage:
-    """One request on one stream. It stands in `Waiting` meanwhile, which may end it early.
-
-    Attributes:
-        give_up_at: see `Waits`.
-        is_sent: see `Waits`.
-        is_given_up: it was ended because the agent said nothing.
-    """
-
-    def __init__(self, exchange: Exchange, stream: MuxStream, body: _Body, cut: _Cut) -> None:
-        self._exchange = exchange
-        self._stream = stream
-        self._body = body
-        self._cut = cut
-        self._accepted = trio.Event()
-        self._inbox = Inbox()
-        self._heard = False  # something of an answer has come
-        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
-        self.is_sent = False
-        self.is_given_up = False
-
-    async def carry(self, head: RequestHead) -> NoAnswer | None:
-        """Send `head` and the body, pass the answer on; return why there is none."""
-        body = None if head.upgrade else self._body.whole
-        try:
-            if body is None:
-                await self._stream.send_all(pack(head))
-            else:
-                await self._stream.send_last(pack(head) + body)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return _LOST_UNHEARD
-        if body is not None or head.upgrade:
-            self.is_sent = not head.upgrade
-            return await self._answer(head)
-        problem: NoAnswer | None = None
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._upload)
-            problem = await self._answer(head)
-            nursery.cancel_scope.cancel()
-        return problem
-
-    async def _upload(self) -> None:
-        try:
-            await self._body.send(self._stream, self._accepted, self._progress)
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass  # the agent wants no more of it; what it answered can still be read
-        self.is_sent = self._exchange.body_done
-
-    def _progress(self) -> None:
-        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
-
-    # --- Ended early: see `Waits` --------------------------------------------------------------
-
-    async def client_gone(self) -> None:
-        """Wait until the client has closed the connection.
-
-        A client that closes its side alone is taken for gone: HTTP clients that want an answer
-        keep the connection open.
-        """
-        await self._exchange.wait_closed()
-
-    def leave(self) -> None:
-        self._cut.scope.cancel()
-
-    def give_up(self) -> None:
-        self.is_given_up = True
-        self._cut.scope.cancel()
-
-    async def _answer(self, head: RequestHead) -> NoAnswer | None:
-        try:
-            answer = await self._final(head)
-            self.give_up_at = math.inf
-        except RemoteProtocolError as error:
-            return NoAnswer(kind="broken", hop="agent", cause=str(error))
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            return _LOST_LATER if self._heard else _LOST_UNHEARD
-        if isinstance(answer, NoAnswer):
-            return answer
-        try:
-            if answer.status == 101:
-                await self._websocket(answer)
-            else:
-                await self._download(answer)
-        except* (trio.BrokenResourceError, trio.ClosedResourceError):
-            self._exchange.abort()  # the head is out: only a cut tells that the rest is missing
-        return None
-
-    async def _final(self, head: RequestHead) -> ResponseHead | NoAnswer:
-        """Return the last head, passing on those before it.
-
-        Raises:
-            RemoteProtocolError: the agent makes no sense.
-        """
-        while True:
-            answer = self._inbox.take(answer_decoder)
-            match answer:
-                case None:
-                    data = await self._stream.receive_some(READ_SIZE)
-                    if not data:
-                        raise RemoteProtocolError("the agent ended the stream without an answer")
-                    self._heard = True
-                    self._inbox.feed(data)
-                case Accepted():
-                    self._accepted.set()
-                    self._progress()  # said again and again for a slow application
-                case NoAnswer():
-                    return answer
-                case ResponseHead(status=101) if head.upgrade:
-                    return answer
-                case ResponseHead(status=status) if 100 <= status < 200 and status != 101:
-                    await self._exchange.send_head(
-                        status, _for_client(answer), reason=answer.reason
-                    )
-                case ResponseHead(status=status) if 200 <= status < 1000:
-                    return answer
-                case ResponseHead():
-                    raise RemoteProtocolError(f"the agent answered with status {answer.status}")
-
-    async def _download(self, answer: ResponseHead) -> None:
-        """Pass the answer on; what has come by now, head and body, leaves in one write."""
-        exchange, stream = self._exchange, self._stream
-        await exchange.send_head(
-            answer.status,
-            _for_client(answer),
-            reason=answer.reason,
-            framing=_framing(answer),
-            body=self._inbox.rest(),
-            end=stream.at_end,
-        )
-        while not exchange.finished:
-            data = await stream.receive_some(READ_SIZE)
-            await exchange.send_body(data, end=not data or stream.at_end)
-
-    # --- WebSocket ---------------------------------------------------------------------------
-
-    async def _websocket(self, answer: ResponseHead) -> None:
-        browser = await self._exchange.upgrade(_for_client(answer))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._from_browser, browser, nursery.cancel_scope)
-            await self._to_browser(browser)
-            nursery.cancel_scope.cancel()
-        if self._cut.reason:
-            await _linger(browser)
-        await browser.aclose()
-
-    async def _from_browser(self, browser: trio.abc.Stream, scope: trio.CancelScope) -> None:
-        """Relay what the browser sends; when it breaks the connection, end all."""
-        wanted = True
-        while True:
-            try:
-                data = await browser.receive_some(READ_SIZE)
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._exchange.abort()
-                scope.cancel()
-                return
-            try:
-                if wanted and data:
-                    await self._stream.send_all(data)
-                elif wanted:
-                    await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                wanted = False  # the application has left; its last words may still be coming
-            if not data:
-                return
-
-    async def _to_browser(self, browser: trio.abc.Stream) -> None:
-        """Relay frames; once cut, end at the next boundary between two, saying why."""
-        walker = FrameWalker()
-        data: bytes | bytearray = self._inbox.rest()
-        while True:
-            if self._cut.reason and walker.at_boundary:
-                await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
-                return
-            if data:
-                boundary = walker.boundary_in(bytes(data))
-                if self._cut.reason and boundary is not None:
-                    await browser.send_all(data[:boundary])
-                    await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
-                    return
-                await browser.send_all(data)
-                data = b""
-                continue
-            with trio.CancelScope() as waiting:
-                self._cut.gently = waiting
-                data = await self._stream.receive_some(READ_SIZE)
-                if not data:
-                    return
-
-
-def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
-    """Return the headers a browser may have: no application sets cookies of ours, or for others.
-
-    The agent has seen to it already (WEB-03, WEB-04); an agent is not believed.
-    """
-    return [
-        (name, host_only(value) if name == b"set-cookie" else value)
-        for name, value in answer.headers
-        if name != b"set-cookie" or allowed_set_cookie(value)
-    ]
-
-
 def _is_unknown(problem: NoAnswer | None) -> bool:
     return problem is not None and problem.kind == "unknown-session"
 
 
-def _framing(answer: ResponseHead) -> Framing:
-    return CHUNKED if answer.length is None else of_length(answer.length)
-
-
 def _untried(candidates: Sequence[Tunnel], tried: Sequence[Tunnel]) -> Tunnel | None:
     return next((tunnel for tunnel in candidates if tunnel not in tried), None)
-
-
-async def _linger(browser: trio.abc.ReceiveStream) -> None:
-    """Drop what the browser still sends, until it closes or a moment has passed."""
-    with trio.move_on_after(CLOSE_LINGER):
-        try:
-            while await browser.receive_some(READ_SIZE):
-                pass
-        except (trio.BrokenResourceError, trio.ClosedResourceError):
-            pass

@@ -49,6 +49,7 @@ from tport.engine.errors import (
 )
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Drain, Exchange, Page, plain_page, serve_http1
+from tport.engine.net.moments import Moments
 from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import (
     accept_tls,
@@ -57,11 +58,12 @@ from tport.engine.net.tls import (
     refuse_protocols,
 )
 from tport.engine.net.tls_stream import TlsStream
+from tport.engine.net.turns import Turns
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
-from tport.engine.proto.head import BadHead
+from tport.engine.proto.head import BadHead, RequestHead
 from tport.engine.proxy.accept import accept
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
@@ -163,6 +165,7 @@ class _Proxy:
         self._tunnels = Tunnels(clock, lambda: self._cache.down)
         self._live: LiveStreams[str] = LiveStreams()
         self._waiting = Waiting()
+        self._moments = Moments()
         seal = StateSeal(seal_key, clock)
         credentials = Credentials(auth, clock)
         self._credentials = credentials
@@ -179,6 +182,7 @@ class _Proxy:
             request_log=self._request_log,
             proxy_origin=f"https://{main.host}{self._port_suffix}",
             port_suffix=self._port_suffix,
+            moments=self._moments,
             offers=Offers(self._cache, main.host, self._port_suffix),
             clock=clock,
         )
@@ -242,6 +246,7 @@ class _Proxy:
 
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""
+        self._apps.changed()
         match change:
             case SessionEnded(id=session):
                 self._credentials.forget(session)
@@ -282,6 +287,7 @@ class _Proxy:
         async with trio.open_nursery() as background:
             background.start_soon(self._events.keep)
             background.start_soon(self._waiting.keep)
+            background.start_soon(self._moments.keep)
             if self._request_log is not None:
                 background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
@@ -426,6 +432,12 @@ class _Proxy:
         async def answer(exchange: Exchange) -> None:
             await self._answer(exchange, server_name, client_of(exchange.request.headers))
 
+        def take(exchange: Exchange, turns: Turns) -> bool:
+            request = exchange.request
+            if self._room(request, server_name) is not Room.APP:
+                return False
+            return self._apps.take(exchange, turns, remote=client_of(request.headers))
+
         def refusal(bad: BadHead) -> Page:
             if bad.status != 431:
                 return plain_page(bad)
@@ -437,6 +449,7 @@ class _Proxy:
             await serve_http1(
                 tls,
                 answer,
+                take=take,
                 on_error=self._on_error,
                 refusal=refusal,
                 drain=self._drain,
@@ -449,12 +462,7 @@ class _Proxy:
 
     async def _answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
         request = exchange.request
-        where = room(
-            server_name=server_name,
-            host=request.host,
-            own_hosts=self._own_hosts,
-            path=request.target.partition(b"?")[0],
-        )
+        where = self._room(request, server_name)
         if where is Room.APP:
             await self._apps.answer(exchange, remote=remote)
         elif where is Room.MISDIRECTED:
@@ -464,6 +472,14 @@ class _Proxy:
             await send_page(exchange, page)
         else:
             await run_asgi(self._web, exchange, client=(remote, 0))
+
+    def _room(self, request: RequestHead, server_name: str | None) -> Room:
+        return room(
+            server_name=server_name,
+            host=request.host,
+            own_hosts=self._own_hosts,
+            path=request.target.partition(b"?")[0],
+        )
 
     async def _on_error(self, exchange: Exchange, error: TportError) -> None:
         pages, html = self._around.pages, wants_html(exchange.request.headers)

@@ -19,7 +19,7 @@ from tport.engine.api.answers import OpenedApp
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import LAUNCH_STATE_TTL
+from tport.engine.defaults import AUTH_GRACE, LAUNCH_STATE_TTL
 from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
@@ -77,6 +77,15 @@ class SignIn:
         self._port_suffix = port_suffix
         self._offers = offers
         self._limiter = AddressLimiter(clock, per_minute=TOLD_PER_MINUTE, burst=TOLD_BURST)
+
+    def known_session(self, request: HttpHead) -> AppSession | None:
+        """Return what `session` would, if that is known without asking or telling anybody."""
+        cookies = [value for name, value in request.headers if name == b"cookie"]
+        secret = find_cookie(cookies, self._names.app)
+        if secret is None or self._cache.age > AUTH_GRACE:
+            return None
+        session = self._cache.live_session(session_id(secret.decode("ascii")))
+        return session if session is not None and session.host == request.host else None
 
     async def session(self, request: HttpHead, remote: str) -> AppSession:
         """Return the live session that the request's cookie names, for this host.

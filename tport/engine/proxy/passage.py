@@ -1,0 +1,385 @@
+"""One request on one stream of a tunnel, as the proxy carries it: nothing is buffered."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Final
+
+import trio
+
+from tport.engine.defaults import READ_SIZE
+from tport.engine.errors import RemoteProtocolError
+from tport.engine.net.http1 import Exchange
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.cookies import allowed_set_cookie, host_only
+from tport.engine.proto.framing import CHUNKED, Framing, of_length
+from tport.engine.proto.tunnel import (
+    SPARE,
+    Accepted,
+    Answer,
+    Inbox,
+    NoAnswer,
+    RequestHead,
+    ResponseHead,
+    answer_decoder,
+    pack,
+)
+from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_frame
+from tport.engine.proxy.tunnels import Tunnel
+
+CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a frame boundary
+CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
+# s without a word until the head of an answer. An agent gives up dialling within 60, and while it
+# waits for an application says so each 30: past that the agent itself is stuck.
+ANSWER_DEADLINE: Final = 90.0
+
+_LOST = "the agent's tunnel was lost in the middle"
+LOST_UNHEARD: Final = NoAnswer(
+    kind="broken", hop="agent", cause=_LOST
+)  # before a byte of the answer
+_LOST_LATER = NoAnswer(kind="broken", hop="agent", cause=f"{_LOST} of the answer")
+
+
+class Begun:
+    """A request that was sent without a task, whose answer may come whole in a moment.
+
+    Attributes:
+        inbox: what has come of its answer.
+        answer: the first message of it, where that came and was not for here.
+        problem: what is wrong with it.
+    """
+
+    def __init__(self, exchange: Exchange, stream: MuxStream, tunnel: Tunnel) -> None:
+        self.exchange = exchange
+        self.stream = stream
+        self.tunnel = tunnel
+        self.inbox = Inbox()
+        self.answer: Answer | None = None
+        self.problem: RemoteProtocolError | None = None
+        self.began = trio.current_time()
+
+    def pass_on(self) -> bool:
+        """Pass the answer on if all of it has come; False: let `Forwarder.forward` go on.
+
+        Raises:
+            ClientGone: nobody wants it.
+        """
+        stream = self.stream
+        try:
+            self.inbox.feed(stream.receive_nowait())
+            self.answer = answer = self.inbox.take(answer_decoder)
+        except RemoteProtocolError as problem:
+            self.problem = problem
+            return False
+        if not isinstance(answer, ResponseHead) or not stream.at_end or not _is_final(answer):
+            return False
+        self.exchange.answer_nowait(
+            answer.status,
+            _for_client(answer),
+            reason=answer.reason,
+            framing=_framing(answer),
+            body=self.inbox.rest(),
+        )
+        return True
+
+
+class Cut:
+    """Ends a passage early. A WebSocket gets the chance to say why; see `Passage._websocket`."""
+
+    def __init__(self) -> None:
+        self.scope = trio.CancelScope()
+        self.reason = ""
+        self.gently: trio.CancelScope | None = None  # around a WebSocket's wait for bytes
+
+    def __call__(self, reason: str) -> None:
+        self.reason = reason
+        if self.gently is None:
+            self.scope.cancel()
+        else:
+            self.scope.deadline = trio.current_time() + CLOSE_DEADLINE
+            self.gently.cancel()
+
+
+class Body:
+    """A request's body, whose start can be sent again."""
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange = exchange
+        self._kept: list[bytes] = []
+        self._size = 0
+        self.committed = False  # more was sent than is kept: it can't be repeated
+
+    @property
+    def whole(self) -> bytes | None:
+        """All of it, where it is known and can be sent in one piece; None: it can't."""
+        if not self._exchange.body_done or self.committed:
+            return None
+        return b"".join(self._kept)
+
+    async def send(
+        self, stream: MuxStream, accepted: trio.Event, progress: Callable[[], None]
+    ) -> None:
+        """Send all of it and its end; what exceeds SPARE waits for `accepted`."""
+        exchange = self._exchange
+        for data in self._kept:
+            await stream.send_all(data)
+        while self._size < SPARE and (data := await exchange.receive_body()):
+            self._kept.append(data)
+            self._size += len(data)
+            await stream.send_all(data)
+            progress()
+        if not exchange.body_done:
+            await accepted.wait()
+            self.committed = True
+            self._kept.clear()
+            while data := await exchange.receive_body():
+                await stream.send_all(data)
+                progress()
+        progress()
+        await stream.send_eof()
+
+
+class Passage:
+    """One request on one stream. It stands in `Waiting` meanwhile, which may end it early.
+
+    Attributes:
+        give_up_at: see `Waits`.
+        is_sent: see `Waits`.
+        is_given_up: it was ended because the agent said nothing.
+    """
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        stream: MuxStream,
+        body: Body,
+        cut: Cut,
+        begun: Begun | None,
+    ) -> None:
+        """`begun`: the request was sent already."""
+        self._begun = begun
+        self._exchange = exchange
+        self._stream = stream
+        self._body = body
+        self._cut = cut
+        self._accepted = trio.Event()
+        self._inbox = begun.inbox if begun is not None else Inbox()
+        self._heard = False  # something of an answer has come
+        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
+        self.is_sent = False
+        self.is_given_up = False
+
+    async def carry(self, head: RequestHead) -> NoAnswer | None:
+        """Send `head` and the body, pass the answer on; return why there is none."""
+        body = None if head.upgrade else self._body.whole
+        try:
+            if self._begun is not None:
+                pass
+            elif body is None:
+                await self._stream.send_all(pack(head))
+            else:
+                await self._stream.send_last(pack(head) + body)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return LOST_UNHEARD
+        if body is not None or head.upgrade:
+            self.is_sent = not head.upgrade
+            return await self._answer(head)
+        problem: NoAnswer | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._upload)
+            problem = await self._answer(head)
+            nursery.cancel_scope.cancel()
+        return problem
+
+    async def _upload(self) -> None:
+        try:
+            await self._body.send(self._stream, self._accepted, self._progress)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # the agent wants no more of it; what it answered can still be read
+        self.is_sent = self._exchange.body_done
+
+    def _progress(self) -> None:
+        self.give_up_at = trio.current_time() + ANSWER_DEADLINE
+
+    # --- Ended early: see `Waits` --------------------------------------------------------------
+
+    async def client_gone(self) -> None:
+        """Wait until the client has closed the connection.
+
+        A client that closes its side alone is taken for gone: HTTP clients that want an answer
+        keep the connection open.
+        """
+        await self._exchange.wait_closed()
+
+    def leave(self) -> None:
+        self._cut.scope.cancel()
+
+    def give_up(self) -> None:
+        self.is_given_up = True
+        self._cut.scope.cancel()
+
+    async def _answer(self, head: RequestHead) -> NoAnswer | None:
+        try:
+            answer = await self._final(head)
+            self.give_up_at = math.inf
+        except RemoteProtocolError as error:
+            return NoAnswer(kind="broken", hop="agent", cause=str(error))
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return _LOST_LATER if self._heard else LOST_UNHEARD
+        if isinstance(answer, NoAnswer):
+            return answer
+        try:
+            if answer.status == 101:
+                await self._websocket(answer)
+            else:
+                await self._download(answer)
+        except* (trio.BrokenResourceError, trio.ClosedResourceError):
+            self._exchange.abort()  # the head is out: only a cut tells that the rest is missing
+        return None
+
+    async def _final(self, head: RequestHead) -> ResponseHead | NoAnswer:
+        """Return the last head, passing on those before it.
+
+        Raises:
+            RemoteProtocolError: the agent makes no sense.
+        """
+        while True:
+            if (answer := self._said_before()) is None:
+                answer = self._inbox.take(answer_decoder)
+            match answer:
+                case None:
+                    data = await self._stream.receive_some(READ_SIZE)
+                    if not data:
+                        raise RemoteProtocolError("the agent ended the stream without an answer")
+                    self._heard = True
+                    self._inbox.feed(data)
+                case Accepted():
+                    self._accepted.set()
+                    self._progress()  # said again and again for a slow application
+                case NoAnswer():
+                    return answer
+                case ResponseHead(status=101) if head.upgrade:
+                    return answer
+                case ResponseHead(status=status) if 100 <= status < 200 and status != 101:
+                    await self._exchange.send_head(
+                        status, _for_client(answer), reason=answer.reason
+                    )
+                case ResponseHead() if _is_final(answer):
+                    return answer
+                case ResponseHead():
+                    raise RemoteProtocolError(f"the agent answered with status {answer.status}")
+
+    def _said_before(self) -> Answer | None:
+        """Return, once, what had come before this passage was made.
+
+        Raises:
+            RemoteProtocolError: the agent makes no sense.
+        """
+        begun, self._begun = self._begun, None
+        if begun is None:
+            return None
+        if begun.problem is not None:
+            raise begun.problem
+        self._heard = begun.answer is not None
+        return begun.answer
+
+    async def _download(self, answer: ResponseHead) -> None:
+        """Pass the answer on; what has come by now, head and body, leaves in one write."""
+        exchange, stream = self._exchange, self._stream
+        await exchange.send_head(
+            answer.status,
+            _for_client(answer),
+            reason=answer.reason,
+            framing=_framing(answer),
+            body=self._inbox.rest(),
+            end=stream.at_end,
+        )
+        while not exchange.finished:
+            data = await stream.receive_some(READ_SIZE)
+            await exchange.send_body(data, end=not data or stream.at_end)
+
+    # --- WebSocket ---------------------------------------------------------------------------
+
+    async def _websocket(self, answer: ResponseHead) -> None:
+        browser = await self._exchange.upgrade(_for_client(answer))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._from_browser, browser, nursery.cancel_scope)
+            await self._to_browser(browser)
+            nursery.cancel_scope.cancel()
+        if self._cut.reason:
+            await _linger(browser)
+        await browser.aclose()
+
+    async def _from_browser(self, browser: trio.abc.Stream, scope: trio.CancelScope) -> None:
+        """Relay what the browser sends; when it breaks the connection, end all."""
+        wanted = True
+        while True:
+            try:
+                data = await browser.receive_some(READ_SIZE)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self._exchange.abort()
+                scope.cancel()
+                return
+            try:
+                if wanted and data:
+                    await self._stream.send_all(data)
+                elif wanted:
+                    await self._stream.send_eof()
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                wanted = False  # the application has left; its last words may still be coming
+            if not data:
+                return
+
+    async def _to_browser(self, browser: trio.abc.Stream) -> None:
+        """Relay frames; once cut, end at the next boundary between two, saying why."""
+        walker = FrameWalker()
+        data: bytes | bytearray = self._inbox.rest()
+        while True:
+            if self._cut.reason and walker.at_boundary:
+                await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
+                return
+            if data:
+                boundary = walker.boundary_in(bytes(data))
+                if self._cut.reason and boundary is not None:
+                    await browser.send_all(data[:boundary])
+                    await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
+                    return
+                await browser.send_all(data)
+                data = b""
+                continue
+            with trio.CancelScope() as waiting:
+                self._cut.gently = waiting
+                data = await self._stream.receive_some(READ_SIZE)
+                if not data:
+                    return
+
+
+def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
+    """Return the headers a browser may have: no application sets cookies of ours, or for others.
+
+    The agent has seen to it already (WEB-03, WEB-04); an agent is not believed.
+    """
+    return [
+        (name, host_only(value) if name == b"set-cookie" else value)
+        for name, value in answer.headers
+        if name != b"set-cookie" or allowed_set_cookie(value)
+    ]
+
+
+def _is_final(answer: ResponseHead) -> bool:
+    return 200 <= answer.status < 1000
+
+
+def _framing(answer: ResponseHead) -> Framing:
+    return CHUNKED if answer.length is None else of_length(answer.length)
+
+
+async def _linger(browser: trio.abc.ReceiveStream) -> None:
+    """Drop what the browser still sends, until it closes or a moment has passed."""
+    with trio.move_on_after(CLOSE_LINGER):
+        try:
+            while await browser.receive_some(READ_SIZE):
+                pass
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass
