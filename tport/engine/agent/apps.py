@@ -95,14 +95,16 @@ class AgentApps:
         try:
             head = inbox.take(request_decoder)
             passage = self._certain(stream, head) if head is not None else None
+            if passage is None or not self._begin(passage, stream, inbox, nursery):
+                nursery.start_soon(self._serve, stream, inbox, head, None)
         except RemoteProtocolError as nonsense:
             logger.warning("a proxy sent nonsense: %s", nonsense)
             stream.reset()
             self._ended()
-            return
-
-        if passage is None or not self._begin(passage, stream, inbox, nursery):
-            nursery.start_soon(self._serve, stream, inbox, head, None)
+        except Exception:
+            logger.exception("a request failed in the agent")
+            stream.reset()
+            self._ended()
 
     def _begin(
         self, passage: Passage, stream: MuxStream, inbox: Inbox, nursery: trio.Nursery

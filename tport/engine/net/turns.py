@@ -164,8 +164,15 @@ class Turns:
             del buffer[:end]
             self._active_at = trio.current_time()
             self._exchange = exchange = self._exchange_for(request)
-            if request.framing.length != 0 or request.upgrade or not self._take(exchange, self):
+            if request.framing.length != 0 or request.upgrade or not self._taken(exchange):
                 self._stop(Begun(exchange, self._handle))
+
+    def _taken(self, exchange: Exchange) -> bool:
+        try:
+            return self._take(exchange, self)
+        except Exception as error:  # whatever it is: the task tells, and nobody is let through
+            self.fail(error)
+            return True
 
     def _client_ended(self) -> None:
         """It sends no more; it may still want its answer, if that doesn't take longer than a moment."""
