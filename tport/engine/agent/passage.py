@@ -18,6 +18,7 @@ from tport.engine.api.events import EventQueue
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtocolError
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
+from tport.engine.net.moments import MOMENT
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.streams import relay
 from tport.engine.net.tcp import Prompt
@@ -107,7 +108,8 @@ class Passage:
             False: nothing was done.
         """
         head, upstream = self.head, self._offered.upstream
-        if head.length != 0 or head.upgrade or head.method not in SAFE:
+        limit = self._offered.app.timeouts.response_head
+        if head.length != 0 or head.upgrade or head.method not in SAFE or 0 < limit < MOMENT:
             return False
         connection = upstream.take_nowait()
         prompt = connection.prompt if connection is not None else None

@@ -1,7 +1,7 @@
 """Requests that should be over within a moment, and what becomes of those that are not.
 
-Who carries a request without a task can't wait with a deadline. So it stands here, and twice a
-second all that stood here at the look before are told that their moment is over: from then on a
+Who carries a request without a task can't wait with a deadline. So it stands here, and every
+LOOK seconds all that stood here at the look before are told that their moment is over: from then on a
 task carries them, with every deadline there is.
 """
 
@@ -12,7 +12,8 @@ from typing import Final, NoReturn
 
 import trio
 
-LOOK: Final = 0.5  # s between two looks: a moment is that to twice that
+LOOK: Final = 2.0  # s between two looks: a moment is that to twice that
+MOMENT: Final = 2 * LOOK  # s that one may take at most: nothing with a nearer deadline stands here
 
 Late = Callable[[], None]  # must not block or raise; called once at most
 
