@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import logging
 import os
 import sys
@@ -84,6 +85,9 @@ async def run_process(config: Config, ready: Ready, reread: Reread | None = None
         await foundation.start(signals.obey, foundation.cancel_scope)
         async with open_process(config, signals.stop, signals, reread) as running:
             signals.serving.set()
+            # What is here now stays: it need not be looked through again and again.
+            gc.collect()
+            gc.freeze()
             await ready(running.admin, running.config)
             await signals.serves(running.config.roles)
             await signals.stop.wait()

@@ -36,7 +36,7 @@ def test_a_cookie_is_found_among_others_and_over_several_headers() -> None:
     ],
 )
 def test_our_cookies_are_taken_out_and_others_left_to_the_byte(header: bytes, rest: bytes) -> None:
-    assert strip_cookies(header.replace(b"OURS", NAME), is_ours) == rest
+    assert strip_cookies(header.replace(b"OURS", NAME)) == rest
 
 
 _pair = st.binary().filter(lambda b: b";" not in b and not is_ours(b.partition(b"=")[0]))
@@ -48,7 +48,7 @@ def test_whatever_the_others_are_only_ours_goes(pairs: list[bytes], place: int) 
     ours = NAME + b"=x"
     with_ours = b"; ".join([*pairs[:at], ours, *pairs[at:]])
 
-    rest = strip_cookies(with_ours, is_ours)
+    rest = strip_cookies(with_ours)
 
     assert NAME not in rest
     assert rest.lstrip(b" \t") == b"; ".join(pairs).lstrip(b" \t")
@@ -104,3 +104,20 @@ def test_no_domain_is_left_and_what_is_left_is_in_order(parts: list[bytes]) -> N
     rest = iter(parts[1:])
     assert all(part in rest for part in left[1:])
     assert host_only(b";".join(left)) == b";".join(left)
+
+
+_bytes_of_cookies = st.lists(
+    st.sampled_from([NAME, NAME[:-1], b"=", b";", b" ", b"\t", b"v", b"a", b'"', b"\xff"]),
+    max_size=14,
+).map(b"".join)
+
+
+@given(st.lists(_bytes_of_cookies, max_size=3))
+def test_a_cookie_is_found_where_parting_at_semicolons_and_blanks_finds_it(
+    values: list[bytes],
+) -> None:
+    pairs = [pair.strip(b" \t").partition(b"=") for value in values for pair in value.split(b";")]
+    found = [content for name, equals, content in pairs if equals and name == NAME]
+
+    expected = found[0] if len(found) == 1 and found[0].isalnum() else None
+    assert find_cookie(values, NAME) == expected

@@ -27,7 +27,7 @@ from tport.engine.pki.contexts import https_context
 from tport.engine.types.app import App
 
 KEEP: Final = 2.0  # s idle; common servers close after 2 (uvicorn, Puma: 5; gunicorn: 2)
-MAX_KEPT: Final = 64  # idle connections of one application; a further one is closed
+MAX_KEPT: Final = 1000  # idle connections of one application, as many requests run at once; a further one is closed
 PROBE_DEADLINE: Final = 2.0  # s for a look at whether an http:// application speaks TLS
 PROBE_PAUSE: Final = 10.0  # s between two such looks
 

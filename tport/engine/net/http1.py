@@ -90,8 +90,9 @@ async def serve_http1(
     )
     try:
         await connection.serve()
-    finally:
+    except BaseException:
         await trio.aclose_forcefully(stream)
+        raise
 
 
 class _Connection:

@@ -183,16 +183,20 @@ class TlsStream(trio.abc.Stream):
         if self._ended:
             return b""
         parts, size = list[bytes](), 0
+        incoming, tls = self._incoming, self._tls
         try:
             while size < limit:
-                part = self._tls.read(min(_RECORD, limit - size))
+                part = tls.read(min(_RECORD, limit - size))
                 if not part:
                     self._ended = True
                     break
+                if not incoming.pending and not tls.pending():
+                    if not parts:
+                        return part  # one record, as of nearly every request
+                    parts.append(part)
+                    break
                 parts.append(part)
                 size += len(part)
-                if not self._incoming.pending and not self._tls.pending():
-                    break
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -211,6 +215,10 @@ class TlsStream(trio.abc.Stream):
         """Send what TLS has to say, unless a sender is at it, or the peer doesn't listen."""
         if self._sending or not self._outgoing.pending:
             return
+        if isinstance(self.transport, TcpStream):
+            with contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError):
+                if self.transport.send_nowait(self._outgoing.read()):
+                    return
         with (
             trio.move_on_after(CLOSE_DEADLINE),
             contextlib.suppress(trio.BrokenResourceError, trio.ClosedResourceError),

@@ -146,6 +146,9 @@ class Turns:
             if not data:
                 self._client_ended()
                 return
+            if not buffer and self._exchange is None and find_head_end(data) == len(data):
+                self._take_head(data)  # one request, whole, as nearly always
+                continue
             buffer += data
             self._take_next()
 
@@ -156,16 +159,21 @@ class Turns:
             if (end := find_head_end(buffer)) < 0:
                 self._stop(None)  # for the rest of a head there is a deadline, and that is a task's
                 return
-            try:
-                request = parse_request_head(bytes(buffer[:end]))
-            except BadHead:
-                self._stop(None)  # it is judged, and refused, by the task
-                return
+            head = bytes(buffer[:end])
             del buffer[:end]
-            self._active_at = trio.current_time()
-            self._exchange = exchange = self._exchange_for(request)
-            if request.framing.length != 0 or request.upgrade or not self._taken(exchange):
-                self._stop(Begun(exchange, self._handle))
+            self._take_head(head)
+
+    def _take_head(self, head: bytes) -> None:
+        try:
+            request = parse_request_head(head)
+        except BadHead:
+            self._wire.buffer[:0] = head
+            self._stop(None)  # it is judged again, and refused, by the task
+            return
+        self._active_at = trio.current_time()
+        self._exchange = exchange = self._exchange_for(request)
+        if request.framing.length != 0 or request.upgrade or not self._taken(exchange):
+            self._stop(Begun(exchange, self._handle))
 
     def _taken(self, exchange: Exchange) -> bool:
         try:

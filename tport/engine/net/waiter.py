@@ -8,10 +8,7 @@ import trio
 class Waiter:
     """A place for one task. A second at a time is a BusyResourceError."""
 
-    __slots__ = ("_task",)
-
-    def __init__(self) -> None:
-        self._task: trio.lowlevel.Task | None = None
+    _task: trio.lowlevel.Task | None = None  # of the class: a stream has two, mostly never used
 
     async def wait(self) -> None:
         if self._task is not None:

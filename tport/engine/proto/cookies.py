@@ -8,8 +8,9 @@ its bytes are exactly ours, and all other bytes are nobody's business.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from datetime import timedelta
+from functools import lru_cache
 from typing import Literal
 
 PREFIX = b"__Host-tport_"  # browsers take it only Secure, Path=/ and without Domain
@@ -37,11 +38,25 @@ def is_ambiguous(values: Iterable[bytes], name: bytes) -> bool:
     return len(_occurrences(values, name)) > 1
 
 
-def strip_cookies(value: bytes, is_ours: Callable[[bytes], bool]) -> bytes:
+def strip_cookies(value: bytes) -> bytes:
     """Return a Cookie header's value without our pairs, all others byte for byte as they were.
 
     b"" means: drop the header.
     """
+    return _known_rest(value) if len(value) <= _MAX_KEPT else _rest(value)
+
+
+_MAX_KEPT = 2048  # bytes of a value whose rest is kept: 1 MiB in all, of what browsers send again
+
+
+@lru_cache(maxsize=256)
+def _known_rest(value: bytes) -> bytes:
+    return _rest(value)
+
+
+def _rest(value: bytes) -> bytes:
+    if PREFIX.lower() not in value.lower():
+        return value
     pairs = value.split(b";")
     kept = [pair for pair in pairs if not is_ours(pair.partition(b"=")[0].strip(_SPACE))]
     if len(kept) == len(pairs):
@@ -107,12 +122,11 @@ def clear_cookie(name: bytes, *, same_site: SameSite = "Lax") -> bytes:
 
 
 def _occurrences(values: Iterable[bytes], name: bytes) -> list[bytes]:
-    found = []
-    for value in values:
-        if name not in value:  # most headers, at the cost of one search
-            continue
-        for pair in value.split(b";"):
-            key, equals, content = pair.strip(_SPACE).partition(b"=")
-            if equals and key == name:
-                found.append(content)
-    return found
+    pair = _pair(name)
+    return [content.rstrip(_SPACE) for value in values for content in pair.findall(value)]
+
+
+@lru_cache(maxsize=64)
+def _pair(name: bytes) -> re.Pattern[bytes]:
+    """Return what finds the values of a cookie, between semicolons and blanks."""
+    return re.compile(rb"(?:\A|;)[ \t]*%b=([^;]*)" % re.escape(name))

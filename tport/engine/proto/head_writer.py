@@ -80,31 +80,41 @@ def write_response_head(
     )
 
 
-# Lines of fields that were checked, as `known_lines` has them for what is read. Emptied when full.
-_MAX_WRITTEN: Final = 4096  # fields, of at most _MAX_SIZE bytes each: 1 MiB
-_MAX_SIZE: Final = 256
-_written: dict[tuple[bytes, bytes], bytes] = {}
+_MAX_LINES: Final = 4096
+_MAX_BYTES: Final = 1024 * 1024  # of lines: as much as `known_lines` has of what is read
+_MAX_LINE: Final = 4096  # bytes; longer ones are checked each time
+
+
+class _Lines(dict[tuple[bytes, bytes], bytes]):
+    """Fields and their lines, once checked; emptied when full."""
+
+    def __init__(self) -> None:
+        self._held = 0
+
+    def __missing__(self, field: tuple[bytes, bytes]) -> bytes:
+        line = _field_line(*field)
+        if len(line) <= _MAX_LINE:
+            if len(self) >= _MAX_LINES or self._held + len(line) > _MAX_BYTES:
+                self.clear()
+                self._held = 0
+            self[field] = line
+            self._held += len(line)
+        return line
+
+
+_lines: Final = _Lines()
 
 
 def _field_lines(headers: Headers) -> bytes:
-    try:
-        return b"".join([_written[field] for field in headers])
-    except KeyError:
-        return b"".join([_written.get(field) or _field_line(field) for field in headers])
+    return b"".join([_lines[field] for field in headers])
 
 
-def _field_line(field: tuple[bytes, bytes]) -> bytes:
-    name, value = field
+def _field_line(name: bytes, value: bytes) -> bytes:
     if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
         raise ValueError(f"header {name!r} can't be sent as it is")
     if name.lower() in _WRITTEN_HERE:
         raise ValueError(f"header {name!r} is set by the connection alone")
-    line = b"%b: %b\r\n" % (name, value)
-    if len(line) <= _MAX_SIZE:
-        if len(_written) >= _MAX_WRITTEN:
-            _written.clear()
-        _written[field] = line
-    return line
+    return b"%b: %b\r\n" % (name, value)
 
 
 def _framing_line(framing: Framing) -> bytes:

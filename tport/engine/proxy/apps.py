@@ -7,10 +7,10 @@ judged the same, but for the exact paths that tport reserves on it.
 from __future__ import annotations
 
 import logging
-import secrets
+import random
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import trio
 from msgspec.structs import replace
@@ -24,10 +24,7 @@ from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.moments import Moments
 from tport.engine.net.turns import Turns
-from tport.engine.proto.cookies import (
-    is_ours,
-    strip_cookies,
-)
+from tport.engine.proto.cookies import strip_cookies
 from tport.engine.proto.device_token import is_device_token, presented_secret
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.fields import fold, forwardable, is_reserved
@@ -50,6 +47,8 @@ from tport.engine.types.user import User
 logger = logging.getLogger(__name__)
 
 RESERVED: Final = b"/.tport/"  # on every application's host; what is under it never reaches one
+MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
+MAX_NAME: Final = 128
 MAX_ALLOWED: Final = 10_000  # sessions whose tunnel is remembered; then all are forgotten
 LOGOUT: Final = b"/teleport-logout"  # Teleport's, so that links to it work
 
@@ -335,7 +334,7 @@ class Apps:
             upgrade=request.upgrade,
             remote=remote,
             public=request.host + self._port_suffix,
-            request_id=secrets.token_hex(8),
+            request_id=f"{random.getrandbits(64):016x}",
         )
 
     async def _forward(
@@ -473,13 +472,39 @@ def _error(outcome: Unanswered) -> str | None:
 
 def _for_agent(request: HttpHead) -> Headers:
     """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies or tokens of ours."""
+    headers, named = request.headers, request.connection_tokens
     passed: Headers = []
-    for name, value in forwardable(request.headers, request.connection_tokens):
-        if name == b"cookie":
-            if kept := strip_cookies(value, is_ours):
-                passed.append((name, kept))
-        elif not is_reserved(fold(name)) and not (
-            name == b"authorization" and is_device_token(value)
-        ):
-            passed.append((name, value))
+    for field in headers if not named else [field for field in headers if field[0] not in named]:
+        kind = _KINDS[field[0]]
+        if kind == "passes":
+            passed.append(field)
+        elif kind == "cookie":
+            if kept := strip_cookies(field[1]):
+                passed.append((b"cookie", kept))
+        elif kind == "authorization" and not is_device_token(field[1]):
+            passed.append(field)
     return passed
+
+
+_Kind = Literal["passes", "stays", "cookie", "authorization"]
+
+
+class _Kinds(dict[bytes, _Kind]):
+    """What becomes of a header, by its name; remembered."""
+
+    def __missing__(self, name: bytes) -> _Kind:
+        kind: _Kind = "passes"
+        if not forwardable([(name, b"")], frozenset()) or is_reserved(fold(name)):
+            kind = "stays"
+        elif name == b"cookie":
+            kind = "cookie"
+        elif name == b"authorization":
+            kind = "authorization"
+        if len(self) >= MAX_NAMES:
+            self.clear()
+        if len(name) <= MAX_NAME:
+            self[name] = kind
+        return kind
+
+
+_KINDS: Final = _Kinds()

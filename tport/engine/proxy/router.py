@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Final
 
@@ -78,6 +79,7 @@ def room(*, server_name: str | None, host: str, own_hosts: Collection[str], path
     return Room.OWN if host in own_hosts else Room.APP
 
 
+@lru_cache(maxsize=1024)
 def _is_address(host: str) -> bool:
     try:
         ip_address(host.strip("[]"))

@@ -366,7 +366,7 @@ class _Proxy:
             logger.exception("a connection failed")
         finally:
             self._open -= 1
-            await trio.aclose_forcefully(stream)
+            stream.close()
 
     async def _by_hello(
         self, stream: TcpStream, remote: str, received: bytes, *, is_ours: bool
