@@ -17,7 +17,8 @@ def read_half(window: ReceiveWindow, *, now: float, rtt: float | None = 0.1) -> 
     window.credit -= half
     for _ in range(8):
         window.arrived(half // 8)
-        granted += window.consume(half // 8, now=now, rtt=rtt)
+        if window.consume(half // 8):
+            granted += window.grant(now=now, rtt=rtt)
     return granted
 
 
@@ -26,8 +27,9 @@ def test_credit_comes_back_once_half_the_window_is_read() -> None:
     window.credit -= INITIAL_WINDOW
     window.arrived(INITIAL_WINDOW)
 
-    assert window.consume(INITIAL_WINDOW // 2 - 1, now=9, rtt=0.1) == 0
-    assert window.consume(1, now=9, rtt=0.1) == INITIAL_WINDOW // 2
+    assert not window.consume(INITIAL_WINDOW // 2 - 1)
+    assert window.consume(1)
+    assert window.grant(now=9, rtt=0.1) == INITIAL_WINDOW // 2
     assert window.credit == INITIAL_WINDOW // 2
 
 
@@ -64,8 +66,9 @@ def test_a_window_does_not_grow_for_a_reader_that_lags() -> None:
     window.credit -= INITIAL_WINDOW
     window.arrived(INITIAL_WINDOW)
 
-    window.consume(INITIAL_WINDOW // 2, now=0.01, rtt=0.1)
-    window.consume(INITIAL_WINDOW // 2, now=0.02, rtt=0.1)
+    for now in (0.01, 0.02):
+        window.consume(INITIAL_WINDOW // 2)
+        window.grant(now=now, rtt=0.1)
 
     assert window.size == INITIAL_WINDOW
 

@@ -173,7 +173,8 @@ class Conversation(RuleBasedStateMachine):
         size = min(size, self.unread[key])
         if size and key not in self.over:
             self.unread[key] -= size
-            if credit := self.windows[key].consume(size, now=self.now, rtt=0.1):
+            if self.windows[key].consume(size):
+                credit = self.windows[key].grant(now=self.now, rtt=0.1)
                 self.sides[key[0]].grant(key[1], credit)
 
     @rule(seconds=st.floats(0, 0.3))

@@ -7,7 +7,7 @@ X-Forwarded-Host, and `rewrite.headers` may set another. Origin is left as the b
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
@@ -73,8 +73,9 @@ class Rewriter:
             for header, template in self._templates
             if template.uses("internal", "jwt")
         )
-        self._passes: dict[bytes, bool] = {}  # verdicts on names of requests, and of responses
-        self._hidden: dict[bytes, bool] = {}
+        # Verdicts on names of requests, and of responses.
+        self._passes = _Verdicts(self._is_passed)
+        self._shown = _Verdicts(self._is_shown)
         self._sessions: dict[str, tuple[SessionCredential, Sequence[Field]]] = {}
         self._locations = Locations(
             scheme=uri.scheme,
@@ -125,7 +126,8 @@ class Rewriter:
         address = _ascii(remote.partition("%")[0])  # an IPv6 zone means nothing elsewhere
         seen_as = _ascii(public)
         fields = [(b"host", self._host.encode())]
-        fields += [field for field in headers if self._is_passed(field[0])]
+        passes = self._passes
+        fields += [field for field in headers if passes[field[0]]]
         fields += (
             (b"x-forwarded-for", address),
             (b"x-real-ip", address),
@@ -180,42 +182,36 @@ class Rewriter:
         one for the whole domain would reach the other applications and the proxy (WEB-03).
         """
         fields: list[Field] = []
-        for name, value in headers:
+        shown = self._shown
+        for field in headers:
+            name, value = field
             if name == b"set-cookie":
                 if allowed_set_cookie(value):
                     fields.append((name, host_only(value)))
             elif is_address_header(name):
                 fields.append((name, self._locations.header(status, name, value, _ascii(public))))
-            elif not self._is_hidden(name):
-                fields.append((name, value))
+            elif shown[name]:
+                fields.append(field)
         return fields
 
     def _is_passed(self, name: bytes) -> bool:
         """Tell whether a client's header of this name may reach the application (HTTP-12, -13)."""
-        verdict = self._passes.get(name)
-        if verdict is None:
-            folded = fold(name)
-            verdict = not (
-                folded == b"host"
-                or folded in self._own
-                or is_reserved(folded)
-                or b"_" in name
-                or b"." in name
-            )
-            _remember(self._passes, name, verdict)
-        return verdict
+        folded = fold(name)
+        return not (
+            folded == b"host"
+            or folded in self._own
+            or is_reserved(folded)
+            or b"_" in name
+            or b"." in name
+        )
 
-    def _is_hidden(self, name: bytes) -> bool:
-        """Tell whether no answer may carry this header.
+    def _is_shown(self, name: bytes) -> bool:
+        """Tell whether an answer may carry this header.
 
         An app that echoes its request would give the assertion away (AZ-09).
         """
-        verdict = self._hidden.get(name)
-        if verdict is None:
-            folded = fold(name)
-            verdict = name in _NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt
-            _remember(self._hidden, name, verdict)
-        return verdict
+        folded = fold(name)
+        return not (name in _NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt)
 
 
 def _split_uri(uri: str) -> SplitResult:
@@ -266,10 +262,17 @@ def _climbs(path: bytes) -> bool:
     return False
 
 
-def _remember(verdicts: dict[bytes, bool], name: bytes, verdict: bool) -> None:
-    if len(verdicts) >= MAX_REMEMBERED:
-        verdicts.clear()
-    verdicts[name] = verdict
+class _Verdicts(dict[bytes, bool]):
+    """What `judge` says of names, remembered."""
+
+    def __init__(self, judge: Callable[[bytes], bool]) -> None:
+        self._judge = judge
+
+    def __missing__(self, name: bytes) -> bool:
+        if len(self) >= MAX_REMEMBERED:
+            self.clear()
+        verdict = self[name] = self._judge(name)
+        return verdict
 
 
 def _port(public: bytes) -> bytes:

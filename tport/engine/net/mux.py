@@ -372,8 +372,9 @@ class Mux:
         self._queued.wake()
 
     def _consumed(self, stream_id: int, window: ReceiveWindow, size: int) -> None:
-        if grant := window.consume(size, now=trio.current_time(), rtt=self._rtt):
-            self._connection.grant(stream_id, grant)
+        if window.consume(size):
+            credit = window.grant(now=trio.current_time(), rtt=self._rtt)
+            self._connection.grant(stream_id, credit)
             self._queued.wake()
 
     def _close_stream(self, stream_id: int, *, cut: bool) -> None:

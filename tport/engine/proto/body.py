@@ -64,7 +64,7 @@ def body_reader(framing: Framing, *, tiny_chunks: bool = False) -> BodyReader:
         return ChunkedReader(tiny_chunks=tiny_chunks)
     if framing.kind == "until-close":
         return UntilCloseReader()
-    return LengthReader(framing.length or 0)
+    return LengthReader(framing.length) if framing.length else _NOTHING
 
 
 class LengthReader:
@@ -87,6 +87,9 @@ class LengthReader:
         if not self.done:
             got = self._length - self._left
             raise RemoteProtocolError(f"the body ended after {got} of {self._length} bytes")
+
+
+_NOTHING: Final = LengthReader(0)  # has ended before it began: one serves all
 
 
 class UntilCloseReader:

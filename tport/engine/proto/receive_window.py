@@ -55,17 +55,19 @@ class ReceiveWindow:
         if self._unread >= self.size >> 1:
             self._lagged = True
 
-    def consume(self, size: int, *, now: float, rtt: float | None) -> int:
-        """Note that the reader took `size` bytes; return the credit to grant now, mostly 0.
+    def consume(self, size: int) -> bool:
+        """Note that the reader took `size` bytes; tell whether credit is to be granted now."""
+        self._unread -= size
+        self._read += size
+        return self._read >= self.size >> 1
+
+    def grant(self, *, now: float, rtt: float | None) -> int:
+        """Return the credit to grant.
 
         Args:
             now: a monotonic time in seconds.
             rtt: the round trip in seconds; None, if not yet known, lets nothing grow.
         """
-        self._unread -= size
-        self._read += size
-        if self._read < self.size >> 1:
-            return 0
         grant = self._read
         needs_more = rtt is not None and rtt > NEAR and now - self._since <= rtt * SLACK
         if needs_more and not self._lagged:

@@ -186,9 +186,14 @@ class Inbox:
     """Cuts messages from the front of a stream's bytes, wherever the network cut those."""
 
     def __init__(self) -> None:
-        self._buffer = bytearray()
+        self._buffer: bytes | bytearray = b""  # as it came, until there is more
 
     def feed(self, data: bytes | bytearray) -> None:
+        if not self._buffer:
+            self._buffer = data
+            return
+        if not isinstance(self._buffer, bytearray):
+            self._buffer = bytearray(self._buffer)
         self._buffer += data
 
     def take(self, decoder: msgspec.msgpack.Decoder[T]) -> T | None:
@@ -197,18 +202,22 @@ class Inbox:
         Raises:
             RemoteProtocolError: too long, or not what `decoder` reads.
         """
-        if len(self._buffer) < _LENGTH.size:
+        buffer = self._buffer
+        if len(buffer) < _LENGTH.size:
             return None
-        (length,) = _LENGTH.unpack_from(self._buffer)
+        (length,) = _LENGTH.unpack_from(buffer)
         if length > MAX_MESSAGE:
             raise RemoteProtocolError(
                 f"a message of {length} bytes, at most {MAX_MESSAGE} are allowed"
             )
         end = _LENGTH.size + length
-        if len(self._buffer) < end:
+        if len(buffer) < end:
             return None
-        body = bytes(self._buffer[_LENGTH.size : end])
-        del self._buffer[:end]
+        body = buffer[_LENGTH.size : end]
+        if isinstance(buffer, bytearray):
+            del buffer[:end]
+        else:
+            self._buffer = buffer[end:]
         try:
             return decoder.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -216,6 +225,5 @@ class Inbox:
 
     def rest(self) -> bytes:
         """Return what follows the messages taken: the start of a body. Empties the box."""
-        data = bytes(self._buffer)
-        self._buffer.clear()
+        data, self._buffer = bytes(self._buffer), b""
         return data
