@@ -34,14 +34,16 @@ class Server:
         taken: targets that were taken without a task.
         handled: targets that a task was given, from the start or later.
         waiting: what was taken and is not answered yet: `/later…`.
-        gone: whether a client went meanwhile.
+        came: set once something is taken.
+        gone: set once a client went meanwhile.
     """
 
     def __init__(self) -> None:
         self.taken: list[bytes] = []
         self.handled: list[bytes] = []
         self.waiting: list[tuple[Exchange, Turns]] = []
-        self.gone = False
+        self.came = trio.Event()
+        self.gone = trio.Event()
 
     def take(self, exchange: Exchange, turns: Turns) -> bool:
         target = exchange.request.target
@@ -51,6 +53,7 @@ class Server:
             raise RuntimeError("a bug, put there by a test")
         self.taken.append(target)
         self.waiting.append((exchange, turns))
+        self.came.set()
         turns.on_gone = self._gone
         trio.lowlevel.spawn_system_task(self._answer_soon)
         return True
@@ -68,7 +71,7 @@ class Server:
         turns.done()
 
     def _gone(self) -> None:
-        self.gone = True
+        self.gone.set()
         self.waiting.clear()
 
     async def handle(self, exchange: Exchange) -> None:
@@ -81,15 +84,15 @@ async def connected(
     server: Server, *, limits: Limits = Limits(), drain: Drain | None = None
 ) -> AsyncIterator[TcpStream]:
     ours, theirs = pair()
-    async with ours, trio.open_nursery() as nursery:
-
-        async def serve() -> None:
-            await serve_http1(theirs, server.handle, take=server.take, limits=limits, drain=drain)
-
-        nursery.start_soon(serve)
-        with trio.fail_after(20):
+    with trio.fail_after(20):
+        async with ours, trio.open_nursery() as nursery:
+            nursery.start_soon(
+                lambda: serve_http1(
+                    theirs, server.handle, take=server.take, limits=limits, drain=drain
+                )
+            )
             yield ours
-        nursery.cancel_scope.cancel()
+            nursery.cancel_scope.cancel()
 
 
 async def test_what_is_taken_is_answered_in_turn_and_no_task_is_asked() -> None:
@@ -170,13 +173,11 @@ async def test_who_breaks_the_connection_is_noticed_at_once() -> None:
     server = Server()
     async with connected(server) as client:
         await client.send_all(get(b"/later"))
-        while not server.waiting:
-            await trio.lowlevel.checkpoint()
+        await server.came.wait()
         linger = struct.pack("ii", 1, 0)
         client.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
         await client.aclose()
-        while not server.gone:
-            await trio.lowlevel.checkpoint()
+        await server.gone.wait()
 
 
 async def test_who_sends_no_more_still_gets_the_answer_to_what_it_asked() -> None:
@@ -184,8 +185,7 @@ async def test_who_sends_no_more_still_gets_the_answer_to_what_it_asked() -> Non
     async with connected(server) as client:
         await client.send_all(get(b"/later"))
         await client.send_eof()
-        while not server.waiting:
-            await trio.lowlevel.checkpoint()
+        await server.came.wait()
         exchange, turns = server.waiting.pop()
         answer(exchange, b"after all")
         turns.done()
@@ -225,8 +225,7 @@ async def test_a_service_that_stops_ends_idle_connections_and_lets_answers_go_ou
     server, drain = Server(), Drain()
     async with connected(server, drain=drain) as busy, connected(server, drain=drain) as idle:
         await busy.send_all(get(b"/later"))
-        while not server.waiting:
-            await trio.lowlevel.checkpoint()
+        await server.came.wait()
         drain.begin()
         assert await read_all(idle) == b""
         exchange, turns = server.waiting.pop()
@@ -273,18 +272,16 @@ async def _said(sent: bytes, make: Callable[[], tuple[trio.abc.Stream, trio.abc.
         trio.lowlevel.current_trio_token().run_sync_soon(turns.done)
         return True
 
+    said = b""
     ours, theirs = make()
-    async with ours, trio.open_nursery() as nursery:
-
-        async def serve() -> None:
-            await serve_http1(theirs, echo, take=take)
-
-        nursery.start_soon(serve)
-        with trio.fail_after(20):
+    with trio.fail_after(20):
+        async with ours, trio.open_nursery() as nursery:
+            nursery.start_soon(lambda: serve_http1(theirs, echo, take=take))
             await ours.send_all(sent)
             if isinstance(ours, trio.abc.HalfCloseableStream):
                 await ours.send_eof()
-            return await read_all(ours)
+            said = await read_all(ours)
+    return said
 
 
 @given(st.lists(st.sampled_from(_PARTS), max_size=6))
