@@ -109,20 +109,17 @@ class AgentApps:
     def _begin(
         self, passage: Passage, stream: MuxStream, inbox: Inbox, nursery: trio.Nursery
     ) -> bool:
-        late = passage.hand_over
+        def over(whole: bool) -> None:
+            self._moments.discard(passage)
+            if whole:
+                self._ended()
+            else:
+                nursery.start_soon(self._serve, stream, inbox, passage.head, passage)
 
-        def over_to_a_task() -> None:
-            self._moments.discard(late)
-            nursery.start_soon(self._serve, stream, inbox, passage.head, passage)
-
-        def done() -> None:
-            self._moments.discard(late)
-            self._ended()
-
-        self._moments.add(late)
-        if passage.take(late=over_to_a_task, done=done):
+        self._moments.add(passage)
+        if passage.take(over):
             return True
-        self._moments.discard(late)
+        self._moments.discard(passage)
         return False
 
     def _ended(self) -> None:

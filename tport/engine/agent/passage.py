@@ -90,19 +90,18 @@ class Passage:
         self._answered: HttpHead | None = None
         self._here = b""  # of the answer's body
         self._failed: Exception | None = None
-        self._late: Callable[[], None] = _nothing
-        self._done: Callable[[], None] = _nothing
+        self._over: Callable[[bool], None] = _nothing
 
     # --- Without a task ------------------------------------------------------------------------
 
-    def take(self, *, late: Callable[[], None], done: Callable[[], None]) -> bool:
+    def take(self, over: Callable[[bool], None]) -> bool:
         """Ask the application by a kept connection, if nothing of that takes waiting.
 
         Only what may be asked again: a kept connection can be dying, and nobody has told yet.
 
         Args:
-            late: called when the rest takes waiting: a task is to `carry` it.
-            done: called when all is over, and the stream too. One of the two is called, once.
+            over: called once: with True when all is over, and the stream too; with False when
+                the rest takes waiting, and a task is to `carry` it.
 
         Returns:
             False: nothing was done.
@@ -125,17 +124,17 @@ class Passage:
         except (UpstreamGone, InvalidRequest, ValueError):
             prompt.close()
             return False
-        self._begun, self._late, self._done = (connection, prompt), late, done
+        self._begun, self._over = (connection, prompt), over
         prompt.on_arrival = partial(self._arrived, connection, prompt)
         self._stream.on_arrival = partial(self._stirred, prompt)
         if not sent:
-            self.hand_over()
+            self.late()
         return True
 
-    def hand_over(self) -> None:
+    def late(self) -> None:
         """Let a task carry the rest."""
         self._listen_no_more()
-        self._late()
+        self._over(False)
 
     def _listen_no_more(self) -> None:
         assert self._begun is not None, "nothing was begun"
@@ -151,7 +150,7 @@ class Passage:
         self._listen_no_more()
         prompt.close()
         self._stream.reset()
-        self._done()
+        self._over(True)
 
     def _arrived(self, connection: ClientConnection, prompt: Prompt) -> None:
         """Pass the answer on if it is whole; if it has begun, let a task go on with it."""
@@ -168,9 +167,9 @@ class Passage:
             if not self._offered.upstream.keep(connection):
                 prompt.close()
             self._stream.close()
-            self._done()
+            self._over(True)
         elif self._failed or connection.answer_begun or prompt.may_have_come:
-            self.hand_over()
+            self.late()
 
     def _pass_on(self, connection: ClientConnection) -> bool:
         """Pass the answer on if all of it is here, and there is room for it in the tunnel."""
@@ -433,5 +432,5 @@ class Passage:
         await relay(self._stream, application)
 
 
-def _nothing() -> None:
+def _nothing(_: bool) -> None:
     """What is called where nobody wants to know."""

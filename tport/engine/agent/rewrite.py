@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Final, NamedTuple
 from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
@@ -123,17 +124,10 @@ class Rewriter:
             InvalidRequest: a CR, LF or NUL where none can be.
         """
         of_session, skipped = self._of_session(session)
-        address = _ascii(remote.partition("%")[0])  # an IPv6 zone means nothing elsewhere
-        seen_as = _ascii(public)
         fields = [(b"host", self._host.encode())]
         passes = self._passes
         fields += [field for field in headers if passes[field[0]]]
-        fields += (
-            (b"x-forwarded-for", address),
-            (b"x-real-ip", address),
-            (b"x-forwarded-host", seen_as),
-            (b"x-forwarded-port", _port(seen_as)),
-        )
+        fields += _forwarded(remote, public)
         fields += of_session
         if _BREAKS.search(b"".join([value for _, value in fields])):
             raise InvalidRequest("a header holds a line break or a NUL")
@@ -273,6 +267,19 @@ class _Verdicts(dict[bytes, bool]):
             self.clear()
         verdict = self[name] = self._judge(name)
         return verdict
+
+
+@lru_cache(maxsize=1024)
+def _forwarded(remote: str, public: str) -> tuple[Field, ...]:
+    """Return what says for whom this is, and under which name."""
+    address = _ascii(remote.partition("%")[0])  # an IPv6 zone means nothing elsewhere
+    seen_as = _ascii(public)
+    return (
+        (b"x-forwarded-for", address),
+        (b"x-real-ip", address),
+        (b"x-forwarded-host", seen_as),
+        (b"x-forwarded-port", _port(seen_as)),
+    )
 
 
 def _port(public: bytes) -> bytes:

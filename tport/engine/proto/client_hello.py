@@ -9,6 +9,8 @@ Source: RFC 8446 §4.1.2 and §5.1; server_name RFC 6066 §3; ALPN RFC 7301 §3.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from struct import Struct
 from typing import Final
 
 from tport.engine.errors import InvalidRequest, RemoteProtocolError
@@ -24,6 +26,8 @@ HTTPS_ONLY: Final = (  # the whole answer to plain HTTP on the TLS port
 
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _ALPN, _HOST_NAME = 0, 16, 0
+_EXTENSION = Struct("!HH")  # its kind, and the length of what follows
+_BEYOND = "ClientHello with a length that leads beyond its end"
 _MAX_FRAGMENT = 2**14
 _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ")
 
@@ -105,15 +109,21 @@ def _handshake_message(data: bytes) -> bytes | None:
 
 
 def _extensions(data: bytes) -> dict[int, bytes]:
-    reader, found = _Reader(data), dict[int, bytes]()
-    while reader.left:
-        kind = reader.number(2)
+    found, at, end = dict[int, bytes](), 0, len(data)
+    while at < end:
+        if at + _EXTENSION.size > end:
+            raise RemoteProtocolError(_BEYOND)
+        kind, length = _EXTENSION.unpack_from(data, at)
         if kind in found:
             raise RemoteProtocolError(f"ClientHello with extension {kind} twice")
-        found[kind] = reader.vector(2)
+        at += _EXTENSION.size + length
+        if at > end:
+            raise RemoteProtocolError(_BEYOND)
+        found[kind] = data[at - length : at]
     return found
 
 
+@lru_cache(maxsize=256)  # of the same names and protocols again and again
 def _server_name(extension: bytes | None) -> str | None:
     if extension is None:
         return None
@@ -131,6 +141,7 @@ def _server_name(extension: bytes | None) -> str | None:
     return None if is_address(host) else host
 
 
+@lru_cache(maxsize=256)
 def _protocols(extension: bytes | None) -> tuple[str, ...]:
     if extension is None:
         return ()
@@ -160,7 +171,7 @@ class _Reader:
 
     def skip(self, count: int) -> bytes:
         if count > self.left:
-            raise RemoteProtocolError("ClientHello with a length that leads beyond its end")
+            raise RemoteProtocolError(_BEYOND)
         self._at += count
         return self._data[self._at - count : self._at]
 

@@ -10,7 +10,7 @@ import logging
 import random
 from collections.abc import Callable, Coroutine
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import trio
 from msgspec.structs import replace
@@ -24,16 +24,15 @@ from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.moments import Moments
 from tport.engine.net.turns import Turns
-from tport.engine.proto.cookies import strip_cookies
-from tport.engine.proto.device_token import is_device_token, presented_secret
+from tport.engine.proto.device_token import presented_secret
 from tport.engine.proto.fetch import wants_html
-from tport.engine.proto.fields import fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.cross_origin import heed_origin, may_change, may_connect
 from tport.engine.proxy.device_tokens import DeviceTokens
 from tport.engine.proxy.failures import failure_of
+from tport.engine.proxy.for_agent import for_agent
 from tport.engine.proxy.forward import Forwarder, Unanswered
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import Pages, cross_site, send_page
@@ -47,8 +46,6 @@ from tport.engine.types.user import User
 logger = logging.getLogger(__name__)
 
 RESERVED: Final = b"/.tport/"  # on every application's host; what is under it never reaches one
-MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
-MAX_NAME: Final = 128
 MAX_ALLOWED: Final = 10_000  # sessions whose tunnel is remembered; then all are forgotten
 LOGOUT: Final = b"/teleport-logout"  # Teleport's, so that links to it work
 
@@ -329,7 +326,7 @@ class Apps:
             credential="",
             method=request.method,
             target=request.target,
-            headers=tuple(_for_agent(request)),
+            headers=tuple(for_agent(request)),
             length=request.framing.length,
             upgrade=request.upgrade,
             remote=remote,
@@ -427,7 +424,7 @@ class _Taken:
         self._begun = begun
         begun.stream.on_arrival = self._arrived
         turns.on_gone = self._gone
-        apps.moments.add(self._late)
+        apps.moments.add(self)
 
     def _arrived(self) -> None:
         try:
@@ -440,9 +437,9 @@ class _Taken:
             self._end()
             self._turns.done()
         else:
-            self._late()
+            self.late()
 
-    def _late(self) -> None:
+    def late(self) -> None:
         self._leave()
         self._turns.wait(self._go_on)
 
@@ -461,50 +458,10 @@ class _Taken:
 
     def _leave(self) -> None:
         self._begun.stream.on_arrival = None
-        self._apps.moments.discard(self._late)
+        self._apps.moments.discard(self)
 
 
 def _error(outcome: Unanswered) -> str | None:
     """Return why an application did not answer, for the log; None: it wasn't to be asked."""
     problem = outcome.problem
     return None if problem.kind == "denied" else f"{problem.kind}: {problem.cause}"
-
-
-def _for_agent(request: HttpHead) -> Headers:
-    """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies or tokens of ours."""
-    headers, named = request.headers, request.connection_tokens
-    passed: Headers = []
-    for field in headers if not named else [field for field in headers if field[0] not in named]:
-        kind = _KINDS[field[0]]
-        if kind == "passes":
-            passed.append(field)
-        elif kind == "cookie":
-            if kept := strip_cookies(field[1]):
-                passed.append((b"cookie", kept))
-        elif kind == "authorization" and not is_device_token(field[1]):
-            passed.append(field)
-    return passed
-
-
-_Kind = Literal["passes", "stays", "cookie", "authorization"]
-
-
-class _Kinds(dict[bytes, _Kind]):
-    """What becomes of a header, by its name; remembered."""
-
-    def __missing__(self, name: bytes) -> _Kind:
-        kind: _Kind = "passes"
-        if not forwardable([(name, b"")], frozenset()) or is_reserved(fold(name)):
-            kind = "stays"
-        elif name == b"cookie":
-            kind = "cookie"
-        elif name == b"authorization":
-            kind = "authorization"
-        if len(self) >= MAX_NAMES:
-            self.clear()
-        if len(name) <= MAX_NAME:
-            self[name] = kind
-        return kind
-
-
-_KINDS: Final = _Kinds()
