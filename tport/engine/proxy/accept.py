@@ -51,8 +51,12 @@ async def _accept(
     while True:
         await trio.lowlevel.wait_readable(door)
         for _ in range(ACCEPT_BURST):
-            if not await _take(door, connections, serve, is_full):
+            if (stream := await _next(door)) is None:
                 break
+            if is_full():
+                stream.close()
+            else:
+                connections.start_soon(serve, stream)
 
 
 async def _accept_share(
@@ -63,7 +67,6 @@ async def _accept_share(
     share: FairShare,
 ) -> NoReturn:
     async def counted(stream: TcpStream) -> None:
-        share.add(1)
         try:
             await serve(stream)
         finally:
@@ -75,28 +78,25 @@ async def _accept_share(
             await trio.lowlevel.wait_readable(door)
             if share.is_anothers_turn():
                 await trio.sleep(PAUSE)
-            await _take(door, connections, counted, is_full)
+            if (stream := await _next(door)) is None:
+                continue
+            if is_full():
+                stream.close()
+            else:
+                share.add(1)
+                connections.start_soon(counted, stream)
     finally:
         share.end()
 
 
-async def _take(
-    door: socket.socket,
-    connections: trio.Nursery,
-    serve: Serve,
-    is_full: Callable[[], bool],
-) -> bool:
-    """Take one connection; tell whether there was one."""
+async def _next(door: socket.socket) -> TcpStream | None:
+    """Return a connection; None: there is none, others took it, or it has gone already."""
     try:
         accepted, _ = door.accept()
     except (BlockingIOError, ConnectionAbortedError):
-        return False  # those were all, others took them, or it has gone already
+        return None
     except OSError as problem:
         logger.warning("a connection could not be accepted: %s", problem)
         await trio.sleep(REST)
-        return False
-    if is_full():
-        accepted.close()
-    else:
-        connections.start_soon(serve, TcpStream(accepted))
-    return True
+        return None
+    return TcpStream(accepted)
