@@ -266,6 +266,15 @@ class Stack:
         query = EventQuery(types=types)
         return (await self.admin.search_events(query=query, cursor="", limit=1000)).events
 
+    async def diagnose(self, path: str, *, method: str = "GET", accept: str = "*/*") -> Answer:
+        """Ask the diagnostics' own address."""
+        address = self.running.config.diag_addr
+        assert address is not None
+        async with await trio.open_tcp_stream(address.host, address.port) as client:
+            head = f"{method} {path} HTTP/1.1\r\nHost: {address}\r\nAccept: {accept}\r\n\r\n"
+            await client.send_all(head.encode())
+            return await read_answer(client, method=method)
+
     async def requests(self, **wanted: object) -> Sequence[Mapping[str, object]]:
         """Wait until a request with these fields is in the log of requests; return all there are."""
         found: Sequence[Mapping[str, object]] = ()
@@ -456,6 +465,7 @@ async def open_stack(
     port: int = 0,
     resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
     second_factor: FactorPolicy = OFF,
+    diagnostics: bool = False,
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -463,6 +473,7 @@ async def open_stack(
         domain: the proxy's name; its `port`, 0 for a free one.
         drain: stop as SIGTERM does; else cancel everything, which is quicker.
         resources: labels of the applications that the agent picks up.
+        diagnostics: serve them; see `Stack.diagnose`.
     """
     echo, raw_app = EchoApp(), RawApp()
     with tempfile.TemporaryDirectory(prefix="tport-") as folder:
@@ -479,6 +490,7 @@ async def open_stack(
                 data_dir=Path(folder),
                 nodename="testhost",
                 log=Log(),
+                diag_addr=Address("127.0.0.1", 0) if diagnostics else None,
                 auth_service=AuthService(
                     enabled=True,
                     listen_addr=Address("127.0.0.1", 0),

@@ -19,7 +19,7 @@ AUTH_SOURCES = [path for path in SOURCES if AUTH in path.parents]
 FLOORS = (
     ("errors", "defaults"),
     ("types",),
-    ("proto", "access", "pki", "config"),
+    ("proto", "access", "pki", "config", "metrics"),
     ("net", "storage", "audit", "logs"),
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
@@ -46,14 +46,14 @@ AUTH_FLOORS = (
     ("resources",),
     ("calls",),
     ("service",),
-    ("server",),
+    ("server", "measured"),
 )
 AUTH_HEIGHT = {part: height for height, floor in enumerate(AUTH_FLOORS) for part in floor}
 AUTH_UPWARD = {
     ("calls", "service"),  # a type only: the service makes its callers, who call its parts
 }
 
-PURE = {"errors", "defaults", "types", "proto", "access", "pki", "config"}
+PURE = {"errors", "defaults", "types", "proto", "access", "pki", "config", "metrics"}
 SERVICES = {"auth", "proxy", "agent", "web", "client"}
 WITH_IO = {"trio", "socket", "select", "selectors", "subprocess", "sqlite3", "httpx2", "asyncio"}
 # Who may import a library that does I/O although pure, and why.

@@ -71,7 +71,7 @@ def start(
         ),
     ] = None,
     diag_addr: Annotated[
-        str, typer.Option("--diag-addr", help="Serve /healthz and /readyz here, in the clear.")
+        str, typer.Option("--diag-addr", help="Serve /healthz, /readyz and /metrics here.")
     ] = "",
     log_format: Annotated[str, typer.Option("--log-format", help="text or json.")] = "",
     log_level: Annotated[

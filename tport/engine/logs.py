@@ -44,6 +44,8 @@ class TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
         message = _CONTROL.sub("?", record.getMessage()).replace("\n", "\n    ")
+        about = _CONTROL.sub("?", _request_id(record))
+        message += f" (request {about})" if about else ""
         text = f"tport: {level}{self._who}{message}"
         if self._with_time:
             text = f"{_time(record)} {text}"
@@ -53,7 +55,7 @@ class TextLines(logging.Formatter):
 
 
 class JsonLines(logging.Formatter):
-    """One JSON object a line: time (RFC 3339 UTC), level, component, message; of a worker, which."""
+    """One JSON object a line: time (RFC 3339 UTC), level, component, message; worker, request id if any."""
 
     def __init__(self, *, worker: int = 0) -> None:
         super().__init__()
@@ -67,9 +69,17 @@ class JsonLines(logging.Formatter):
             **self._who,
             "message": record.getMessage(),
         }
+        if about := _request_id(record):
+            entry["request_id"] = about
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry, ensure_ascii=False)
+
+
+def _request_id(record: logging.LogRecord) -> str:
+    """Return which request a line is about, the same in the proxy's line and the agent's; "": none."""
+    about = getattr(record, "request_id", "")
+    return about if isinstance(about, str) else ""
 
 
 def _time(record: logging.LogRecord) -> str:

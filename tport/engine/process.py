@@ -15,10 +15,11 @@ import logging
 import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final, NoReturn
 
@@ -30,6 +31,7 @@ from tport.engine.agent.service import AgentSettings, hostname_of, run_agent
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import Retention, open_audit_log
 from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.measured import AuthMeasured
 from tport.engine.auth.resources.bootstrap import bootstrap
 from tport.engine.auth.seal import Seal
 from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
@@ -40,17 +42,19 @@ from tport.engine.config.address import Address
 from tport.engine.config.in_force import settings_in_force
 from tport.engine.config.model import Config, Secret
 from tport.engine.config.secret_file import read_secret_file
-from tport.engine.diag import serve_diagnostics
+from tport.engine.diag.figures import LoopLag, ProcessFigures
+from tport.engine.diag.gather import Gathering
+from tport.engine.diag.service import serve_diagnostics
 from tport.engine.errors import ConfigError
-from tport.engine.net.dial import open_listener
+from tport.engine.metrics.board import Board
+from tport.engine.net.dial import EVERYWHERE, open_listener, own_address, port_of
 from tport.engine.net.http1 import Drain
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
 from tport.engine.reload import ReloadedApps, Reread, app_set, tell_faulty
 from tport.engine.signals import Signals
-from tport.engine.storage.backend import Backend
-from tport.engine.storage.sqlite import open_sqlite_backend
+from tport.engine.storage.sqlite import SqliteBackend, open_sqlite_backend
 from tport.engine.types.identity import Identity
 from tport.engine.workers.pool import Workers
 
@@ -156,7 +160,9 @@ class _Process:
         self._signals = signals
         self.service: AuthService | None = None
         self._server: AuthServer | None = None
-        self._workers: Workers | None = None
+        self._board = Board()
+        self._gathering = Gathering(self._board)
+        self._gathering.stops = stop.is_set
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[AuthAPI | None, Config]]:
@@ -165,9 +171,13 @@ class _Process:
         admin: AuthAPI | None = None
         async with AsyncExitStack() as stack:
             proxy_listener: trio.SocketListener | None = None
+            if config.diag_addr is not None:  # first and last: it tells of the others
+                diag = await open_listener(config.diag_addr)
+                config = self._config = _with_diag_port(config, diag)
+                await stack.enter_async_context(self._diagnostics(diag))
             if config.proxy_service.enabled:  # first: a port in use is said before anything is made
                 proxy_listener = await open_listener(config.proxy_service.web_listen_addr)
-                config = self._config = _with_port(config, _port(proxy_listener))
+                config = self._config = _with_port(config, port_of(proxy_listener))
             if config.auth_service.enabled:
                 await stack.enter_async_context(self._auth())
                 admin = self._api("admin", "process")
@@ -176,17 +186,21 @@ class _Process:
                 await services.start(self._run_proxy, proxy_listener)
             if config.app_service.enabled:
                 await services.start(self._run_agent, proxy_listener)
-            if config.diag_addr is not None:
-                diag = await stack.enter_async_context(trio.open_nursery())
-                listener = await open_listener(config.diag_addr)
-                await diag.start(serve_diagnostics, listener, self._degraded)
-                stack.callback(diag.cancel_scope.cancel)
+            self._gathering.serves = True
             yield admin, config
             # Leaving the nursery waits for the services to drain: `stop` is set.
 
-    def _degraded(self) -> Sequence[str]:
-        found = self.service.degraded() if self.service is not None else ()
-        return (*found, *(self._workers.degraded() if self._workers is not None else ()))
+    @asynccontextmanager
+    async def _diagnostics(self, listener: trio.SocketListener) -> AsyncIterator[None]:
+        lag = LoopLag()
+        figures = ProcessFigures(lag, self._config.data_dir)
+        self._board.add("process", figures.figures, figures.troubles)
+        logger.info("diagnostics are at http://%s", self._config.diag_addr)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(lag.keep)
+            await nursery.start(serve_diagnostics, listener, self._gathering)
+            yield
+            nursery.cancel_scope.cancel()
 
     # --- Auth --------------------------------------------------------------------------------------
 
@@ -218,10 +232,13 @@ class _Process:
                 trio.open_nursery() as nursery,
             ):
                 self.service = service
+                measured = AuthMeasured(service, audit.emitter)
+                self._board.add("storage", backend.figures, backend.troubles)
+                self._board.add("auth", measured.figures, measured.troubles)
                 drain = Drain()
                 server = AuthServer(service, str(uuid.uuid4()), drain=drain)
                 await nursery.start(server.serve_listener, listener)
-                await nursery.start(_keep_admin_files, service, folder, _port_address(listener))
+                await nursery.start(_keep_admin_files, service, folder, own_address(listener))
                 self._server = server
                 yield
                 drain.begin()
@@ -251,7 +268,7 @@ class _Process:
         http = await open_listener(acme.http_addr) if acme.enabled and acme.http_addr else None
         with locked_folder(config.data_dir / PROXY_DIR):
             if config.proxy_service.workers > 1:
-                self._workers = Workers(
+                workers = Workers(
                     config,
                     shown=shown,
                     listener=listener,
@@ -261,7 +278,8 @@ class _Process:
                     stop=self._stop,
                     signals=self._signals,
                 )
-                await self._workers.run(task_status=task_status)
+                self._gathering.others = workers.figures
+                await workers.run(task_status=task_status)
                 return
             proxy_id = str(uuid.uuid4())
 
@@ -275,6 +293,7 @@ class _Process:
                     auth=self._api("proxy", proxy_id),
                     own_pair=lambda: service.issue_own_identity("proxy", proxy_id),
                     to_auth=to_auth,
+                    board=self._board,
                 ),
                 Ports(public=listener, http=http),
                 shown=shown,
@@ -296,7 +315,7 @@ class _Process:
         token = self._token_reader(config.auth_token)
         if address is None and proxy is not None:
             host = config.proxy_service.web_listen_addr.host
-            address = Address("127.0.0.1" if host in EVERYWHERE else host, _port(proxy))
+            address = Address("127.0.0.1" if host in EVERYWHERE else host, port_of(proxy))
             token = token or self._own_token
         folder = config.data_dir / AGENT_DIR
         with locked_folder(folder):
@@ -314,6 +333,7 @@ class _Process:
                     token=token,
                     pins=await _pins(config),
                     insecure=config.insecure,
+                    board=self._board,
                 ),
                 wall_clock,
                 self._stop,
@@ -394,7 +414,7 @@ async def _keep_admin_files(
 
 
 @asynccontextmanager
-async def _open_backend(path: Path, config: Config, seal: Seal) -> AsyncIterator[Backend]:
+async def _open_backend(path: Path, config: Config, seal: Seal) -> AsyncIterator[SqliteBackend]:
     """Open auth's database; a first one begins with what `--bootstrap` names."""
     async with open_sqlite_backend(path, wall_clock) as backend:
         if config.bootstrap is not None:
@@ -444,19 +464,6 @@ def _retention(config: Config) -> Retention:
 # --- Addresses ---------------------------------------------------------------------------------------
 
 
-EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
-
-
-def _port(listener: trio.SocketListener) -> int:
-    return int(listener.socket.getsockname()[1])
-
-
-def _port_address(listener: trio.SocketListener) -> Address:
-    """Return where this machine reaches a listener."""
-    host, port = listener.socket.getsockname()[:2]
-    return Address("127.0.0.1" if host in EVERYWHERE else host, port)
-
-
 def _with_port(config: Config, port: int) -> Config:
     """Return the configuration with the listener's port in the public addresses that left it open."""
     replace = msgspec.structs.replace
@@ -466,6 +473,14 @@ def _with_port(config: Config, port: int) -> Config:
         for address in proxy.public_addrs
     )
     return replace(config, proxy_service=replace(proxy, public_addrs=addresses))
+
+
+def _with_diag_port(config: Config, listener: trio.SocketListener) -> Config:
+    assert config.diag_addr is not None
+    address = Address(config.diag_addr.host, port_of(listener))
+    if not ip_address(listener.socket.getsockname()[0]).is_loopback:
+        logger.warning("diag_addr %s: whoever reaches it can read names and figures", address)
+    return msgspec.structs.replace(config, diag_addr=address)
 
 
 def _proxy_addrs(config: Config) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.model import Config
+from tport.engine.metrics.board import Board
 from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.fair_share import FairShare
 from tport.engine.net.streams import PrefixedStream
@@ -29,13 +30,14 @@ class Reach:
     """How a proxy reaches auth, and who it is there.
 
     Attributes:
-        own_pair, to_auth: as in Surroundings.
+        own_pair, to_auth, board: as in Surroundings.
     """
 
     proxy_id: str
     auth: AuthAPI
     own_pair: Callable[[], KeyPair]
     to_auth: Callable[[PrefixedStream, str], Awaitable[None]]
+    board: Board = field(default_factory=Board)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +121,7 @@ async def run_proxy_role(
             next_reload=signals.next_reload,
             next_files=key_pairs.next,
             siblings=ports.siblings,
+            board=reach.board,
         ),
         [ports.public],
         clock,

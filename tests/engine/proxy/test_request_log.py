@@ -66,7 +66,8 @@ class World:
 
     def note(self, id: object = "r1", error: str = "") -> None:
         exchange = cast("Exchange", Ended())
-        self.log.note(exchange, session(), str(id), "192.0.2.1", trio.current_time() - 2, error)
+        now = trio.current_time()
+        self.log.note(exchange, session(), str(id), "192.0.2.1", (now - 2, now), error)
 
 
 async def test_noting_a_request_waits_for_nothing_even_when_there_is_no_room() -> None:

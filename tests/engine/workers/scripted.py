@@ -1,7 +1,8 @@
 """A worker as a program that does what its first argument says: `python scripted.py serve 1`.
 
-serve    serves until told to stop, and reads files anew
+serve    serves until told to stop, and reads files anew; counts 10 requests each time it is asked
 lost     the same, and hands over a connection for a proxy that nobody is; prints what becomes of it
+mute     the same as serve, and tells no figures
 deaf     serves, and gives no sign of life, nor stops
 crash    ends before it serves
 leave    serves, and ends
@@ -15,6 +16,7 @@ import socket
 import sys
 import time
 
+from tport.engine.metrics.sample import one
 from tport.engine.workers.messages import (
     MAX_MESSAGE,
     Alive,
@@ -22,6 +24,8 @@ from tport.engine.workers.messages import (
     Beginning,
     Failed,
     HandOver,
+    Measure,
+    Measured,
     Message,
     NewPair,
     Reload,
@@ -56,6 +60,7 @@ def main(how: str, number: int) -> int:
     if how == "deaf":
         time.sleep(60)
     near, far = socket.socketpair()
+    asked = 0
     if how == "lost":
         message = HandOver("nobody", "192.0.2.9", b"hello")
         socket.send_fds(channel, [pack(message)], [far.fileno()])
@@ -69,6 +74,11 @@ def main(how: str, number: int) -> int:
                 return 0
             case Reload():
                 say(Reloaded())
+            case Measure(number=number) if how != "mute":
+                asked += 1
+                count = one("tport_requests_total", 10 * asked, "echo", "2xx")
+                say(Measured(number, (count,), (), is_last=False))
+                say(Measured(number, (), (), is_last=True))
             case NewPair(pair=pair):
                 assert pair != begin.pair
             case Arrived(remote=remote, received=received):

@@ -63,6 +63,22 @@ async def two(how: str, delays: Iterator[float]) -> AsyncIterator[tuple[Workers,
                 signals.stop.set()
 
 
+async def troubles(workers: Workers) -> list[tuple[bool, str]]:
+    told = await workers.figures()
+    return [(each.degrades, each.why) for report in told.values() for each in report.troubles]
+
+
+async def requests(workers: Workers) -> float:
+    """Return how many requests of the application `echo` they have counted, those ended too."""
+    told = await workers.figures()
+    return sum(
+        sum(sample.values)
+        for report in told.values()
+        for sample in report.samples
+        if sample.name == "tport_requests_total"
+    )
+
+
 def processes(caplog: pytest.LogCaptureFixture) -> dict[int, list[int]]:
     """Return the processes that each worker has had, in order."""
     found: dict[int, list[int]] = {}
@@ -99,9 +115,9 @@ async def test_all_serve_and_all_have_ended_when_it_returns(
         assert sorted(processes(caplog)) == [1, 2]
         pids = [pid for (pid,) in processes(caplog).values()]
         assert all(map(lives, pids))
-        assert workers.degraded() == ()
+        assert await troubles(workers) == []
     assert not any(map(lives, pids))
-    assert workers.degraded() == ("none of the proxy's workers serves",)
+    assert (True, "none of the proxy's workers serves") in await troubles(workers)
     assert "ended" not in caplog.text
 
 
@@ -112,10 +128,35 @@ async def test_one_that_is_killed_is_replaced_and_the_other_stays(
         before = processes(caplog)
         os.kill(before[2][0], signal.SIGKILL)
         await until_said(caplog, "worker 2 serves", 2)
-        assert workers.degraded() == ()
+        assert await troubles(workers) == []
     assert "worker 2 ended (killed by SIGKILL); another starts now" in caplog.text
     assert processes(caplog)[1] == before[1]
     assert len(processes(caplog)[2]) == 2
+
+
+async def test_what_they_count_never_falls_though_one_ends(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with two("serve", repeat(0.0)) as (workers, _):
+        counts = [await requests(workers), await requests(workers)]
+        assert counts == [20, 40]  # each counts ten more each time that it is asked
+        os.kill(processes(caplog)[2][0], signal.SIGKILL)
+        counts.append(await requests(workers))
+        await until_said(caplog, "worker 2 serves", 2)
+        counts.append(await requests(workers))
+    assert counts == sorted(counts)
+    assert counts[-1] > 60
+
+
+async def test_one_that_tells_nothing_costs_its_figures_and_a_warning(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tport.engine.workers.measuring.PATIENCE", 0.05)
+    async with two("mute", repeat(0.0)) as (workers, _):
+        assert await troubles(workers) == [
+            (False, "worker-1 told nothing for 0 s"),
+            (False, "worker-2 told nothing for 0 s"),
+        ]
 
 
 async def test_one_that_ends_again_and_again_is_started_with_the_delays_that_are_due(

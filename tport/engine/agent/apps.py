@@ -81,6 +81,11 @@ class AgentApps:
         """Look after what is answered without a task, until cancelled."""
         await self._moments.keep()
 
+    @property
+    def running(self) -> int:
+        """How many requests run now."""
+        return self._running
+
     async def wait_idle(self) -> None:
         """Wait until no request runs."""
         while self._running:

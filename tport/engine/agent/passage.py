@@ -204,12 +204,21 @@ class Passage:
             problem = self._unanswered("timeout", str(slow.exceptions[0]))
         if problem is not None:
             if self._answering:
-                logger.warning("%s: an answer was cut short: %s", self.head.app, problem.cause)
+                self._say(logging.WARNING, "an answer was cut short", problem)
                 return  # cut, so that nobody takes what was sent for the whole
+            self._say(logging.INFO, "no answer", problem)
             await self._stream.send_all(pack(problem))
         # Clean even where the request's end, or more of its body, is still on its way: a reset
         # would drop what is queued of the answer.
         await self._stream.aclose()
+
+    def _say(self, level: int, what: str, problem: NoAnswer) -> None:
+        logger.log(
+            level,
+            "%s: %s: %s",
+            *(self.head.app, what, problem.cause),
+            extra={"request_id": self.head.request_id},
+        )
 
     def _unanswered(self, kind: NoAnswerKind, cause: str, hint: str = "") -> NoAnswer:
         self._offered.upstream.health.unanswered(cause, hint, trio.current_time())

@@ -21,6 +21,7 @@ from tport.engine.agent.dynamic import with_dynamic
 from tport.engine.agent.health_watch import HealthWatch
 from tport.engine.agent.icons import Icons
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
+from tport.engine.agent.measured import Measured
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
 from tport.engine.agent.prober import Prober
@@ -40,6 +41,7 @@ from tport.engine.errors import (
     RemoteProtocolError,
     Unavailable,
 )
+from tport.engine.metrics.board import Board
 from tport.engine.net.dial import dial_through_proxy
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
@@ -73,6 +75,7 @@ class AgentSettings:
         matchers: labels of the applications to pick up from auth.
         may_be_idle: with only faulty ones, go on: it is other services' process too.
         next_apps: waits for, and returns, the applications when they are to change; None: never.
+        board: where the agent says what it counts.
     """
 
     folder: Path
@@ -87,6 +90,7 @@ class AgentSettings:
     matchers: Sequence[Mapping[str, tuple[str, ...]]] = ()
     may_be_idle: bool = False
     next_apps: Callable[[], Awaitable[AppSet]] | None = None
+    board: Board = field(default_factory=Board)
 
     def app_set(self) -> AppSet:
         return AppSet(
@@ -314,6 +318,16 @@ class _Agent:
                 offers=offers.message,
                 on_verdicts=self._tell_verdicts,
             )
+            measured = Measured(
+                keeper=keeper,
+                apps=apps,
+                offered=offered,
+                cache=cache,
+                events=events,
+                expires=lambda: self.state.expires,
+                clock=self._clock,
+            )
+            self._settings.board.add("agent", measured.figures, measured.troubles)
             nursery.start_soon(events.keep)
             nursery.start_soon(prober.keep)
             nursery.start_soon(icons.keep)

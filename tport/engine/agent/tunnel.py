@@ -115,6 +115,11 @@ class TunnelKeeper:
     def connected(self) -> bool:
         return bool(self._held)
 
+    @property
+    def open_tunnels(self) -> int:
+        """How many are up, those too that only end what they have begun."""
+        return self._open_tunnels
+
     def renewed(self) -> None:
         """Replace every tunnel: a newer certificate is there."""
         self._generation += 1

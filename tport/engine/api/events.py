@@ -19,12 +19,17 @@ RETRY: Final = 1.0  # s between two tries
 
 
 class EventQueue:
-    """Takes events from the request path; `keep` sends them."""
+    """Takes events from the request path; `keep` sends them.
+
+    Attributes:
+        lost: how many found no room, since the start.
+    """
 
     def __init__(self, auth: AuthAPI) -> None:
         self._auth = auth
         self._events, self._waiting = trio.open_memory_channel[Event](QUEUE)
-        self._lost = 0
+        self._lost = 0  # and not told of yet
+        self.lost = 0
         self._unsent = 0  # handed over and neither sent nor refused yet
         self._all_sent = trio.Event()
 
@@ -37,8 +42,14 @@ class EventQueue:
             self._events.send_nowait(event(type_, **fields))
         except trio.WouldBlock:
             self._lost += 1
+            self.lost += 1
         else:
             self._unsent += 1
+
+    @property
+    def waiting(self) -> int:
+        """How many are yet to be sent."""
+        return self._unsent
 
     async def wait_sent(self) -> None:
         """Wait until all that was handed over has gone to auth. `keep` must be running."""

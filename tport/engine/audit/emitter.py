@@ -49,17 +49,24 @@ class Emitter:
     Attributes:
         log: the files.
         lost: how many events were lost since the start.
+        problem: why nothing can be written now; "": it can.
     """
 
     def __init__(self, log: AuditLog, cluster: str, clock: Callable[[], datetime]) -> None:
         self.log = log
         self.lost = 0
+        self.problem = ""
         self._unreported = 0
         self._cluster = cluster
         self._clock = clock
         self._send, self._receive = trio.open_memory_channel[_Entry](QUEUE)
         self._writing = trio.CancelScope(shield=True)
         self._finished = trio.Event()
+
+    @property
+    def waiting(self) -> int:
+        """How many events are yet to be written."""
+        return self._receive.statistics().current_buffer_used
 
     async def emit(self, event: Event | Mapping[str, object]) -> None:
         """Queue an event. Never raises for want of room: what finds none in 2 s is counted as lost.
@@ -155,8 +162,10 @@ class Emitter:
                 if not is_refused:
                     logger.warning("audit: can't write to %s: %s", self.log.directory, error)
                 is_refused = True
+                self.problem = f"the audit log can't be written: {error.strerror}"
                 await trio.sleep(RETRY)
                 continue
+            self.problem = ""
             self._unreported -= lost
             for entry in wanted:
                 entry.written.set()

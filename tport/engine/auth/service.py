@@ -97,7 +97,7 @@ class AuthService:
         self.locks = Locks(cluster, self.presence)
         self.sessions = Sessions(cluster, self.roles, self.locks)
         self.session_list = SessionList(cluster, self.sessions)
-        hasher = Hasher()
+        hasher = self.hasher = Hasher()
         limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=BURST)
         self.devices = Devices(cluster, self.presence)
         self.failures = Failures(cluster)

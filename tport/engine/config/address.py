@@ -44,6 +44,16 @@ def parse_listen_address(text: str, default_port: int | None = None) -> Address:
     return Address(_host(host) if host else "", port)
 
 
+def parse_diag_address(text: str) -> Address:
+    """Read where diagnostics listen: without a host, on this machine alone.
+
+    Raises:
+        InvalidRequest: as `parse_listen_address`.
+    """
+    address = parse_listen_address(text)
+    return Address(address.host or "127.0.0.1", address.port)
+
+
 def parse_dial_address(text: str, default_port: int) -> Address:
     """Read the address of another machine; without a port, `default_port`.
 

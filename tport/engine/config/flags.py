@@ -10,7 +10,11 @@ from typing import Literal, TypeVar, get_args
 import msgspec
 from msgspec.structs import replace
 
-from tport.engine.config.address import Address, parse_dial_address, parse_listen_address
+from tport.engine.config.address import (
+    Address,
+    parse_diag_address,
+    parse_dial_address,
+)
 from tport.engine.config.app_rules import check_label, check_public_addr, check_uri
 from tport.engine.config.model import Config, Secret, Severity
 from tport.engine.config.origins import flag_origins
@@ -83,7 +87,7 @@ def merge_flags(config: Config, flags: StartFlags) -> Config:
         ),
         data_dir=flags.data_dir or config.data_dir,
         bootstrap=flags.bootstrap,
-        diag_addr=_given("--diag-addr", parse_listen_address, flags.diag_addr) or config.diag_addr,
+        diag_addr=_given("--diag-addr", parse_diag_address, flags.diag_addr) or config.diag_addr,
         auth_token=_token(flags.token) or config.auth_token,
         proxy_addr=_auth_server(flags) or config.proxy_addr,
         ca_pin=tuple(judge_flag("--ca-pin", parse_pin, pin) for pin in _split(flags.ca_pin))

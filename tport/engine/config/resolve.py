@@ -13,6 +13,7 @@ import msgspec
 from tport.engine.config import file as shape
 from tport.engine.config.address import (
     Address,
+    parse_diag_address,
     parse_dial_address,
     parse_listen_address,
     parse_public_address,
@@ -169,7 +170,7 @@ class Resolver:
             data_dir=self._data_dir(instance, top),
             nodename=instance.nodename or self._machine.hostname,
             log=self._log(instance.log, f"{top}.log"),
-            diag_addr=self._try(f"{top}.diag_addr", parse_listen_address, instance.diag_addr),
+            diag_addr=self._try(f"{top}.diag_addr", parse_diag_address, instance.diag_addr),
             auth_token=self._auth_token(instance, top),
             proxy_addr=proxy_addr,
             ca_pin=instance.ca_pin,

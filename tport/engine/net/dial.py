@@ -26,6 +26,7 @@ from tport.engine.net.tcp import TcpStream, direct
 
 DIAL_DEADLINE: Final = 10.0  # s for names, all addresses and the connection
 BACKLOG: Final = 1024  # connections waiting to be accepted; Linux cuts it to net.core.somaxconn
+EVERYWHERE: Final = frozenset({"", "0.0.0.0", "::"})  # noqa: S104 - compared, not bound
 _EVERY_IPV4: Final = "0.0.0.0"  # noqa: S104 - where the operator names no host, all are meant
 _LOOPBACK: Final = ("127.0.0.1", "::1")
 _MAX_CONNECT_HEAD: Final = 16 * 1024  # bytes of an HTTP proxy's answer
@@ -134,6 +135,16 @@ async def open_listener(address: Address) -> trio.SocketListener:
         raise _listen_problem(address, error, holder) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def port_of(listener: trio.SocketListener) -> int:
+    return int(listener.socket.getsockname()[1])
+
+
+def own_address(listener: trio.SocketListener) -> Address:
+    """Return where this machine reaches a listener."""
+    host, port = listener.socket.getsockname()[:2]
+    return Address("127.0.0.1" if host in EVERYWHERE else host, port)
 
 
 async def _dial_this_machine(port: int) -> trio.SocketStream:

@@ -39,6 +39,7 @@ from tport.engine.proxy.pages import Pages, cross_site, send_page
 from tport.engine.proxy.passage import Begun
 from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.sign_in import SignIn
+from tport.engine.proxy.tally import Tally
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.session import AppSession
 from tport.engine.types.user import User
@@ -88,6 +89,7 @@ class Apps:
         self._pages = pages
         self._events = events
         self._request_log = request_log
+        self.tally = Tally()
         self._port_suffix = port_suffix
         self._offers = offers
         self._clock = clock
@@ -365,9 +367,13 @@ class Apps:
     def _note(
         self, exchange: Exchange, session: AppSession, head: RequestHead, began: float, error: str
     ) -> None:
+        ended = trio.current_time()
+        self.tally.ended(session.app, exchange.status, began, ended)
         if self._request_log is not None:
             error = error or ("" if exchange.is_whole else "cut")
-            self._request_log.note(exchange, session, head.request_id, head.remote, began, error)
+            self._request_log.note(
+                exchange, session, head.request_id, head.remote, (began, ended), error
+            )
 
     async def _failed(
         self,
@@ -383,11 +389,14 @@ class Apps:
             self._denied(session, head.remote, problem.cause)
             await self._tell_denied(exchange, session)
             return
+        self.tally.unanswered(problem.kind)
         failure = failure_of(problem, head, host=request.host, agent=outcome.agent, took=took)
         if not outcome.agent:
             failure = replace(failure, since=self._tunnels.left_at(session.app))
         logger.info(
-            "%s %s: %s (request %s)", session.app, failure.error, failure.cause, head.request_id
+            "%s: %s: %s",
+            *(session.app, failure.error, failure.cause),
+            extra={"request_id": head.request_id},
         )
         page = self._pages.failure(failure, html=wants_html(request.headers), now=self._clock())
         await send_page(exchange, page)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from datetime import datetime
 from typing import Final, NoReturn
 
@@ -17,13 +17,14 @@ from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import PRESENCE_INTERVAL
 from tport.engine.errors import ConfigError, TportError
+from tport.engine.metrics.sample import Trouble
 from tport.engine.pki.authority import permits
 from tport.engine.proxy.acme_part import AcmePart
 from tport.engine.proxy.certificates import Certificates
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import OwnAuthority
 from tport.engine.proxy.settings import ProxySettings
-from tport.engine.types.certificate import CertState
+from tport.engine.types.certificate import CertState, standing
 
 logger = logging.getLogger(__name__)
 
@@ -37,6 +38,7 @@ class CertificatePart:
     Attributes:
         shown: chooses for each connection.
         acme: answers a CA's challenges.
+        reload_failures: how often changed files could not be taken.
     """
 
     def __init__(
@@ -62,10 +64,13 @@ class CertificatePart:
         """
         self._auth = auth
         self._hosts = hosts
+        self._own_hosts = own_hosts
+        self._clock = clock
         self._events = events
         self._web_authority = web_authority
         self._is_known = is_known
         self._next_files = next_files
+        self.reload_failures = 0
         self._files = FilePairs(settings.files)
         self._own = OwnAuthority(
             auth=auth,
@@ -96,6 +101,21 @@ class CertificatePart:
             is_known=is_known,
             tickets=settings.tickets,
         )
+
+    def troubles(self) -> Iterator[Trouble]:
+        """Tell what is wrong with the proxy's own names; it degrades when browsers have no good one."""
+        now = self._clock()
+        for host in self._own_hosts:
+            standings = [(state, *standing(state, now)) for state in self.shown.states((host,))]
+            usable = any(
+                quality != "bad" or (state.not_after is not None and state.not_after > now)
+                for state, _, quality in standings
+            )
+            for state, words, quality in standings:
+                if quality == "bad":
+                    why = f": {state.problem}" if state.problem else ""
+                    told = f"the certificate of {host} ({state.source}) is {words}{why}"
+                    yield Trouble("proxy", told, degrades=not usable)
 
     def authorities_changed(self, web_authority: str) -> None:
         self._web_authority = web_authority
@@ -146,6 +166,7 @@ class CertificatePart:
                 pairs = await self._next_files()
                 self._files.use(pairs)
             except ConfigError as problem:
+                self.reload_failures += 1
                 self._files.keep_old(str(problem))
                 self._events.put("cert.reload.failed", error=str(problem))
                 logger.error("certificates are not taken anew, the old ones stay: %s", problem)  # noqa: TRY400 - no bug

@@ -49,7 +49,11 @@ class Served(NamedTuple):
 
 
 class RequestLog:
-    """Takes requests from the request path; `keep` sends them."""
+    """Takes requests from the request path; `keep` sends them.
+
+    Attributes:
+        lost: how many found no room, since the start.
+    """
 
     def __init__(
         self, auth: AuthAPI, events: EventQueue, clock: Clock, *, include_query: bool
@@ -60,7 +64,8 @@ class RequestLog:
         self._include_query = include_query
         self._served: deque[Served] = deque()
         self._come = trio.Event()
-        self._lost = 0
+        self._lost = 0  # and not told of yet
+        self.lost = 0
         self._sending = trio.Lock()  # `keep` sends, and at the end who closes
 
     def note(
@@ -69,18 +74,19 @@ class RequestLog:
         session: AppSession,
         request_id: str,
         remote: str,
-        began: float,
+        span: tuple[float, float],
         error: str,
     ) -> None:
         """Note a request that has ended. Never waits.
 
         Args:
-            began: trio's time when it did.
+            span: trio's times when it began and ended.
             error: why the application did not answer; "": it did.
         """
         served = self._served
         if len(served) >= QUEUE:
             self._lost += 1
+            self.lost += 1
             return
         served.append(
             Served(
@@ -88,8 +94,7 @@ class RequestLog:
                 session,
                 request_id,
                 remote,
-                began,
-                trio.current_time(),
+                *span,
                 exchange.status,
                 exchange.received,
                 exchange.sent,
@@ -98,6 +103,11 @@ class RequestLog:
         )
         if len(served) == 1:
             self._come.set()
+
+    @property
+    def waiting(self) -> int:
+        """How many are yet to be sent."""
+        return len(self._served)
 
     async def keep(self) -> NoReturn:
         """Send what was noted, in order, until cancelled."""

@@ -70,6 +70,7 @@ from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificate_part import CertificatePart
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.hsts import with_hsts, without_hsts
+from tport.engine.proxy.measured import Measured
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
 from tport.engine.proxy.presence import keep_presence
@@ -211,15 +212,22 @@ class _Proxy:
             next_files=around.next_files,
             asked=around.next_reload,
         )
-        self._web = around.make_web(
-            WebParts(
-                open_launch=seal.open,
-                forms_key=forms_key,
-                cluster=cluster,
-                cluster_id8=cluster_id8,
-            )
+        parts = WebParts(
+            open_launch=seal.open, forms_key=forms_key, cluster=cluster, cluster_id8=cluster_id8
         )
+        self._web = around.make_web(parts)
         self._cache.on_change = self._changed
+        measured = Measured(
+            tally=self._apps.tally,
+            tunnels=self._tunnels,
+            live=self._live,
+            cache=self._cache,
+            events=self._events,
+            request_log=self._request_log,
+            certificates=self._certificates,
+            connections=lambda: (self._browsers, self._open),
+        )
+        around.board.add("proxy", measured.figures, measured.troubles)
 
     def _public_address(self, app: App) -> str:
         return public_host(app, self._main_host) + self._port_suffix
@@ -317,7 +325,7 @@ class _Proxy:
             background.cancel_scope.cancel()
 
     def _is_full(self) -> bool:
-        return self._open >= MAX_CONNECTIONS
+        return self._apps.tally.is_full(self._open, MAX_CONNECTIONS)
 
     async def _until_quiet(self) -> None:
         """Wait until no browser is connected: all else exists to serve those."""

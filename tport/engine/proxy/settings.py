@@ -9,6 +9,7 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
+from tport.engine.metrics.board import Board
 from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.fair_share import FairShare
 from tport.engine.net.streams import PrefixedStream
@@ -63,6 +64,7 @@ class Surroundings:
         next_files: waits until the operator's certificates have changed, and returns them all;
             raises ConfigError when one can't be used.
         siblings: the processes that share the port.
+        board: where the proxy says what it counts.
     """
 
     auth: AuthAPI
@@ -73,6 +75,7 @@ class Surroundings:
     next_reload: Callable[[], Awaitable[object]] = trio.sleep_forever
     next_files: Callable[[], Awaitable[Sequence[FilePair]]] = trio.sleep_forever
     siblings: Siblings = field(default_factory=Alone)
+    board: Board = field(default_factory=Board)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,6 +111,11 @@ class Tunnels:
     def __len__(self) -> int:
         return len(self._tunnels)
 
+    @property
+    def streams(self) -> int:
+        """How many are open in all of them."""
+        return sum(tunnel.mux.streams for tunnel in self._tunnels)
+
     def add(self, tunnel: Tunnel) -> None:
         self._tunnels.append(tunnel)
         self.touch()

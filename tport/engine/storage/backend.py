@@ -162,6 +162,10 @@ class Backend(ABC):
     async def sweep(self) -> int:
         """Delete what expired; return how many items."""
 
+    async def count(self, prefix: str) -> int:
+        """Return how many items' keys start with `prefix`; some of them may have expired just now."""
+        return len(await self.range(prefix))
+
     async def create(self, item: Item) -> Item:
         """Write an item whose key is free and return it with its revision, or raise AlreadyExists."""
         return await self._write(Create(item))

@@ -221,6 +221,15 @@ def get(connection: sqlite3.Connection, key: str) -> Item | None:
     return None if row is None else _item(row)
 
 
+def count(connection: sqlite3.Connection, prefix: str) -> int:
+    """Return how many items are under `prefix`, expired or not; the index alone is read."""
+    first = prefix.encode()
+    [number] = connection.execute(
+        "SELECT count(*) FROM items WHERE key >= ? AND key < ?", (first, first + b"\xff")
+    ).fetchone()
+    return int(number)
+
+
 def get_range(
     connection: sqlite3.Connection, prefix: str, now: datetime, limit: int | None
 ) -> list[Item]:

@@ -7,7 +7,7 @@ transaction, so that the cost of one `fsync` is shared by all who write at the t
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -16,7 +16,9 @@ from typing import Final, NoReturn, TypeVar
 
 import trio
 
-from tport.engine.errors import NotFound, Unavailable
+from tport.engine.errors import NotFound, TportError, Unavailable
+from tport.engine.metrics.catalogue import STORAGE_BOUNDS
+from tport.engine.metrics.sample import Histogram, Sample, Trouble, one
 from tport.engine.storage.backend import (
     BATCH_LIMIT,
     Backend,
@@ -33,6 +35,7 @@ from tport.engine.storage.database import (
     Database,
     Outcome,
     Write,
+    count,
     expired_keys,
     explain,
     get,
@@ -106,6 +109,9 @@ class SqliteBackend(Backend):
         self._send, self._receive = trio.open_memory_channel[_Pending](QUEUE)
         self._readers = trio.CapacityLimiter(len(self._connections))
         self._writer = trio.CapacityLimiter(1)
+        self._took = {"read": Histogram(STORAGE_BOUNDS), "write": Histogram(STORAGE_BOUNDS)}
+        self._failures = 0
+        self._problem = ""  # why the last write failed; "": it didn't
 
     async def get(self, key: str) -> Item:
         check_key(key)
@@ -118,6 +124,25 @@ class SqliteBackend(Backend):
         check_key(prefix)
         now = self._clock()
         return await self._read(lambda connection: get_range(connection, prefix, now, limit))
+
+    async def count(self, prefix: str) -> int:
+        check_key(prefix)
+        return await self._read(lambda connection: count(connection, prefix))
+
+    async def figures(self) -> Iterable[Sample]:
+        """Tell how long storage takes, how often it failed, and how much waits for it."""
+        waiting = self._receive.statistics().current_buffer_used
+        return (
+            one("tport_queue", waiting, "storage"),
+            one("tport_storage_failures_total", self._failures),
+            *(
+                Sample("tport_storage_seconds", took.values, (operation,))
+                for operation, took in self._took.items()
+            ),
+        )
+
+    def troubles(self) -> Iterable[Trouble]:
+        return (Trouble("storage", self._problem),) if self._problem else ()
 
     async def batch(self, operations: Sequence[Operation]) -> list[Item | None]:
         check_batch(operations)
@@ -162,20 +187,31 @@ class SqliteBackend(Backend):
 
     async def _apply(self, operations: Sequence[Operation | Expire]) -> list[Change | None]:
         pending = _Pending(Write(tuple(operations), self._clock()))
+        began = trio.current_time()
         try:
             with trio.move_on_after(WRITE_DEADLINE):
                 await self._send.send(pending)
                 await pending.done.wait()
         finally:
             pending.is_wanted = False  # nobody is there to hear of it: don't begin it
+        self._took["write"].observe(trio.current_time() - began)
         if pending.outcome is None:
-            raise Unavailable(
+            slow = Unavailable(
                 f"storage didn't confirm a write within {WRITE_DEADLINE:.0f} s",
                 hint="see whether the disk of the data directory is slow or full",
             )
+            self._note(slow)
+            raise slow
+        self._note(pending.outcome.error)
         if pending.outcome.error is not None:
             raise pending.outcome.error
         return pending.outcome.changes
+
+    def _note(self, error: TportError | None) -> None:
+        """Remember how a write went; that it may not be done is no failure of storage."""
+        failed = isinstance(error, Unavailable)
+        self._failures += failed
+        self._problem = str(error) if failed else ""
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         def read() -> T:
@@ -185,7 +221,11 @@ class SqliteBackend(Backend):
             finally:
                 self._connections.append(connection)
 
+        began = trio.current_time()
         try:
             return await trio.to_thread.run_sync(read, limiter=self._readers)
         except sqlite3.DatabaseError as error:
+            self._failures += 1
             raise explain(error) from error
+        finally:
+            self._took["read"].observe(trio.current_time() - began)

@@ -8,6 +8,8 @@
     Reload                                ──►  Reloaded
     Arrived: a connection that is its     ──►
                                           ◄──  Ask, Relay, HandOver: a connection for others
+    Measure                               ──►
+                                          ◄──  Measured, as many as it takes
     Stop                                  ──►  drains, and ends
 
 All but the first travel on a socket of theirs alone (`channel`). Connections come with the message
@@ -24,6 +26,7 @@ import msgspec
 
 from tport.engine.config.model import Config
 from tport.engine.errors import RemoteProtocolError
+from tport.engine.metrics.sample import Sample, Trouble
 from tport.engine.pki.keys import KeyPair
 from tport.engine.types.setting import Setting
 
@@ -91,6 +94,26 @@ class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
     received: bytes
 
 
+class Measure(msgspec.Struct, frozen=True, tag="measure"):
+    """Tell your figures, and this number with them."""
+
+    number: int
+
+
+class Measured(msgspec.Struct, frozen=True, tag="measured"):
+    """Some of a worker's figures.
+
+    Attributes:
+        number: of the `Measure` that asked.
+        is_last: there are no more.
+    """
+
+    number: int
+    samples: tuple[Sample, ...]
+    troubles: tuple[Trouble, ...]
+    is_last: bool
+
+
 class Serving(msgspec.Struct, frozen=True, tag="serving"):
     """It serves."""
 
@@ -131,7 +154,19 @@ class HandOver(msgspec.Struct, frozen=True, tag="hand-over"):
 
 
 Message = (
-    Stop | Reload | NewPair | Arrived | Serving | Alive | Reloaded | Failed | Ask | Relay | HandOver
+    Stop
+    | Reload
+    | NewPair
+    | Arrived
+    | Measure
+    | Measured
+    | Serving
+    | Alive
+    | Reloaded
+    | Failed
+    | Ask
+    | Relay
+    | HandOver
 )
 
 _encoder = msgspec.msgpack.Encoder()

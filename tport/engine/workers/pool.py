@@ -17,7 +17,7 @@ import socket
 import subprocess
 import sys
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -31,6 +31,7 @@ from tport.engine.auth.service import AuthService
 from tport.engine.config.model import AppService, Config
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
 from tport.engine.errors import ConfigError, ConnectionProblem, RemoteProtocolError, Unavailable
+from tport.engine.metrics.sample import Report, Trouble
 from tport.engine.net.fair_share import make_memory, mark_away
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
@@ -39,12 +40,14 @@ from tport.engine.signals import RELOADED, Signals
 from tport.engine.types.identity import Identity
 from tport.engine.types.setting import Setting
 from tport.engine.workers.channel import Channel, channel_pair
+from tport.engine.workers.measuring import WorkerFigures, WorkersFigures
 from tport.engine.workers.messages import (
     Arrived,
     Ask,
     Beginning,
     Failed,
     HandOver,
+    Measured,
     Message,
     NewPair,
     Relay,
@@ -91,6 +94,7 @@ class _Worker:
     """
 
     number: int
+    figures: WorkerFigures
     proxy_id: str = ""
     channel: Channel | None = None
     serves: bool = False
@@ -137,16 +141,20 @@ class Workers:
         self._signals = signals
         self._command = tuple(command)
         self._delays = delays
-        self._workers = [_Worker(n + 1) for n in range(config.proxy_service.workers)]
+        numbers = range(1, config.proxy_service.workers + 1)
+        self._workers = [_Worker(n, WorkerFigures(f"worker-{n}")) for n in numbers]
+        self._figures = WorkersFigures()
         self._tickets = os.urandom(TICKET_KEYS)
         self._share = make_memory(len(self._workers))
         self._counts = mmap.mmap(self._share, 0)
 
-    def degraded(self) -> Sequence[str]:
-        """Return what is wrong: nothing, as long as one of them serves."""
+    async def figures(self) -> Mapping[str, Report]:
+        """Return what each worker tells, by its name; that none serves, in a report of its own."""
+        told = await self._figures.ask((each.figures, each.channel) for each in self._workers)
         if any(worker.serves for worker in self._workers):
-            return ()
-        return ("none of the proxy's workers serves",)
+            return told
+        trouble = Trouble("proxy", "none of the proxy's workers serves")
+        return {**told, "workers": Report(troubles=(trouble,))}
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Keep them until told to stop, and return when all have drained. Started: all serve.
@@ -245,6 +253,7 @@ class Workers:
             how = f"it can't be started: {problem}"
         finally:
             worker.serves, worker.channel = False, None
+            self._figures.ended.add(worker.figures.take())
             worker.reloaded.set()
             channel.close()
             mark_away(self._counts, worker.number - 1)
@@ -325,6 +334,8 @@ class Workers:
                     worker.reloaded.set()
                 case Failed():
                     worker.failed = message
+                case Measured():
+                    worker.figures.hear(message)
                 case _ if carried is not None:
                     self._carry(worker, message, carried, nursery)
 

@@ -22,8 +22,10 @@ import trio
 
 from tport.engine.api import wire
 from tport.engine.api.remote import open_remote_auth
+from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.errors import ConnectionProblem, TportError
 from tport.engine.logs import set_up_logging
+from tport.engine.metrics.board import Board
 from tport.engine.net.fair_share import FairShare
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
@@ -31,6 +33,7 @@ from tport.engine.proxy.siblings import Arrival
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
 from tport.engine.signals import Signals
 from tport.engine.workers.channel import Channel
+from tport.engine.workers.measuring import measured_messages
 from tport.engine.workers.messages import (
     Alive,
     Arrived,
@@ -38,6 +41,7 @@ from tport.engine.workers.messages import (
     Beginning,
     Failed,
     HandOver,
+    Measure,
     NewPair,
     Relay,
     Reload,
@@ -83,6 +87,10 @@ class _Worker:
         self._channel = Channel(_inherited(begin.channel))
         self._signals = Signals()
         self._pair = begin.pair
+        self._board = Board()
+        self._lag = LoopLag()
+        figures = ProcessFigures(self._lag)
+        self._board.add("process", figures.figures, figures.troubles)
         self._arrived_in, self._arrived = trio.open_memory_channel[Arrival](MAX_ARRIVED)
 
     async def run(self) -> int:
@@ -91,6 +99,8 @@ class _Worker:
             nursery.start_soon(self._listen, nursery)
             nursery.start_soon(self._give_signs_of_life)
             nursery.start_soon(self._stop_on_signal)
+            if self._begin.config.diag_addr is not None:
+                nursery.start_soon(self._lag.keep)
             status = await self._serve()
             nursery.cancel_scope.cancel()
         return status
@@ -117,6 +127,7 @@ class _Worker:
                     auth=auth,
                     own_pair=lambda: self._pair,
                     to_auth=self._relay,
+                    board=self._board,
                 )
                 role = partial(
                     run_proxy_role,
@@ -154,6 +165,8 @@ class _Worker:
                     self._signals.stop.set()
                 case Reload():
                     nursery.start_soon(self._reload)
+                case Measure(number=number):
+                    nursery.start_soon(self._tell_figures, number)
                 case NewPair(pair=pair):
                     self._pair = pair
                 case Arrived() if carried is not None:
@@ -168,6 +181,12 @@ class _Worker:
             with suppress(ConnectionProblem):
                 await self._channel.send(Alive())
             await trio.sleep(BEAT)
+
+    async def _tell_figures(self, number: int) -> None:
+        report = await self._board.report()
+        with suppress(ConnectionProblem):
+            for message in measured_messages(number, report):
+                await self._channel.send(message)
 
     async def _reload(self) -> None:
         await self._signals.read_anew()

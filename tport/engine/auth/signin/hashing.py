@@ -24,11 +24,15 @@ class Hasher:
 
     Tries at one account go one after the other, so that the count of failures is exact:
     a hundred guesses sent at once are still five, and then the lock.
+
+    Attributes:
+        refused: how many found no room, since the start.
     """
 
     def __init__(self, threads: int | None = None) -> None:
         self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
         self._inside = 0
+        self.refused = 0
         self._accounts: dict[str, tuple[trio.Lock, int]] = {}
 
     @asynccontextmanager
@@ -39,6 +43,7 @@ class Hasher:
             LimitExceeded: too many wait already.
         """
         if self._inside >= QUEUE + self._limiter.total_tokens:
+            self.refused += 1
             raise LimitExceeded(
                 "too many people sign in right now; try again in a few seconds", retry_after=_RETRY
             )
