@@ -24,6 +24,7 @@ shellcheck shellcheck
 libnss3-tools certutil
 curl curl
 nginx-light /usr/sbin/nginx
+haproxy /usr/sbin/haproxy
 procps ps
 systemd systemd-analyze
 util-linux setpriv

@@ -25,6 +25,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+import trio
 
 from tests.e2e.client import Client
 
@@ -458,6 +459,18 @@ def wait_for_port(port: int, process: Background, seconds: float = PATIENCE) -> 
         return wait_until(accepts, f"a listener on port {port}", seconds)
     except GaveUp as problem:
         raise GaveUp(f"{problem}{process.tell()}") from None
+
+
+async def until_it_listens(port: int, seconds: float = PATIENCE) -> None:
+    """Wait, in a trio run, until something accepts on 127.0.0.1."""
+    with trio.fail_after(seconds):
+        while True:
+            try:
+                await trio.aclose_forcefully(await trio.open_tcp_stream("127.0.0.1", port))
+            except OSError:
+                await trio.sleep(0.02)  # a process of its own, in real time
+            else:
+                return
 
 
 def program(*names: str) -> str:

@@ -19,7 +19,7 @@ import trio
 import trustme
 from msgspec.structs import replace
 
-from tests.e2e.harness import free_port, need
+from tests.e2e.harness import free_port, need, until_it_listens
 from tests.stack import Answer, Person, Stack, open_stack
 from tport.engine.config.load import load_config
 from tport.engine.types.app import App, UpstreamTls
@@ -117,21 +117,10 @@ async def running(folder: Path) -> AsyncIterator[Nginx]:
         await nursery.start(
             partial(trio.run_process, [PROGRAM, "-p", str(folder), "-c", str(file)])
         )
-        with trio.fail_after(10):
-            for port in (nginx.http, nginx.https, nginx.mutual):
-                await until_it_listens(port)
+        for port in (nginx.http, nginx.https, nginx.mutual):
+            await until_it_listens(port)
         yield nginx
         nursery.cancel_scope.cancel()
-
-
-async def until_it_listens(port: int) -> None:
-    while True:
-        try:
-            await trio.aclose_forcefully(await trio.open_tcp_stream("127.0.0.1", port))
-        except OSError:
-            await trio.sleep(0.02)  # a process of its own, in real time
-        else:
-            return
 
 
 def example(name: str) -> App:

@@ -49,6 +49,7 @@ PROMISES: Mapping[str, str] = {
     "HTTP-11": "Connection removes no header of ours",
     "HTTP-12": "No spelling of a reserved header gets by",
     "HTTP-13": "Reserved headers are removed even when there is nothing to say",
+    "HTTP-18": "Without a session nothing reaches an agent, whatever else is said",
     "WEB-01": "Cookies that a sibling planted are never ours",
     "WEB-02": "An odd cookie beside ours changes nothing",
     "WEB-03": "No application empties or fills another's jar",

@@ -1,0 +1,164 @@
+"""HTTP-01 to HTTP-11 beside other servers: nobody in a chain thinks that a message ends elsewhere.
+
+What an application was asked is held against `plain_http`, or, where a more lenient server reads
+the client's bytes first, against what that server says it passed on.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.security import chains
+from tests.security.chains import QUIET, Chain, converse, served
+from tests.security.plain_http import Request, plain_requests
+from tests.security.smuggling_inputs import INPUTS, Pieces, Place
+
+pytestmark = pytest.mark.e2e
+
+AT_ONCE = 8  # conversations
+PATIENCE = 20.0  # s for an answer, on a busy machine
+
+Told = dict[int, list[Request]]  # requests by the number of their input; -1: of none
+
+
+def input_of(target: bytes) -> int:
+    """Return the number of the input that asks for this target; -1: none does."""
+    number = re.search(rb"/(\d+)(?:[/?]|\Z)", target)
+    return int(number[1]) if number else -1
+
+
+def by_input(requests: Sequence[Request]) -> Told:
+    told: Told = defaultdict(list)
+    for request in requests:
+        told[input_of(request.target)].append(request)
+    return told
+
+
+def sent_to(chain: Chain) -> list[Pieces]:
+    return [make(Place(n, chain.host, chain.cookie)) for n, make in enumerate(INPUTS.values())]
+
+
+async def all_conversations(
+    chain: Chain, inputs: Sequence[Pieces], is_over: Callable[[int, bytes], bool], quiet: float
+) -> list[bytes]:
+    """Send every input on a connection of its own; return what was said to each."""
+    said = [b""] * len(inputs)
+    turns = iter(range(len(inputs)))
+
+    async def some() -> None:
+        for n in turns:
+            said[n] = await converse(chain, inputs[n], partial(is_over, n), quiet)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(AT_ONCE):
+            nursery.start_soon(some)
+    return said
+
+
+def is_closing(said: bytes) -> bool:
+    return b"\r\nconnection: close\r\n" in said.lower()
+
+
+def test_there_are_many_inputs_and_the_good_ones_are_plain() -> None:
+    assert len(INPUTS) >= 300
+    place = Place(7, "app.test", "a=b")
+    whole = b"".join(INPUTS["bodies in turn"](place))
+    assert plain_requests(whole, b"app.test") == (
+        [
+            Request(b"POST", b"/7/first", b"hello"),
+            Request(b"POST", b"/7/first", b"hello"),
+            Request(b"POST", b"/7/first", b""),
+            Request(b"GET", b"/7/end", b""),
+        ],
+        "close",
+    )
+
+
+Open = Callable[[Path], AbstractAsyncContextManager[Chain]]
+
+
+@pytest.mark.parametrize(
+    "chain_of",
+    [chains.direct, chains.before_nginx, chains.before_waitress, chains.before_uvicorn],
+    ids=["tport", "tport-nginx", "tport-waitress", "tport-uvicorn"],
+)
+async def test_an_application_is_asked_what_the_client_plainly_sent_and_no_more(
+    chain_of: Open, tmp_path: Path
+) -> None:
+    """HTTP-01, HTTP-02, HTTP-03, HTTP-04, HTTP-05, HTTP-06, HTTP-07, HTTP-08, HTTP-09, HTTP-11."""
+    async with chain_of(tmp_path) as chain:
+        inputs = sent_to(chain)
+        plain = [plain_requests(b"".join(pieces), chain.host.encode()) for pieces in inputs]
+
+        def is_over(n: int, said: bytes) -> bool:
+            requests, ending = plain[n]
+            return len(served(said)) >= len(requests) and (ending == "more" or is_closing(said))
+
+        said = await all_conversations(chain, inputs, is_over, PATIENCE)
+
+    asked = by_input(chain.application())  # once all servers have ended: some note late
+    wrong = {}
+    for n, name in enumerate(INPUTS):
+        requests, _ = plain[n]
+        told = served(said[n])
+        if asked[n] != requests or told != [request.target for request in requests]:
+            wrong[name] = {
+                "plain": requests,
+                "asked": asked[n],
+                "told": told,
+                "said": said[n][:300],
+            }
+    assert wrong == {}
+    assert asked[-1] == []
+    nothing_odd(chain)
+
+
+@pytest.mark.parametrize(
+    "chain_of", [chains.behind_nginx, chains.behind_haproxy], ids=["nginx-tport", "haproxy-tport"]
+)
+async def test_behind_another_server_tport_counts_the_same_requests(
+    chain_of: Open, tmp_path: Path
+) -> None:
+    """HTTP-01, HTTP-02, HTTP-03, HTTP-04, HTTP-05: each that an application sees was passed on."""
+    async with chain_of(tmp_path) as chain:
+        assert chain.front is not None
+        inputs = sent_to(chain)
+        said = await all_conversations(chain, inputs, lambda n, data: is_closing(data), QUIET)
+
+    asked, passed = by_input(chain.application()), by_input(chain.front())
+    wrong = {}
+    for n, name in enumerate(INPUTS):
+        left = list(passed[n])
+        extra = [each for each in asked[n] if not taken(left, each)]
+        strangers = [each for each in served(said[n]) if input_of(each) != n]
+        if extra or strangers:
+            wrong[name] = {"passed": passed[n], "asked": asked[n], "strangers": strangers}
+    assert wrong == {}
+    assert asked[-1] == []
+    assert sum(map(len, asked.values())) > 100
+    nothing_odd(chain)
+
+
+def taken(requests: list[Request], request: Request) -> bool:
+    """Take one such request out; False: there is none."""
+    if request not in requests:
+        return False
+    requests.remove(request)
+    return True
+
+
+def nothing_odd(chain: Chain) -> None:
+    """Hold that what an application of ours read was plain, and half of nothing smuggled."""
+    if chain.recorder is not None:
+        assert chain.recorder.odd == []
+        assert not [
+            half for half in chain.recorder.halves if b"/smuggled " in half.split(b"\r\n")[0]
+        ]
