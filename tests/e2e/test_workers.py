@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from threading import Thread
+from urllib.request import urlopen
 
 import pytest
 import trustme
@@ -119,6 +120,36 @@ def test_all_workers_serve_and_one_that_dies_is_replaced_while_the_other_serves_
     pids = list(workers(cluster).values())
     assert cluster.proxy.stop() == 143
     assert none_lives([*pids, *before.values()])
+
+
+def test_one_scrape_tells_of_all_workers_and_never_less_than_before(
+    make: Callable[..., Cluster],
+) -> None:
+    cluster = make()
+    text = cluster.file.read_text()
+    cluster.file.write_text(text.replace("tport:\n", 'tport:\n  diag_addr: ":0"\n', 1))
+    cluster.start_services()
+    cluster.start_agent("echo", start_upstream(cluster).url)
+    person = cluster.signed_in("alice")
+    assert person.open(cluster.app_url("echo")).status == 200
+    before = workers(cluster)
+    [address] = re.findall(r"diagnostics are at (http://\S+)", cluster.proxy.stderr)
+
+    def counted() -> int:
+        with urlopen(f"{address}/metrics") as answer:
+            lines = answer.read().decode().splitlines()
+        label = 'tport_requests_total{app="echo",class="2xx"} '
+        return sum(int(line.removeprefix(label)) for line in lines if line.startswith(label))
+
+    first = counted()
+    ask(cluster, person, "first", 20)
+    assert counted() - first == 20
+    os.kill(before[1], signal.SIGKILL)
+    cluster.proxy.wait_for("worker 1 ended (killed by SIGKILL); another starts now")
+    assert counted() - first == 20
+    wait_until(lambda: workers(cluster)[1] != before[1], "the first is back")
+    ask(cluster, person, "second", 20)
+    assert counted() - first == 40
 
 
 def test_a_browser_resumes_its_tls_session_with_any_worker(make: Callable[..., Cluster]) -> None:

@@ -50,7 +50,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "tport_tunnels": Metric(
         "gauge", "tunnels that agents hold; an agent holds one to each proxy process"
     ),
-    "tport_tunnel_streams": Metric("gauge", "requests that are in tunnels now"),
+    "tport_tunnel_streams": Metric(
+        "gauge", "open streams in tunnels: one for each request, and one that is the tunnel's own"
+    ),
     "tport_running_sessions": Metric(
         "gauge", "sessions that a request or a WebSocket runs for now"
     ),

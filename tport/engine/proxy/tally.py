@@ -5,7 +5,7 @@ The appended ends become counts in batches: when there are FOLD of them, and whe
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from typing import Final
 
@@ -29,8 +29,7 @@ class Tally:
     def __init__(self) -> None:
         self.shed: Counter[str] = Counter()
         self._ended: list[tuple[str, int, float, float]] = []
-        self._requests: Counter[tuple[str, str]] = Counter()
-        self._durations: dict[str, Histogram] = {}
+        self._apps: dict[str, _App] = {}
         self._unanswered: Counter[str] = Counter()
 
     def ended(self, app: str, status: int, began: float, ended: float) -> None:
@@ -53,23 +52,40 @@ class Tally:
 
     def samples(self) -> Iterator[Sample]:
         self._fold()
-        for (app, class_), count in self._requests.items():
-            yield one("tport_requests_total", count, app, class_)
-        for app, durations in self._durations.items():
-            yield Sample("tport_request_seconds", durations.values, (app,))
+        for name, app in self._apps.items():
+            yield from app.samples(name)
         for why, count in self._unanswered.items():
             yield one("tport_unanswered_total", count, why)
         for what, count in self.shed.items():
             yield one("tport_shed_total", count, what)
 
     def _fold(self) -> None:
-        for named, status, began, ended in self._ended:
-            durations = self._durations.get(named)
-            app = named
-            if durations is None:
-                app = named if len(self._durations) < MAX_APPS else OTHERS
-                durations = self._durations.setdefault(app, Histogram(REQUEST_BOUNDS))
-            self._requests[app, f"{status // 100}xx" if status else NONE] += 1
+        apps = self._apps
+        for name, status, began, ended in self._ended:
+            app = apps.get(name) or self._begun(name)
+            app.statuses[status] += 1
             if status != UPGRADED:
-                durations.observe(ended - began)
+                app.durations.observe(ended - began)
         self._ended.clear()
+
+    def _begun(self, name: str) -> _App:
+        """Return where an application is counted that has no place yet."""
+        return self._apps.setdefault(name if len(self._apps) < MAX_APPS else OTHERS, _App())
+
+
+class _App:
+    """What is counted of one application: its answers by status, and how long they took."""
+
+    __slots__ = ("durations", "statuses")
+
+    def __init__(self) -> None:
+        self.statuses: defaultdict[int, int] = defaultdict(int)
+        self.durations = Histogram(REQUEST_BOUNDS)
+
+    def samples(self, name: str) -> Iterator[Sample]:
+        classes: Counter[str] = Counter()
+        for status, count in self.statuses.items():
+            classes[f"{status // 100}xx" if status else NONE] += count
+        for class_, count in classes.items():
+            yield one("tport_requests_total", count, name, class_)
+        yield Sample("tport_request_seconds", self.durations.values, (name,))
