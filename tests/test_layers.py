@@ -26,7 +26,7 @@ FLOORS = (
     ("reload",),
     ("proxy_role",),
     ("workers",),
-    ("process", "selftest", "preflight"),
+    ("process", "selftest", "preflight", "backup"),
     ("commands",),
     ("cli",),
 )

@@ -51,6 +51,9 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "ca": ("tport.commands.ca", "The cluster's own certificate authorities."),
     "status": ("tport.commands.status", "What runs in the cluster, and whether it is well."),
     "settings": ("tport.commands.in_force", "Settings in force, and where each comes from."),
+    "backup": ("tport.commands.backup", "Write the cluster's state into one file."),
+    "restore": ("tport.commands.restore", "Make a cluster of a backup."),
+    "db": ("tport.commands.db", "The database: check it."),
     "selftest": ("tport.commands.selftest", "Measure the path through tport, with numbers."),
     "version": ("tport.commands.version", "Print the version."),
 }

@@ -23,7 +23,8 @@ from tport.engine.config.model import (
     ProxyService,
 )
 from tport.engine.errors import ConfigError, TportError
-from tport.engine.process import locked_folder, open_process, run_process
+from tport.engine.process import open_process, run_process
+from tport.engine.storage.folder import locked_folder
 
 
 def test_a_folder_is_its_owners_alone_and_one_processs_at_a_time(tmp_path: Path) -> None:

@@ -91,7 +91,8 @@ def _ask(config: Config, title: str) -> None:
     from tport.engine.agent.approval import join_by_approval
     from tport.engine.agent.service import hostname_of
     from tport.engine.agent.state import save_state
-    from tport.engine.process import AGENT_DIR, locked_folder, wall_clock
+    from tport.engine.process import AGENT_DIR, wall_clock
+    from tport.engine.storage.folder import locked_folder
 
     proxy, [app] = config.proxy_addr, config.app_service.apps
     assert proxy is not None

@@ -10,7 +10,7 @@ from tport.engine.errors import AlreadyExists, ConfigError
 
 def write_new(
     path: Path,
-    text: str,
+    content: str | bytes,
     *,
     mode: int = 0o600,
     or_else: str = "remove it first, or name another file",
@@ -41,8 +41,8 @@ def write_new(
     except OSError as error:
         raise ConfigError(f"cannot be written: {error.strerror}", where=path) from None
     try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
             file.flush()
             os.fsync(file.fileno())
     except OSError as error:  # a full disk: half a file would be in the way of the next try

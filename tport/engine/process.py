@@ -8,15 +8,12 @@ and auth its storage. When any service fails, all are cancelled and its error co
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import gc
 import logging
-import os
 import sys
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address
@@ -54,6 +51,7 @@ from tport.engine.net.systemd import Supervisor
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
 from tport.engine.reload import ReloadedApps, Reread, app_set, tell_faulty
 from tport.engine.signals import Signals
+from tport.engine.storage.folder import locked_folder
 from tport.engine.storage.sqlite import SqliteBackend, open_sqlite_backend
 from tport.engine.types.identity import Identity
 from tport.engine.workers.pool import Workers
@@ -362,38 +360,6 @@ class _Process:
 
 
 # --- Files and secrets -----------------------------------------------------------------------------
-
-
-@contextmanager
-def locked_folder(folder: Path) -> Iterator[None]:
-    """Make a role's folder, for its owner alone, and hold it for this process.
-
-    Raises:
-        ConfigError: it can't be made, or another process holds it.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as problem:
-        raise ConfigError(
-            f"can't be used: {str(problem.strerror).lower()}",
-            where=folder,
-            hint="name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR",
-        ) from None
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as problem:
-            if problem.errno not in (errno.EAGAIN, errno.EACCES):
-                raise
-            raise ConfigError(
-                "is in use by another tport process",
-                where=folder,
-                hint="stop that one, or give this one a data directory of its own: --data-dir",
-            ) from None
-        yield
-    finally:
-        os.close(descriptor)
 
 
 async def _keep_admin_files(

@@ -39,6 +39,7 @@ from tport.engine.pki.keys import KeyPair
 AUTH_DIR: Final = "auth"  # in a data directory
 ADMIN_FILE: Final = "admin.pem"  # in AUTH_DIR: certificate, key, then the host authorities
 ADDRESS_FILE: Final = "admin.addr"  # in AUTH_DIR: host:port
+_UP: Final = "tport up"
 UP_DIR: Final = "up"  # in the user's state directory: what `tport up` keeps
 
 
@@ -120,6 +121,21 @@ def find_cluster(
     )
 
 
+def named_data_dir(
+    *, config: Path | None, data_dir: Path | None, machine: Machine | None = None
+) -> Path:
+    """Return the data directory that is meant, whether or not there is a cluster in it.
+
+    As `find_cluster` looks, but for a `tport up`, which nobody names; last the default.
+
+    Raises:
+        ConfigError: the file that names it is faulty.
+    """
+    machine = machine or Machine.here()
+    places = _places(config, data_dir, machine)
+    return next(place for place in places if place.how != _UP).folder.parent
+
+
 def _places(config: Path | None, data_dir: Path | None, machine: Machine) -> Iterator[Place]:
     """Yield where to look, in order; something named is the only one."""
     env: Mapping[str, str] = machine.env
@@ -132,7 +148,7 @@ def _places(config: Path | None, data_dir: Path | None, machine: Machine) -> Ite
     elif folder := env.get("TPORT_DATA_DIR"):
         yield Place(Path(folder).absolute() / AUTH_DIR, "$TPORT_DATA_DIR")
     else:
-        yield Place(up_data_dir(machine) / AUTH_DIR, "tport up")
+        yield Place(up_data_dir(machine) / AUTH_DIR, _UP)
         if DEFAULT_FILE.exists():
             yield _of_file(DEFAULT_FILE, str(DEFAULT_FILE), machine)
         yield Place(default_data_dir(machine) / AUTH_DIR, "the default")

@@ -109,7 +109,7 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")  # it failed last time, when the disk did
             connection.execute("BEGIN IMMEDIATE")
-            first, token, _ = _read_head(connection)
+            first, token, _ = read_head(connection)
             if (
                 token != self._acknowledged.token
             ):  # its mark failed: no step beyond before it is made
@@ -158,12 +158,12 @@ class Database:
     def _open(self) -> None:
         # Look first through a connection that can't write: one that can would on closing fold
         # what is left of a damaged log into the file, and end any hope of mending it.
-        with closing(_connect(self.path, "ro")) as reader:
+        with closing(connect(self.path, "ro")) as reader:
             is_new = _check_sound(reader, self.path)
-            revision, token, previous = (0, b"", b"") if is_new else _read_head(reader)
+            revision, token, previous = (0, b"", b"") if is_new else read_head(reader)
         self._check_mark(revision, {token, previous})
 
-        self._writer = _connect(self.path, "rw")
+        self._writer = connect(self.path, "rw")
         try:
             [mode] = self._writer.execute("PRAGMA journal_mode = WAL").fetchone()
             if mode != "wal":
@@ -178,9 +178,9 @@ class Database:
                     f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 )
                 sync_directory(self.path.parent)
-            revision, token, _ = _read_head(self._writer)
+            revision, token, _ = read_head(self._writer)
             self._acknowledge(Mark(revision, token))
-            self.readers = [_connect(self.path, "ro") for _ in range(READERS)]
+            self.readers = [connect(self.path, "ro") for _ in range(READERS)]
         except BaseException:
             self._writer.close()
             raise
@@ -306,7 +306,8 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def connect(path: Path, mode: str) -> sqlite3.Connection:
+    """Open the file: `mode` is "ro" or "rw"."""
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
@@ -336,7 +337,8 @@ def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:
     return bool(version == 0)
 
 
-def _read_head(connection: sqlite3.Connection) -> tuple[int, bytes, bytes]:
+def read_head(connection: sqlite3.Connection) -> tuple[int, bytes, bytes]:
+    """Return revision and mark of the last commit, and the mark of the one before."""
     revision, mark, previous = connection.execute(
         "SELECT revision, mark, previous FROM head"
     ).fetchone()

@@ -1,0 +1,168 @@
+"""A copy is the database as it was at one commit, and what is wrong with it is found."""
+
+# ruff: noqa: ASYNC240 - nothing else runs on these loops, and the files are small
+
+from __future__ import annotations
+
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+import trio
+
+from tests.fakes import WallClock
+from tport.engine.errors import NotFound, TportError
+from tport.engine.storage.backend import Delete, Item, Put
+from tport.engine.storage.snapshot import is_in_use, judge, put_in_place, take_snapshot
+from tport.engine.storage.sqlite import open_sqlite_backend
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "data" / "state.db"
+
+
+async def some(path: Path, count: int = 20) -> None:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        for number in range(count):
+            await backend.create(Item(f"/things/{number}", b'{"is": "a thing"}' * 1))
+
+
+async def keys(path: Path) -> list[str]:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        return [item.key for item in await backend.range("/")]
+
+
+async def test_a_copy_that_is_taken_while_others_write_is_one_moment(path: Path) -> None:
+    """Each write changes two records alike; no copy has them different, and none is complained of."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/a", b"0"))
+
+        async def write() -> None:
+            for number in range(1, 10_000):
+                value = str(number).encode()
+                await backend.batch([Put(Item("/a", value)), Put(Item("/b", value))])
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(write)
+            await trio.sleep(0.05)  # real: threads write
+            for _ in range(10):
+                copy = await trio.to_thread.run_sync(take_snapshot, path)
+                assert copy.complaints == ()
+                assert copy.value("/a") == copy.value("/b") != b"0"
+            nursery.cancel_scope.cancel()
+
+
+async def test_whether_somebody_has_it_open_is_told(path: Path) -> None:
+    assert not is_in_use(path)
+    async with open_sqlite_backend(path, WallClock()):
+        assert is_in_use(path)
+    assert not is_in_use(path)
+
+
+async def test_reading_changes_nothing(path: Path, tmp_path: Path) -> None:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/a", b"1"))
+        shutil.copytree(path.parent, tmp_path / "crashed")  # a log that isn't folded in is there
+    crashed = tmp_path / "crashed" / path.name
+    before = {file: file.read_bytes() for file in (crashed, crashed.with_name("state.db-wal"))}
+
+    assert take_snapshot(crashed).value("/a") == b"1"
+    assert {file: file.read_bytes() for file in before} == before
+
+
+async def test_a_lost_log_is_told(path: Path, tmp_path: Path) -> None:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        for number in range(5):
+            await backend.create(Item(f"/{number}", b"1"))
+        shutil.copytree(path.parent, tmp_path / "crashed")
+    crashed = tmp_path / "crashed" / path.name
+    assert take_snapshot(crashed).complaints == ()
+    data = bytearray(crashed.with_name("state.db-wal").read_bytes())
+    data[len(data) // 2 :] = bytes(len(data) - len(data) // 2)
+    crashed.with_name("state.db-wal").write_bytes(data)
+
+    [complaint] = take_snapshot(crashed).complaints
+
+    assert complaint.startswith("writes were lost: it ends at revision ")
+    assert complaint.endswith("acknowledged was 5")
+
+
+async def test_a_damaged_page_is_told_or_the_file_is_refused(path: Path) -> None:
+    await some(path, 500)
+    whole = path.read_bytes()
+    assert len(whole) > 8 * 4096
+    for page in range(1, len(whole) // 4096):
+        data = bytearray(whole)
+        data[page * 4096 : page * 4096 + 64] = b"\xff" * 64
+        path.write_bytes(data)
+        try:
+            complaints = take_snapshot(path).complaints
+        except TportError:
+            continue
+        assert complaints, page
+
+
+async def test_a_record_that_is_not_what_auth_writes_is_named(path: Path) -> None:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/things/good", b"{}"))
+        await backend.create(Item("/things/bad", b'{"cut": "of'))
+
+    assert take_snapshot(path).complaints == ("what is stored at /things/bad can't be read",)
+
+
+async def test_what_is_put_in_place_opens_with_a_mark_of_its_own_and_without_what_is_left_out(
+    path: Path, tmp_path: Path
+) -> None:
+    await some(path, 3)
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/sessions/1", b'"a secret of then"'))
+    copy = take_snapshot(path)
+    other = tmp_path / "other" / "state.db"
+    other.parent.mkdir()
+    for suffix in ("-wal", "-shm", ".mark"):
+        other.with_name(other.name + suffix).write_bytes(b"of a database that is gone")
+
+    assert put_in_place(other, copy.data, ["/sessions/"]) == 1
+
+    assert stat.S_IMODE(other.stat().st_mode) == 0o600
+    assert b"a secret of then" not in other.read_bytes()
+    assert take_snapshot(other).complaints == ()
+    assert await keys(other) == ["/things/0", "/things/1", "/things/2"]
+    async with open_sqlite_backend(other, WallClock()) as backend:
+        [written] = [await backend.create(Item("/new", b"1"))]
+        assert written.revision > copy.revision + 1
+        await backend.batch([Delete("/new")])
+
+
+def test_what_is_no_database_is_said_to_be_none(tmp_path: Path) -> None:
+    with pytest.raises(NotFound):
+        take_snapshot(tmp_path / "none")
+    (tmp_path / "text").write_text("a text of some length, and no database at all" * 100)
+    with pytest.raises(TportError):
+        take_snapshot(tmp_path / "text")
+
+
+def test_a_copy_that_is_newer_than_the_mark_is_good_only_while_others_write(tmp_path: Path) -> None:
+    from tport.engine.storage.mark import Mark
+
+    trio.run(some, tmp_path / "state.db", 5)
+    copy = take_snapshot(tmp_path / "state.db")
+    old, newer = Mark(2, bytes(16)), Mark(9, bytes(16))
+
+    assert judge(copy.data, mark=old, in_use=True).complaints == ()
+    assert judge(copy.data, mark=old).complaints
+    assert judge(copy.data, mark=newer, in_use=True).complaints
+
+
+async def test_a_database_whose_log_was_all_of_it_is_told_to_be_empty(
+    path: Path, tmp_path: Path
+) -> None:
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/a", b"1"))
+        shutil.copytree(path.parent, tmp_path / "crashed")
+    tmp_path.joinpath("crashed", "state.db-wal").unlink()
+
+    with pytest.raises(TportError, match="writes were lost: it is empty, and revision 1"):
+        take_snapshot(tmp_path / "crashed" / path.name)

@@ -1,0 +1,76 @@
+"""`tport db`: the database."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+
+import typer
+
+from tport.commands.printing import print_out, print_value, say
+from tport.commands.run import settings_of
+from tport.commands.settings import Format, FormatOption
+
+app = typer.Typer(help="The database: check it.", no_args_is_help=True)
+
+
+@app.callback()
+def db() -> None:
+    """The database: check it."""
+
+
+@app.command()
+def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
+    """Read all of the database, and say what is wrong with it; auth may run meanwhile.
+
+    Each page and record is read, and the last acknowledged write must be in it. Exit status 0:
+    all is well; 1: something is wrong, a line each.
+    """
+    from tport.engine.backup.cluster import DATABASE_FILE
+    from tport.engine.client.connect import find_cluster
+    from tport.engine.errors import TportError
+    from tport.engine.storage.snapshot import is_in_use, take_snapshot
+
+    settings = settings_of(ctx)
+    place = find_cluster(config=settings.config, data_dir=settings.data_dir)
+    path = place.folder / DATABASE_FILE
+    revision, items, size = 0, 0, 0
+    try:
+        snapshot = take_snapshot(path)
+    except TportError as problem:
+        complaints = ["; ".join(filter(None, (str(problem), problem.hint)))]
+    else:
+        revision, items, size = snapshot.revision, snapshot.items, len(snapshot.data)
+        complaints = list(snapshot.complaints)
+    complaints += _open_to_others(place.folder)
+    if format is not Format.text:
+        print_value(
+            {
+                "database": str(path),
+                "in_use": is_in_use(path),
+                "revision": revision,
+                "records": items,
+                "bytes": size,
+                "problems": complaints,
+            },
+            format,
+        )
+    else:
+        for complaint in complaints:
+            print_out(complaint)
+        if not complaints:
+            print_out(f"well: {items} records, {size} bytes, at revision {revision}")
+        elif any(not each.startswith("open to") for each in complaints):
+            say("to begin again from a backup: stop auth, move its folder away, tport restore FILE")
+    if complaints:
+        raise typer.Exit(1)
+
+
+def _open_to_others(folder: Path) -> list[str]:
+    """Tell of files and folders that others than their owner may use."""
+    return [
+        f"open to others: {path} has mode {mode:04o}; chmod go= {path}"
+        for path in (folder, *sorted(folder.iterdir()))
+        if not path.is_symlink() and (mode := stat.S_IMODE(os.stat(path).st_mode)) & 0o077
+    ]

@@ -1,0 +1,1 @@
+"""A cluster's state as one file, and back."""

@@ -1,0 +1,44 @@
+"""A role's folder in the data directory: made for its owner alone, and held by one process."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tport.engine.errors import ConfigError
+
+
+@contextmanager
+def locked_folder(folder: Path) -> Iterator[None]:
+    """Make a role's folder, for its owner alone, and hold it for this process.
+
+    Raises:
+        ConfigError: it can't be made, or another process holds it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as problem:
+        raise ConfigError(
+            f"can't be used: {str(problem.strerror).lower()}",
+            where=folder,
+            hint="name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR",
+        ) from None
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as problem:
+            if problem.errno not in (errno.EAGAIN, errno.EACCES):
+                raise
+            raise ConfigError(
+                "is in use by another tport process",
+                where=folder,
+                hint="stop that one, or give this one a data directory of its own: --data-dir",
+            ) from None
+        yield
+    finally:
+        os.close(descriptor)
