@@ -17,6 +17,7 @@ import trio
 from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import TportError
 from tport.engine.net.sockets import prompt_of
+from tport.engine.net.tcp import STREAK
 
 PIECE: Final = 64 * 1024  # bytes a send; a stalled peer is noticed piece by piece
 
@@ -91,6 +92,7 @@ class Wire:
         self._stream = stream
         self._limits = limits
         self._scope = scope
+        self._streak = 0  # of what was received without waiting
         self._read_by = math.inf
         self._write_by = math.inf
 
@@ -103,6 +105,8 @@ class Wire:
         Raises:
             ClientGone: the connection broke.
         """
+        if (data := await self._receive_at_once()) is not None:
+            return data
         self._read_by = until
         self._move()
         try:
@@ -112,6 +116,22 @@ class Wire:
         finally:
             self._read_by = math.inf
             self._move()
+
+    async def _receive_at_once(self) -> bytes | None:
+        """Return what is there already, which needs no deadline; None: nothing is."""
+        if self.prompt is None or not self.prompt.may_have_come:
+            return None
+        await trio.lowlevel.checkpoint_if_cancelled()
+        try:
+            data = self.prompt.receive_nowait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        self._streak += 1
+        if data is None or self._streak >= STREAK:  # others want to run, too
+            self._streak = 0
+        if data is not None and not self._streak:
+            await trio.lowlevel.cancel_shielded_checkpoint()
+        return data
 
     def take_buffer(self) -> bytes:
         """Return what was read ahead, once."""
@@ -137,8 +157,9 @@ class Wire:
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone("the client broke the connection") from None
         finally:
-            self._write_by = math.inf
-            self._move()
+            if self._write_by != math.inf:
+                self._write_by = math.inf
+                self._move()
 
     def send_nowait(self, data: bytes) -> None:
         """Send without waiting; only where there is a `prompt`.
@@ -176,11 +197,18 @@ class Wire:
             self.unsent = self.torn = False
 
     async def _send_piece(self, data: bytes | bytearray | memoryview) -> None:
+        if self.prompt is not None:
+            await trio.lowlevel.checkpoint_if_cancelled()
+            if self.prompt.send_nowait(data):
+                return  # nearly always there is room, and no need for a deadline
         # A stream can't tell how far it got: allow for the piece's own time at the least rate.
         limits = self._limits
         self._write_by = trio.current_time() + limits.stall + len(data) / limits.send_rate
         self._move()
-        await self._stream.send_all(data)
+        if self.prompt is not None:
+            await self.prompt.flush()
+        else:
+            await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
         await self._stream.wait_send_all_might_not_block()

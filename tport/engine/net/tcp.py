@@ -44,7 +44,7 @@ class Prompt(Protocol):
             trio.BrokenResourceError, trio.ClosedResourceError: as `receive_some` would.
         """
 
-    def send_nowait(self, data: bytes) -> bool:
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
         """Send; return whether all of it has left.
 
         What the peer has no room for is kept, whatever its size, and leaves before anything else:
@@ -127,14 +127,14 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     # --- Sending -------------------------------------------------------------------------------
 
-    def send_nowait(self, data: bytes) -> bool:
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
         if self._unsent:
             self._unsent += data
             return False
         sent = self._send(data)
         if sent == len(data):
             return True
-        self._unsent = data[sent:]
+        self._unsent = bytes(data[sent:])
         return False
 
     async def flush(self) -> None:
@@ -153,7 +153,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
             waited = True
         await self._rest(waited)
 
-    def _send(self, data: bytes | memoryview) -> int:
+    def _send(self, data: bytes | bytearray | memoryview) -> int:
         try:
             sent = self.socket.send(data)
         except (BlockingIOError, InterruptedError):

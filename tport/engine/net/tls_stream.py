@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import ssl
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Final
 
 import trio
@@ -111,7 +111,10 @@ class TlsStream(trio.abc.Stream):
             raise TypeError("max_bytes must be an integer or None")
         if limit < 1:
             raise ValueError("max_bytes must be >= 1")
-        with self._one_receiver():
+        if self._receiving:
+            raise trio.BusyResourceError("another task is receiving on this TLS stream")
+        self._receiving = True
+        try:
             if self._incoming.pending or self._tls.pending() or self._ended or self._broken:
                 await trio.lowlevel.checkpoint()  # before reading: nothing is lost if cancelled
             while True:
@@ -119,17 +122,18 @@ class TlsStream(trio.abc.Stream):
                 data = self._read(limit)
                 if data or self._ended:
                     return data
-                if self._outgoing.pending > MAX_OWED:
-                    self._broken = EOFError("the peer asks for nothing but key updates")
-                elif self._broken is not None:
+                if self._broken is not None:
                     await self._last_word()
                 elif not await self._pull():
                     if not self._ragged_end:
                         self._broken = EOFError("the peer cut the connection")
                     self._ended = True
+        finally:
+            self._receiving = False
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             self._check_usable()
             if not data:
                 await trio.lowlevel.checkpoint()
@@ -142,11 +146,16 @@ class TlsStream(trio.abc.Stream):
                 except BaseException as error:  # also cancelled: half a record may have left
                     self._broken = error if isinstance(error, Exception) else EOFError("cut short")
                     raise
+        finally:
+            self._sending = False
 
     async def wait_send_all_might_not_block(self) -> None:
-        with self._one_sender():
+        self._begin_sending()
+        try:
             self._check_usable()
             await self.transport.wait_send_all_might_not_block()
+        finally:
+            self._sending = False
 
     async def aclose(self) -> None:
         """Say goodbye, if that takes no longer than CLOSE_DEADLINE, and close the transport."""
@@ -170,7 +179,7 @@ class TlsStream(trio.abc.Stream):
             return error
         return None
 
-    def _write(self, data: bytes | memoryview) -> int:
+    def _write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt one record's worth; return how many bytes that was."""
         try:
             return self._tls.write(data)
@@ -203,6 +212,8 @@ class TlsStream(trio.abc.Stream):
             self._ended = True
         except ssl.SSLError as error:
             self._broken = error
+        if not parts and self._broken is None and self._outgoing.pending > MAX_OWED:
+            self._broken = EOFError("the peer asks for nothing but key updates")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _pull(self) -> bool:
@@ -231,25 +242,10 @@ class TlsStream(trio.abc.Stream):
         if self._broken is not None:
             raise trio.BrokenResourceError(str(self._broken)) from self._broken
 
-    @contextlib.contextmanager
-    def _one_sender(self) -> Iterator[None]:
+    def _begin_sending(self) -> None:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this TLS stream")
         self._sending = True
-        try:
-            yield
-        finally:
-            self._sending = False
-
-    @contextlib.contextmanager
-    def _one_receiver(self) -> Iterator[None]:
-        if self._receiving:
-            raise trio.BusyResourceError("another task is receiving on this TLS stream")
-        self._receiving = True
-        try:
-            yield
-        finally:
-            self._receiving = False
 
 
 class _PromptTls:
@@ -306,7 +302,7 @@ class _PromptTls:
         stream._ended = True
         return b""
 
-    def send_nowait(self, data: bytes) -> bool:
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
         stream = self._stream
         stream._check_usable()
         if len(data) <= _RECORD:

@@ -90,7 +90,8 @@ class Cut:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.reason = ""
-        self.gently: trio.CancelScope | None = None  # around a WebSocket's wait for bytes
+        self.gently: trio.CancelScope | None = None  # around a WebSocket's frames
+        self.is_idle = False  # it waits for some: else it looks for the reason by itself
 
     def __call__(self, reason: str) -> None:
         self.reason = reason
@@ -98,7 +99,8 @@ class Cut:
             self.scope.cancel()
         else:
             self.scope.deadline = trio.current_time() + CLOSE_DEADLINE
-            self.gently.cancel()
+            if self.is_idle:
+                self.gently.cancel()
 
 
 class Body:
@@ -333,26 +335,35 @@ class Passage:
 
     async def _to_browser(self, browser: trio.abc.Stream) -> None:
         """Relay frames; once cut, end at the next boundary between two, saying why."""
-        walker = FrameWalker()
+        walker, cut = FrameWalker(), self._cut
         data: bytes | bytearray = self._inbox.rest()
-        while True:
-            if self._cut.reason and walker.at_boundary:
-                await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
-                return
-            if data:
-                boundary = walker.boundary_in(bytes(data))
-                if self._cut.reason and boundary is not None:
-                    await browser.send_all(data[:boundary])
-                    await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
-                    return
-                await browser.send_all(data)
+        with trio.CancelScope() as waiting:
+            cut.gently = waiting
+            while not cut.reason:
+                if data:
+                    walker.boundary_in(bytes(data))
+                    await browser.send_all(data)
                 data = b""
-                continue
-            with trio.CancelScope() as waiting:
-                self._cut.gently = waiting
+                cut.is_idle = True
                 data = await self._stream.receive_some(READ_SIZE)
+                cut.is_idle = False
                 if not data:
                     return
+        await self._to_boundary(browser, walker, data)
+
+    async def _to_boundary(
+        self, browser: trio.abc.Stream, walker: FrameWalker, data: bytes | bytearray
+    ) -> None:
+        """Relay to the end of the frame that has begun, and say why no other follows."""
+        while not walker.at_boundary:
+            if data:
+                boundary = walker.boundary_in(bytes(data))
+                await browser.send_all(data[:boundary])
+                if boundary is not None:
+                    break
+            if not (data := await self._stream.receive_some(READ_SIZE)):
+                return
+        await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
 
 
 def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
