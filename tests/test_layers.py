@@ -26,7 +26,7 @@ FLOORS = (
     ("reload",),
     ("proxy_role",),
     ("workers",),
-    ("process", "selftest", "preflight", "backup"),
+    ("process", "selftest", "preflight", "backup", "bundle"),
     ("commands",),
     ("cli",),
 )

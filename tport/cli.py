@@ -54,6 +54,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "backup": ("tport.commands.backup", "Write the cluster's state into one file."),
     "restore": ("tport.commands.restore", "Make a cluster of a backup."),
     "db": ("tport.commands.db", "The database: check it."),
+    "diag": ("tport.commands.diag", "Write what helps to find a fault into one file, no secrets."),
     "selftest": ("tport.commands.selftest", "Measure the path through tport, with numbers."),
     "version": ("tport.commands.version", "Print the version."),
 }
