@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 import logging
+from pathlib import Path
 
 import pytest
+import trio
 from prometheus_client.parser import text_string_to_metric_families
 
+from tests.security.test_proxy_hsts import file_pair
 from tests.stack import DOMAIN, PASSWORD, Stack, open_stack
 from tport.engine.config.model import AuditLogs
 from tport.engine.diag.service import PATHS
@@ -130,3 +133,49 @@ async def test_a_request_has_one_id_in_the_lines_of_proxy_and_agent(
         if hasattr(record, "request_id")
     }
     assert ids == {"proxy": told["uid"], "agent": told["uid"]}
+
+
+async def test_changed_certificates_that_cannot_be_taken_are_a_warning_and_counted(
+    tmp_path: Path,
+) -> None:
+    """The old ones serve on: a balancer that left every proxy for that would end the service."""
+    pair = file_pair(tmp_path, DOMAIN, f"*.{DOMAIN}")
+    async with open_stack(key_pairs=[pair], diagnostics=True, drain=False) as stack:
+        assert (await scrape(stack))["tport_certificate_reload_failures_total"] == {(): 0}
+        pair.cert_file.write_text("no certificate")
+        stack.reload(stack.running.config.app_service)
+        with trio.fail_after(10):
+            while True:
+                failures = (await scrape(stack))["tport_certificate_reload_failures_total"]
+                if failures == {(): 1}:
+                    break
+                await trio.sleep(0.02)  # files are read in real time
+        answer = await stack.diagnose("/readyz")
+
+    told = json.loads(answer.body)
+    assert (answer.status, told["status"]) == (200, "ok")
+    [warning] = told["warnings"]
+    assert warning.startswith(f"proxy: the certificate of {DOMAIN} (file) is good, with a problem")
+
+
+async def test_an_agent_without_a_tunnel_is_not_ready_and_says_why(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_stack(diagnostics=True, drain=False) as stack:
+        monkeypatch.setattr("tport.engine.agent.tunnel.TunnelKeeper.connected", False)
+        answer = await stack.diagnose("/readyz")
+
+    assert answer.status == 503
+    assert json.loads(answer.body)["degraded"] == ["agent"]
+    assert "no tunnel to the proxy" in json.loads(answer.body)["why"][0]
+
+
+async def test_a_proxy_that_does_not_hear_auth_is_not_ready(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with open_stack(diagnostics=True, drain=False) as stack:
+        monkeypatch.setattr("tport.engine.api.cache.AuthCache.age", 20.4)
+        answer = await stack.diagnose("/readyz")
+
+    assert answer.status == 503
+    assert "proxy: auth has said nothing for 20 s" in json.loads(answer.body)["why"]

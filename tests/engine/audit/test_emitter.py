@@ -219,3 +219,20 @@ async def test_a_partial_write_is_taken_back(
     lines = (tmp_path / "2026-01-01.jsonl").read_bytes().splitlines()
     assert [json.loads(line).keys() - {"prev"} for line in lines] == [{"a", "seq"}, {"z", "seq"}]
     assert (await log.check(ChainState())).findings == (), "the next line names the last whole one"
+
+
+async def test_that_nothing_can_be_written_is_told_for_as_long_as_it_is_so(
+    emitter: Emitter, log: FickleLog, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """For `/readyz` and the figures."""
+    log.is_full = True
+    nursery.start_soon(emitter.keep_writing)
+    await emitter.emit({"n": 1})
+    await emitter.emit({"n": 2})
+    await wait_all_tasks_blocked()
+    assert "No space left" in emitter.problem
+    log.is_full = False
+    await trio.sleep(2)
+    assert emitter.problem == ""
+    assert emitter.waiting == 0
+    await emitter.drain()

@@ -43,3 +43,17 @@ def test_names_without_end_are_told_as_others() -> None:
 
     assert len(samples) == 2 * (MAX_APPS + 1)
     assert one("tport_requests_total", 5, OTHERS, "2xx") in samples
+
+
+def test_each_connection_that_is_one_too_many_counts_as_shed() -> None:
+    tally = Tally()
+
+    assert [tally.is_full(open_, 2) for open_ in (0, 1, 2, 3)] == [False, False, True, True]
+    assert list(tally.samples()) == [one("tport_shed_total", 2, "connections")]
+
+
+def test_who_left_before_an_answer_has_a_class_of_its_own() -> None:
+    tally = Tally()
+    tally.ended("echo", 0, 0.0, 9.0)
+
+    assert one("tport_requests_total", 1, "echo", "none") in list(tally.samples())

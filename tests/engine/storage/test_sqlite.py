@@ -374,3 +374,28 @@ async def test_a_disk_that_hangs_is_unavailable_after_the_deadline(
                 await backend.create(Item("/a", b""))
             database.gate.release(10)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_write_that_fails_is_trouble_until_one_succeeds_and_a_refused_one_is_none(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For `/readyz` and the figures."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/a", b""))
+        with pytest.raises(CompareFailed):
+            await backend.compare_and_swap(Item("/a", b"", revision=99))
+        assert not backend.troubles()
+        full = Unavailable("storage is full")
+        with monkeypatch.context() as patched:
+            patched.setattr(Database, "commit", lambda _, writes: [Outcome(error=full)])
+            with pytest.raises(Unavailable):
+                await backend.create(Item("/b", b""))
+        assert [trouble.why for trouble in backend.troubles()] == ["storage is full"]
+        await backend.create(Item("/b", b""))
+        assert not backend.troubles()
+        assert await backend.count("/") == 2
+
+        told = {(s.name, s.labels): s.values for s in await backend.figures()}
+
+    assert sum(told["tport_storage_failures_total", ()]) == 1
+    assert sum(told["tport_storage_seconds", ("write",)][:-1]) == 4
