@@ -466,6 +466,7 @@ async def open_stack(
     resources: Sequence[Mapping[str, tuple[str, ...]]] = (),
     second_factor: FactorPolicy = OFF,
     diagnostics: bool = False,
+    workers: int = 1,
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -474,6 +475,7 @@ async def open_stack(
         drain: stop as SIGTERM does; else cancel everything, which is quicker.
         resources: labels of the applications that the agent picks up.
         diagnostics: serve them; see `Stack.diagnose`.
+        workers: more than one are processes of their own, and see no clock and no patch of the test's.
     """
     echo, raw_app = EchoApp(), RawApp()
     with tempfile.TemporaryDirectory(prefix="tport-") as folder:
@@ -508,6 +510,7 @@ async def open_stack(
                     proxy_protocol=proxy_protocol,
                     acme=acme,
                     https_keypairs=tuple(key_pairs),
+                    workers=workers,
                 ),
                 app_service=AppService(
                     enabled=True,

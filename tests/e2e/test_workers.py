@@ -9,7 +9,7 @@ import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Thread
 from urllib.request import urlopen
@@ -76,10 +76,14 @@ def who_served(cluster: Cluster, mark: str) -> dict[str, int]:
 
 
 def ask(cluster: Cluster, person: Client, mark: str, times: int) -> None:
-    """Make requests on a new connection each, all of which must be answered; they come into the log."""
-    for number in range(times):
-        page = person.request("GET", cluster.app_url("echo", f"/{mark}/{number}"))
-        assert (page.status, page.text) == (200, "hello"), page.text + cluster.proxy.tell()
+    """Make requests on a new connection each, and keep it; all must be answered and come into the log."""
+    with ExitStack() as open_:
+        for number in range(times):
+            url = cluster.app_url("echo", f"/{mark}/{number}")
+            response, connection = person.stream("GET", url)
+            open_.enter_context(connection)
+            answer = response.status, response.read()
+            assert answer == (200, b"hello"), cluster.proxy.tell()
     wait_until(
         lambda: sum(who_served(cluster, mark).values()) == times, f"{times} requests in the log"
     )

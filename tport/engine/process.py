@@ -280,6 +280,7 @@ class _Process:
                 await workers.run(task_status=task_status)
                 return
             proxy_id = str(uuid.uuid4())
+            service.presence.expect([proxy_id])
 
             async def to_auth(stream: PrefixedStream, remote: str) -> None:
                 await server.serve_connection(stream, remote=remote)

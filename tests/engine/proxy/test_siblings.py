@@ -17,7 +17,14 @@ from tport.engine.net.mux import Mux
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
 from tport.engine.proxy.accept import accept
-from tport.engine.proxy.siblings import FOUND, Alone, Arrival, take_over, wait_for_tunnels
+from tport.engine.proxy.siblings import (
+    FOUND,
+    Alone,
+    Arrival,
+    elsewhere,
+    take_over,
+    wait_for_tunnels,
+)
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.identity import Identity
@@ -31,6 +38,13 @@ def offer(agent: str, *, refused: str = "") -> AppServer:
 def tunnel(agent: str) -> Tunnel:
     identity = Identity(kind="agent", name=agent, cluster="main")
     return Tunnel(cast("Mux", None), identity, remote="192.0.2.1", since=START)
+
+
+@pytest.fixture
+def memory() -> Iterator[int]:
+    descriptor = make_memory(2)
+    yield descriptor
+    os.close(descriptor)
 
 
 # --- Before the first browser ------------------------------------------------------------------------
@@ -67,6 +81,17 @@ async def test_where_nothing_is_offered_it_does_not_wait_and_for_one_that_hangs_
 
     await wait_for_tunnels(Tunnels(lambda: START), lambda: [offer("a1")])
     assert trio.current_time() == began + FOUND
+
+
+def test_only_who_shares_a_port_has_to_do_with_what_others_are_offered(memory: int) -> None:
+    offered = [offer("a1", refused="another's")]
+    is_offered = elsewhere(FairShare(memory, 0, 2), lambda: offered)
+    assert not is_offered("grafana")
+
+    offered.append(offer("a2"))
+    assert is_offered("grafana")
+    assert not is_offered("jupyter")
+    assert not elsewhere(None, lambda: offered)("grafana")
 
 
 # --- Handing over ------------------------------------------------------------------------------------
@@ -108,13 +133,6 @@ async def test_a_process_alone_hands_nothing_over() -> None:
 
 
 # --- Accepting ---------------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def memory() -> Iterator[int]:
-    descriptor = make_memory(2)
-    yield descriptor
-    os.close(descriptor)
 
 
 @pytest.fixture

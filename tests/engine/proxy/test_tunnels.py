@@ -32,7 +32,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proxy import tunnels as tunnels_module
-from tport.engine.proxy.tunnels import HELLO_DEADLINE, Tunnel, Tunnels, TunnelService
+from tport.engine.proxy.tunnels import HELLO_DEADLINE, ON_THE_WAY, Tunnel, Tunnels, TunnelService
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.identity import Identity
 
@@ -298,6 +298,36 @@ async def test_a_proxy_that_comes_is_told_at_once(autojump_clock: MockClock, sid
 
     assert await far.hear() == Proxies(proxies=("p1", "p2"))
     assert trio.current_time() == before
+
+
+async def test_a_request_waits_for_a_tunnel_that_another_process_has_already(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    elsewhere = {"grafana", "lonely"}
+    tunnels = Tunnels(lambda: START, elsewhere=elsewhere.__contains__)
+
+    async def waited(app: str) -> float:
+        began = trio.current_time()
+        await tunnels.wait_for_offer(app)
+        return trio.current_time() - began
+
+    assert await waited("nowhere") == 0
+    assert await waited("lonely") == ON_THE_WAY
+
+    async def come() -> None:
+        await trio.sleep(1)
+        some_tunnels(["a"], tunnels)
+
+    nursery.start_soon(come)
+    assert await waited("grafana") == 1
+    assert await waited("grafana") == 0
+
+    async def go() -> None:
+        await trio.sleep(0.5)
+        elsewhere.clear()
+
+    nursery.start_soon(go)
+    assert await waited("lonely") < 1, "its agent has gone there, too"
 
 
 async def test_what_an_agent_calls_itself_fits_on_one_line(side: Side) -> None:

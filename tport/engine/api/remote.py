@@ -23,7 +23,7 @@ from tport.engine.proto.framing import of_length
 
 CALL_DEADLINE: Final = 10.0  # s for one call, dialling included
 SILENCE: Final = 10.0  # s without a line after which a watch is lost; there is one each second
-MAX_CONNECTIONS: Final = 16  # calls at a time; further ones wait, within their deadline
+MAX_CONNECTIONS: Final = 16  # calls at a time, each on a connection of its own
 MAX_IDLE: Final = 30.0  # s a connection is kept; auth closes those that idle for 60
 CLOSE_DEADLINE: Final = 1.0  # s to say goodbye
 MAX_LINE: Final = wire.MAX_ANSWER  # bytes of one change
@@ -33,7 +33,9 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 
 @asynccontextmanager
-async def open_remote_auth(dial: Dial, *, max_body: int = wire.MAX_BODY) -> AsyncIterator[AuthAPI]:
+async def open_remote_auth(
+    dial: Dial, *, max_body: int = wire.MAX_BODY, places: int = MAX_CONNECTIONS
+) -> AsyncIterator[AuthAPI]:
     """Open AuthAPI over connections to auth; on leaving, they are closed.
 
     Args:
@@ -41,8 +43,9 @@ async def open_remote_auth(dial: Dial, *, max_body: int = wire.MAX_BODY) -> Asyn
             and the far end was found to be auth (`check_is_auth`), or raises ConnectionProblem.
             It is asked anew whenever one is needed, so it may show a renewed certificate.
         max_body: bytes of a request that the far end takes.
+        places: calls at a time; further ones wait, within their deadline.
     """
-    remote = RemoteAuth(dial, max_body)
+    remote = RemoteAuth(dial, max_body, places)
     try:
         yield cast("AuthAPI", remote)  # its calls are made below, from the same signatures
     finally:
@@ -88,11 +91,13 @@ class _Lost(Exception):
 class RemoteAuth:
     """The calls of AuthAPI as methods, each made from its row in `wire.CALLS`."""
 
-    def __init__(self, dial: Dial, max_body: int = wire.MAX_BODY) -> None:
+    def __init__(
+        self, dial: Dial, max_body: int = wire.MAX_BODY, places: int = MAX_CONNECTIONS
+    ) -> None:
         self._dial = dial
         self._max_body = max_body
         self._kept: list[tuple[ClientConnection, float]] = []  # and since when
-        self._places = trio.CapacityLimiter(MAX_CONNECTIONS)
+        self._places = trio.CapacityLimiter(places)
         self._closed = False
 
     async def aclose(self) -> None:

@@ -260,6 +260,8 @@ class Apps:
             if begun is not None:  # access may have changed since
                 await self._cache.app_session(session.id)
                 candidates()
+            else:
+                await self._tunnels.wait_for_offer(session.app)
             await self._forward(exchange, session, head, candidates, begun)
         except NotSignedIn:
             raise NotSignedIn("signed out", reason="session-over") from None

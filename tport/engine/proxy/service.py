@@ -77,7 +77,7 @@ from tport.engine.proxy.presence import keep_presence
 from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room, wanted_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
-from tport.engine.proxy.siblings import take_over, wait_for_tunnels
+from tport.engine.proxy.siblings import elsewhere, take_over, wait_for_tunnels
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.app import App, public_host
@@ -163,7 +163,8 @@ class _Proxy:
             if settings.request_log
             else None
         )
-        self._tunnels = Tunnels(clock, lambda: self._cache.down)
+        is_elsewhere = elsewhere(settings.share, lambda: self._cache.servers)
+        self._tunnels = Tunnels(clock, lambda: self._cache.down, is_elsewhere)
         self._live: LiveStreams[str] = LiveStreams()
         self._waiting = Waiting()
         self._moments = Moments()

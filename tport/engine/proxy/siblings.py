@@ -13,6 +13,7 @@ from typing import Final, NamedTuple, NoReturn, Protocol
 
 import trio
 
+from tport.engine.net.fair_share import FairShare
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
 from tport.engine.proxy.tunnels import Tunnels
@@ -55,6 +56,19 @@ class Alone:
     async def next(self) -> NoReturn:
         await trio.sleep_forever()
         raise AssertionError("unreachable")
+
+
+def elsewhere(
+    share: FairShare | None, offered: Callable[[], Sequence[AppServer]]
+) -> Callable[[str], bool]:
+    """Return what tells whether an application is offered to some process of this port."""
+
+    def is_offered(app: str) -> bool:
+        return share is not None and any(
+            server.app.name == app and not server.refused for server in offered()
+        )
+
+    return is_offered
 
 
 async def take_over(

@@ -48,6 +48,9 @@ logger = logging.getLogger(__name__)
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 MAX_OFFERS: Final = 1000  # applications of one agent
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
+# s for an agent to have a tunnel here, too: it waits up to 1 s before it dials again after a loss.
+ON_THE_WAY: Final = 3.0
+LOOK: Final = 0.2  # s between looks at whether it is worth waiting
 REMEMBERED_APPS: Final = 1000  # that no tunnel offers any more; of older ones the time is lost
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
@@ -98,11 +101,19 @@ class Tunnels:
     """All tunnels of this proxy, newest last; `changed` is set when there is news to report."""
 
     def __init__(
-        self, clock: Clock, down: Callable[[], Collection[tuple[str, str]]] = frozenset
+        self,
+        clock: Clock,
+        down: Callable[[], Collection[tuple[str, str]]] = frozenset,
+        elsewhere: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        """`down`: what doesn't answer its agent now: the application's name, the agent's id."""
+        """
+        Args:
+            down: what doesn't answer its agent now: the application's name, the agent's id.
+            elsewhere: whether another process of this port has a tunnel that offers an application.
+        """
         self._clock = clock
         self._down = down
+        self._elsewhere = elsewhere
         self._left: dict[str, datetime] = {}  # by application: when its last tunnel went
         self._tunnels: list[Tunnel] = []
         self._offering: dict[str, list[Tunnel]] = {}  # by application, of each agent the newest
@@ -160,6 +171,16 @@ class Tunnels:
             return (app, tunnel.agent_id) in down, _weight(session, tunnel.agent_id)
 
         return sorted(offering, key=rank)
+
+    async def wait_for_offer(self, app: str) -> None:
+        """Wait, ON_THE_WAY s at most, while only another process has a tunnel that offers `app`.
+
+        Its agent is about to open one here, too, or has just been told of the application.
+        """
+        with trio.move_on_after(ON_THE_WAY):
+            while app not in self._offering and self._elsewhere(app):
+                with trio.move_on_after(LOOK):  # it may have gone there as well
+                    await self.changed.wait()
 
     def left_at(self, app: str) -> datetime | None:
         """Return since when no tunnel offers `app`; None: one does, or none did while we run."""

@@ -236,6 +236,7 @@ class Workers:
         ours, theirs = channel_pair()
         begin = self._beginning(worker, theirs.fileno())
         channel = worker.channel = Channel(ours)
+        self._expect()
         process: trio.Process | None = None
         how = ""
         try:
@@ -257,6 +258,7 @@ class Workers:
             worker.reloaded.set()
             channel.close()
             mark_away(self._counts, worker.number - 1)
+            self._expect()
             self._service.presence.forget(worker.proxy_id)
             if process is not None and process.returncode is None:
                 process.kill()
@@ -265,6 +267,11 @@ class Workers:
         if worker.failed is not None:
             return worker.failed.message
         return how or _how(process.returncode if process else None)
+
+    def _expect(self) -> None:
+        """Tell auth which proxies live: there are no others than workers."""
+        alive = (each.proxy_id for each in self._workers if each.channel is not None)
+        self._service.presence.expect(alive)
 
     def _beginning(self, worker: _Worker, channel: int) -> Beginning:
         return Beginning(

@@ -54,6 +54,9 @@ logger = logging.getLogger(__name__)
 
 BEAT: Final = 5.0  # s between signs of life
 LAST_WORDS: Final = 5  # s to end in when the main process is gone; then the system ends us
+# Calls of auth at a time, without TLS: more than it lets wait for a password to be hashed, so that no
+# other call waits behind those.
+MAX_CALLS: Final = 256
 MAX_ARRIVED: Final = 64  # connections that wait to be taken over; further ones are closed
 
 
@@ -119,7 +122,9 @@ class _Worker:
         failed: Failed | None = None
         try:
             async with (
-                open_remote_auth(self._dial_auth, max_body=wire.MAX_ANSWER) as auth,
+                open_remote_auth(
+                    self._dial_auth, max_body=wire.MAX_ANSWER, places=MAX_CALLS
+                ) as auth,
                 trio.open_nursery() as nursery,
             ):
                 reach = Reach(

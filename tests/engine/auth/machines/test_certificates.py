@@ -76,6 +76,22 @@ async def test_a_proxy_that_is_known_to_have_ended_is_forgotten_at_once(world: W
     assert changes == [("two",)]
 
 
+async def test_where_it_is_known_which_proxies_there_are_nobody_waits_for_others(
+    world: World,
+) -> None:
+    presence = world.service.presence
+    known = [presence.knows_proxies]  # at first any may live still
+    presence.expect(["one", "two"])
+    for name in ("one", "two"):
+        await alive(world, name)
+        known.append(presence.knows_proxies)
+    presence.expect(["one", "three"])
+    known.append(presence.knows_proxies)
+
+    assert known == [False, False, True, False]
+    assert not presence.is_complete, "their agents may still be on their way"
+
+
 async def test_a_proxy_says_no_more_than_is_kept(world: World) -> None:
     states = tuple(replace(GOOD, host=f"{n}.test") for n in range(MAX_STATES + 1))
     with pytest.raises(InvalidRequest, match="at most"):

@@ -245,7 +245,7 @@ class Acme:
 
     def _may_live(self, order: AcmeOrder) -> bool:
         """Tell whether the proxy that orders may still be there."""
-        return order.proxy in self._presence.proxies or not self._presence.is_complete
+        return order.proxy in self._presence.proxies or not self._presence.knows_proxies
 
     async def _read(self, place: str) -> Stored[AcmeState] | None:
         try:

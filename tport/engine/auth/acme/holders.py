@@ -49,7 +49,7 @@ class AcmeHolders:
         return False
 
     def _do_all_hold(self, order: str, proxy: str, *, several: bool) -> bool:
-        if several and not self._presence.is_complete:
+        if several and not self._presence.knows_proxies:
             return False
         return {proxy, *self._presence.proxies} <= self._holders.get(order, set())
 

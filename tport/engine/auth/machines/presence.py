@@ -6,7 +6,7 @@ Every auth process that restarts is told all of it anew within PRESENCE_INTERVAL
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -33,6 +33,7 @@ class Presence:
         self._started = clock()
         self._servers: tuple[AppServer, ...] = ()
         self._proxies: tuple[str, ...] = ()
+        self._expected: frozenset[str] | None = None
         self.on_change: list[Callable[[], None]] = []
 
     @property
@@ -49,6 +50,13 @@ class Presence:
     def is_complete(self) -> bool:
         """Tell whether every proxy alive has had time to report since this process began."""
         return self._clock() - self._started >= _TTL
+
+    @property
+    def knows_proxies(self) -> bool:
+        """Tell whether each proxy alive is among `proxies`. Their agents may still be on their way."""
+        if self._expected is not None:
+            return self._expected <= self._heard.keys()
+        return self.is_complete
 
     @property
     def proxy_addrs(self) -> tuple[str, ...]:
@@ -83,6 +91,10 @@ class Presence:
     def report(self, report: ProxyReport) -> None:
         self._heard[report.proxy_id] = _Heard(report, self._clock())
         self._settle()
+
+    def expect(self, proxies: Iterable[str]) -> None:
+        """Say which proxies live, where that is known: because this process alone starts any."""
+        self._expected = frozenset(proxies)
 
     def forget(self, proxy_id: str) -> None:
         """Forget a proxy that is known to have ended."""
