@@ -127,3 +127,27 @@ async def test_a_stream_of_trios_is_taken_over_with_what_is_in_it() -> None:
                     await trio.lowlevel.wait_readable(stream.socket)
                 assert is_readable(stream)
                 assert await stream.receive_some() == b"after"
+
+
+async def test_of_a_connection_that_another_process_has_nobody_is_told_here() -> None:
+    """Closing our copy does not end its registration; its number is soon another's."""
+    far, given = pair()
+    copy = given.socket.dup()  # as another process would have it
+    number = given.socket.fileno()
+    given.disown()
+    given.close()
+    a, b = socket.socketpair()
+    assert a.fileno() == number
+    told: list[int] = []
+    with copy, b:
+        async with far, TcpStream(a) as next_one:
+            await wait_all_tasks_blocked()
+            next_one.on_arrival = lambda: told.append(1)
+            await far.send_all(b"for the other process")
+            await wait_all_tasks_blocked(0.01)
+            assert told == []
+            assert copy.recv(100) == b"for the other process"
+
+            b.sendall(b"for us")
+            await wait_all_tasks_blocked(0.01)
+            assert told == [1]

@@ -50,6 +50,11 @@ class Ready:
         """To be called right before the socket is closed, which ends its registration."""
         self._told.pop(sock.fileno(), None)
 
+    def disown(self, sock: socket.socket) -> None:
+        """To be called when another process has the socket, too: closing it here ends nothing then."""
+        self.forget(sock)
+        self._epoll.unregister(sock.fileno())
+
     async def keep(self) -> NoReturn:
         """Tell the news until cancelled."""
         poll, told, number = self._epoll.poll, self._told, self._epoll.fileno()

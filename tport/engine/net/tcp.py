@@ -178,6 +178,11 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     # --- The end -------------------------------------------------------------------------------
 
+    def disown(self) -> None:
+        """Hear no more of the connection: another process has it. It is still to be closed here."""
+        if HAS_EPOLL:
+            ready().disown(self.socket)
+
     def close(self) -> None:
         """Close now. Who still waits here gets trio.ClosedResourceError."""
         if self.socket.fileno() < 0:

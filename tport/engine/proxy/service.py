@@ -11,13 +11,11 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-import ssl
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Final, NoReturn
 
 import trio
-from cryptography import x509
 
 from tport.engine.access.locks import check_host
 from tport.engine.api.cache import AuthCache
@@ -37,7 +35,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
+from tport.engine.defaults import DRAIN
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -59,12 +57,11 @@ from tport.engine.net.tls import (
 )
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.net.turns import Turns
-from tport.engine.pki.contexts import tunnel_server_context
-from tport.engine.pki.identity import identity_of
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead, RequestHead
 from tport.engine.proxy.accept import accept
+from tport.engine.proxy.agent_door import AgentDoor
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificate_part import CertificatePart
@@ -81,7 +78,6 @@ from tport.engine.proxy.siblings import elsewhere, take_over, wait_for_tunnels
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.app import App, public_host
-from tport.engine.types.identity import IdentityKind
 
 logger = logging.getLogger(__name__)
 
@@ -90,7 +86,6 @@ LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we st
 # s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
 # more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
 JUDGE_INTERVAL: Final = 3.0
-_AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 
 Clock = Callable[[], datetime]
 
@@ -152,7 +147,6 @@ class _Proxy:
         self._open = 0  # connections of every kind
         self._browsers = 0
         self._browser_left = trio.Event()
-        self._tunnel_context: tuple[ssl.SSLContext, datetime] | None = None
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
 
         auth = around.auth
@@ -197,6 +191,13 @@ class _Proxy:
             public_address=self._public_address,
             live_proxies=self._live_proxies,
             check_host=self._check_host,
+            clock=clock,
+        )
+        self._agents = AgentDoor(
+            self._tunnel_service,
+            cache=self._cache,
+            events=self._events,
+            own_pair=around.own_pair,
             clock=clock,
         )
         self._certificates = CertificatePart(
@@ -395,43 +396,13 @@ class _Proxy:
             case Door.TUNNEL:
                 wanted = "" if is_ours else wanted_proxy(hello.alpn)
                 if not await self._around.siblings.hand_over(wanted, peeked, remote):
-                    await self._serve_agent(await accept_tls(peeked, self._for_tunnels()), remote)
+                    await self._agents.serve(peeked, remote)
             case Door.AUTH:
                 await self._around.to_auth(peeked, remote)
             case Door.CHALLENGE:
                 await self._certificates.acme.prove_by_tls(peeked, hello.server_name)
             case Door.NONE:
                 await refuse_protocols(stream)
-
-    def _for_tunnels(self) -> ssl.SSLContext:
-        """Return the context for tunnels; its certificate is made anew at half its life."""
-        now = self._clock()
-        if self._tunnel_context is None or now >= self._tunnel_context[1]:
-            pair = self._around.own_pair()
-            context = tunnel_server_context(pair, self._cache.authorities.host)
-            self._tunnel_context = context, now + HOST_CERTIFICATE_TTL / 2
-        return self._tunnel_context[0]
-
-    async def _serve_agent(self, tls: TlsStream, remote: str) -> None:
-        certificate = tls.peer_certificate
-        if certificate is None:  # the handshake demands one; TLS-01 wants it asked again here
-            raise AccessDenied("a tunnel without a client certificate")
-        try:
-            identity = identity_of(
-                certificate,
-                authorities=self._cache.authorities,
-                expected_kinds=_AGENT,
-                now=self._clock(),
-            )
-        except AccessDenied as denied:
-            self._events.put("auth.failed", error=denied.reason, **{"addr.remote": remote})
-            raise
-        await self._tunnel_service.serve(
-            tls,
-            identity,
-            remote=remote,
-            not_after=x509.load_der_x509_certificate(certificate).not_valid_after_utc,
-        )
 
     async def _serve_browser(
         self, tls: TlsStream, server_name: str | None, remote: str, *, hsts: bool

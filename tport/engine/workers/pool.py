@@ -144,6 +144,7 @@ class Workers:
         numbers = range(1, config.proxy_service.workers + 1)
         self._workers = [_Worker(n, WorkerFigures(f"worker-{n}")) for n in numbers]
         self._figures = WorkersFigures()
+        self._failed = False  # one of them can't serve, at the start
         self._tickets = os.urandom(TICKET_KEYS)
         self._share = make_memory(len(self._workers))
         self._counts = mmap.mmap(self._share, 0)
@@ -221,6 +222,9 @@ class Workers:
             if self._stop.is_set():
                 return
             if not served:
+                if self._failed:  # by another's error all are cancelled: once is enough
+                    await trio.sleep_forever()
+                self._failed = True
                 raise _as_error(worker, how)
             if trio.current_time() - began >= STABLE:
                 delays = self._delays()

@@ -218,22 +218,23 @@ class _Worker:
 
     async def _relay(self, stream: PrefixedStream, remote: str) -> None:
         """Give an agent's connection to auth: see `Surroundings.to_auth`."""
-        await self._channel.send(Relay(remote, stream.take_prefix()), _socket_of(stream))
+        await self._give(Relay(remote, stream.take_prefix()), stream)
 
     async def hand_over(self, proxy_id: str, stream: PrefixedStream, remote: str) -> bool:
         if proxy_id in ("", self._begin.proxy_id):
             return False
-        message = HandOver(proxy_id, remote, stream.take_prefix())
-        await self._channel.send(message, _socket_of(stream))
+        await self._give(HandOver(proxy_id, remote, stream.take_prefix()), stream)
         return True
+
+    async def _give(self, message: Relay | HandOver, stream: PrefixedStream) -> None:
+        """Send a connection away. It is still the caller's to close."""
+        transport = stream.transport
+        assert isinstance(transport, TcpStream), "the public port's connections are"
+        await self._channel.send(message, transport.socket)
+        transport.disown()
 
     async def next(self) -> Arrival:
         return await self._arrived.receive()
-
-
-def _socket_of(stream: PrefixedStream) -> socket.socket:
-    assert isinstance(stream.transport, TcpStream), "the public port's connections are"
-    return stream.transport.socket
 
 
 def _inherited(descriptor: int) -> socket.socket:

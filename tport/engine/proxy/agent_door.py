@@ -1,0 +1,81 @@
+"""Where agents come in: mutual TLS in this proxy's name, and who an agent is by its certificate."""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable
+from datetime import datetime
+from typing import Final
+
+from cryptography import x509
+
+from tport.engine.api.cache import AuthCache
+from tport.engine.api.events import EventQueue
+from tport.engine.defaults import HOST_CERTIFICATE_TTL
+from tport.engine.errors import AccessDenied
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tls import accept_tls
+from tport.engine.pki.contexts import tunnel_server_context
+from tport.engine.pki.identity import identity_of
+from tport.engine.pki.keys import KeyPair
+from tport.engine.proxy.tunnels import TunnelService
+from tport.engine.types.identity import IdentityKind
+
+_AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
+
+
+class AgentDoor:
+    """Serves connections that ask for a tunnel."""
+
+    def __init__(
+        self,
+        tunnels: TunnelService,
+        *,
+        cache: AuthCache,
+        events: EventQueue,
+        own_pair: Callable[[], KeyPair],
+        clock: Callable[[], datetime],
+    ) -> None:
+        """`own_pair`: as in Surroundings."""
+        self._tunnels = tunnels
+        self._cache = cache
+        self._events = events
+        self._own_pair = own_pair
+        self._clock = clock
+        self._made: tuple[ssl.SSLContext, datetime] | None = None
+
+    async def serve(self, stream: PrefixedStream, remote: str) -> None:
+        """Serve one connection, from its ClientHello on, until the tunnel ends.
+
+        Raises:
+            AccessDenied: no agent of this cluster; or it is locked.
+            RemoteProtocolError, ConnectionProblem: the handshake failed.
+        """
+        tls = await accept_tls(stream, self._context())
+        certificate = tls.peer_certificate
+        if certificate is None:  # the handshake demands one; TLS-01 wants it asked again here
+            raise AccessDenied("a tunnel without a client certificate")
+        try:
+            identity = identity_of(
+                certificate,
+                authorities=self._cache.authorities,
+                expected_kinds=_AGENT,
+                now=self._clock(),
+            )
+        except AccessDenied as denied:
+            self._events.put("auth.failed", error=denied.reason, **{"addr.remote": remote})
+            raise
+        await self._tunnels.serve(
+            tls,
+            identity,
+            remote=remote,
+            not_after=x509.load_der_x509_certificate(certificate).not_valid_after_utc,
+        )
+
+    def _context(self) -> ssl.SSLContext:
+        """Return the context for tunnels; its certificate is made anew at half its life."""
+        now = self._clock()
+        if self._made is None or now >= self._made[1]:
+            context = tunnel_server_context(self._own_pair(), self._cache.authorities.host)
+            self._made = context, now + HOST_CERTIFICATE_TTL / 2
+        return self._made[0]
