@@ -35,6 +35,7 @@ from tport.engine.proto.head import (
     parse_response_head,
 )
 from tport.engine.proto.head_writer import write_request_head, write_response_head
+from tport.engine.proxy.for_agent import for_agent
 from tport.engine.types.app import App, Header, Rewrite
 from tport.engine.types.role import PRESETS
 from tport.engine.types.session import SessionCredential
@@ -91,7 +92,9 @@ def _taken(work: Work, count: int) -> float:
 
 
 def _sent_on(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes]]:
-    return forwardable(head.headers, head.connection_tokens)
+    if isinstance(head, RequestHead):
+        return for_agent(head)
+    return forwardable(head.headers, head.connection_tokens, odd_names=True)
 
 
 def _rewriting() -> tuple[Work, Work]:

@@ -27,7 +27,6 @@ ASSERTION: Final = b"teleport-jwt-assertion"  # the JWT that says who is calling
 MAX_REMEMBERED: Final = 1024  # header names, and sessions, whose verdict is kept
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
-_BREAKS = re.compile(rb"[\r\n\0]")
 _HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 # An app may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
@@ -129,7 +128,8 @@ class Rewriter:
         fields += [field for field in headers if passes[field[0]]]
         fields += _forwarded(remote, public)
         fields += of_session
-        if _BREAKS.search(b"".join([value for _, value in fields])):
+        values = b"".join([value for _, value in fields])
+        if b"\n" in values or b"\r" in values or b"\0" in values:  # far quicker than by `re`
             raise InvalidRequest("a header holds a line break or a NUL")
         return Rewritten(fields, skipped)
 

@@ -32,6 +32,7 @@ MAX_HEADERS: Final = 128
 MAX_LINE: Final = 16 * 1024
 MAX_TARGET: Final = 8 * 1024
 
+_BLANK_LINE = re.compile(rb"\n\r?\n")
 # Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one.
 _CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++\r\n(?![\t ]))++\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -134,11 +135,8 @@ def find_head_end(buffer: bytes | bytearray, searched: int = 0) -> int:
     `searched`: how many bytes an earlier call has seen in vain. Lines that end in a bare LF are
     found too, so that they are refused at once and not waited for.
     """
-    since = max(0, searched - 2)
-    bare, ended = buffer.find(b"\n\n", since), buffer.find(b"\n\r\n", since)
-    if bare >= 0 and (ended < 0 or bare < ended):
-        return bare + 2
-    return ended + 3 if ended >= 0 else -1
+    found = _BLANK_LINE.search(buffer, max(0, searched - 2))
+    return found.end() if found else -1
 
 
 def parse_request_head(head: bytes) -> RequestHead:

@@ -255,6 +255,9 @@ class Connection:
         return stream
 
     def _use_id(self, stream_id: int) -> None:
+        if stream_id == self._peer_next_id:
+            self._peer_next_id += 2
+            return
         passed_over = self._passed_over
         if stream_id < self._peer_next_id:
             del passed_over[stream_id]
