@@ -80,6 +80,13 @@ def test_no_body_is_done_before_it_begins() -> None:
     assert body_reader(of_length(0)).done
 
 
+def test_what_is_shared_by_all_without_a_body_keeps_nothing_of_any() -> None:
+    with pytest.raises(AssertionError, match="has ended"):
+        body_reader(NO_BODY).feed(b"GET /somebody-else's")
+
+    assert body_reader(of_length(0)).leftover == b""
+
+
 def test_only_the_end_of_the_connection_ends_an_unframed_body() -> None:
     reader = body_reader(UNTIL_CLOSE)
 

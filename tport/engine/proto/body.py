@@ -89,7 +89,20 @@ class LengthReader:
             raise RemoteProtocolError(f"the body ended after {got} of {self._length} bytes")
 
 
-_NOTHING: Final = LengthReader(0)  # has ended before it began: one serves all
+class NoBodyReader:
+    """A body that has ended before it began; one serves all, and so it takes nothing from anybody."""
+
+    done = True
+    leftover = b""
+
+    def feed(self, data: bytes) -> bytes:
+        raise AssertionError("bytes for a body that has ended")
+
+    def end(self) -> None:
+        """There is nothing to be cut short."""
+
+
+_NOTHING: Final = NoBodyReader()
 
 
 class UntilCloseReader:
