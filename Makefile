@@ -3,6 +3,8 @@
 PYTHON ?= python3
 WORKERS ?= 2
 PYTEST_ARGS ?=
+MINUTES ?= 10
+FUZZ_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -13,7 +15,7 @@ CODE := tport tests examples bench
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture bench bench-quick bench-micro bench-deps profile clean
+.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-deps profile clean
 .DELETE_ON_ERROR:
 
 help:
@@ -23,6 +25,7 @@ help:
 	@echo "make lint       ruff, mypy --strict, flake8-async"
 	@echo "make fmt        format the code"
 	@echo "make torture    the long and heavy tests"
+	@echo "make fuzz       parsers under inputs that are made from one another; MINUTES=10"
 	@echo "make bench      tport measured beside nginx + ssh -R, Caddy and others; bench-quick: in 90 s"
 	@echo "make bench-micro  what each function on the way of a request costs"
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
@@ -40,6 +43,11 @@ test: $(VENV)/tools test-deps
 
 torture: $(VENV)/tools test-deps
 	@$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+
+fuzz: $(VENV)/tools
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --group fuzz || \
+		echo "tport: fuzz: no atheris for this Python; hypothesis draws the inputs instead" >&2
+	@$(BIN)/python -m tests.fuzz --minutes=$(MINUTES) $(FUZZ_ARGS)
 
 test-deps: $(VENV)/tools
 	@./tests/deps.sh

@@ -110,7 +110,7 @@ def _body(headers: dict[bytes, list[bytes]], version: bytes, data: bytes) -> tup
     if codings:
         if lengths or version == b"0" or [coding.lower() for coding in codings] != [b"chunked"]:
             raise Doubtful(codings)
-        return _chunks(data)
+        return read_chunks(data)
     if len(lengths) > 1 or not re.fullmatch(rb"[0-9]{1,15}", lengths[0]):
         raise Doubtful(lengths)
     length = int(lengths[0])
@@ -119,7 +119,8 @@ def _body(headers: dict[bytes, list[bytes]], version: bytes, data: bytes) -> tup
     return data[:length], data[length:]
 
 
-def _chunks(data: bytes) -> tuple[bytes, bytes]:
+def read_chunks(data: bytes) -> tuple[bytes, bytes]:
+    """Return the body that these chunks make, and what follows them."""
     body = b""
     while True:
         if not (line := _CHUNK.match(data)):
@@ -149,3 +150,41 @@ def _upgrades(headers: dict[bytes, list[bytes]], tokens: set[bytes], version: by
     ):
         raise Doubtful(protocols)
     return True
+
+
+class Answer(NamedTuple):
+    status: int
+    head: bytes
+    body: bytes
+
+
+_ANSWER = re.compile(
+    rb"HTTP/1\.1 ([1-9][0-9]{2}) [ -~]*\r\n((?:%b:%b\r\n)*)\r\n" % (_TOKEN, _VALUE)
+)
+
+
+def plain_answers(data: bytes) -> tuple[list[Answer], bytes]:
+    """Return the whole answers at the front of `data`, but for 1xx, and the rest.
+
+    They are those to requests other than HEAD.
+    """
+    found: list[Answer] = []
+    while head := _ANSWER.match(data):
+        rest, status = data[head.end() :], int(head[1])
+        length = re.search(rb"(?i)(?:^|\n)content-length: ?([0-9]+)\r", head[2])
+        body = b""
+        if status < 200 or status in (204, 304):
+            pass
+        elif re.search(rb"(?i)(?:^|\n)transfer-encoding: ?chunked\r", head[2]):
+            try:
+                body, rest = read_chunks(rest)
+            except Unfinished:
+                break
+        elif length is None or len(rest) < int(length[1]):
+            break  # as long as the connection, or cut short
+        else:
+            body, rest = rest[: int(length[1])], rest[int(length[1]) :]
+        data = rest
+        if status >= 200:
+            found.append(Answer(status, head[2], body))
+    return found, data

@@ -18,7 +18,8 @@ import trio
 
 from tests.security import chains
 from tests.security.chains import QUIET, Chain, converse, served
-from tests.security.plain_http import Request, plain_requests
+from tests.security.doubtful_answers import ANSWERS, EVIL, answer
+from tests.security.plain_http import Request, plain_answers, plain_requests, read_request
 from tests.security.smuggling_inputs import INPUTS, Pieces, Place
 
 pytestmark = pytest.mark.e2e
@@ -162,3 +163,51 @@ def nothing_odd(chain: Chain) -> None:
         assert not [
             half for half in chain.recorder.halves if b"/smuggled " in half.split(b"\r\n")[0]
         ]
+
+
+async def answer_doubtfully(stream: trio.SocketStream) -> None:
+    """Stand for an application: `/<n>/first` gets the nth of ANSWERS, all else a good one."""
+    data = b""
+    async with stream:
+        try:
+            while more := await stream.receive_some(65536):
+                data += more
+                while b"\r\n\r\n" in data:
+                    request, data, _ = read_request(data, None)
+                    if not request.target.endswith(b"/first"):
+                        seen = b"X-Seen: %b" % request.target
+                        await stream.send_all(answer(seen, b"Content-Length: 0"))
+                        continue
+                    sent, body = ANSWERS[input_of(request.target)]
+                    await stream.send_all(sent)
+                    if body is None and EVIL not in sent:
+                        return  # it is cut short
+        except trio.BrokenResourceError:
+            pass  # the agent had enough
+
+
+async def test_an_answer_that_could_end_in_two_places_is_a_502_and_nobody_elses(
+    nursery: trio.Nursery,
+) -> None:
+    """HTTP-16: what follows an answer is none, and the next request gets its own."""
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, answer_doubtfully, [listener])
+    async with chains.tport_before(listener.socket.getsockname()[1]) as (_, chain):
+        places = [Place(n, chain.host, chain.cookie) for n in range(len(ANSWERS))]
+        inputs = [(place.get(b"first") + place.end,) for place in places]
+        said = await all_conversations(chain, inputs, lambda n, data: False, PATIENCE)
+
+    wrong = {}
+    for n, (sent, body) in enumerate(ANSWERS):
+        answers, rest = plain_answers(said[n])
+        first, later = answers[:1], answers[1:]
+        own = [f"/{n}/end".encode()] == [s for each in later for s in served(b"\r\n" + each.head)]
+        if body is None:
+            # Whole answers are ours alone; one that had begun when the doubt came is cut.
+            good = all(each.status == 502 for each in first) and (own or not later)
+            good = good and (bool(first) or b"\r\n0\r\n\r\n" not in rest)
+        else:
+            good = own and rest == b"" and [each.body for each in first] == [body]
+        if not good or any(b"x-evil" in each.head.lower() for each in answers):
+            wrong[sent] = said[n]
+    assert wrong == {}

@@ -1,0 +1,1 @@
+"""Parsers under any bytes: see `targets`, and `make fuzz` in CONTRIBUTING.md."""
