@@ -170,22 +170,31 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await self.send_all(data)
             await self.send_eof()
 
-    def send_last_nowait(self, data: bytes) -> bool:
-        """Do as `send_last`, if there is room for all of it; False: nothing was done.
+    def send_nowait(self, data: bytes) -> bool:
+        """Do as `send_all`, if there is room for all of it; False: nothing was done.
 
         Raises:
             trio.BrokenResourceError: the stream was cut, or the peer wants no more.
         """
-        if self._sending:
-            raise trio.BusyResourceError("another task is sending on this stream")
+        self._check_idle()
         self._check_sendable()
         mux = self._mux
         if len(data) > mux._send_room(self.id):
             return False
         if data:
             mux._send(self.id, data)
+        return True
+
+    def send_last_nowait(self, data: bytes) -> bool:
+        """Do as `send_last`, if there is room for all of it; False: nothing was done.
+
+        Raises:
+            trio.BrokenResourceError: the stream was cut, or the peer wants no more.
+        """
+        if not self.send_nowait(data):
+            return False
         self._eof_sent = True
-        mux._end_stream(self.id)
+        self._mux._end_stream(self.id)
         return True
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -212,9 +221,12 @@ class MuxStream(trio.abc.HalfCloseableStream):
             self._sending = False
 
     def _begin_send(self) -> None:
+        self._check_idle()
+        self._sending = True
+
+    def _check_idle(self) -> None:
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this stream")
-        self._sending = True
 
     def _check_sendable(self) -> None:
         if self._closed:

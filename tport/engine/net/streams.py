@@ -7,6 +7,7 @@ from typing import Final
 import trio
 
 from tport.engine.defaults import READ_SIZE
+from tport.engine.net.mux_stream import MuxStream
 
 HALF_CLOSED: Final = 30.0  # s that one way may go on after the other has ended
 
@@ -64,8 +65,9 @@ async def relay(a: trio.abc.Stream, b: trio.abc.Stream) -> tuple[int, int]:
 
     async def carry(way: int, source: trio.abc.Stream, sink: trio.abc.Stream) -> None:
         try:
-            while data := await source.receive_some(READ_SIZE):
-                await sink.send_all(data)
+            while data := bytes(await source.receive_some(READ_SIZE)):
+                if not (isinstance(sink, MuxStream) and sink.send_nowait(data)):
+                    await sink.send_all(data)
                 counts[way] += len(data)
             if isinstance(sink, trio.abc.HalfCloseableStream):
                 await sink.send_eof()

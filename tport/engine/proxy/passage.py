@@ -318,14 +318,15 @@ class Passage:
         wanted = True
         while True:
             try:
-                data = await browser.receive_some(READ_SIZE)
+                data = bytes(await browser.receive_some(READ_SIZE))
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 self._exchange.abort()
                 scope.cancel()
                 return
             try:
                 if wanted and data:
-                    await self._stream.send_all(data)
+                    if not self._stream.send_nowait(data):
+                        await self._stream.send_all(data)
                 elif wanted:
                     await self._stream.send_eof()
             except (trio.BrokenResourceError, trio.ClosedResourceError):
