@@ -15,7 +15,7 @@ CODE := tport tests examples bench
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-deps profile clean
+.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile clean
 .DELETE_ON_ERROR:
 
 help:
@@ -27,6 +27,7 @@ help:
 	@echo "make torture    the long and heavy tests"
 	@echo "make fuzz       parsers under inputs that are made from one another; MINUTES=10"
 	@echo "make bench      tport measured beside nginx + ssh -R, Caddy and others; bench-quick: in 90 s"
+	@echo "make bench-docs three times, into docs/performance.md; half an hour"
 	@echo "make bench-micro  what each function on the way of a request costs"
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
 	@echo "make clean      remove what the others made"
@@ -57,6 +58,11 @@ bench: bench-deps
 
 bench-quick: bench-deps
 	@$(BIN)/python -m bench --quick
+
+# Half an hour: the figures of docs/performance.md are medians of three runs.
+bench-docs: bench-deps
+	@for run in 1 2 3; do $(BIN)/python -m bench --json=build/bench-$$run.json || exit; done
+	@$(BIN)/python -m bench.docs build/bench-1.json build/bench-2.json build/bench-3.json
 
 bench-micro: $(VENV)/tools
 	@$(BIN)/python -m bench.micro

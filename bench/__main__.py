@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import ExitStack
+from datetime import date
 from pathlib import Path
 from typing import Final
 
-from bench.bars import bars_table
+from bench.bars import bars_table, summary
 from bench.door import Failed
 from bench.report import aligned, medians, text_tables
 from bench.rows import MIB, ROWS, Effort, Figures
 from bench.stack import Stack
 from bench.stacks import STACKS
+from bench.svg import draw, groups
 from bench.upstream import Upstream, open_upstream
 from bench.versions import versions
 from tests.e2e.harness import GaveUp, Tport, tport_home
@@ -58,6 +61,7 @@ class _Bench:
         self._stacks = stacks
         self._results: Rounds = defaultdict(lambda: defaultdict(list))
         self._start = time.monotonic()
+        self._load = os.getloadavg()[0]
 
     def run(self, rows: Sequence[str], effort: Effort) -> None:
         with ExitStack() as opened:
@@ -98,10 +102,16 @@ class _Bench:
         """Print the tables, and write all figures."""
         found = medians(self._results)
         sys.stdout.write(text_tables(found) + "\n")
-        sys.stdout.write("\n".join(aligned(bars_table(found))) + "\n")
+        sys.stdout.write("\n".join([*aligned(bars_table(found)), "", summary(found)]) + "\n")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"versions": versions(), "results": self._results}, indent=1))
-        self._say(f"the figures are in {path}")
+        told = {
+            "day": f"{date.today()}",
+            "versions": versions() | {"load of the machine before": f"{self._load:.1f}"},
+            "results": self._results,
+        }
+        path.write_text(json.dumps(told, indent=1) + "\n")
+        path.with_suffix(".svg").write_text(draw(groups(found), "tport and its peers"))
+        self._say(f"the figures are in {path}, the plot in {path.with_suffix('.svg')}")
 
     def _say(self, text: str) -> None:
         sys.stderr.write(f"bench: {time.monotonic() - self._start:4.0f} s: {text}\n")

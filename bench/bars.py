@@ -91,6 +91,15 @@ BARS: Final[Sequence[Bar]] = (
 )  # fmt: skip
 
 
+def summary(found: Medians) -> str:
+    """Say how many bars are met, and name those that aren't."""
+    missed = [bar.name for bar in BARS if bar.verdict(found) == "missed"]
+    unknown = sum(bar.verdict(found) == "not measured" for bar in BARS)
+    told = f"{len(BARS) - len(missed) - unknown} of {len(BARS)} bars are met"
+    told += f", {unknown} were not measured." if unknown else "."
+    return f"{told} Missed: {'; '.join(missed)}." if missed else told
+
+
 def bars_table(found: Medians) -> list[list[str]]:
     """Return the cells of the table of bars, its head first."""
     cells = [["", "bar", "stretch", "measured", ""]]

@@ -238,7 +238,7 @@ def _caddy(home: Tport, upstream: Upstream, name: str, log: str) -> Stack:
 
 @contextmanager
 def open_mitmproxy(home: Tport, upstream: Upstream) -> Iterator[Stack]:
-    """One hop in Python, no access check, no log."""
+    """One hop in Python, no access check; it prints each request."""
     cert, key = certificate(home)
     folder = home.folder / "mitmproxy"
     folder.mkdir()
@@ -246,10 +246,10 @@ def open_mitmproxy(home: Tport, upstream: Upstream) -> Iterator[Stack]:
     pem.write_text(Path(key).read_text() + Path(cert).read_text())
     port, origin = free_port(), free_port()
     process = home.spawn(
-        [program("mitmdump"), "-q", "--mode", f"reverse:http://127.0.0.1:{upstream.pages}@{port}",
+        [program("mitmdump"), "--mode", f"reverse:http://127.0.0.1:{upstream.pages}@{port}",
          "--mode", f"reverse:http://127.0.0.1:{upstream.origin}@{origin}",
          "--listen-host=127.0.0.1", f"--set=confdir={folder}",
-         f"--certs=*={pem}", "--set=keep_host_header=true", "--set=flow_detail=0"]
+         f"--certs=*={pem}", "--set=keep_host_header=true"]
     )  # fmt: skip
     wait_for_port(port, process)
     headers = (f"Cookie: {COOKIE}",)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.bars import BARS, Bar, bars_table
+from bench.bars import BARS, Bar, bars_table, summary
 from bench.report import aligned, markdown, medians, number, over_runs, table_of, text_tables
 from bench.rows import ROWS, SSH
 
@@ -122,3 +122,10 @@ def test_the_table_of_bars_tells_of_each() -> None:
     assert head == ["", "bar", "stretch", "measured", ""]
     assert [line[0] for line in rest] == [each.name for each in BARS]
     assert {line[-1] for line in rest} == {"not measured"}
+
+
+def test_what_is_missed_is_named() -> None:
+    met = {"memory": {"tport": {"idle MiB": 100.0, "KiB/connection": 40.0}}}
+    told = summary(met)
+    assert told.startswith(f"1 of {len(BARS)} bars are met, {len(BARS) - 2} were not measured.")
+    assert told.endswith("Missed: memory of an idle connection.")
