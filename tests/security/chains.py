@@ -284,7 +284,7 @@ async def nginx(
 
 
 def _nginx_noted(log: Path) -> list[Request]:
-    lines = [json.loads(line) for line in log.read_text("latin-1").splitlines()]
+    lines = [json.loads(line) for line in log.read_bytes().decode("latin-1").split("\n")[:-1]]
     return [
         Request(*(line[part].encode("latin-1") for part in ("method", "target", "body")))
         for line in lines
@@ -294,7 +294,7 @@ def _nginx_noted(log: Path) -> list[Request]:
 
 def _haproxy_noted(log: Path) -> list[Request]:
     found = []
-    for line in log.read_text("latin-1").splitlines():
+    for line in log.read_bytes().decode("latin-1").split("\n")[:-1]:
         parts = line.split(" ")
         if len(parts) == 4 and parts[0] == "noted":
             found.append(Request(*(b64decode("" if part == "-" else part) for part in parts[1:])))

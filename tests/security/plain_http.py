@@ -46,7 +46,7 @@ class Read(NamedTuple):
     is_last: bool
 
 
-def plain_requests(data: bytes, host: bytes) -> tuple[list[Request], str]:
+def plain_requests(data: bytes, host: bytes | None) -> tuple[list[Request], str]:
     """Return the plain requests at the front of `data`, and what ends them.
 
     "close": one that is the last by its own words; "more": half a request, or nothing;

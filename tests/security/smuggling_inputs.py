@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from random import Random
 
 END = b"0\r\n\r\n"
 CHUNKED = b"Transfer-Encoding: chunked"
@@ -381,3 +382,25 @@ SEVERAL: dict[str, Make] = {
 
 INPUTS: dict[str, Make] = {**dict(framings()), **dict(chunks()), **dict(lines()), **dict(headers())}
 INPUTS |= SEVERAL
+
+TRICKS = (
+    *(b"\n", b"\r", b"\r\n", b"\r\n\r\n", b" ", b"\t", b"\0", b"\x0b", b"\xa0", b",", b";", b":", b"0", b"5", b"a"),
+    *(b"Transfer-Encoding: chunked\r\n", b"Content-Length: 3\r\n", b"Content-Length: 0\r\n", b"chunked"),
+    *(b"Connection: close\r\n", b"Expect: 100-continue\r\n", b"0\r\n\r\n", b"5\r\nhello\r\n", b"HTTP/1.0"),
+)  # fmt: skip
+
+
+def mangled(data: bytes, draw: Random) -> bytes:
+    """Return a message with one to three changes: a byte, a run that is gone or twice, a trick."""
+    for _ in range(draw.randint(1, 3)):
+        at, size = draw.randrange(len(data) + 1), draw.randint(1, 12)
+        match draw.randrange(4):
+            case 0:
+                data = data[:at] + draw.randbytes(1) + data[at + 1 :]
+            case 1:
+                data = data[:at] + data[at + size :]
+            case 2:
+                data = data[: at + size] + data[at:]
+            case _:
+                data = data[:at] + draw.choice(TRICKS) + data[at:]
+    return data

@@ -6,8 +6,9 @@ the client's bytes first, against what that server says it passed on.
 
 from __future__ import annotations
 
+import random
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -20,11 +21,12 @@ from tests.security import chains
 from tests.security.chains import QUIET, Chain, converse, served
 from tests.security.doubtful_answers import ANSWERS, EVIL, answer
 from tests.security.plain_http import Request, plain_answers, plain_requests, read_request
-from tests.security.smuggling_inputs import INPUTS, Pieces, Place
+from tests.security.smuggling_inputs import INPUTS, Pieces, Place, mangled
 
 pytestmark = pytest.mark.e2e
 
 AT_ONCE = 8  # conversations
+MANGLED = 5_000
 PATIENCE = 20.0  # s for an answer, on a busy machine
 
 Told = dict[int, list[Request]]  # requests by the number of their input; -1: of none
@@ -145,6 +147,36 @@ async def test_behind_another_server_tport_counts_the_same_requests(
     assert wrong == {}
     assert asked[-1] == []
     assert sum(map(len, asked.values())) > 100
+    nothing_odd(chain)
+
+
+@pytest.mark.torture
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(
+    "chain_of",
+    [chains.direct, chains.before_uvicorn, chains.behind_nginx, chains.behind_haproxy],
+    ids=["tport", "tport-uvicorn", "nginx-tport", "haproxy-tport"],
+)
+async def test_of_thousands_of_mangled_messages_none_ends_elsewhere(
+    chain_of: Open, tmp_path: Path
+) -> None:
+    """HTTP-01, HTTP-02, HTTP-03, HTTP-04, HTTP-05: whatever is asked was plainly sent, or passed on."""
+    seed = random.randrange(2**32)
+    draw, makes = random.Random(seed), list(INPUTS.values())
+    async with chain_of(tmp_path) as chain:
+        inputs = []
+        for n in range(MANGLED):
+            whole = b"".join(draw.choice(makes)(Place(n, chain.host, chain.cookie)))
+            inputs.append((mangled(whole, draw),))
+        await all_conversations(chain, inputs, lambda n, data: is_closing(data), QUIET)
+
+    if chain.front is None:
+        sent = Counter(each for [data] in inputs for each in plain_requests(data, None)[0])
+    else:
+        sent = Counter(chain.front())
+    asked = Counter(chain.application())
+    assert asked.total() > MANGLED / 10
+    assert not asked - sent, f"seed {seed}"
     nothing_odd(chain)
 
 
