@@ -16,6 +16,7 @@ from trio.testing import (
 from tests.certs import Cluster
 from tport.engine.net.tls_stream import CLOSE_DEADLINE, MAX_OWED, TlsStream
 from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
+from tport.engine.proto.yamux import HEADER, MAX_FRAME, MAX_WRITE
 
 CLUSTER = Cluster()
 SERVER = tunnel_server_context(CLUSTER.pair("proxy"), CLUSTER.host.trusted)
@@ -206,6 +207,51 @@ async def test_a_send_that_was_cancelled_half_way_ends_the_stream() -> None:
 
     with pytest.raises(trio.BrokenResourceError):
         await client.send_all(b"y")
+
+
+class Counting(trio.abc.HalfCloseableStream):
+    """A stream that remembers how long each piece was that it sent."""
+
+    def __init__(self, inner: trio.abc.HalfCloseableStream) -> None:
+        self._inner = inner
+        self.sent: list[int] = []
+
+    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
+        self.sent.append(len(data))
+        await self._inner.send_all(data)
+
+    async def wait_send_all_might_not_block(self) -> None:
+        await self._inner.wait_send_all_might_not_block()
+
+    async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
+        return await self._inner.receive_some(max_bytes)
+
+    async def send_eof(self) -> None:
+        await self._inner.send_eof()
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+async def test_the_largest_write_of_a_tunnel_leaves_in_one_piece() -> None:
+    """A few bytes of it left by themselves each time: half of all sends of a download."""
+    near, far = memory_stream_pair()
+    counting = Counting(near)
+    client, _ = await over((counting, far))
+    counting.sent.clear()
+
+    await client.send_all(bytes(MAX_WRITE + MAX_FRAME + 2 * HEADER.size))
+    assert len(counting.sent) == 1
+
+
+async def test_a_piece_stays_below_what_malloc_maps_anew_each_time() -> None:
+    near, far = memory_stream_pair()
+    counting = Counting(near)
+    client, _ = await over((counting, far))
+    counting.sent.clear()
+
+    await client.send_all(bytes(1024 * 1024))
+    assert max(counting.sent) < 128 * 1024
 
 
 async def test_a_refused_handshake_says_so_to_the_peer() -> None:
