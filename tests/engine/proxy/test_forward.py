@@ -22,7 +22,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proto.websocket import close_frame
-from tport.engine.proxy.passage import ANSWER_DEADLINE, CLOSE_DEADLINE
+from tport.engine.proxy.passage import ANSWER_DEADLINE, CLOSE_DEADLINE, LATE_NEWS
 from tport.engine.proxy.waiting import LOOK
 
 UPGRADE = (
@@ -643,6 +643,19 @@ async def test_an_ended_session_closes_it_at_the_next_frame_boundary(
         while piece := await client.stream.receive_some():
             data += piece
         assert data == b"llo" + close_frame(1008, "session ended")
+
+
+async def test_an_agent_that_hears_first_of_a_sessions_end_does_not_keep_the_reason_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        client, app = await open_websocket(world, world.agent())
+        await wait_all_tasks_blocked()
+        app.reset()
+        await trio.sleep(LATE_NEWS / 2)
+        world.live.cut("s1", "session ended")
+
+        assert await client.stream.receive_some() == close_frame(1008, "session ended")
 
 
 async def test_a_frame_that_never_ends_is_cut_in_time(autojump_clock: MockClock) -> None:

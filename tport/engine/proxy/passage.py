@@ -29,6 +29,8 @@ from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_fr
 from tport.engine.proxy.tunnels import Tunnel
 
 CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a frame boundary
+# s that an agent may hear of a session's end before we do: it cuts at once, and only we say why.
+LATE_NEWS: Final = 0.5
 CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
 # s without a word until the head of an answer. An agent gives up dialling within 60, and while it
 # waits for an application says so each 30: past that the agent itself is stuck.
@@ -346,7 +348,11 @@ class Passage:
                     await browser.send_all(data)
                 data = b""
                 cut.is_idle = True
-                data = await self._stream.receive_some(READ_SIZE)
+                try:
+                    data = await self._stream.receive_some(READ_SIZE)
+                except trio.BrokenResourceError:
+                    await trio.sleep(LATE_NEWS)  # why, may be told any moment
+                    raise
                 cut.is_idle = False
                 if not data:
                     return
