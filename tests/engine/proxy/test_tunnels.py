@@ -19,6 +19,7 @@ from tport.engine.errors import AccessDenied, Unavailable
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.receive_window import INITIAL_WINDOW
 from tport.engine.proto.tunnel import (
     MAX_REASON,
     PROTOCOL,
@@ -232,6 +233,26 @@ async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
     await wait_all_tasks_blocked()
     assert side.tunnels.candidates("grafana", "s1") == []
     assert len(side.tunnels.candidates("jupyter", "s1")) == 1
+
+
+async def test_what_is_offered_no_more_is_found_no_more_though_the_agent_reads_no_verdict(
+    side: Side,
+) -> None:
+    """Who is given a tunnel looks for the application in it, and some remember the tunnel."""
+    far = side.connect()
+    await far.greet(GRAFANA)
+    await wait_all_tasks_blocked()
+    [tunnel] = side.tunnels.candidates("grafana", "s1")
+    before = side.tunnels.changed
+    side.auth.refused["jupyter"] = (
+        "x" * 2 * INITIAL_WINDOW
+    )  # more than may be sent to who doesn't read
+    await far.say(Offers(apps=(JUPYTER,)))
+    await wait_all_tasks_blocked()
+
+    assert tunnel.servers == {}
+    assert side.tunnels.candidates("grafana", "s1") == []
+    assert before.is_set()
 
 
 async def test_what_an_agent_can_not_offer_is_shown_in_its_words_made_plain(side: Side) -> None:

@@ -364,12 +364,10 @@ class TunnelService:
             assert unjudged is not None  # the wait for the first has no end
             try:
                 await self._judge(tunnel, control, unjudged)
+                unjudged = None
             except (ConnectionProblem, Unavailable) as problem:
                 name = tunnel.hostname or tunnel.agent_id
                 logger.warning("what %s offers can't be judged yet: %s", name, problem)
-            else:
-                unjudged = None
-                self._tunnels.touch()
 
     async def _greet(self, tunnel: Tunnel, hello: Control | None, control: _ControlStream) -> None:
         if not isinstance(hello, AgentHello):
@@ -405,6 +403,7 @@ class TunnelService:
             *(server for server in verdicts if server.refused),
             *(_faulty(tunnel, name, why) for name, why in message.faulty[:MAX_OFFERS]),
         )
+        self._tunnels.touch()  # before anybody else runs: to say it may take as long as the agent likes
         await control.say(
             Verdicts(
                 refused={server.app.name: server.refused for server in verdicts if server.refused},
