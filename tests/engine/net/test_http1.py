@@ -1,5 +1,6 @@
 import logging
 import ssl
+from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
@@ -17,6 +18,7 @@ from tests.engine.net.http1_peers import (
     read_all,
     read_until,
 )
+from tests.engine.net.test_tcp import pair
 from tport.engine.errors import AccessDenied, RemoteProtocolError, TportError
 from tport.engine.net.http1 import ClientGone, Drain, Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
@@ -602,8 +604,11 @@ def contexts() -> tuple[ssl.SSLContext, ssl.SSLContext]:
 
 
 @pytest.mark.parametrize("whole", [True, False])
+@pytest.mark.parametrize("transports", [memory_stream_pair, pair])
 async def test_only_a_whole_answer_ends_with_a_tls_goodbye(
-    whole: bool, contexts: tuple[ssl.SSLContext, ssl.SSLContext]
+    whole: bool,
+    transports: Callable[[], tuple[trio.abc.Stream, trio.abc.Stream]],
+    contexts: tuple[ssl.SSLContext, ssl.SSLContext],
 ) -> None:
     """So that an old client knows a cut answer; and a new one keeps its tickets."""
 
@@ -614,7 +619,7 @@ async def test_only_a_whole_answer_ends_with_a_tls_goodbye(
         else:
             exchange.abort()
 
-    near, far = memory_stream_pair()
+    near, far = transports()
     server = TlsStream(near, contexts[0], server_side=True)
     client = TlsStream(far, contexts[1], server_side=False, server_name="a.test")
 

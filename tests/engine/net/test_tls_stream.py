@@ -1,4 +1,5 @@
 import _ssl
+import contextlib
 import ctypes
 import ssl
 from typing import Any
@@ -14,6 +15,8 @@ from trio.testing import (
 )
 
 from tests.certs import Cluster
+from tests.engine.net.test_tcp import pair
+from tport.engine.defaults import READ_SIZE
 from tport.engine.net.tls_stream import CLOSE_DEADLINE, MAX_OWED, TlsStream
 from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
 from tport.engine.proto.yamux import HEADER, MAX_FRAME, MAX_WRITE
@@ -178,8 +181,56 @@ async def test_a_peer_that_only_ever_asks_for_new_keys_fills_no_memory() -> None
         nursery.cancel_scope.cancel()
 
 
-async def ask_for_new_keys(client: TlsStream, times: int) -> None:
-    """Send as many KeyUpdate messages that want one back (RFC 8446 §4.6.3); Python has no word for it."""
+@pytest.mark.skipif(not hasattr(_ssl, "__file__"), reason="this Python has OpenSSL built in")
+async def test_without_a_task_too_a_peer_gets_nowhere_by_sending_much_that_is_no_data() -> None:
+    """Who has no task is told once of what has come: nothing may be left that nobody asks for."""
+    client, server = await over(pair())
+    prompt = server.prompt
+    assert prompt is not None
+    async with client, server:
+        await ask_for_new_keys(client, 4000, wants=False)
+        await client.send_all(b"data")
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError, match="no data"):
+            prompt.receive_nowait()
+
+
+async def test_what_a_peer_sends_behind_its_goodbye_fills_no_memory() -> None:
+    client, server = await over(pair())
+    prompt = server.prompt
+    assert prompt is not None
+    async with client, server, trio.open_nursery() as nursery:
+        with contextlib.suppress(ssl.SSLWantReadError):
+            client._tls.unwrap()
+        await client.transport.send_all(client._outgoing.read())
+        nursery.start_soon(client.transport.send_all, b"x" * 20_000_000)
+        for _ in range(100):
+            await trio.lowlevel.checkpoint()
+            assert prompt.receive_nowait() in {None, b""}
+        assert prompt.may_have_come, "that it has ended is told to whoever asks"
+        assert server._incoming.pending <= 2 * READ_SIZE
+        nursery.cancel_scope.cancel()
+
+
+async def test_what_comes_right_before_the_connection_is_lost_is_told_with_its_end() -> None:
+    """Half a record and the end of TCP, in one piece: nobody is told of the end a second time."""
+    client, server = await over(pair(), ragged_end=True)
+    prompt = server.prompt
+    assert prompt is not None
+    async with server:
+        client._tls.write(b"x" * 1000)
+        await client.transport.send_all(client._outgoing.read()[:500])
+        await client.transport.aclose()
+        await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        assert prompt.receive_nowait() == b""
+
+
+async def ask_for_new_keys(client: TlsStream, times: int, wants: bool = True) -> None:
+    """Send as many KeyUpdate messages (RFC 8446 §4.6.3); Python has no word for it.
+
+    `wants`: and want one back for each.
+    """
     library = ctypes.CDLL(_ssl.__file__)
     update: Any = library.SSL_key_update
     update.argtypes, library.SSL_do_handshake.argtypes = (
@@ -191,7 +242,7 @@ async def ask_for_new_keys(client: TlsStream, times: int) -> None:
     held = id(wrapped) + object.__basicsize__ + ctypes.sizeof(ctypes.c_void_p)
     pointer = ctypes.c_void_p.from_address(held).value
     for _ in range(times):
-        assert update(pointer, 1) == 1
+        assert update(pointer, int(wants)) == 1
         library.SSL_do_handshake(pointer)
         await client.transport.send_all(client._outgoing.read())
 

@@ -273,6 +273,8 @@ class _PromptTls:
             self._transport.may_have_come
             or stream._incoming.pending > 0
             or stream._tls.pending() > 0
+            or stream._ended
+            or stream._broken is not None
         )
 
     def close(self) -> None:
@@ -280,21 +282,27 @@ class _PromptTls:
         self._transport.close()
 
     def receive_nowait(self) -> bytes | None:
-        stream = self._stream
-        stream._check_usable()
-        if (data := self._transport.receive_nowait()) is not None:
-            if not data:
-                return self._end()
-            stream._incoming.write(data)
-        elif not stream._incoming.pending and not stream._tls.pending():
-            return b"" if stream._ended else None
-        data = stream._read(READ_SIZE)
-        if data or stream._ended:
-            return data
-        if stream._broken is not None:
-            self._transport.send_nowait(stream._outgoing.read())  # the alert that says why
+        stream, transport = self._stream, self._transport
+        while True:
             stream._check_usable()
-        return None
+            if stream._ended:
+                return b""  # what follows a goodbye is nobody's
+            if (data := transport.receive_nowait()) is not None:
+                if not data:
+                    return self._end()
+                stream._incoming.write(data)
+            elif not stream._incoming.pending and not stream._tls.pending():
+                return None
+            if (read := stream._read(READ_SIZE)) or stream._ended:
+                return read
+            if stream._broken is None and data is not None and len(data) >= READ_SIZE:
+                # Four records at least, without a byte in them: an honest peer has no use for it.
+                stream._broken = EOFError("the peer sends much, and no data")
+            if stream._broken is not None:
+                transport.send_nowait(stream._outgoing.read())  # the alert that says why
+                stream._check_usable()
+            if not transport.may_have_come:
+                return None
 
     def _end(self) -> bytes:
         """The transport has ended: so has the stream, unless TLS should have said so."""
