@@ -12,6 +12,7 @@ receiving side never sends, and the two need no lock.
 from __future__ import annotations
 
 import contextlib
+import math
 import ssl
 from collections.abc import Callable
 from typing import Final
@@ -161,13 +162,16 @@ class TlsStream(trio.abc.Stream):
             self._sending = False
 
     async def aclose(self) -> None:
-        """Say goodbye, if that takes no longer than CLOSE_DEADLINE, and close the transport."""
+        """Say goodbye, if that takes no longer than CLOSE_DEADLINE, and close the transport.
+
+        Cancelled, as by `aclose_forcefully`, it says none: the peer is not to take this for an end.
+        """
         if self._closed:
             await trio.lowlevel.checkpoint()
             return
         self._closed = True
         try:
-            if self._ready and self._broken is None:
+            if self._ready and self._broken is None and not _is_cancelled():
                 with contextlib.suppress(ssl.SSLError):
                     self._tls.unwrap()  # queues close_notify; who said it first doesn't wait
                 await self._last_word()
@@ -249,6 +253,10 @@ class TlsStream(trio.abc.Stream):
         if self._sending:
             raise trio.BusyResourceError("another task is sending on this TLS stream")
         self._sending = True
+
+
+def _is_cancelled() -> bool:
+    return trio.current_effective_deadline() == -math.inf
 
 
 class _PromptTls:
