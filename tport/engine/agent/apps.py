@@ -94,6 +94,9 @@ class AgentApps:
     def take(self, stream: MuxStream, nursery: trio.Nursery) -> None:
         """Answer one stream: at once if nothing of it takes waiting, else by a task of `nursery`."""
         stream.on_arrival = None
+        if stream.is_cut:  # with all that came of it, in one breath
+            stream.reset()
+            return
         self._running += 1
         inbox = Inbox()
         inbox.feed(stream.receive_nowait())  # nearly always all of the head
@@ -149,6 +152,8 @@ class AgentApps:
         except* Exception:
             logger.exception("a request failed in the agent")
         finally:
+            if begun is not None:
+                begun.forsake()
             stream.reset()  # does nothing after a clean end
             self._ended()
 

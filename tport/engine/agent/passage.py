@@ -117,11 +117,12 @@ class Passage:
         try:
             target = self._offered.rewriter.target_for(head.target)
             if isinstance(target, Redirect):
-                upstream.keep(connection)
+                if not upstream.keep(connection):
+                    prompt.close()
                 return False
             self._progress()
             sent = connection.ask_nowait(head.method, target, self._rewritten())
-        except (UpstreamGone, InvalidRequest, ValueError):
+        except Exception:  # whatever it is: `carry` comes to it again, and tells
             prompt.close()
             return False
         self._begun, self._over = (connection, prompt), over
@@ -135,6 +136,12 @@ class Passage:
         """Let a task carry the rest."""
         self._listen_no_more()
         self._over(False)
+
+    def forsake(self) -> None:
+        """Ask the application no more, for nobody will `carry` this; nothing once somebody does."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            begun[1].close()
 
     def _listen_no_more(self) -> None:
         assert self._begun is not None, "nothing was begun"
@@ -253,7 +260,7 @@ class Passage:
         if isinstance(target, Redirect):
             await self._redirect(target)
             return None
-        begun = self._begun
+        begun, self._begun = self._begun, None
         connection = begun[0] if begun else await self._offered.upstream.take()
         kept = connection is not None
         try:
