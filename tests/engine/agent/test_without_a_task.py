@@ -70,6 +70,7 @@ async def quick() -> AsyncIterator[QuickSide]:
         await side.run()
         await side.warm()
         yield side
+        await side.offered["grafana"].upstream.retire()
         nursery.cancel_scope.cancel()
         for stream in side.dialled:
             stream.close()
@@ -130,6 +131,7 @@ async def test_a_stream_that_is_cut_when_it_comes_reaches_no_application() -> No
     async with quick() as side:
 
         def cut_in_the_same_breath(stream: MuxStream) -> None:
+            stream._ended = True
             stream._break()
             side.apps.take(stream, side._nursery)
 

@@ -656,3 +656,71 @@ async def test_an_accepted_stream_is_acknowledged_with_the_first_answer() -> Non
         (WINDOW_UPDATE, FIN, 1, 0),
         (WINDOW_UPDATE, RST, 1, 0),
     ]
+
+
+async def test_who_needs_no_task_is_told_of_what_came_together_once_and_of_each_end() -> None:
+    async with tunnel() as (proxy, agent):
+        told: list[tuple[bytes, bool, bool]] = []
+
+        def take(stream: MuxStream) -> None:
+            def arrived() -> None:
+                told.append((stream.receive_nowait(), stream.at_end, stream.is_cut))
+
+            stream.on_arrival = arrived
+            arrived()
+
+        agent.take_streams(take)
+        assert proxy.open_stream().send_last_nowait(b"all of it")
+        await wait_all_tasks_blocked()
+        cut = proxy.open_stream()
+        await cut.send_all(b"some")
+        await wait_all_tasks_blocked()
+        cut.reset()
+        await wait_all_tasks_blocked()
+
+        assert told == [(b"all of it", True, False), (b"some", False, False), (b"", False, True)]
+
+
+async def test_streams_that_came_before_are_given_to_who_takes_them() -> None:
+    async with tunnel() as (proxy, agent):
+        for name in (b"1", b"2"):
+            assert proxy.open_stream().send_last_nowait(name)
+        await wait_all_tasks_blocked()
+        taken: list[bytes] = []
+        agent.take_streams(lambda stream: taken.append(stream.receive_nowait()))
+
+        assert taken == [b"1", b"2"]
+
+
+async def test_a_bug_with_one_stream_ends_that_one_and_not_its_tunnel(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with tunnel() as (proxy, agent):
+
+        def take(stream: MuxStream) -> None:
+            stream.on_arrival = None
+            if stream.receive_nowait() == b"bug":
+                raise RuntimeError("a bug, put there by a test")
+            stream.send_last_nowait(b"answer")
+
+        agent.take_streams(take)
+        bad, good = proxy.open_stream(), proxy.open_stream()
+        assert bad.send_last_nowait(b"bug")
+        assert good.send_last_nowait(b"fine")
+
+        assert await good.receive_some() == b"answer"
+        with pytest.raises(trio.BrokenResourceError):
+            await bad.receive_some()
+        assert not agent.closed
+    assert "a bug, put there by a test" in caplog.text
+
+
+async def test_what_has_no_room_is_not_begun() -> None:
+    async with tunnel() as (proxy, agent):
+        stream = proxy.open_stream()
+        assert not stream.send_last_nowait(b"x" * (INITIAL_WINDOW + 1))
+        assert stream.send_last_nowait(b"x")
+
+        got = await agent.accept()
+        assert await got.receive_some() == b"x"
+        assert await got.receive_some() == b""

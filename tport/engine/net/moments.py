@@ -7,9 +7,12 @@ task carries them, with every deadline there is.
 
 from __future__ import annotations
 
+import logging
 from typing import Final, NoReturn, Protocol
 
 import trio
+
+logger = logging.getLogger(__name__)
 
 LOOK: Final = 2.0  # s between two looks: a moment is that to twice that
 MOMENT: Final = 2 * LOOK  # s that one may take at most: nothing with a nearer deadline stands here
@@ -46,4 +49,7 @@ class Moments:
             await trio.sleep(LOOK)
             late, self._older, self._new = self._older, self._new, set()
             for this in late:
-                this.late()
+                try:
+                    this.late()
+                except Exception:
+                    logger.exception("what took longer than a moment could not be handed over")

@@ -7,6 +7,7 @@ peer though it may not wait, and all that was queued in one scheduler pass leave
 
 from __future__ import annotations
 
+import logging
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +38,8 @@ from tport.engine.proto.yamux_events import (
     StreamOpened,
     StreamReset,
 )
+
+logger = logging.getLogger(__name__)
 
 TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams together
 LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
@@ -264,7 +267,11 @@ class Mux:
         stirred, self._stirred = self._stirred, {}
         for stream in stirred:
             if stream.on_arrival is not None:
-                stream.on_arrival()
+                try:
+                    stream.on_arrival()
+                except Exception:  # of one request: the others in this tunnel are none the worse
+                    logger.exception("what came on a stream could not be handled")
+                    stream.reset()
 
     def _offer(self, stream_id: int) -> None:
         """Hand a stream that the peer opened to `accept`, or refuse it."""

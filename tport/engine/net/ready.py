@@ -41,10 +41,14 @@ class Ready:
         self._told: dict[int, Told] = {}
 
     def add(self, sock: socket.socket, told: Told) -> None:
-        """Tell `told` whenever the socket has news, from what it has now on."""
+        """Tell `told` whenever the socket has news, from what it has now on.
+
+        Raises:
+            OSError: it can't be watched: too many are, most likely.
+        """
         number = sock.fileno()
-        self._told[number] = told
         self._epoll.register(number, _NEWS)
+        self._told[number] = told
 
     def forget(self, sock: socket.socket) -> None:
         """To be called right before the socket is closed, which ends its registration."""

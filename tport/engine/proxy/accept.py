@@ -91,12 +91,15 @@ async def _accept_share(
 
 async def _next(door: socket.socket) -> TcpStream | None:
     """Return a connection; None: there is none, others took it, or it has gone already."""
+    accepted: socket.socket | None = None
     try:
         accepted, _ = door.accept()
+        return TcpStream(accepted)
     except (BlockingIOError, ConnectionAbortedError):
         return None
     except OSError as problem:
         logger.warning("a connection could not be accepted: %s", problem)
+        if accepted is not None:
+            accepted.close()
         await trio.sleep(REST)
         return None
-    return TcpStream(accepted)
