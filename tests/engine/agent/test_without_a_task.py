@@ -26,18 +26,25 @@ class QuickSide(Side):
     def __init__(self, nursery: trio.Nursery) -> None:
         super().__init__(nursery)
         self.dialled: list[TcpStream] = []  # the application's ends
+        self._dialled_one = trio.Event()
 
     async def _dial(self) -> trio.abc.Stream:
         ours, its = pair()
         self.dialled.append(its)
+        self._dialled_one.set()
+        self._dialled_one = trio.Event()
         return ours
 
     async def heard(self, number: int = -1) -> bytes:
         """Return what the application is asked on a connection, or is left with."""
         with trio.fail_after(20):
-            while not self.dialled:
-                await trio.lowlevel.checkpoint()
+            if not self.dialled:
+                await self.next_dialled()
             return await self.dialled[number].receive_some()
+
+    async def next_dialled(self) -> None:
+        with trio.fail_after(20):
+            await self._dialled_one.wait()
 
     async def say(self, data: bytes, number: int = -1) -> None:
         await self.dialled[number].send_all(data)
@@ -175,9 +182,7 @@ async def test_an_application_that_hangs_up_is_asked_again_by_a_new_connection()
     async with quick() as side:
         far = await side.asked()
         side.dialled[0].close()
-        with trio.fail_after(20):
-            while len(side.dialled) < 2:
-                await trio.lowlevel.checkpoint()
+        await side.next_dialled()
         assert (await side.heard()).startswith(b"GET / ")
         await side.say(OK)
 
