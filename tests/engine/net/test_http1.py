@@ -636,6 +636,7 @@ async def test_only_a_whole_answer_ends_with_a_tls_goodbye(
         else:
             with pytest.raises(trio.BrokenResourceError):
                 await read_all(client)
+        await client.aclose()
 
 
 async def test_an_answer_is_whole_once_all_its_bytes_are_sent_before_it_is_finished() -> None:
