@@ -257,10 +257,7 @@ class Apps:
             return self._allowed(session, self._cache.users.get(session.user))
 
         try:
-            if begun is not None:  # access may have changed since
-                await self._cache.app_session(session.id)
-                candidates()
-            else:
+            if begun is None:
                 await self._tunnels.wait_for_offer(session.app)
             await self._forward(exchange, session, head, candidates, begun)
         except NotSignedIn:
@@ -349,18 +346,22 @@ class Apps:
         """Send it on, tell what fails, and note for the log of requests how it ended.
 
         Raises:
-            NotSignedIn, AccessDenied, Unavailable: it is not let through; it isn't noted.
+            NotSignedIn, AccessDenied, Unavailable: it is not let through; it isn't noted, unless it
+                was sent before.
         """
         began = begun.began if begun is not None else trio.current_time()
         end: str | None = ""  # why the application did not answer; None: it isn't let through
         try:
+            if begun is not None:  # access may have changed since
+                await self._cache.app_session(session.id)
+                candidates()
             outcome = await self._forwarder.forward(exchange, head, candidates, begun)
             if outcome is not None:
                 took = trio.current_time() - began
                 await self._failed(exchange, session, head, outcome, took)
                 end = _error(outcome)
         except (NotSignedIn, AccessDenied, Unavailable):
-            end = None
+            end = None if begun is None else ""
             raise
         finally:
             if end is not None:
