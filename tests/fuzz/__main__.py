@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.fuzz.targets import CORPUS, TARGETS
+from tests.fuzz.targets import CORPUS, TARGETS, read_corpus
 
 ROOT = Path(__file__).parents[2]
 BUILD = ROOT / "build" / "fuzz"
@@ -79,7 +79,7 @@ def found(folder: Path) -> set[Path]:
 
 
 def keep(name: str) -> None:
-    """Write the shortest inputs that together reach all that was reached into the corpus."""
+    """Fill the corpus up with the shortest of the inputs that together reach all that was reached."""
     folder = BUILD / name
     few = folder / "few"
     shutil.rmtree(few, ignore_errors=True)
@@ -89,10 +89,12 @@ def keep(name: str) -> None:
     if done.returncode:
         say(f"{name}: nothing kept: {done.stderr[-300:]}")
         return
-    known = set(TARGETS[name].seeds)
-    inputs = {path.read_bytes() for path in few.iterdir()} - known
-    shortest = sorted(inputs, key=lambda data: (len(data), data))[:KEPT]
-    lines = [data.hex() for data in shortest if len(data) <= LONGEST_KEPT]
+    corpus = read_corpus(name)  # stays: some of it stands for what was broken once
+    known = {*TARGETS[name].seeds, *corpus}
+    found_now = {path.read_bytes() for path in few.iterdir()} - known
+    shortest = sorted(found_now, key=lambda data: (len(data), data))
+    corpus += [data for data in shortest if len(data) <= LONGEST_KEPT]
+    lines = [data.hex() for data in corpus[:KEPT]]
     CORPUS.joinpath(f"{name}.txt").write_text("".join(f"{line}\n" for line in lines))
 
 
