@@ -6,6 +6,7 @@ import trio
 from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.engine.net.http1_peers import MemoryStream, connected, echo, read_until
+from tests.engine.net.test_tcp import pair
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
@@ -224,4 +225,41 @@ async def test_a_write_to_a_closed_application_is_told() -> None:
             await connection.send_body(b"x")
         with pytest.raises(UpstreamGone, match="without an answer"):
             await connection.receive_head()
-        assert not connection.answer_begun
+
+
+async def test_without_a_task_a_head_is_taken_once_all_of_it_is_here_and_is_the_final_one() -> None:
+    ours, application = pair()
+    async with ours, application:
+        connection = ClientConnection(ours)
+        assert connection.ask_nowait(b"GET", b"/", [(b"host", b"a")])
+        assert (await application.receive_some()).startswith(b"GET / HTTP/1.1\r\n")
+        assert connection.head_nowait() is None
+        await application.send_all(b"HTTP/1.1 103 Early Hints\r\n\r\nHTTP/1.1 200 OK\r\nContent-")
+        await wait_all_tasks_blocked(0.001)
+        assert connection.head_nowait() is None, "who can wait passes it on"
+        assert connection.answer_begun
+        assert (await connection.receive_head()).status == 103
+        assert connection.head_nowait() is None
+        await application.send_all(b"Length: 2\r\n\r\nhi")
+        await wait_all_tasks_blocked(0.001)
+        head = connection.head_nowait()
+
+        assert head is not None
+        assert head.status == 200
+        assert connection.body_here() == b"hi"
+        assert connection.reusable
+        assert connection.seems_quiet
+
+
+async def test_without_a_task_an_end_instead_of_an_answer_is_found_by_who_waits() -> None:
+    ours, application = pair()
+    async with ours:
+        connection = ClientConnection(ours)
+        assert connection.ask_nowait(b"GET", b"/", [(b"host", b"a")])
+        await application.aclose()
+        await wait_all_tasks_blocked(0.001)
+
+        assert connection.head_nowait() is None
+        assert not connection.seems_quiet
+        with pytest.raises(UpstreamGone):
+            await connection.receive_head()
