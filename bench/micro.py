@@ -20,8 +20,10 @@ import trustme
 
 from bench.report import aligned, number
 from bench.rows import BROWSER
+from tests.certs import Cluster, der
 from tport.engine.access.rbac import check_app_access
 from tport.engine.agent.rewrite import Rewriter
+from tport.engine.pki.identity import identity_of
 from tport.engine.proto import tunnel, yamux
 from tport.engine.proto.cookies import find_cookie, strip_cookies
 from tport.engine.proto.fields import forwardable
@@ -37,6 +39,7 @@ from tport.engine.proto.head import (
 from tport.engine.proto.head_writer import write_request_head, write_response_head
 from tport.engine.proxy.for_agent import for_agent
 from tport.engine.types.app import App, Header, Rewrite
+from tport.engine.types.identity import IdentityKind
 from tport.engine.types.role import PRESETS
 from tport.engine.types.session import SessionCredential
 
@@ -132,6 +135,14 @@ def _in_tunnel() -> tuple[Work, Work]:
     return lambda: tunnel.pack(message), taken
 
 
+def _identity() -> Work:
+    cluster = Cluster()
+    shown = der(cluster.pair("agent"))
+    trusted, now = cluster.authorities, cluster.now
+    kinds: tuple[IdentityKind, ...] = ("agent",)
+    return lambda: identity_of(shown, authorities=trusted, expected_kinds=kinds, now=now)
+
+
 def _stream() -> Work:
     """Return: open a stream, send 1 KiB each way, end it; both sides of the tunnel."""
     proxy, agent = yamux.Connection(client=True), yamux.Connection(client=False)
@@ -204,6 +215,7 @@ def cases() -> Mapping[str, Work]:
         "parse an answer's head": lambda: parse_response_head(ANSWER, request_method=b"GET"),
         "find our cookie": lambda: find_cookie([COOKIES], COOKIE),
         "take our cookies out": lambda: strip_cookies(COOKIES),
+        "who a machine is, by its certificate": _identity(),
         "judge roles against labels": lambda: check_app_access(PRESETS, ["access"], {}, labels),
         "pack a request's head for the tunnel": packed,
         "unpack it": unpacked,

@@ -54,6 +54,34 @@ def test_authorities_of_two_generations_are_both_believed(cluster: Cluster) -> N
         identity_of(der(pair), authorities=both, expected_kinds=["agent"], now=START)
 
 
+def test_an_authority_that_is_trusted_no_more_vouches_for_nobody_it_vouched_for(
+    cluster: Cluster,
+) -> None:
+    """Signatures are remembered; whom we trust is not."""
+    pair = forge(cluster.host, cluster.identity("agent"), now=START)
+    assert identify(cluster, pair).kind == "agent"
+
+    successor = new_authority("host", CLUSTER, now=START, generation=2)
+    rotated = msgspec.structs.replace(cluster.authorities, host=successor.trusted)
+    with pytest.raises(AccessDenied, match="no host authority"):
+        identity_of(der(pair), authorities=rotated, expected_kinds=["agent"], now=START)
+
+
+def test_who_was_believed_once_is_believed_no_longer_than_the_certificate_says(
+    cluster: Cluster,
+) -> None:
+    pair = forge(cluster.host, cluster.identity("agent"), end=HOUR, now=START)
+    assert identify(cluster, pair).kind == "agent"
+
+    with pytest.raises(AccessDenied, match="expired"):
+        identity_of(
+            der(pair),
+            authorities=cluster.authorities,
+            expected_kinds=["agent"],
+            now=START + HOUR,
+        )
+
+
 def test_an_authority_that_has_expired_vouches_for_nobody(cluster: Cluster) -> None:
     pair = forge(cluster.host, cluster.identity("agent"), end=timedelta(days=9999), now=START)
 

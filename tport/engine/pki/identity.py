@@ -7,7 +7,8 @@ contexts tell it to pass over critical extensions it doesn't know (`contexts`), 
 `identity_of`, which runs after each handshake, looks at every one of them.
 
 `identity_of` trusts nothing that the handshake found: it checks the signature of the authority
-again, on the certificate itself. A context that was made wrongly therefore opens nothing.
+again, on the certificate itself. A context that was made wrongly therefore opens nothing. A signature
+that was good is remembered, by the exact bytes; all else is looked at each time.
 """
 
 from __future__ import annotations
@@ -16,11 +17,13 @@ import unicodedata
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
+from hashlib import sha256
 from typing import Final, Literal, Protocol, get_args
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -149,7 +152,8 @@ def _anchored(
         raise _refused("it can't be read") from None
     issuers = {authority_of(kind) for kind in expected_kinds}
     issuer = next(
-        (kind for kind in issuers if _issued(cert, getattr(authorities, kind), now)), None
+        (kind for kind in issuers if _issued(certificate, cert, getattr(authorities, kind), now)),
+        None,
     )
     if issuer is None:
         raise _refused(f"no {' or '.join(sorted(issuers))} authority of this cluster issued it")
@@ -165,17 +169,37 @@ def _anchored(
     return cert, identity
 
 
-def _issued(cert: x509.Certificate, authorities: Sequence[str], now: datetime) -> bool:
+def _issued(
+    certificate: bytes, cert: x509.Certificate, authorities: Sequence[str], now: datetime
+) -> bool:
     for pem in authorities:
         issuer = load_certificate(pem)
-        if not issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc:
-            continue
-        try:
-            cert.verify_directly_issued_by(issuer)
-        except (ValueError, TypeError, InvalidSignature):
-            continue
-        return True
+        if issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc and _signed(
+            certificate, cert, issuer
+        ):
+            return True
     return False
+
+
+# Which authority signed which certificate, by SHA-256 of both: what was true of these bytes once is
+# true for ever. Each watch asks every second, for each machine. Nobody fills it but the authorities.
+_MAX_SIGNED: Final = 10_000
+_known_signed: set[bytes] = set()
+
+
+def _signed(certificate: bytes, cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Tell whether this authority signed the certificate, whatever the time is now."""
+    both = sha256(certificate).digest() + issuer.fingerprint(hashes.SHA256())
+    if both in _known_signed:
+        return True
+    try:
+        cert.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    if len(_known_signed) >= _MAX_SIGNED:
+        _known_signed.clear()
+    _known_signed.add(both)
+    return True
 
 
 def _check_profile(cert: x509.Certificate, kind: IdentityKind) -> None:
