@@ -123,7 +123,6 @@ def _extensions(data: bytes) -> dict[int, bytes]:
     return found
 
 
-@lru_cache(maxsize=256)  # of the same names and protocols again and again
 def _server_name(extension: bytes | None) -> str | None:
     if extension is None:
         return None
@@ -141,7 +140,7 @@ def _server_name(extension: bytes | None) -> str | None:
     return None if is_address(host) else host
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=256)  # the same few again and again; names, which strangers invent, are not kept
 def _protocols(extension: bytes | None) -> tuple[str, ...]:
     if extension is None:
         return ()
