@@ -104,20 +104,3 @@ def test_no_domain_is_left_and_what_is_left_is_in_order(parts: list[bytes]) -> N
     rest = iter(parts[1:])
     assert all(part in rest for part in left[1:])
     assert host_only(b";".join(left)) == b";".join(left)
-
-
-_bytes_of_cookies = st.lists(
-    st.sampled_from([NAME, NAME[:-1], b"=", b";", b" ", b"\t", b"v", b"a", b'"', b"\xff"]),
-    max_size=14,
-).map(b"".join)
-
-
-@given(st.lists(_bytes_of_cookies, max_size=3))
-def test_a_cookie_is_found_where_parting_at_semicolons_and_blanks_finds_it(
-    values: list[bytes],
-) -> None:
-    pairs = [pair.strip(b" \t").partition(b"=") for value in values for pair in value.split(b";")]
-    found = [content for name, equals, content in pairs if equals and name == NAME]
-
-    expected = found[0] if len(found) == 1 and found[0].isalnum() else None
-    assert find_cookie(values, NAME) == expected
