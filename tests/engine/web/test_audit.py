@@ -207,6 +207,8 @@ def test_a_request_says_how_it_ended() -> None:
     request = {"event": "app.session.request", "method": "GET", "path": "/", "duration_ms": 12.4}
 
     good = make_row({**request, "status_code": 200, "bytes_out": 5})
+    whole = make_row({**request, "duration_ms": 4.0})
     assert (good.badge, good.mood, good.told) == ("200", "", "12 ms, 5 bytes out")
+    assert ("duration_ms", "4") in whole.fields  # as a script writes it in a row that comes live
     assert make_row({**request, "status_code": 502, "error": "timeout"}).mood == "bad"
     assert make_row({**request, "status_code": 0, "error": "cut"}).badge == "cut"

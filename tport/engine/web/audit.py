@@ -189,6 +189,8 @@ def _word(value: object) -> str:
         return value
     if isinstance(value, list):
         return ", ".join(map(_word, value))
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # as a script has it, for which there is one kind of number
     return msgspec.json.encode(value).decode()
 
 
