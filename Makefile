@@ -24,7 +24,7 @@ help:
 	@echo "make test-deps  what tests need beyond Python packages: a browser, Go, JupyterLab, ..."
 	@echo "make lint       ruff, mypy --strict, flake8-async"
 	@echo "make fmt        format the code"
-	@echo "make torture    the long and heavy tests"
+	@echo "make torture    the long and heavy tests, at most an hour; their figures in build/figures.json"
 	@echo "make fuzz       parsers under inputs that are made from one another; MINUTES=10"
 	@echo "make bench      tport measured beside nginx + ssh -R, Caddy and others; bench-quick: in 90 s"
 	@echo "make bench-docs three times, into docs/performance.md; half an hour"
@@ -43,7 +43,7 @@ test: $(VENV)/tools test-deps
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope -m "not torture" $(PYTEST_ARGS)
 
 torture: $(VENV)/tools test-deps
-	@$(BIN)/python -m pytest -m torture $(PYTEST_ARGS)
+	@$(BIN)/python -m pytest -m torture --figures=build/figures.json $(PYTEST_ARGS)
 
 fuzz: $(VENV)/tools
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --group fuzz || \
