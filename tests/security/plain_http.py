@@ -19,8 +19,11 @@ _HEAD = re.compile(
 _CHUNK = re.compile(rb"([0-9a-fA-F]{1,8})\r\n")
 _TRAILERS = re.compile(rb"(?:%b:%b\r\n)*\r\n" % (_TOKEN, _VALUE))
 _BLANK = b" \t"
+_SEPARATOR = rb"[^0-9a-z]"  # a server may take any of them for "-"
 _END_TO_END = re.compile(
-    rb"(host|cookie|authorization|content-length|x.forwarded.+|teleport.+)", re.IGNORECASE
+    rb"(host|cookie|authorization|content-length|x%bforwarded%b.*|teleport%b.*)"
+    % ((_SEPARATOR,) * 3),
+    re.IGNORECASE,
 )
 
 

@@ -85,6 +85,23 @@ def test_there_are_many_inputs_and_the_good_ones_are_plain() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("token", "ending"),
+    [
+        (b"Teleport-Jwt-Assertion", "doubt"),
+        (b"teleport.jwt.assertion", "doubt"),
+        (b"X_Forwarded_For", "doubt"),
+        (b"teleporteport-jwt-assertion", "more"),  # drawn once: no server reads our header in it
+        (b"xaforwarded-for", "more"),
+    ],
+)
+def test_a_connection_token_is_doubtful_if_a_server_may_read_a_reserved_header_in_it(
+    token: bytes, ending: str
+) -> None:
+    request = b"GET / HTTP/1.1\r\nHost: app.test\r\nConnection: %b\r\n\r\n" % token
+    assert plain_requests(request, b"app.test")[1] == ending
+
+
 Open = Callable[[Path], AbstractAsyncContextManager[Chain]]
 
 
