@@ -30,7 +30,7 @@ from tport.engine.pki.contexts import (
     tunnel_client_context,
     tunnel_server_context,
 )
-from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
+from tport.engine.proto.client_hello import HTTPS_ONLY, MAX_HELLO, NotTls
 
 CLUSTER = Cluster()
 TRUSTED = CLUSTER.host.trusted
@@ -58,6 +58,17 @@ async def test_the_hello_is_seen_and_is_still_there() -> None:
 
     assert hello == MEANING
     assert await stream.receive_some() == HELLO + b"more"
+
+
+async def test_what_follows_a_hello_is_left_to_whoever_the_connection_is_for() -> None:
+    """TLS-04: what is read ahead goes to another process as one message, which has a largest size."""
+    client, server = memory_stream_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(client.send_all, HELLO + bytes(100_000))
+        _, stream = await peek_client_hello(server)
+        nursery.cancel_scope.cancel()
+
+    assert len(stream.take_prefix()) <= MAX_HELLO
 
 
 async def test_a_hello_may_come_in_pieces_but_not_for_ever(autojump_clock: MockClock) -> None:

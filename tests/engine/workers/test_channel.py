@@ -86,6 +86,17 @@ async def test_the_end_of_the_other_side_is_seen_by_who_reads_and_who_sends(
         await b.send(Alive())
 
 
+async def test_a_message_that_is_too_long_costs_itself_and_not_the_channel(
+    ends: tuple[Channel, Channel],
+) -> None:
+    a, b = ends
+    with pytest.raises(ConnectionProblem, match="at most"):
+        await a.send(Arrived("192.0.2.1", bytes(MAX_MESSAGE)))
+    await a.send(Alive())
+
+    assert await b.receive() == (Alive(), None)
+
+
 async def test_who_does_not_read_is_not_waited_for_for_ever(
     autojump_clock: MockClock, ends: tuple[Channel, Channel]
 ) -> None:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import trio
 
-from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.tls import HELLO_DEADLINE
-from tport.engine.proto.proxy_protocol import ProxyHeader, parse_proxy_header
+from tport.engine.proto.proxy_protocol import MAX_V2, ProxyHeader, parse_proxy_header
 
 
 async def receive_proxy_header(
@@ -24,7 +23,7 @@ async def receive_proxy_header(
     with trio.move_on_after(deadline):
         while (header := parse_proxy_header(data)) is None:
             try:
-                more = await stream.receive_some(READ_SIZE)
+                more = await stream.receive_some(MAX_V2)  # what follows is others' to read
             except trio.BrokenResourceError:
                 more = b""
             if not more:

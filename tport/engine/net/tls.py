@@ -15,7 +15,7 @@ from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.proto.client_hello import ClientHello, parse_client_hello
+from tport.engine.proto.client_hello import MAX_HELLO, ClientHello, parse_client_hello
 
 HELLO_DEADLINE: Final = 5.0  # s for the whole ClientHello
 HANDSHAKE_DEADLINE: Final = 10.0  # s for the rest
@@ -64,7 +64,8 @@ async def peek_client_hello(
 ) -> tuple[ClientHello, PrefixedStream]:
     """Read the ClientHello, and return it with a stream that still begins with it.
 
-    On an error `stream` is the caller's to answer on and to close.
+    No more is read ahead than a ClientHello may have: it goes to another process as one message
+    where the connection does. On an error `stream` is the caller's to answer on and to close.
 
     Args:
         stream: a connection just accepted; the one returned owns it.
@@ -80,7 +81,7 @@ async def peek_client_hello(
     with trio.move_on_after(deadline):
         while (hello := parse_client_hello(data)) is None:
             try:
-                more = await stream.receive_some(READ_SIZE)
+                more = await stream.receive_some(max(1, MAX_HELLO - len(data)))
             except trio.BrokenResourceError:
                 more = b""
             if not more:

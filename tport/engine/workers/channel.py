@@ -40,14 +40,18 @@ class Channel:
         """Send a message, and a copy of the connection that it is about; ours is still ours to close.
 
         Raises:
-            ConnectionProblem: the other side has ended, or did not read for SEND_DEADLINE.
+            ConnectionProblem: the other side has ended, or did not read for SEND_DEADLINE; or the
+                message is too long: sent, it would be taken for the words of a broken process.
         """
+        packed = pack(message)
+        if len(packed) > MAX_MESSAGE:
+            raise ConnectionProblem(f"a message of {len(packed)} bytes, at most {MAX_MESSAGE} fit")
         numbers = array.array("i", [] if carried is None else [carried.fileno()])
         along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else []
         with trio.move_on_after(SEND_DEADLINE):
             async with self._sending:
                 try:
-                    await self._socket.sendmsg([pack(message)], along)
+                    await self._socket.sendmsg([packed], along)
                 except OSError as problem:
                     raise ConnectionProblem(f"the other process has ended: {problem}") from None
             return
