@@ -49,6 +49,7 @@ def test_one_command_and_one_link_lead_to_a_signed_in_application_within_a_minut
     check_token(cells["teleport-jwt-assertion"], keys, audience="http://localhost/")
     assert took < 60
     assert process.stop() == 143
+    assert "warning" not in process.stderr
 
 
 def check_token(token: str, keys: dict[str, object], *, audience: str) -> dict[str, object]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
@@ -47,8 +47,12 @@ from tport.engine.types.user import user_key
 
 
 @asynccontextmanager
-async def following(auth: ScriptedAuth, clock: WallClock | None = None) -> AsyncIterator[AuthCache]:
-    cache = AuthCache(auth.api, clock or WallClock())
+async def following(
+    auth: ScriptedAuth,
+    clock: WallClock | None = None,
+    stops: Callable[[], bool] = lambda: False,
+) -> AsyncIterator[AuthCache]:
+    cache = AuthCache(auth.api, clock or WallClock(), stops=stops)
     async with trio.open_nursery() as nursery:
         await nursery.start(cache.keep)
         yield cache
@@ -323,6 +327,17 @@ async def test_the_watch_is_tried_again_soon_then_less_often_and_said_once(
         auth.refuse_watch = None
         await trio.sleep(FRESH)
         assert "again" in caplog.records[-1].message
+
+
+async def test_whoever_is_ending_does_not_say_that_it_lost_auth(
+    autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    auth, stop = ScriptedAuth(), trio.Event()
+    async with following(auth, stops=stop.is_set):
+        stop.set()
+        await auth.lose_watch()
+        await trio.sleep(1)
+    assert [r.message for r in caplog.records if r.levelno >= logging.WARNING] == []
 
 
 async def test_a_machine_that_auth_refuses_is_told_so() -> None:

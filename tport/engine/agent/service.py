@@ -273,7 +273,7 @@ class _Agent:
             await offers.take(self._own)
             if not offered and not self._settings.may_be_idle and not self._own.matchers:
                 raise _nothing_to_offer()
-            cache = AuthCache(auth, self._clock)
+            cache = AuthCache(auth, self._clock, stops=stop.is_set)
             apps = AgentApps(
                 offered=offered,
                 cache=cache,

@@ -88,9 +88,13 @@ class AuthCache:
             that anything may have. It must not block or raise.
     """
 
-    def __init__(self, auth: AuthAPI, clock: Clock) -> None:
+    def __init__(
+        self, auth: AuthAPI, clock: Clock, *, stops: Callable[[], bool] = lambda: False
+    ) -> None:
+        """`stops`: whether the service is about to end, so that losing auth is no news."""
         self._auth = auth
         self._clock = clock
+        self._stops = stops
         self.on_change: Callable[[Change | None], None] = _nothing
         self._known = _Known()
         self._sessions: dict[str, AppSession] = {}
@@ -290,7 +294,8 @@ class AuthCache:
             if self._watches > watches:
                 most = RETRY
             # Who waits for a restart of auth needs to read it once; then each try is a detail.
-            level = logging.WARNING if most == RETRY else logging.DEBUG
+            is_news = most == RETRY and not self._stops()
+            level = logging.WARNING if is_news else logging.DEBUG
             what = "lost touch with" if started else "can't reach"
             logger.log(level, "%s the auth service, trying on: %s", what, problem)
             await trio.sleep(most * random.random())  # noqa: S311 - spreads retries, no secret
