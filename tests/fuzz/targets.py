@@ -27,13 +27,14 @@ from tport.engine.access.templates import MAX_HEADER_VALUE, MAX_VALUES, parse_te
 from tport.engine.config.load import parse_config
 from tport.engine.config.resolve import Machine
 from tport.engine.config.resources import read_resources
+from tport.engine.defaults import MAX_TRAILERS
 from tport.engine.errors import (
     ConfigError,
     InvalidRequest,
     LimitExceeded,
     RemoteProtocolError,
 )
-from tport.engine.proto.body import MAX_TRAILERS, BodyReader, ChunkedReader
+from tport.engine.proto.body import BodyReader, ChunkedReader
 from tport.engine.proto.client_hello import parse_client_hello
 from tport.engine.proto.cookies import (
     allowed_set_cookie,

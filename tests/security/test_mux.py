@@ -8,16 +8,15 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
+from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAMS
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.mux import Mux
-from tport.engine.proto.receive_window import INITIAL_WINDOW
 from tport.engine.proto.yamux import (
     ACK,
     DATA,
     FIN,
     GO_AWAY,
     HEADER,
-    MAX_STREAMS,
     PING,
     PROTOCOL_ERROR,
     RST,

@@ -13,8 +13,8 @@ import trio
 from tests.security.conftest import MovableClock
 from tests.security.test_proxy_access import ACCEPT, KEY
 from tests.stack import DOMAIN, Answer, Person, Stack, open_stack, read_answer
+from tport.engine.defaults import DEVICE_TOKEN_BURST
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.proxy.device_tokens import BURST
 from tport.engine.types.app import App, Cors
 from tport.engine.types.device_token import PREFIX, NewDeviceToken
 from tport.engine.types.lock import LockTarget
@@ -194,10 +194,10 @@ async def test_auth_13_wrong_tokens_are_limited_by_address_and_right_ones_never(
     stack: Stack, alice: Person, made: NewDeviceToken
 ) -> None:
     """AUTH-13: and no more is written down than was let through."""
-    statuses = [(await ask(stack, bearer(WRONG))).status for _ in range(BURST + 5)]
+    statuses = [(await ask(stack, bearer(WRONG))).status for _ in range(DEVICE_TOKEN_BURST + 5)]
     limited = await ask(stack, bearer(WRONG))
 
-    assert statuses[:BURST] == [401] * BURST
+    assert statuses[:DEVICE_TOKEN_BURST] == [401] * DEVICE_TOKEN_BURST
     assert limited.status == 429
     assert 0 < int(limited.header("retry-after")) <= 60
     assert (await ask(stack, bearer(made.secret))).status == 200
@@ -205,7 +205,7 @@ async def test_auth_13_wrong_tokens_are_limited_by_address_and_right_ones_never(
     refused = [
         one for one in await stack.events("auth.failed") if "device token" in str(one["error"])
     ]
-    assert len(refused) <= BURST + 1
+    assert len(refused) <= DEVICE_TOKEN_BURST + 1
 
 
 async def test_a_program_without_a_token_is_asked_for_one_and_a_browser_is_not(

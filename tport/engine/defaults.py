@@ -71,3 +71,79 @@ MAX_WORKERS: Final = 64  # that share the proxy's port; each agent holds a tunne
 
 # --- Draining -----------------------------------------------------------------------------------
 DRAIN: Final = 30.0  # s that open connections get once told to stop; a second signal cuts
+
+# --- Limits ------------------------------------------------------------------------------------
+# Of the public port, by security.md DOS-01 where nothing else is said. Of each process that serves it.
+CONNECTIONS: Final = 10_000  # at a time, whosesoever; each costs 17 KiB idle, 200 MB in all
+HTTP_CONNECTIONS: Final = 200  # to port 80, where one answer ends each
+AUTH_CONNECTIONS: Final = 2000  # to auth; each agent and proxy keeps a few
+DIAG_CONNECTIONS: Final = 32  # to diagnostics; a few probes and scrapers have one each
+
+CLIENT_HELLO_DEADLINE: Final = 5.0  # s for all of it, and as many before it for a PROXY header
+MAX_CLIENT_HELLO: Final = 16 * 1024  # bytes, record headers included; Chromium's is 2 KiB
+HANDSHAKE_DEADLINE: Final = 10.0  # s for the rest of a TLS handshake
+HEAD_DEADLINE: Final = 10.0  # s for a whole head, from its first byte, however it drips
+IDLE_TIMEOUT: Final = 60.0  # s until the first byte of the next request; nginx has 75, Apache 5
+BODY_GRACE: Final = 10.0  # s before the rate of a body counts: mobile networks stall so long
+BODY_WINDOW: Final = 30.0  # s over which it is averaged
+BODY_RATE: Final = 500  # bytes a second of a body at the least, as Apache's mod_reqtimeout asks
+STALL_TIMEOUT: Final = (
+    60.0  # s for which a client may take nothing of an answer; nginx's send_timeout
+)
+SEND_RATE: Final = (
+    1000  # bytes a second that it must take; below it a page of 1 MiB takes 17 minutes
+)
+UNREAD_BODY: Final = 64 * 1024  # bytes of a body nobody wants that are read to keep a connection
+LINGER: Final = 1.0  # s that a client gets to read a last answer
+
+# Heads, of requests and of answers. In bytes, but for the count. Source: DOS-02
+MAX_HEAD: Final = 64 * 1024
+MAX_HEADERS: Final = 128
+MAX_HEAD_LINE: Final = 16 * 1024
+MAX_TARGET: Final = 8 * 1024
+MAX_INFORMATIONAL: Final = 8  # 1xx answers to one request. Source: HTTP-16
+READ_AHEAD: Final = MAX_HEAD  # bytes of further requests read while one is answered. Source: DOS-04
+
+# Each chunk costs about 1 µs however small it is, so that bytes must come with them. Source: DOS-03
+FREE_CHUNKS: Final = 1000
+SMALLEST_MEAN_CHUNK: Final = 64  # bytes a chunk, once there were more than FREE_CHUNKS
+MAX_TRAILERS: Final = 8192  # bytes; we drop them, so that any use would be odd
+MAX_OWN_BODY: Final = 1024 * 1024  # bytes for our own pages: forms and JSON. Source: DOS-07
+MAX_CALL: Final = 1024 * 1024  # bytes of a call to auth, or to the JSON API. Source: DOS-07
+
+# Tunnels. Streams open at a time in one: 375 MiB if all, and as many as may be on their way (yamux.SLACK),
+# bring more than anybody reads, below the 400 that DOS-05 comes to here.
+MAX_STREAMS: Final = 1250
+INITIAL_WINDOW: Final = 256 * 1024  # bytes either side may send unasked; yamux spec, "Flow Control"
+MAX_WINDOW: Final = 16 * 1024 * 1024  # bytes; 1 Gbit/s over 130 ms, one stream
+WINDOW_BUDGET: Final = 64 * 1024 * 1024  # bytes a process gives to all windows beyond the initial
+MAX_STREAM_QUEUE: Final = 64 * 1024  # bytes one stream may have waiting to be sent. Source: DOS-05
+TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams of a tunnel together
+# s without a word until the head of an answer. An agent gives up dialling within 60, and while it
+# waits for an application says so each 30: past that the agent itself is stuck.
+ANSWER_DEADLINE: Final = 90.0
+MAX_OFFERS: Final = 1000  # applications of one agent
+AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers give up after 10
+
+# Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05
+HASH_QUEUE: Final = 32  # tries that wait for theirs; 80 ms each, so nobody waits long
+MAX_PASSWORD: Final = 128  # characters
+MAX_PASSWORD_BYTES: Final = 512  # UTF-8; checked before any work is spent on it
+LOGINS_PER_MINUTE: Final = 20  # tries of one address, over a burst of LOGIN_BURST; Teleport's
+LOGIN_BURST: Final = 40
+MAX_LOGIN_FAILURES: Final = 5  # in a row, then the account is locked; Teleport's
+# Wrong tokens of one address, as wrong passwords are limited. A right one always passes: nobody
+# guesses 256 bits, and who shares an address with a broken script must not suffer for it.
+DEVICE_TOKENS_PER_MINUTE: Final = 20
+DEVICE_TOKEN_BURST: Final = 40
+JOIN_FAILURES_PER_MINUTE: Final = 10  # of one address. Source: AG-01
+MAX_ADDRESSES: Final = 100_000  # whose tries are remembered. Source: AUTH-13
+
+# What is written down.
+REFUSALS_PER_MINUTE: Final = 20  # events of one stranger's address, over a burst of REFUSAL_BURST
+REFUSAL_BURST: Final = 40
+EVENT_QUEUE: Final = (
+    1000  # events that wait while auth can't be reached; what comes then is counted
+)
+AUDIT_QUEUE: Final = 1024  # events that wait to be written, each a line of at most 64 KiB
+REQUEST_LOG_QUEUE: Final = 20_000  # requests that wait: what a busy proxy carries in some seconds

@@ -20,6 +20,7 @@ from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import ANSWER_DEADLINE
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
@@ -30,7 +31,6 @@ from tport.engine.proto.tunnel import (
     ResponseHead,
     answer_decoder,
 )
-from tport.engine.proxy.passage import ANSWER_DEADLINE
 from tport.engine.types.app import Timeouts
 
 Script = Callable[[trio.abc.Stream], Awaitable[None]]

@@ -10,7 +10,8 @@ from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocke
 
 from tests.engine.api.scripted import ScriptedAuth
 from tport.engine.api import events as events_module
-from tport.engine.api.events import BATCH, QUEUE, EventQueue
+from tport.engine.api.events import BATCH, EventQueue
+from tport.engine.defaults import EVENT_QUEUE
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError, Unavailable
 
 
@@ -52,14 +53,14 @@ async def test_what_finds_no_room_is_counted_and_told(
 ) -> None:
     auth = ScriptedAuth()
     queue = EventQueue(auth.api)
-    for number in range(QUEUE + 7):
+    for number in range(EVENT_QUEUE + 7):
         queue.put("tunnel.up", n=number)
     nursery.start_soon(queue.keep)
     await queue.wait_sent()
 
     lost = [event for batch in auth.emitted for event in batch if event.type == "audit.lost"]
     assert [event.fields["count"] for event in lost] == [7]
-    assert len(sent(auth)) == QUEUE + 1
+    assert len(sent(auth)) == EVENT_QUEUE + 1
 
 
 @pytest.mark.parametrize("refusal", [AccessDenied("not yours"), InvalidRequest("too many")])
@@ -88,7 +89,7 @@ async def test_what_auth_refuses_is_dropped_alone_with_a_line(
 async def test_putting_never_waits_even_when_there_is_no_room() -> None:
     queue = EventQueue(ScriptedAuth().api)
     with assert_no_checkpoints():
-        for _ in range(QUEUE + 1):
+        for _ in range(EVENT_QUEUE + 1):
             queue.put("tunnel.up")
 
 

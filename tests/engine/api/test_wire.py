@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tport.engine.api import wire
 from tport.engine.api.changes import Current, SessionEnded
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
+from tport.engine.defaults import MAX_CALL
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -60,7 +61,7 @@ def test_arguments_come_back_as_the_types_the_signature_says() -> None:
         b"\xff",
         b'{"id":"\xff"}',
         b"[" * 100_000,
-        b'{"id":"' + b"x" * wire.MAX_BODY + b'"}',
+        b'{"id":"' + b"x" * MAX_CALL + b'"}',
     ],
     ids=[str(n) for n in range(10)],
 )

@@ -15,10 +15,11 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import START, WallClock
-from tport.engine.audit.emitter import CLOSE_DEADLINE, EMIT_DEADLINE, QUEUE, Emitter
+from tport.engine.audit.emitter import CLOSE_DEADLINE, EMIT_DEADLINE, Emitter
 from tport.engine.audit.files import list_days
 from tport.engine.audit.log import AuditLog
 from tport.engine.audit.trail import open_audit_log
+from tport.engine.defaults import AUDIT_QUEUE
 from tport.engine.errors import Unavailable
 from tport.engine.types.chain import ChainState
 from tport.engine.types.event import event
@@ -105,14 +106,14 @@ async def test_events_outlive_a_full_disk_in_order(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(emitter.keep_writing)
         log.is_full = True
-        for n in range(QUEUE):
+        for n in range(AUDIT_QUEUE):
             await emitter.emit({"n": n})
         await trio.sleep(60)
         log.is_full = False
         await trio.sleep(2)
         await emitter.drain()
 
-    assert log.names == list(range(QUEUE))
+    assert log.names == list(range(AUDIT_QUEUE))
     assert emitter.lost == 0
 
 
@@ -125,7 +126,7 @@ async def test_what_finds_no_room_is_counted_and_the_count_is_written_first(
         log.is_full = True
         await emitter.emit({"n": "first"})
         await wait_all_tasks_blocked()  # it is with the writer
-        for n in range(QUEUE):
+        for n in range(AUDIT_QUEUE):
             await emitter.emit({"n": n})
         before = trio.current_time()
         await emitter.emit({"n": "lost"})
@@ -139,7 +140,7 @@ async def test_what_finds_no_room_is_counted_and_the_count_is_written_first(
         await emitter.emit({"n": "last"})
         await emitter.drain()
 
-    assert log.names == ["audit.lost", "first", *range(QUEUE), "last"]
+    assert log.names == ["audit.lost", "first", *range(AUDIT_QUEUE), "last"]
     assert log.events[0]["count"] == 2
     assert log.events[0]["code"] == "TPX01E"
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.engine.auth.world import PROXY, STATE, World
-from tport.engine.auth.refusals import BURST, PER_MINUTE
+from tport.engine.defaults import REFUSAL_BURST, REFUSALS_PER_MINUTE
 from tport.engine.errors import AccessDenied
 
 
@@ -32,7 +32,7 @@ async def test_one_address_leaves_so_many_lines_a_minute_and_others_none_fewer(
                 await ask(world, remote)
         return len(world.audit.events) - before
 
-    assert await often("192.0.2.1", 3 * BURST) == BURST
+    assert await often("192.0.2.1", 3 * REFUSAL_BURST) == REFUSAL_BURST
     assert await often("198.51.100.1", 1) == 1
     world.pass_time(minutes=1)
-    assert await often("192.0.2.1", 3 * BURST) == PER_MINUTE
+    assert await often("192.0.2.1", 3 * REFUSAL_BURST) == REFUSALS_PER_MINUTE

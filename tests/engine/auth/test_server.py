@@ -21,7 +21,7 @@ from tport.engine.api.changes import Change, Current, RoleChanged
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
 from tport.engine.auth.server import AuthServer
-from tport.engine.defaults import ALPN_AUTH
+from tport.engine.defaults import ALPN_AUTH, MAX_CALL
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -138,7 +138,7 @@ async def test_a_process_of_our_own_is_known_without_a_certificate_and_may_send_
             return near
 
         async with open_remote_auth(dial, max_body=wire.MAX_ANSWER) as proxy:
-            addrs = tuple(f"{n}.{'x' * 200}.test:443" for n in range(wire.MAX_BODY // 200))
+            addrs = tuple(f"{n}.{'x' * 200}.test:443" for n in range(MAX_CALL // 200))
             await proxy.report(
                 report=ProxyReport(proxy_id="proxy-1", public_addrs=addrs, tunnels=())
             )

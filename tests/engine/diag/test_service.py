@@ -9,7 +9,8 @@ import pytest
 import trio
 
 from tests.stack import Answer, read_answer
-from tport.engine.diag.service import MAX_CONNECTIONS, serve_diagnostics
+from tport.engine.defaults import DIAG_CONNECTIONS
+from tport.engine.diag.service import serve_diagnostics
 from tport.engine.metrics.sample import Trouble
 
 CLOCK = Trouble("auth", "the clock went back")
@@ -99,7 +100,7 @@ async def test_whoever_holds_connections_open_gets_no_more_than_there_are_places
 ) -> None:
     listener = await serve(nursery)
     held = [
-        await trio.open_tcp_stream(*listener.socket.getsockname()) for _ in range(MAX_CONNECTIONS)
+        await trio.open_tcp_stream(*listener.socket.getsockname()) for _ in range(DIAG_CONNECTIONS)
     ]
     await trio.testing.wait_all_tasks_blocked(0.05)
     async with await trio.open_tcp_stream(*listener.socket.getsockname()) as one_more:

@@ -17,10 +17,11 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
+from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAM_QUEUE, TUNNEL_QUEUE
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
-from tport.engine.net.mux import TUNNEL_QUEUE, Mux
+from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.proto.receive_window import INITIAL_WINDOW, WindowBudget
+from tport.engine.proto.receive_window import WindowBudget
 from tport.engine.proto.yamux import (
     ACK,
     DATA,
@@ -29,7 +30,6 @@ from tport.engine.proto.yamux import (
     HEADER,
     INTERNAL_ERROR,
     MAX_FRAME,
-    MAX_QUEUED,
     PING,
     PROTOCOL_ERROR,
     RST,
@@ -293,7 +293,7 @@ async def test_a_short_message_waits_for_one_turn_of_each_bulk_stream(
         await left.send_all(b"short")
         assert await right.receive_some() == b"short"
 
-        assert trio.current_time() - start <= 1 + 8 * MAX_FRAME / MAX_QUEUED + 1
+        assert trio.current_time() - start <= 1 + 8 * MAX_FRAME / MAX_STREAM_QUEUE + 1
         nursery.cancel_scope.cancel()
 
 
@@ -329,7 +329,7 @@ async def test_the_tunnels_queue_is_bounded_and_all_get_through(autojump_clock: 
 
         await all_done.wait()
         assert done == [size] * 200
-        assert TUNNEL_QUEUE // 2 < most <= TUNNEL_QUEUE + MAX_QUEUED
+        assert TUNNEL_QUEUE // 2 < most <= TUNNEL_QUEUE + MAX_STREAM_QUEUE
 
 
 async def test_beyond_max_streams_opening_is_refused_at_once() -> None:

@@ -11,11 +11,10 @@ from trio.testing import MockClock, memory_stream_pair
 from tests.certs import Cluster, forge
 from tests.engine.pki.test_contexts import web_pair
 from tests.engine.proto.test_client_hello import HELLO, MEANING
+from tport.engine.defaults import CLIENT_HELLO_DEADLINE, HANDSHAKE_DEADLINE, MAX_CLIENT_HELLO
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import (
-    HANDSHAKE_DEADLINE,
-    HELLO_DEADLINE,
     accept_tls,
     connect_tls,
     peek_client_hello,
@@ -30,7 +29,7 @@ from tport.engine.pki.contexts import (
     tunnel_client_context,
     tunnel_server_context,
 )
-from tport.engine.proto.client_hello import HTTPS_ONLY, MAX_HELLO, NotTls
+from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 
 CLUSTER = Cluster()
 TRUSTED = CLUSTER.host.trusted
@@ -68,7 +67,7 @@ async def test_what_follows_a_hello_is_left_to_whoever_the_connection_is_for() -
         _, stream = await peek_client_hello(server)
         nursery.cancel_scope.cancel()
 
-    assert len(stream.take_prefix()) <= MAX_HELLO
+    assert len(stream.take_prefix()) <= MAX_CLIENT_HELLO
 
 
 async def test_a_hello_may_come_in_pieces_but_not_for_ever(autojump_clock: MockClock) -> None:
@@ -84,7 +83,7 @@ async def test_a_hello_may_come_in_pieces_but_not_for_ever(autojump_clock: MockC
         nursery.start_soon(trickle)
         with pytest.raises(ConnectionProblem, match="within 5 s"):
             await peek_client_hello(server)
-        assert trio.current_time() == HELLO_DEADLINE
+        assert trio.current_time() == CLIENT_HELLO_DEADLINE
         nursery.cancel_scope.cancel()
 
 

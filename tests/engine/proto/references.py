@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import re
 
+from tport.engine.defaults import MAX_CLIENT_HELLO
 from tport.engine.errors import InvalidRequest, RemoteProtocolError
-from tport.engine.proto.client_hello import MAX_HELLO, MAX_RECORDS, ClientHello, NotTls
+from tport.engine.proto.client_hello import MAX_RECORDS, ClientHello, NotTls
 from tport.engine.proto.cookies import is_ours
 from tport.engine.proto.host import is_address, normalise_host
 
@@ -53,7 +54,7 @@ def message_of(data: bytes) -> bytes | None:
             raise RemoteProtocolError("no ClientHello")
         if len(message) >= 4:
             body = int.from_bytes(message[1:4], "big")
-            if 4 + body > MAX_HELLO:
+            if 4 + body > MAX_CLIENT_HELLO:
                 raise RemoteProtocolError("too long")
             if len(message) >= 4 + body:
                 return message[4 : 4 + body]
@@ -66,7 +67,7 @@ def message_of(data: bytes) -> bytes | None:
 def meaning_of_hello(data: bytes) -> ClientHello | None:
     body = message_of(data)
     if body is None:
-        if len(data) >= MAX_HELLO:
+        if len(data) >= MAX_CLIENT_HELLO:
             raise RemoteProtocolError("too long")
         return None
     if len(body) < 2 + 32:

@@ -5,14 +5,9 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tport.engine.defaults import MAX_CLIENT_HELLO
 from tport.engine.errors import RemoteProtocolError
-from tport.engine.proto.client_hello import (
-    HTTPS_ONLY,
-    MAX_HELLO,
-    ClientHello,
-    NotTls,
-    parse_client_hello,
-)
+from tport.engine.proto.client_hello import HTTPS_ONLY, ClientHello, NotTls, parse_client_hello
 
 
 def hello_of(server_name: str | None, alpn: list[str], **versions: ssl.TLSVersion) -> bytes:
@@ -185,7 +180,7 @@ def test_a_hello_that_contradicts_itself_is_refused(data: bytes) -> None:
 
 
 def test_a_client_that_never_comes_to_an_end_is_stopped() -> None:
-    endless = records(b"\x01\0\x3f\xfc" + bytes(MAX_HELLO), 16384)[:MAX_HELLO]
+    endless = records(b"\x01\0\x3f\xfc" + bytes(MAX_CLIENT_HELLO), 16384)[:MAX_CLIENT_HELLO]
 
     with pytest.raises(RemoteProtocolError, match="over 16384 bytes"):
         parse_client_hello(endless)

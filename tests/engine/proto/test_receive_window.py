@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-from tport.engine.proto.receive_window import (
-    INITIAL_WINDOW,
-    MAX_WINDOW,
-    ReceiveWindow,
-    WindowBudget,
-)
+from tport.engine.defaults import INITIAL_WINDOW, MAX_WINDOW
+from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 
 
 def read_half(window: ReceiveWindow, *, now: float, rtt: float | None = 0.1) -> int:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAM_QUEUE
 from tport.engine.errors import ConnectionProblem, LimitExceeded
-from tport.engine.proto.receive_window import (
-    INITIAL_WINDOW,
-)
 from tport.engine.proto.yamux import (
     ACK,
     DATA,
@@ -17,7 +15,6 @@ from tport.engine.proto.yamux import (
     MAX_FRAME,
     MAX_ID,
     MAX_PASSED_OVER,
-    MAX_QUEUED,
     NORMAL,
     PING,
     PROTOCOL_ERROR,
@@ -281,8 +278,8 @@ def test_a_stream_opened_and_reset_in_one_breath_has_no_window_left() -> None:
 def test_streams_take_turns_of_one_frame() -> None:
     connection = Connection(client=True)
     bulk, other, small = (connection.open_stream() for _ in range(3))
-    connection.send(bulk, b"a" * MAX_QUEUED)
-    connection.send(other, b"b" * MAX_QUEUED)
+    connection.send(bulk, b"a" * MAX_STREAM_QUEUE)
+    connection.send(other, b"b" * MAX_STREAM_QUEUE)
     connection.send(small, b"c")
 
     order = [(stream, length) for _, _, stream, length in frames(everything_from(connection))]
@@ -310,7 +307,7 @@ def test_no_more_is_taken_than_the_peer_has_granted() -> None:
     stream = connection.open_stream()
     sent = 0
     while room := connection.send_room(stream):
-        assert room <= MAX_QUEUED
+        assert room <= MAX_STREAM_QUEUE
         connection.send(stream, bytes(room))
         everything_from(connection)
         assert connection.moved == []

@@ -16,12 +16,9 @@ from hypothesis.stateful import (
     rule,
 )
 
+from tport.engine.defaults import INITIAL_WINDOW
 from tport.engine.errors import LimitExceeded, RemoteProtocolError
-from tport.engine.proto.receive_window import (
-    INITIAL_WINDOW,
-    ReceiveWindow,
-    WindowBudget,
-)
+from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 from tport.engine.proto.yamux import (
     ACK,
     DATA,

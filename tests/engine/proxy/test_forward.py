@@ -12,6 +12,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.engine.proxy.ends import Agent, Client, World, open_world, signed
 from tests.stack import Answer
+from tport.engine.defaults import ANSWER_DEADLINE
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
     SPARE,
@@ -22,7 +23,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proto.websocket import close_frame
-from tport.engine.proxy.passage import ANSWER_DEADLINE, CLOSE_DEADLINE, LATE_NEWS
+from tport.engine.proxy.passage import CLOSE_DEADLINE, LATE_NEWS
 from tport.engine.proxy.waiting import LOOK
 
 UPGRADE = (

@@ -13,10 +13,11 @@ from trio.testing import MockClock, assert_no_checkpoints
 from tests.engine.api.scripted import ScriptedAuth, session
 from tests.fakes import WallClock
 from tport.engine.api.events import EventQueue
+from tport.engine.defaults import REQUEST_LOG_QUEUE
 from tport.engine.errors import InvalidRequest, Unavailable
 from tport.engine.net.exchange import Exchange
 from tport.engine.proto.head import parse_request_head
-from tport.engine.proxy.request_log import BATCH, INTERVAL, QUEUE, RequestLog
+from tport.engine.proxy.request_log import BATCH, INTERVAL, RequestLog
 from tport.engine.types.request_record import RequestRecord
 
 HEAD = (
@@ -73,7 +74,7 @@ class World:
 async def test_noting_a_request_waits_for_nothing_even_when_there_is_no_room() -> None:
     world = World()
     with assert_no_checkpoints():
-        for _ in range(QUEUE + 1):
+        for _ in range(REQUEST_LOG_QUEUE + 1):
             world.note()
 
 
@@ -128,7 +129,7 @@ async def test_while_auth_is_away_requests_wait_and_those_without_room_are_count
     nursery.start_soon(world.log.keep)
     nursery.start_soon(world.events.keep)
     world.auth.failure = Unavailable("down")
-    for n in range(QUEUE + 7):
+    for n in range(REQUEST_LOG_QUEUE + 7):
         world.note(n)
     await trio.sleep(60)
     assert world.auth.batches == []
@@ -138,7 +139,7 @@ async def test_while_auth_is_away_requests_wait_and_those_without_room_are_count
     world.note("later")
     await trio.sleep(60)
 
-    assert world.auth.ids == [*map(str, range(QUEUE)), "later"]
+    assert world.auth.ids == [*map(str, range(REQUEST_LOG_QUEUE)), "later"]
     [lost] = [event for batch in world.auth.emitted for event in batch]
     assert (lost.type, lost.fields) == ("audit.lost", {"count": 7, "log": "requests"})
 

@@ -138,7 +138,7 @@ async def test_too_many_connections_are_closed_not_queued(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with open_stack() as stack:
-        monkeypatch.setattr(service_module, "MAX_CONNECTIONS", 0)
+        monkeypatch.setattr(service_module, "CONNECTIONS", 0)
         with pytest.raises((trio.BrokenResourceError, OSError)), trio.fail_after(5):
             await stack.connect(stack.host("echo"))
         monkeypatch.undo()

@@ -14,12 +14,11 @@ from tests.engine.api.scripted import ScriptedAuth
 from tests.fakes import START, WallClock
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import PRESENCE_INTERVAL
+from tport.engine.defaults import INITIAL_WINDOW, MAX_OFFERS, PRESENCE_INTERVAL
 from tport.engine.errors import AccessDenied, Unavailable
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.proto.receive_window import INITIAL_WINDOW
 from tport.engine.proto.tunnel import (
     MAX_REASON,
     PROTOCOL,
@@ -192,7 +191,7 @@ async def test_a_tunnel_without_an_accepted_offer_comes_and_goes_in_the_log_too(
     [
         lambda far: far.greet(agent_id="another"),
         lambda far: far.greet(protocol=PROTOCOL + 1),
-        lambda far: far.greet(*[GRAFANA] * (tunnels_module.MAX_OFFERS + 1)),
+        lambda far: far.greet(*[GRAFANA] * (MAX_OFFERS + 1)),
     ],
     ids=["another's name", "another protocol", "too many offers"],
 )

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from tests.engine.config.places import read
 from tport.engine.config.in_force import settings_in_force
+from tport.engine.defaults import MAX_CLIENT_HELLO
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.pki.keys import KeyPair
-from tport.engine.proto.client_hello import MAX_HELLO
 from tport.engine.workers.messages import (
     MAX_MESSAGE,
     Arrived,
@@ -50,7 +50,7 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
 
 
 def test_the_largest_clienthello_fits_into_a_message() -> None:
-    assert len(pack(HandOver("x" * 255, "y" * 64, bytes(2 * MAX_HELLO)))) < MAX_MESSAGE
+    assert len(pack(HandOver("x" * 255, "y" * 64, bytes(2 * MAX_CLIENT_HELLO)))) < MAX_MESSAGE
 
 
 def test_a_beginning_holds_the_configuration_whole_and_shows_no_secret() -> None:

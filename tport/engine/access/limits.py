@@ -7,11 +7,10 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import datetime
-from typing import Final
 
+from tport.engine.defaults import MAX_ADDRESSES
 from tport.engine.errors import LimitExceeded
 
-TABLE_SIZE: Final = 100_000  # addresses remembered. Source: security.md AUTH-13
 _PREFIX_V6 = 64  # bits: what one subscriber gets, so what one of them is
 
 
@@ -24,7 +23,7 @@ class AddressLimiter:
         *,
         per_minute: float,
         burst: int,
-        size: int = TABLE_SIZE,
+        size: int = MAX_ADDRESSES,
     ) -> None:
         self._clock = clock
         self._rate = per_minute / 60

@@ -16,12 +16,11 @@ from typing import Final
 from cryptography.exceptions import InvalidKey
 from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 
+from tport.engine.defaults import MAX_PASSWORD, MAX_PASSWORD_BYTES
 from tport.engine.errors import InvalidRequest
 
 MINIMUM: Final = 15  # characters while a password is all that proves a person; SP 800-63B-4
 MINIMUM_WITH_SECOND_FACTOR: Final = 12
-MAX_CHARACTERS: Final = 128
-MAX_BYTES: Final = 512  # UTF-8; checked before any work is spent on it
 
 # OWASP ASVS 5.0, appendix C: Argon2id with t=1 needs at least 46 MiB.
 _MEMORY: Final = 46 * 1024  # KiB
@@ -121,13 +120,13 @@ def needs_rehash(phc: str) -> bool:
 def _normal(password: str) -> str:
     """Return one spelling of what was typed: keyboards differ in how they send the same letter."""
     try:
-        if len(password) <= MAX_CHARACTERS and len(password.encode()) <= MAX_BYTES:
+        if len(password) <= MAX_PASSWORD and len(password.encode()) <= MAX_PASSWORD_BYTES:
             normal = unicodedata.normalize("NFKC", password)
-            if len(normal) <= MAX_CHARACTERS and len(normal.encode()) <= MAX_BYTES:
+            if len(normal) <= MAX_PASSWORD and len(normal.encode()) <= MAX_PASSWORD_BYTES:
                 return normal
     except UnicodeEncodeError:
         raise InvalidRequest("the password holds half a character") from None
-    raise InvalidRequest(f"the password is longer than {MAX_CHARACTERS} characters")
+    raise InvalidRequest(f"the password is longer than {MAX_PASSWORD} characters")
 
 
 @lru_cache(maxsize=1)

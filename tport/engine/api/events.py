@@ -8,12 +8,12 @@ from typing import Final, NoReturn
 import trio
 
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import EVENT_QUEUE
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError
 from tport.engine.types.event import Event, event
 
 logger = logging.getLogger(__name__)
 
-QUEUE: Final = 1000  # events that wait while auth can't be reached; what comes then is counted
 BATCH: Final = 64  # events in one call
 RETRY: Final = 1.0  # s between two tries
 
@@ -27,7 +27,7 @@ class EventQueue:
 
     def __init__(self, auth: AuthAPI) -> None:
         self._auth = auth
-        self._events, self._waiting = trio.open_memory_channel[Event](QUEUE)
+        self._events, self._waiting = trio.open_memory_channel[Event](EVENT_QUEUE)
         self._lost = 0  # and not told of yet
         self.lost = 0
         self._unsent = 0  # handed over and neither sent nor refused yet
@@ -36,7 +36,7 @@ class EventQueue:
     def put(self, type_: str, **fields: object) -> None:
         """Hand over an event of a type of `types.event.CODES`. Never waits.
 
-        When QUEUE of them wait, it is counted as lost, and an `audit.lost` tells how many.
+        When EVENT_QUEUE of them wait, it is counted as lost, and an `audit.lost` tells how many.
         """
         try:
             self._events.send_nowait(event(type_, **fields))

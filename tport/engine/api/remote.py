@@ -14,6 +14,7 @@ from msgspec import Struct
 from tport.engine.api import wire
 from tport.engine.api.changes import Change
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import MAX_CALL
 from tport.engine.errors import AccessDenied, ConnectionProblem, Unavailable
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.tls import tls_problem
@@ -34,7 +35,7 @@ Dial = Callable[[], Awaitable[trio.abc.Stream]]
 
 @asynccontextmanager
 async def open_remote_auth(
-    dial: Dial, *, max_body: int = wire.MAX_BODY, places: int = MAX_CONNECTIONS
+    dial: Dial, *, max_body: int = MAX_CALL, places: int = MAX_CONNECTIONS
 ) -> AsyncIterator[AuthAPI]:
     """Open AuthAPI over connections to auth; on leaving, they are closed.
 
@@ -91,9 +92,7 @@ class _Lost(Exception):
 class RemoteAuth:
     """The calls of AuthAPI as methods, each made from its row in `wire.CALLS`."""
 
-    def __init__(
-        self, dial: Dial, max_body: int = wire.MAX_BODY, places: int = MAX_CONNECTIONS
-    ) -> None:
+    def __init__(self, dial: Dial, max_body: int = MAX_CALL, places: int = MAX_CONNECTIONS) -> None:
         self._dial = dial
         self._max_body = max_body
         self._kept: list[tuple[ClientConnection, float]] = []  # and since when
@@ -236,7 +235,7 @@ async def _ask_to_watch(connection: ClientConnection) -> None:
     head = await connection.receive_head()
     if head.status != 200:
         answer = bytearray()
-        while (piece := await connection.receive_body()) and len(answer) < wire.MAX_BODY:
+        while (piece := await connection.receive_body()) and len(answer) < MAX_CALL:
             answer += piece
         raise wire.decode_error(bytes(answer), head.status)
 

@@ -23,6 +23,7 @@ import msgspec
 from tport.engine import errors
 from tport.engine.api.changes import Change
 from tport.engine.api.protocol import CALLERS, AuthAPI
+from tport.engine.defaults import MAX_CALL
 from tport.engine.errors import (
     AccessDenied,
     InvalidRequest,
@@ -34,7 +35,6 @@ from tport.engine.errors import (
 PREFIX: Final = "/v1/"
 ACTING_FOR: Final = b"tport-acting-for"
 WATCH: Final = "watch"  # the one call whose answer is a stream
-MAX_BODY: Final = 1 << 20  # bytes of a request. Source: security.md DOS-07
 MAX_ANSWER: Final = 16 << 20  # bytes of an answer, which a trusted side makes
 MAX_DEPTH_ERROR: Final = "the request is nested too deep"
 
@@ -149,7 +149,7 @@ def encode_request(call: str, arguments: Mapping[str, object]) -> bytes:
     return _encoder.encode(CALLS[call].request(**arguments))
 
 
-def decode_request(call: str, body: bytes, max_body: int = MAX_BODY) -> dict[str, Any]:
+def decode_request(call: str, body: bytes, max_body: int = MAX_CALL) -> dict[str, Any]:
     """Return the arguments of a call that CALLS knows; its request may have `max_body` bytes.
 
     Raises:

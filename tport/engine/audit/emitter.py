@@ -21,12 +21,12 @@ import trio
 
 from tport.engine.audit.line import encode_line
 from tport.engine.audit.log import AuditLog
+from tport.engine.defaults import AUDIT_QUEUE
 from tport.engine.errors import Unavailable
 from tport.engine.types.event import Event, event
 
 logger = logging.getLogger(__name__)
 
-QUEUE: Final = 1024  # events that wait to be written, each a line of at most 64 KiB
 GROUP: Final = 256  # events written at once
 EMIT_DEADLINE: Final = 2.0  # s that an event waits for its place, or `record` for its line
 RETRY: Final = 1.0  # s between tries while the disk refuses
@@ -59,7 +59,7 @@ class Emitter:
         self._unreported = 0
         self._cluster = cluster
         self._clock = clock
-        self._send, self._receive = trio.open_memory_channel[_Entry](QUEUE)
+        self._send, self._receive = trio.open_memory_channel[_Entry](AUDIT_QUEUE)
         self._writing = trio.CancelScope(shield=True)
         self._finished = trio.Event()
 

@@ -6,20 +6,18 @@ trace, and a thousand times the same in a minute leaves no more than the first t
 
 from __future__ import annotations
 
-from typing import Final
-
 from tport.engine.access.limits import AddressLimiter
 from tport.engine.auth.cluster import Cluster
+from tport.engine.defaults import REFUSAL_BURST, REFUSALS_PER_MINUTE
 from tport.engine.errors import LimitExceeded
-
-PER_MINUTE: Final = 20  # events of one address, over a burst of BURST; as sign-ins are limited
-BURST: Final = 40
 
 
 class Refusals:
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
-        self._limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=BURST)
+        self._limiter = AddressLimiter(
+            cluster.clock, per_minute=REFUSALS_PER_MINUTE, burst=REFUSAL_BURST
+        )
 
     async def tell(self, type_: str, *, remote: str, **fields: object) -> None:
         """Write an event of a stranger at `remote` down, unless there were too many of theirs."""

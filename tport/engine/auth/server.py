@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import ssl
 from datetime import datetime
-from typing import Final
 
 import trio
 
@@ -18,7 +17,14 @@ from tport.engine.api import wire
 from tport.engine.api.changes import Current
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.service import AuthService
-from tport.engine.defaults import ALPN_AUTH, HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
+from tport.engine.defaults import (
+    ALPN_AUTH,
+    AUTH_CALL_DEADLINE,
+    AUTH_CONNECTIONS,
+    HOST_CERTIFICATE_TTL,
+    HOST_RENEWAL_GRACE,
+    MAX_CALL,
+)
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -37,8 +43,6 @@ from tport.engine.types.identity import Identity
 
 logger = logging.getLogger(__name__)
 
-CALL_DEADLINE: Final = 30.0  # s that one call may take here; callers give up after 10
-MAX_CONNECTIONS: Final = 2000  # at a time; each agent and proxy keeps a few. Source: DOS-01
 _JSON = (b"content-type", b"application/json")
 _LINES = (b"content-type", b"application/x-ndjson")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -82,7 +86,7 @@ class AuthServer:
             stream: owned from here on.
             remote: the client's address (of a relayed connection: not the proxy's).
         """
-        if self._open >= MAX_CONNECTIONS:
+        if self._open >= AUTH_CONNECTIONS:
             logger.warning("auth serves %d connections; one more was closed", self._open)
             await trio.aclose_forcefully(stream)
             return
@@ -138,7 +142,7 @@ class _Connection:
         *,
         certificate: bytes | None = None,
         identity: Identity | None = None,
-        max_body: int = wire.MAX_BODY,
+        max_body: int = MAX_CALL,
     ) -> None:
         self._service = service
         self._remote = remote
@@ -168,10 +172,10 @@ class _Connection:
             await self._stream(exchange, calls, identity)
             return
         answer: object = None
-        with trio.move_on_after(CALL_DEADLINE) as scope:
+        with trio.move_on_after(AUTH_CALL_DEADLINE) as scope:
             answer = await getattr(calls, name)(**arguments)
         if scope.cancelled_caught:
-            raise Unavailable(f"{name} took longer than {CALL_DEADLINE:.0f} s")
+            raise Unavailable(f"{name} took longer than {AUTH_CALL_DEADLINE:.0f} s")
         await exchange.respond(200, [_JSON, _NO_STORE], wire.encode_answer(answer))
 
     async def _stream(self, exchange: Exchange, calls: AuthAPI, identity: Identity | None) -> None:

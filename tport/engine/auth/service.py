@@ -48,9 +48,10 @@ from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.signin.failures import Failures
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.known import KnownBrowsers
-from tport.engine.auth.signin.login import BURST, PER_MINUTE, Login
+from tport.engine.auth.signin.login import Login
 from tport.engine.auth.signin.preference_editing import PreferenceEditing
 from tport.engine.auth.signin.steps import Steps
+from tport.engine.defaults import LOGIN_BURST, LOGINS_PER_MINUTE
 from tport.engine.errors import Unavailable
 from tport.engine.pki.keys import KeyPair
 from tport.engine.storage.backend import Backend
@@ -98,7 +99,7 @@ class AuthService:
         self.sessions = Sessions(cluster, self.roles, self.locks)
         self.session_list = SessionList(cluster, self.sessions)
         hasher = self.hasher = Hasher()
-        limiter = AddressLimiter(cluster.clock, per_minute=PER_MINUTE, burst=BURST)
+        limiter = AddressLimiter(cluster.clock, per_minute=LOGINS_PER_MINUTE, burst=LOGIN_BURST)
         self.devices = Devices(cluster, self.presence)
         self.failures = Failures(cluster)
         known = KnownBrowsers(cluster)

@@ -14,12 +14,12 @@ from typing import Final, Protocol
 
 import trio
 
+from tport.engine.defaults import DIAG_CONNECTIONS
 from tport.engine.metrics.sample import Trouble
 from tport.engine.metrics.text import CONTENT_TYPE
 from tport.engine.net.http1 import Exchange, serve_http1
 
 PATHS: Final = ("/healthz", "/readyz", "/metrics")
-MAX_CONNECTIONS: Final = 32  # at a time; a few probes and scrapers have one each
 _NO_STORE: Final = (b"cache-control", b"no-store")
 
 
@@ -43,7 +43,7 @@ async def serve_diagnostics(
     503; it tells what is degraded and why, and warnings: as JSON, or as plain words for who asks
     for text, as browsers do. /metrics is for Prometheus.
     """
-    room = trio.CapacityLimiter(MAX_CONNECTIONS)
+    room = trio.CapacityLimiter(DIAG_CONNECTIONS)
 
     async def answer(exchange: Exchange) -> None:
         request = exchange.request

@@ -9,18 +9,18 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
-from typing import Any, Final
+from typing import Any
 from urllib.parse import unquote
 
 import trio
 
+from tport.engine.defaults import MAX_OWN_BODY
 from tport.engine.net.exchange import Exchange
 from tport.engine.net.http1 import ClientGone
 from tport.engine.proto.framing import of_length
 
 logger = logging.getLogger(__name__)
 
-MAX_BODY: Final = 1024 * 1024  # bytes; forms and JSON, nothing larger (DOS-07)
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -40,7 +40,7 @@ async def run_asgi(
     server: Address | None = None,
     client: Address | None = None,
     extra: Mapping[str, object] | None = None,
-    max_body: int = MAX_BODY,
+    max_body: int = MAX_OWN_BODY,
 ) -> None:
     """Let `app` answer the exchange.
 

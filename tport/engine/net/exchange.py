@@ -7,11 +7,12 @@ from collections.abc import Callable, Sequence
 
 import trio
 
+from tport.engine.defaults import READ_AHEAD
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1_wire import PIECE, ClientGone, Limits, Wire
 from tport.engine.proto.body import LAST_CHUNK, body_reader, encode_chunk
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing
-from tport.engine.proto.head import MAX_HEAD, RequestHead
+from tport.engine.proto.head import RequestHead
 from tport.engine.proto.head_writer import write_response_head
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -144,7 +145,7 @@ class Exchange:
         """
         wire = self._wire
         try:
-            while len(wire.buffer) < MAX_HEAD:
+            while len(wire.buffer) < READ_AHEAD:
                 data = await wire.receive()
                 if not data:
                     return

@@ -14,19 +14,14 @@ from typing import Literal
 
 import trio
 
+from tport.engine.defaults import MAX_HEAD
 from tport.engine.errors import RemoteProtocolError, TportError
 from tport.engine.net.exchange import Exchange, Headers, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.sockets import cut
 from tport.engine.net.turns import Answer, Turns
 from tport.engine.proto.framing import of_length
-from tport.engine.proto.head import (
-    MAX_HEAD,
-    BadHead,
-    RequestHead,
-    find_head_end,
-    parse_request_head,
-)
+from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
 from tport.engine.proto.head_writer import write_response_head
 
 __all__ = ["ClientGone", "Drain", "Exchange", "Limits", "plain_page", "serve_http1"]

@@ -10,25 +10,16 @@ from typing import Final
 
 import trio
 
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import MAX_HEAD, MAX_INFORMATIONAL, READ_SIZE
 from tport.engine.errors import RemoteProtocolError, TportError
 from tport.engine.net.sockets import is_readable, prompt_of
 from tport.engine.net.tls import tls_problem
 from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
 from tport.engine.proto.fields import Headers, values
 from tport.engine.proto.framing import NO_BODY, Framing
-from tport.engine.proto.head import (
-    MAX_HEAD,
-    BadHead,
-    ResponseHead,
-    find_head_end,
-    parse_response_head,
-)
+from tport.engine.proto.head import BadHead, ResponseHead, find_head_end, parse_response_head
 from tport.engine.proto.head_writer import write_request_head
 from tport.engine.proto.websocket import accept_key
-
-MAX_INFORMATIONAL: Final = 8  # 1xx answers to one request (HTTP-16)
-
 
 _CLOSED: Final = "the application closed the connection"
 

@@ -14,7 +14,18 @@ from typing import Final
 import msgspec
 import trio
 
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import (
+    BODY_GRACE,
+    BODY_RATE,
+    BODY_WINDOW,
+    HEAD_DEADLINE,
+    IDLE_TIMEOUT,
+    LINGER,
+    READ_SIZE,
+    SEND_RATE,
+    STALL_TIMEOUT,
+    UNREAD_BODY,
+)
 from tport.engine.errors import TportError
 from tport.engine.net.sockets import prompt_of
 from tport.engine.net.tcp import STREAK
@@ -37,15 +48,15 @@ class Limits(msgspec.Struct, frozen=True):
         linger: after a last answer, for the client to read it.
     """
 
-    head: float = 10
-    idle: float = 60
-    body_grace: float = 10
-    body_window: float = 30
-    body_rate: int = 500
-    stall: float = 60
-    send_rate: int = 1000
-    drain: int = 64 * 1024
-    linger: float = 1
+    head: float = HEAD_DEADLINE
+    idle: float = IDLE_TIMEOUT
+    body_grace: float = BODY_GRACE
+    body_window: float = BODY_WINDOW
+    body_rate: int = BODY_RATE
+    stall: float = STALL_TIMEOUT
+    send_rate: int = SEND_RATE
+    drain: int = UNREAD_BODY
+    linger: float = LINGER
 
 
 class ClientGone(TportError):

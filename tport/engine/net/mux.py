@@ -16,18 +16,12 @@ from typing import Final, NoReturn
 
 import trio
 
-from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, READ_SIZE
+from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, MAX_STREAMS, READ_SIZE, TUNNEL_QUEUE
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.waiter import Waiter
 from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
-from tport.engine.proto.yamux import (
-    MAX_STREAMS,
-    NORMAL,
-    PROTOCOL_ERROR,
-    SLACK,
-    Connection,
-)
+from tport.engine.proto.yamux import NORMAL, PROTOCOL_ERROR, SLACK, Connection
 from tport.engine.proto.yamux_events import (
     CreditReceived,
     DataReceived,
@@ -41,7 +35,6 @@ from tport.engine.proto.yamux_events import (
 
 logger = logging.getLogger(__name__)
 
-TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams together
 LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
 RTTS: Final = (
     6  # pings the round trip is the shortest of, half a minute: a full queue is no distance

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import trio
 
+from tport.engine.defaults import CLIENT_HELLO_DEADLINE
 from tport.engine.errors import ConnectionProblem
-from tport.engine.net.tls import HELLO_DEADLINE
 from tport.engine.proto.proxy_protocol import MAX_V2, ProxyHeader, parse_proxy_header
 
 
 async def receive_proxy_header(
-    stream: trio.abc.ReceiveStream, *, deadline: float = HELLO_DEADLINE
+    stream: trio.abc.ReceiveStream, *, deadline: float = CLIENT_HELLO_DEADLINE
 ) -> tuple[str, bytes]:
     """Return the client's address ("": not said), and what came behind the header.
 

@@ -11,14 +11,17 @@ from typing import Final
 
 import trio
 
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import (
+    CLIENT_HELLO_DEADLINE,
+    HANDSHAKE_DEADLINE,
+    MAX_CLIENT_HELLO,
+    READ_SIZE,
+)
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.proto.client_hello import MAX_HELLO, ClientHello, parse_client_hello
+from tport.engine.proto.client_hello import ClientHello, parse_client_hello
 
-HELLO_DEADLINE: Final = 5.0  # s for the whole ClientHello
-HANDSHAKE_DEADLINE: Final = 10.0  # s for the rest
 _LINGER: Final = 1.0  # s that a refused client gets to read why
 # A whole TLS record: alert (21), TLS 1.2 as RFC 8446 §5.1 wants it, 2 bytes: fatal, code 120.
 _NO_APPLICATION_PROTOCOL: Final = bytes([21, 3, 3, 0, 2, 2, 120])
@@ -60,7 +63,7 @@ async def peek_client_hello(
     stream: trio.abc.HalfCloseableStream,
     *,
     received: bytes = b"",
-    deadline: float = HELLO_DEADLINE,
+    deadline: float = CLIENT_HELLO_DEADLINE,
 ) -> tuple[ClientHello, PrefixedStream]:
     """Read the ClientHello, and return it with a stream that still begins with it.
 
@@ -81,7 +84,7 @@ async def peek_client_hello(
     with trio.move_on_after(deadline):
         while (hello := parse_client_hello(data)) is None:
             try:
-                more = await stream.receive_some(max(1, MAX_HELLO - len(data)))
+                more = await stream.receive_some(max(1, MAX_CLIENT_HELLO - len(data)))
             except trio.BrokenResourceError:
                 more = b""
             if not more:

@@ -16,23 +16,16 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 import trio
 
+from tport.engine.defaults import READ_AHEAD
 from tport.engine.net.exchange import Exchange
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.tcp import Prompt
 from tport.engine.net.waiter import Waiter
-from tport.engine.proto.head import (
-    MAX_HEAD,
-    BadHead,
-    RequestHead,
-    find_head_end,
-    parse_request_head,
-)
-
-MAX_AHEAD: Final = MAX_HEAD  # bytes read ahead of a request that is being answered
+from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -135,7 +128,7 @@ class Turns:
         """Read what has come, and take the requests in it."""
         buffer = self._wire.buffer
         self._take_next()
-        while not self._is_over and (self._exchange is None or len(buffer) < MAX_AHEAD):
+        while not self._is_over and (self._exchange is None or len(buffer) < READ_AHEAD):
             try:
                 data = self._prompt.receive_nowait()
             except (trio.BrokenResourceError, trio.ClosedResourceError):

@@ -10,14 +10,9 @@ from __future__ import annotations
 import re
 from typing import Final, Protocol
 
+from tport.engine.defaults import FREE_CHUNKS, MAX_TRAILERS, SMALLEST_MEAN_CHUNK
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.proto.framing import Framing
-
-MAX_TRAILERS: Final = 8192  # bytes; we drop them, so that any use would be odd
-
-# DOS-03: each chunk costs about 1 µs however small it is, so that bytes must come with them.
-FREE_CHUNKS: Final = 1000
-SMALLEST_MEAN: Final = 64  # bytes a chunk, once there were more than FREE_CHUNKS
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 
@@ -169,10 +164,10 @@ class ChunkedReader:
         if (
             self._chunks > FREE_CHUNKS
             and not self._tiny_chunks
-            and self._received < SMALLEST_MEAN * (self._chunks - 1)
+            and self._received < SMALLEST_MEAN_CHUNK * (self._chunks - 1)
         ):
             raise RemoteProtocolError(
-                f"{self._chunks} chunks of less than {SMALLEST_MEAN} bytes on average"
+                f"{self._chunks} chunks of less than {SMALLEST_MEAN_CHUNK} bytes on average"
             )
 
     def _read_trailers(self, data: bytes) -> None:

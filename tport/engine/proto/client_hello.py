@@ -13,10 +13,10 @@ from functools import lru_cache
 from struct import Struct
 from typing import Final
 
+from tport.engine.defaults import MAX_CLIENT_HELLO
 from tport.engine.errors import InvalidRequest, RemoteProtocolError
 from tport.engine.proto.host import is_address, normalise_host
 
-MAX_HELLO: Final = 16 * 1024  # bytes, record headers included; Chromium's is 2 KiB
 MAX_RECORDS: Final = 32  # over how many records a client may spread it; nobody honest needs 3
 HTTPS_ONLY: Final = (  # the whole answer to plain HTTP on the TLS port
     b"HTTP/1.1 400 Bad Request\r\nContent-Type: text/plain; charset=utf-8\r\n"
@@ -64,8 +64,8 @@ def parse_client_hello(data: bytes) -> ClientHello | None:
     """
     message = _handshake_message(data)
     if message is None:
-        if len(data) >= MAX_HELLO:
-            raise RemoteProtocolError(f"ClientHello over {MAX_HELLO} bytes")
+        if len(data) >= MAX_CLIENT_HELLO:
+            raise RemoteProtocolError(f"ClientHello over {MAX_CLIENT_HELLO} bytes")
         return None
     reader = _Reader(message)
     reader.skip(2 + 32)  # legacy_version, random
@@ -98,8 +98,8 @@ def _handshake_message(data: bytes) -> bytes | None:
         if message[0:1] not in (b"", bytes([_CLIENT_HELLO])):
             raise RemoteProtocolError("the first TLS message is no ClientHello")
         end = 4 + int.from_bytes(message[1:4], "big")
-        if len(message) >= 4 and end > MAX_HELLO:
-            raise RemoteProtocolError(f"ClientHello over {MAX_HELLO} bytes")
+        if len(message) >= 4 and end > MAX_CLIENT_HELLO:
+            raise RemoteProtocolError(f"ClientHello over {MAX_CLIENT_HELLO} bytes")
         if len(message) >= 4 and len(message) >= end:
             return bytes(message[4:end])
         at += 5 + length

@@ -20,17 +20,12 @@ from typing import Final
 import h11
 import msgspec
 
+from tport.engine.defaults import MAX_HEAD, MAX_HEAD_LINE, MAX_HEADERS, MAX_TARGET
 from tport.engine.errors import InvalidRequest, RemoteProtocolError
 from tport.engine.proto.fields import END_TO_END, fold, is_reserved, values
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, of_length
 from tport.engine.proto.host import split_host
 from tport.engine.proto.known_lines import KnownLines
-
-# DOS-02. In bytes, but for the count.
-MAX_HEAD: Final = 64 * 1024
-MAX_HEADERS: Final = 128
-MAX_LINE: Final = 16 * 1024
-MAX_TARGET: Final = 8 * 1024
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one.
@@ -266,7 +261,7 @@ def _plain(
     None: it is to be looked at in full, line by line and by h11 as a whole. That is so for
     whatever is wrong with it, for HTTP/1.0, codings and upgrades, and for heads of many lines.
     """
-    if len(head) > MAX_LINE or not head.endswith(b"\r\n\r\n"):
+    if len(head) > MAX_HEAD_LINE or not head.endswith(b"\r\n\r\n"):
         return None
     lines = head[:-4].split(b"\r\n")
     first = first_line.fullmatch(lines.pop(0))
@@ -294,9 +289,9 @@ def _lines(head: bytes) -> list[bytes]:
     lines = head[:-4].split(b"\r\n")
     if len(lines) - 1 > MAX_HEADERS:
         raise BadHead(f"the head has more than {MAX_HEADERS} headers", 431)
-    if len(head) > MAX_LINE and max(map(len, lines)) > MAX_LINE:
-        status = 414 if len(lines[0]) > MAX_LINE else 431
-        raise BadHead(f"a line of the head is longer than {MAX_LINE} bytes", status)
+    if len(head) > MAX_HEAD_LINE and max(map(len, lines)) > MAX_HEAD_LINE:
+        status = 414 if len(lines[0]) > MAX_HEAD_LINE else 431
+        raise BadHead(f"a line of the head is longer than {MAX_HEAD_LINE} bytes", status)
     return lines
 
 

@@ -10,17 +10,16 @@ from __future__ import annotations
 
 from typing import Final
 
-INITIAL_WINDOW: Final = 256 * 1024  # bytes either side may send unasked; yamux spec, "Flow Control"
-MAX_WINDOW: Final = 16 * 1024 * 1024  # bytes; 1 Gbit/s over 130 ms, one stream
+from tport.engine.defaults import INITIAL_WINDOW, MAX_WINDOW, WINDOW_BUDGET
+
 SLACK: Final = 1.5  # round trips that count as about one: `rtt` is the shortest seen, not the usual
 NEAR: Final = 0.001  # s; on a shorter line the initial window carries 262 MB/s and does
-GROWTH_BUDGET: Final = 64 * 1024 * 1024  # bytes a process gives to all windows beyond the initial
 
 
 class WindowBudget:
     """What all the windows of a process may grow by, together."""
 
-    def __init__(self, limit: int = GROWTH_BUDGET) -> None:
+    def __init__(self, limit: int = WINDOW_BUDGET) -> None:
         self.left = limit
 
     def take(self, size: int) -> bool:

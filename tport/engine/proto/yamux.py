@@ -17,13 +17,9 @@ from collections import deque
 from struct import Struct
 from typing import Final
 
+from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAM_QUEUE, MAX_STREAMS, MAX_WINDOW
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
-from tport.engine.proto.receive_window import (
-    INITIAL_WINDOW,
-    MAX_WINDOW,
-    ReceiveWindow,
-    WindowBudget,
-)
+from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 from tport.engine.proto.yamux_events import (
     CreditReceived,
     DataReceived,
@@ -43,12 +39,9 @@ NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)  # "Go Away"
 
 MAX_FRAME: Final = 32 * 1024  # bytes of payload we put into one frame: a stream's turn
 MAX_WRITE: Final = 64 * 1024  # bytes after which no further turn joins a write; so < 97 KiB each
-MAX_QUEUED: Final = 64 * 1024  # bytes one stream may have waiting to be sent
 MAX_CREDIT: Final = 2**31 - 1  # bytes; a peer that grants more is counting wrongly
 MAX_ID: Final = 2**32 - 1
-# Open at a time in one connection, and of the peer's so many more, since some may be over there and
-# not yet here: 375 MiB if all bring more than anybody reads, below DOS-05's 400.
-MAX_STREAMS: Final = 1250
+# Streams of the peer's beyond MAX_STREAMS, since some may be over there and not yet here.
 SLACK: Final = 250
 MAX_PASSED_OVER: Final = 256  # ids; Go opens at most its backlog, 256, before it waits for an ACK
 MAX_ANSWERS: Final = 64  # pings that may wait for their answer
@@ -329,16 +322,16 @@ class Connection:
         return stream.window if stream is not None else None
 
     def send_room(self, stream_id: int) -> int:
-        """Return how many bytes `send` takes now: the peer's credit, and at most MAX_QUEUED."""
+        """Return how many bytes `send` takes now: the peer's credit, and at most MAX_STREAM_QUEUE."""
         if (stream := self._streams.get(stream_id)) is None:
             return 0
-        return min(stream.credit, MAX_QUEUED - stream.queued)
+        return min(stream.credit, MAX_STREAM_QUEUE - stream.queued)
 
     def send(self, stream_id: int, data: bytes | memoryview) -> None:
         """Queue `data`, at most `send_room` bytes, not to be changed by anyone from now on."""
         stream = self._streams[stream_id]
         size = len(data)
-        if size > min(stream.credit, MAX_QUEUED - stream.queued) or stream.ending:
+        if size > min(stream.credit, MAX_STREAM_QUEUE - stream.queued) or stream.ending:
             raise ValueError(f"stream {stream_id} cannot take {size} bytes now")
         if size:
             stream.pending.append(data)

@@ -11,6 +11,7 @@ from typing import Final
 from tport.engine.access.limits import AddressLimiter
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
+from tport.engine.defaults import DEVICE_TOKEN_BURST, DEVICE_TOKENS_PER_MINUTE
 from tport.engine.errors import NotSignedIn
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy.app_session import Clock, Credentials
@@ -18,10 +19,6 @@ from tport.engine.proxy.offers import Offers
 from tport.engine.types.device_token import device_token_id
 from tport.engine.types.session import AppSession
 
-# Wrong tokens of one address, as wrong passwords are limited. A right one always passes: nobody
-# guesses 256 bits, and who shares an address with a broken script must not suffer for it.
-PER_MINUTE: Final = 20
-BURST: Final = 40
 REFUSED: Final = "device-token"  # the one reason that is told, whatever is wrong
 
 
@@ -41,7 +38,9 @@ class DeviceTokens:
         self._credentials = credentials
         self._events = events
         self._offers = offers
-        self._limiter = AddressLimiter(clock, per_minute=PER_MINUTE, burst=BURST)
+        self._limiter = AddressLimiter(
+            clock, per_minute=DEVICE_TOKENS_PER_MINUTE, burst=DEVICE_TOKEN_BURST
+        )
 
     async def session(self, secret: str, request: HttpHead, remote: str) -> AppSession:
         """Return the live session of a device token, at this host.

@@ -17,6 +17,7 @@ import msgspec
 import trio
 
 from tport.engine.api.live import LiveStreams
+from tport.engine.defaults import ANSWER_DEADLINE
 from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
@@ -26,7 +27,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proxy.app_session import Credentials
-from tport.engine.proxy.passage import ANSWER_DEADLINE, LOST_UNHEARD, Begun, Body, Cut, Passage
+from tport.engine.proxy.passage import LOST_UNHEARD, Begun, Body, Cut, Passage
 from tport.engine.proxy.tunnels import Tunnel
 from tport.engine.proxy.waiting import Waiting
 

@@ -8,6 +8,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.defaults import HTTP_CONNECTIONS
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.http1 import Exchange, Limits, serve_http1
 from tport.engine.net.streams import PrefixedStream
@@ -18,7 +19,6 @@ from tport.engine.proxy.clients import Clients
 logger = logging.getLogger(__name__)
 
 CHALLENGES: Final = b"/.well-known/acme-challenge/"
-MAX_CONNECTIONS: Final = 200  # at a time
 MAX_TARGET: Final = 2048  # bytes that are sent on
 _LIMITS: Final = Limits(head=5, idle=5)
 _PLAIN: Final = [
@@ -62,7 +62,7 @@ class HttpDoor:
         """Serve until cancelled."""
         async with trio.open_nursery() as connections:
             task_status.started()
-            await accept(listener, connections, self._serve, lambda: self._open >= MAX_CONNECTIONS)
+            await accept(listener, connections, self._serve, lambda: self._open >= HTTP_CONNECTIONS)
         raise AssertionError("unreachable")
 
     async def _serve(self, stream: TcpStream) -> None:

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import PRESENCE_TTL
+from tport.engine.defaults import PRESENCE_TTL, REQUEST_LOG_QUEUE
 from tport.engine.metrics.sample import Sample, Trouble, one
 from tport.engine.proxy.certificate_part import CertificatePart
-from tport.engine.proxy.request_log import QUEUE, RequestLog
+from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.tally import Tally
 from tport.engine.proxy.tunnels import Tunnels
 
@@ -53,6 +53,6 @@ class Measured:
     def troubles(self) -> Iterator[Trouble]:
         if self.cache.age > SILENT:
             yield Trouble("proxy", f"auth has said nothing for {self.cache.age:.0f} s")
-        if self.request_log is not None and self.request_log.waiting > QUEUE / 2:
+        if self.request_log is not None and self.request_log.waiting > REQUEST_LOG_QUEUE / 2:
             yield Trouble("proxy", f"{self.request_log.waiting} requests wait to be logged")
         yield from self.certificates.troubles()

@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import ANSWER_DEADLINE, READ_SIZE
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
@@ -32,9 +32,6 @@ CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a
 # s that an agent may hear of a session's end before we do: it cuts at once, and only we say why.
 LATE_NEWS: Final = 0.5
 CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
-# s without a word until the head of an answer. An agent gives up dialling within 60, and while it
-# waits for an application says so each 30: past that the agent itself is stuck.
-ANSWER_DEADLINE: Final = 90.0
 
 _LOST = "the agent's tunnel was lost in the middle"
 LOST_UNHEARD: Final = NoAnswer(

@@ -1,7 +1,7 @@
 """Requests on their way to auth's log of them: noted on the request path, sent by a task of its own.
 
 Noting appends a tuple and no more: nothing is formatted, nobody is woken and nothing waited for.
-While auth can't be reached QUEUE of them wait; what comes then is counted, and the count becomes
+While auth can't be reached REQUEST_LOG_QUEUE of them wait; what comes then is counted, and the count becomes
 an event of the audit log.
 """
 
@@ -17,6 +17,7 @@ import trio
 
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import REQUEST_LOG_QUEUE
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError
 from tport.engine.net.exchange import Exchange
 from tport.engine.proto.head import RequestHead as HttpHead
@@ -25,7 +26,6 @@ from tport.engine.types.session import AppSession
 
 logger = logging.getLogger(__name__)
 
-QUEUE: Final = 20_000  # requests that wait: what a busy proxy carries in some seconds
 BATCH: Final = 200  # in one call: 1 ms of the loop's time
 INTERVAL: Final = 0.25  # s from the first request of a batch until it is sent
 RETRY: Final = 1.0  # s between two tries
@@ -84,7 +84,7 @@ class RequestLog:
             error: why the application did not answer; "": it did.
         """
         served = self._served
-        if len(served) >= QUEUE:
+        if len(served) >= REQUEST_LOG_QUEUE:
             self._lost += 1
             self.lost += 1
             return

@@ -35,7 +35,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import DRAIN
+from tport.engine.defaults import CONNECTIONS, DRAIN
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -81,7 +81,6 @@ from tport.engine.types.app import App, public_host
 
 logger = logging.getLogger(__name__)
 
-MAX_CONNECTIONS: Final = 10_000  # at a time; each costs 17 KiB idle
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
 # s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
 # more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
@@ -327,7 +326,7 @@ class _Proxy:
             background.cancel_scope.cancel()
 
     def _is_full(self) -> bool:
-        return self._apps.tally.is_full(self._open, MAX_CONNECTIONS)
+        return self._apps.tally.is_full(self._open, CONNECTIONS)
 
     async def _until_quiet(self) -> None:
         """Wait until no browser is connected: all else exists to serve those."""

@@ -16,7 +16,7 @@ import tport
 from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import PRESENCE_INTERVAL
+from tport.engine.defaults import MAX_OFFERS, PRESENCE_INTERVAL
 from tport.engine.errors import (
     ConnectionProblem,
     Locked,
@@ -46,7 +46,6 @@ from tport.engine.types.identity import Identity
 logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
-MAX_OFFERS: Final = 1000  # applications of one agent
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
 # s for an agent to have a tunnel here, too: it waits up to 1 s before it dials again after a loss.
 ON_THE_WAY: Final = 3.0

@@ -24,6 +24,7 @@ from starlette.routing import Route
 from tport import __version__
 from tport.engine.api import wire
 from tport.engine.api.protocol import RULES, AuthAPI
+from tport.engine.defaults import MAX_CALL
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -108,8 +109,8 @@ async def _body(chunks: AsyncGenerator[bytes, None]) -> bytes:
     async with aclosing(chunks):
         async for chunk in chunks:
             body += chunk
-            if len(body) > wire.MAX_BODY:
-                raise _TooLarge(f"the request is over {wire.MAX_BODY} bytes")
+            if len(body) > MAX_CALL:
+                raise _TooLarge(f"the request is over {MAX_CALL} bytes")
     return bytes(body)
 
 

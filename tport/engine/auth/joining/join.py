@@ -18,7 +18,7 @@ from tport.engine.auth.joining.hosts import Hosts
 from tport.engine.auth.joining.tokens import Tokens, pinned_apps, used
 from tport.engine.auth.rights.locks import Locks
 from tport.engine.auth.stores import SWAP_TRIES, JoinedHost
-from tport.engine.defaults import HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE
+from tport.engine.defaults import HOST_CERTIFICATE_TTL, HOST_RENEWAL_GRACE, JOIN_FAILURES_PER_MINUTE
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -42,7 +42,6 @@ from tport.engine.pki.renewal import check_renewal
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.token import JoinRole, JoinToken, split_join_token
 
-FAILURES_PER_MINUTE: Final = 10  # of one address. Source: security.md AG-01
 JOIN_REPEAT: Final = timedelta(hours=24)  # static tokens: how long one key joins as one host
 ADMIN_TTL: Final = timedelta(days=3650)  # admin.pem: whoever can read it can read auth's keys too
 MAX_HOSTNAME: Final = 255  # characters
@@ -56,7 +55,7 @@ class Join:
         self._locks = locks
         self._hosts = Hosts(cluster, locks)
         self._limiter = AddressLimiter(
-            cluster.clock, per_minute=FAILURES_PER_MINUTE, burst=FAILURES_PER_MINUTE
+            cluster.clock, per_minute=JOIN_FAILURES_PER_MINUTE, burst=JOIN_FAILURES_PER_MINUTE
         )
 
     async def join(

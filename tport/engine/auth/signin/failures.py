@@ -12,10 +12,10 @@ from typing import Final
 
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.stores import SWAP_TRIES
+from tport.engine.defaults import MAX_LOGIN_FAILURES
 from tport.engine.errors import AlreadyExists, CompareFailed, NotFound, Unavailable
 from tport.engine.types.user import FailedLogins
 
-MAX_FAILURES: Final = 5  # in a row, then the account is locked. Source: Teleport
 LOCK: Final = timedelta(minutes=30)  # the first one; Teleport's
 MAX_LOCK: Final = timedelta(hours=16)
 FAILURES_KEPT: Final = timedelta(hours=24)  # after the last failure or lock; then all is forgotten
@@ -77,7 +77,7 @@ def _one_more(before: FailedLogins, cluster: Cluster) -> FailedLogins | None:
         return None
     # A lock that is over starts a new count.
     count = 1 if until is not None else before.count + 1
-    if count < MAX_FAILURES:
+    if count < MAX_LOGIN_FAILURES:
         return FailedLogins(count=count, locks=before.locks)
     life = min(LOCK * 2**before.locks, MAX_LOCK)
     return FailedLogins(count=count, locked_until=now + life, locks=before.locks + 1)

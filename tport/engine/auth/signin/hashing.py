@@ -6,16 +6,16 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import trio
 
 from tport.engine.access.passwords import check_password_strength, hash_password
+from tport.engine.defaults import HASH_QUEUE
 from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
 
-QUEUE: Final = 32  # waiting; 80 ms each, so nobody waits long. Source: security.md AUTH-05
 _RETRY = 5.0  # s
 
 
@@ -42,7 +42,7 @@ class Hasher:
         Raises:
             LimitExceeded: too many wait already.
         """
-        if self._inside >= QUEUE + self._limiter.total_tokens:
+        if self._inside >= HASH_QUEUE + self._limiter.total_tokens:
             self.refused += 1
             raise LimitExceeded(
                 "too many people sign in right now; try again in a few seconds", retry_after=_RETRY

@@ -12,8 +12,8 @@ from typing import Final
 from msgspec.structs import replace
 
 from tport.engine.auth.cluster import Cluster, new_secret
-from tport.engine.auth.signin.failures import MAX_FAILURES
 from tport.engine.auth.stores import KnownBrowser
+from tport.engine.defaults import MAX_LOGIN_FAILURES
 from tport.engine.errors import CompareFailed, NotFound
 from tport.engine.types.session import session_id
 from tport.engine.types.user import User
@@ -38,7 +38,7 @@ class KnownBrowsers:
         id_ = session_id(cookie)
         try:
             read = await self._store.read(id_)
-            if read.value.failures + 1 >= MAX_FAILURES:
+            if read.value.failures + 1 >= MAX_LOGIN_FAILURES:
                 await self._store.delete(id_)
                 return
             more = replace(read.value, failures=read.value.failures + 1)

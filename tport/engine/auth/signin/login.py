@@ -21,8 +21,6 @@ from tport.engine.auth.stores import Stored
 from tport.engine.errors import AccessDenied, CompareFailed, InvalidRequest, Locked, NotFound
 from tport.engine.types.user import PasswordRecord, User, canonical_user_name
 
-PER_MINUTE: Final = 20  # tries of one address, over a burst of BURST. Source: Teleport
-BURST: Final = 40
 FAILURE_TIME: Final = 0.5  # s until any failure is answered; several times what one hash takes
 FAILED: Final = "the user name or the password is wrong"
 
