@@ -16,7 +16,7 @@ from tport.engine.access.templates import Template, internal_values, parse_templ
 from tport.engine.agent.locations import Locations, authority, is_address_header
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.cookies import allowed_set_cookie, host_only
-from tport.engine.proto.fields import HOP_BY_HOP, Headers, fold, is_reserved
+from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, Headers, fold, is_reserved
 from tport.engine.types.app import App, Header
 from tport.engine.types.session import SessionCredential
 
@@ -28,9 +28,6 @@ MAX_REMEMBERED: Final = 1024  # header names, and sessions, whose verdict is kep
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
-
-# An app may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
-_NOT_FROM_APPS: Final = frozenset({b"clear-site-data", b"alt-svc"})
 
 
 class Rewritten(NamedTuple):
@@ -205,7 +202,7 @@ class Rewriter:
         An app that echoes its request would give the assertion away (AZ-09).
         """
         folded = fold(name)
-        return not (name in _NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt)
+        return not (name in NOT_FROM_APPS or is_reserved(folded) or folded in self._carries_jwt)
 
 
 def _split_uri(uri: str) -> SplitResult:

@@ -182,6 +182,8 @@ class Exchange:
     ) -> None:
         """Send a head; of status 1xx (but 101) any number before the final one.
 
+        Raises ValueError, having sent nothing, where something in it can't be sent as it is.
+
         Args:
             headers: without Connection and framing, which are added here.
             framing: `of_length` where the length is known; anything else: it is not.
@@ -225,9 +227,13 @@ class Exchange:
             headers = self._seal(headers)
         self._continue_owed = self._continue_owed and not self._body.done
         self._settle(framing)
-        return write_response_head(
-            status, reason, headers, self._told(framing), keep_alive=self.keep_alive
-        )
+        try:
+            return write_response_head(
+                status, reason, headers, self._told(framing), keep_alive=self.keep_alive
+            )
+        except ValueError:
+            self.status = 0  # nothing was sent: something else still can be
+            raise
 
     async def send_body(self, data: bytes | bytearray, *, end: bool = False) -> None:
         """Send a piece of the body; dropped where the answer has none (HEAD, 204, 304).

@@ -52,6 +52,9 @@ END_TO_END: Final = frozenset(
     }
 )
 
+# An application may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
+NOT_FROM_APPS: Final = frozenset({b"clear-site-data", b"alt-svc"})
+
 _RESERVED: Final = frozenset({b"forwarded", b"proxy", b"x-real-ip"})
 _RESERVED_PREFIXES: Final = (
     b"cf-access-",

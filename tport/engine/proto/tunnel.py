@@ -15,7 +15,7 @@ the application's name to its own URI (AG-06).
 from __future__ import annotations
 
 from struct import Struct
-from typing import Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, TypeVar
 
 import msgspec
 
@@ -107,6 +107,8 @@ Control = ProxyHello | AgentHello | Offers | Verdicts | Proxies
 # --- Request streams -------------------------------------------------------------------------
 
 Headers = tuple[tuple[bytes, bytes], ...]
+# Of a body, as many digits as a head may have; who sends another is not understood.
+Length = Annotated[int, msgspec.Meta(ge=0, lt=10**15)]
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
@@ -127,7 +129,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     method: bytes
     target: bytes
     headers: Headers
-    length: int | None
+    length: Length | None
     upgrade: bytes
     remote: str
     public: str
@@ -147,7 +149,7 @@ class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, t
     status: int
     reason: bytes
     headers: Headers
-    length: int | None
+    length: Length | None
 
 
 class NoAnswer(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="no-answer"):

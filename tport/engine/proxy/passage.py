@@ -8,11 +8,10 @@ from typing import Final
 
 import trio
 
-from tport.engine.defaults import ANSWER_DEADLINE, READ_SIZE
+from tport.engine.defaults import ANSWER_DEADLINE, MAX_INFORMATIONAL, READ_SIZE
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.proto.cookies import allowed_set_cookie, host_only
 from tport.engine.proto.framing import CHUNKED, Framing, of_length
 from tport.engine.proto.tunnel import (
     SPARE,
@@ -26,6 +25,7 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_frame
+from tport.engine.proxy.for_client import for_client
 from tport.engine.proxy.tunnels import Tunnel
 
 CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a frame boundary
@@ -73,13 +73,17 @@ class Begun:
             return False
         if not isinstance(answer, ResponseHead) or not stream.at_end or not _is_final(answer):
             return False
-        self.exchange.answer_nowait(
-            answer.status,
-            _for_client(answer),
-            reason=answer.reason,
-            framing=_framing(answer),
-            body=self.inbox.rest(),
-        )
+        try:
+            self.exchange.answer_nowait(
+                answer.status,
+                for_client(answer.headers),
+                reason=answer.reason,
+                framing=_framing(answer),
+                body=self.inbox.rest(),
+            )
+        except ValueError as bad:
+            self.problem = _unfit(bad)
+            return False
         return True
 
 
@@ -221,6 +225,7 @@ class Passage:
         self._cut.scope.cancel()
 
     async def _answer(self, head: RequestHead) -> NoAnswer | None:
+        unfit: RemoteProtocolError | None = None
         try:
             answer = await self._final(head)
             self.give_up_at = math.inf
@@ -235,9 +240,13 @@ class Passage:
                 await self._websocket(answer)
             else:
                 await self._download(answer)
+        except* ValueError as bad:
+            if self._exchange.head_sent:
+                raise
+            unfit = _unfit(bad.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             self._exchange.abort()  # the head is out: only a cut tells that the rest is missing
-        return None
+        return NoAnswer(kind="broken", hop="agent", cause=str(unfit)) if unfit else None
 
     async def _final(self, head: RequestHead) -> ResponseHead | NoAnswer:
         """Return the last head, passing on those before it.
@@ -245,6 +254,7 @@ class Passage:
         Raises:
             RemoteProtocolError: the agent makes no sense.
         """
+        informational = 0
         while True:
             if (answer := self._said_before()) is None:
                 answer = self._inbox.take(answer_decoder)
@@ -263,9 +273,14 @@ class Passage:
                 case ResponseHead(status=101) if head.upgrade:
                     return answer
                 case ResponseHead(status=status) if 100 <= status < 200 and status != 101:
-                    await self._exchange.send_head(
-                        status, _for_client(answer), reason=answer.reason
-                    )
+                    if (informational := informational + 1) > MAX_INFORMATIONAL:
+                        raise RemoteProtocolError("the agent does not come to its answer")
+                    try:
+                        await self._exchange.send_head(
+                            status, for_client(answer.headers), reason=answer.reason
+                        )
+                    except ValueError as bad:
+                        raise _unfit(bad) from None
                 case ResponseHead() if _is_final(answer):
                     return answer
                 case ResponseHead():
@@ -290,7 +305,7 @@ class Passage:
         exchange, stream = self._exchange, self._stream
         await exchange.send_head(
             answer.status,
-            _for_client(answer),
+            for_client(answer.headers),
             reason=answer.reason,
             framing=_framing(answer),
             body=self._inbox.rest(),
@@ -303,7 +318,7 @@ class Passage:
     # --- WebSocket ---------------------------------------------------------------------------
 
     async def _websocket(self, answer: ResponseHead) -> None:
-        browser = await self._exchange.upgrade(_for_client(answer))
+        browser = await self._exchange.upgrade(for_client(answer.headers))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._from_browser, browser, nursery.cancel_scope)
             await self._to_browser(browser)
@@ -370,16 +385,8 @@ class Passage:
         await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
 
 
-def _for_client(answer: ResponseHead) -> list[tuple[bytes, bytes]]:
-    """Return the headers a browser may have: no application sets cookies of ours, or for others.
-
-    The agent has seen to it already (WEB-03, WEB-04); an agent is not believed.
-    """
-    return [
-        (name, host_only(value) if name == b"set-cookie" else value)
-        for name, value in answer.headers
-        if name != b"set-cookie" or allowed_set_cookie(value)
-    ]
+def _unfit(bad: BaseException) -> RemoteProtocolError:
+    return RemoteProtocolError(f"the agent's answer can't be sent: {bad}")
 
 
 def _is_final(answer: ResponseHead) -> bool:

@@ -1,0 +1,53 @@
+"""Which headers of an answer go on to the browser. Pure.
+
+The agent has seen to it already (`agent.rewrite`), and an agent may be a lost machine: it is not
+believed. Names come in any case here, since HTTP knows none and whoever sends them may choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, Literal
+
+from tport.engine.proto.cookies import allowed_set_cookie, host_only
+from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, fold, is_reserved
+
+Field = tuple[bytes, bytes]
+
+MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
+MAX_NAME: Final = 128
+
+
+def for_client(headers: Sequence[Field]) -> list[Field]:
+    """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies of ours or for others."""
+    passed: list[Field] = []
+    for field in headers:
+        kind = _KINDS[field[0]]
+        if kind == "passes":
+            passed.append(field)
+        elif kind == "cookie" and allowed_set_cookie(field[1]):
+            passed.append((b"set-cookie", host_only(field[1])))
+    return passed
+
+
+_Kind = Literal["passes", "stays", "cookie"]
+
+
+class _Kinds(dict[bytes, _Kind]):
+    """What becomes of a header, by its name; remembered."""
+
+    def __missing__(self, name: bytes) -> _Kind:
+        lower = name.lower()
+        kind: _Kind = "passes"
+        if lower == b"set-cookie":
+            kind = "cookie"
+        elif lower in HOP_BY_HOP or lower in NOT_FROM_APPS or is_reserved(fold(lower)):
+            kind = "stays"
+        if len(self) >= MAX_NAMES:
+            self.clear()
+        if len(name) <= MAX_NAME:
+            self[name] = kind
+        return kind
+
+
+_KINDS: Final = _Kinds()
