@@ -1,23 +1,27 @@
-"""`tport db`: the database."""
+"""`tport db`: the database, looked at and gone on with while auth doesn't run."""
 
 from __future__ import annotations
 
 import os
 import stat
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import typer
 
-from tport.commands.printing import print_out, print_value, say
+from tport.commands.printing import hint, print_out, print_value, say
 from tport.commands.run import settings_of
 from tport.commands.settings import Format, FormatOption
 
-app = typer.Typer(help="The database: check it.", no_args_is_help=True)
+app = typer.Typer(
+    help="The database: check it; go on with one that lost writes.", no_args_is_help=True
+)
 
 
 @app.callback()
 def db() -> None:
-    """The database: check it."""
+    """The database: check it; go on with one that lost writes."""
 
 
 @app.command()
@@ -63,8 +67,37 @@ def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
             print_out(f"well: {items} records, {size} bytes, at revision {revision}")
         elif any(not each.startswith("open to") for each in complaints):
             say("to begin again from a backup: stop auth, move its folder away, tport restore FILE")
+            say(
+                "to go on with what is left, if SQLite can read it: stop auth, tport db accept-rollback"
+            )
     if complaints:
         raise typer.Exit(1)
+
+
+@app.command("accept-rollback")
+def accept(ctx: typer.Context) -> None:
+    """Go on with a database that lost writes, or isn't as it was written; auth must not run.
+
+    Sessions, invites, join tokens and device tokens are removed, and codes of authenticator apps that
+    count now are used up: some may have been ended, revoked or used in what is lost. Copy the folder
+    first; a backup that is newer than what is left is better. Exit status 2: nothing is wrong with it.
+    """
+    import trio
+
+    from tport.engine.backup.cluster import accept_rollback, write_down
+    from tport.engine.client.connect import named_data_dir
+
+    settings = settings_of(ctx)
+    data_dir = named_data_dir(config=settings.config, data_dir=settings.data_dir)
+    accepted = accept_rollback(data_dir, datetime.now(UTC))
+    trio.run(write_down, data_dir, accepted, partial(datetime.now, UTC))
+    for complaint in accepted.complaints:
+        say(complaint)
+    say(f"accepted: {accepted.left_out} sessions, tokens and the like are removed")
+    hint(
+        "who was locked, removed or had a role taken in what is lost has it back: look through them"
+    )
+    hint("once auth runs: tport users ls; tport lock ls; recovery codes may work again, too")
 
 
 def _open_to_others(folder: Path) -> list[str]:

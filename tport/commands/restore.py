@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -41,7 +42,7 @@ def restore(
         data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
     except OSError as problem:
         raise NotFound(f"{file} can't be read: {str(problem.strerror).lower()}") from None
-    restored = restore_backup(data_dir, data, keep_tokens=keep_tokens)
+    restored = restore_backup(data_dir, data, datetime.now(UTC), keep_tokens=keep_tokens)
     manifest = restored.manifest
     say(
         f"restored cluster {manifest.cluster} into {data_dir}, as it was at"

@@ -211,6 +211,7 @@ class _Process:
             seal_key = await trio.to_thread.run_sync(open_seal_key, folder / SEAL_KEY_FILE)
             cluster = config.auth_service.cluster_name
             async with (
+                listener,
                 _open_backend(folder / "tport.db", config, Seal(seal_key)) as backend,
                 open_audit_log(folder, cluster, wall_clock, _retention(config)) as audit,
                 open_auth_service(

@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import stat
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -14,7 +16,14 @@ import trio
 from tests.fakes import WallClock
 from tport.engine.errors import NotFound, TportError
 from tport.engine.storage.backend import Delete, Item, Put
-from tport.engine.storage.snapshot import is_in_use, judge, put_in_place, take_snapshot
+from tport.engine.storage.snapshot import (
+    Forgetting,
+    go_on_with,
+    is_in_use,
+    judge,
+    put_in_place,
+    take_snapshot,
+)
 from tport.engine.storage.sqlite import open_sqlite_backend
 
 
@@ -124,7 +133,7 @@ async def test_what_is_put_in_place_opens_with_a_mark_of_its_own_and_without_wha
     for suffix in ("-wal", "-shm", ".mark"):
         other.with_name(other.name + suffix).write_bytes(b"of a database that is gone")
 
-    assert put_in_place(other, copy.data, ["/sessions/"]) == 1
+    assert put_in_place(other, copy.data, Forgetting(without=["/sessions/"])) == 1
 
     assert stat.S_IMODE(other.stat().st_mode) == 0o600
     assert b"a secret of then" not in other.read_bytes()
@@ -166,3 +175,65 @@ async def test_a_database_whose_log_was_all_of_it_is_told_to_be_empty(
 
     with pytest.raises(TportError, match="writes were lost: it is empty, and revision 1"):
         take_snapshot(tmp_path / "crashed" / path.name)
+
+
+@pytest.mark.parametrize("harm", ["lost log", "no mark", "damaged mark", "changed record"])
+async def test_what_is_gone_on_with_opens_again_without_what_is_left_out(
+    path: Path, tmp_path: Path, harm: str
+) -> None:
+    """OPS-05: above the revision that was acknowledged, so that nobody takes the next writes for old ones."""
+    await some(path, 30)
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/sessions/1", b'"a secret of then"'))
+        await backend.create(Item("/factors/1", b"1"))
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        for number in range(5):
+            await backend.create(Item(f"/later/{number}", b"1"))
+        shutil.copytree(path.parent, tmp_path / "copy")
+    copy = tmp_path / "copy" / path.name
+    mark = copy.with_name("state.db.mark")
+    match harm:
+        case "lost log":
+            copy.with_name("state.db-wal").unlink()
+        case "no mark":
+            mark.unlink()
+        case "damaged mark":
+            mark.write_bytes(b"no mark")
+        case "changed record":
+            change_a_record(copy)
+    assert take_snapshot(copy).complaints
+    with pytest.raises(TportError):
+        await keys(copy)
+
+    forgetting = Forgetting(
+        without=["/sessions/"], changed={"/factors/": lambda value: value + b"0"}
+    )
+    assert go_on_with(copy, forgetting) == 1
+
+    assert take_snapshot(copy).complaints == ()
+    assert "/sessions/1" not in await keys(copy)
+    assert b"a secret of then" not in copy.read_bytes()
+    async with open_sqlite_backend(copy, WallClock()) as backend:
+        assert (await backend.get("/factors/1")).value == b"10"
+        assert (await backend.create(Item("/new", b"1"))).revision > 37
+
+
+def change_a_record(path: Path) -> None:
+    """Change one bit of a value, in the file itself; SQLite calls it sound."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    data = path.read_bytes()
+    at = data.index(b'{"is": "a thing"}') + 2
+    path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+async def test_one_bit_of_a_record_is_noticed_though_sqlite_calls_it_sound(path: Path) -> None:
+    """OPS-05, R-17."""
+    await some(path)
+    change_a_record(path)
+
+    with pytest.raises(TportError, match="a record is not as it was written"):
+        await keys(path)
+    assert take_snapshot(path).complaints == ("damaged: a record is not as it was written",)

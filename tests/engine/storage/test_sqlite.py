@@ -134,9 +134,22 @@ async def test_a_lost_log_is_noticed_and_the_message_says_what_to_do(
     ) as caught:
         await count(copy)
 
-    assert "delete" in caught.value.hint
-    mark(copy).unlink()  # as the hint says
-    assert await count(copy) == 0
+    assert "tport db accept-rollback" in caught.value.hint
+    mark(copy).unlink()
+    assert await count(copy) == 0, "nothing was ever in the file itself: it begins anew"
+
+
+async def test_a_lost_mark_is_noticed_where_there_is_something_to_lose(path: Path) -> None:
+    """OPS-05: without it an old copy would pass for the database."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        await backend.create(Item("/a", b"1"))
+    mark(path).unlink()
+
+    with pytest.raises(TportError, match="nothing tells whether writes were lost") as caught:
+        await count(path)
+
+    assert "accept-rollback" in caught.value.hint
+    assert not mark(path).exists()
 
 
 async def test_a_restored_old_copy_is_noticed(path: Path) -> None:

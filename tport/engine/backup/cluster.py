@@ -4,19 +4,33 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+from msgspec.structs import replace
 
 import tport
+from tport.engine.access.totp import WINDOW, time_step
+from tport.engine.audit.trail import open_audit_log
 from tport.engine.auth.seal_key import SEAL_KEY_FILE
 from tport.engine.auth.stores import ClusterRecord
 from tport.engine.backup.archive import Manifest, pack_backup, unpack_backup
-from tport.engine.errors import AlreadyExists, InvalidRequest, TportError, Unavailable
+from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound, TportError, Unavailable
+from tport.engine.storage.database import explain
 from tport.engine.storage.folder import locked_folder
-from tport.engine.storage.snapshot import judge, put_in_place, take_snapshot
+from tport.engine.storage.snapshot import (
+    Forgetting,
+    go_on_with,
+    is_in_use,
+    judge,
+    put_in_place,
+    take_snapshot,
+)
+from tport.engine.types.event import event
+from tport.engine.types.factor import Factors, TotpDevice
 
 AUTH_DIR: Final = "auth"  # in a data directory; and in a backup
 DATABASE_FILE: Final = "tport.db"
@@ -27,6 +41,7 @@ PASSING: Final = (
     *("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/", "/known/"),
     *("/invites/", "/invite_of/", "/join_requests/"),
 )
+_FACTORS: Final = "/factors/"
 TOKENS: Final = ("/tokens/", "/joins/", "/device_tokens/", "/device_tokens_of/")
 
 
@@ -71,10 +86,11 @@ def make_backup(data_dir: Path, now: datetime) -> tuple[bytes, Manifest]:
     return data, unpack_backup(data)[0]  # as it will be read
 
 
-def restore_backup(data_dir: Path, data: bytes, *, keep_tokens: bool) -> Restored:
+def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: bool) -> Restored:
     """Put a backup's cluster into a data directory that has none. Blocks.
 
-    Sessions and what else is of the moment is left out, and tokens too unless `keep_tokens`.
+    Sessions and what else is of the moment is left out, and tokens too unless `keep_tokens`. A code of
+    an authenticator app that counts at `now` counts no more: it may have been used.
 
     Raises:
         InvalidRequest: it is no backup, or damaged.
@@ -101,10 +117,91 @@ def restore_backup(data_dir: Path, data: bytes, *, keep_tokens: bool) -> Restore
         try:
             _write(folder / SEAL_KEY_FILE, files[_SEAL_KEY])
             without = PASSING if keep_tokens else (*PASSING, *TOKENS)
-            left_out = put_in_place(folder / DATABASE_FILE, files[_DATABASE], without)
+            forgetting = Forgetting(without=without, changed={_FACTORS: _codes_used(now)})
+            left_out = put_in_place(folder / DATABASE_FILE, files[_DATABASE], forgetting)
         except OSError as problem:
             raise Unavailable(f"{folder} can't be written: {problem.strerror}") from None
     return Restored(manifest, left_out)
+
+
+class Accepted(NamedTuple):
+    """`complaints`: what was wrong; `left_out`: how many records are not to live again."""
+
+    cluster: str
+    revision: int
+    complaints: tuple[str, ...]
+    left_out: int
+
+
+def accept_rollback(data_dir: Path, now: datetime) -> Accepted:
+    """Go on with a database that lost writes, or whose records were changed. Blocks.
+
+    What may have been ended, used up or taken back in the writes that are lost doesn't live again:
+    sessions, invites, tokens, codes of authenticator apps.
+
+    Raises:
+        NotFound: there is no cluster.
+        InvalidRequest: nothing is wrong with it.
+        ConfigError, Unavailable: a process has it, or it can't be written.
+        TportError: it is damaged beyond that.
+    """
+    folder = data_dir / AUTH_DIR
+    path = folder / DATABASE_FILE
+    if not path.exists():
+        raise NotFound(f"there is no database at {path}")
+    with locked_folder(folder):
+        if is_in_use(path):
+            raise Unavailable("a process has the database open", hint="stop auth first")
+        snapshot = take_snapshot(path)
+        if not snapshot.complaints:
+            raise InvalidRequest(
+                "the database is as it was last written: there is nothing to accept"
+            )
+        if not snapshot.is_whole:
+            raise TportError(
+                f"there is no going on with this database: {snapshot.complaints[0]}",
+                hint="begin again from a backup: move the folder away, then tport restore FILE",
+            )
+        forgetting = Forgetting(without=(*PASSING, *TOKENS), changed={_FACTORS: _codes_used(now)})
+        try:
+            left_out = go_on_with(path, forgetting)
+        except (sqlite3.DatabaseError, OSError) as problem:
+            known = explain(problem)
+            raise Unavailable(f"{path}: {known}", hint=known.hint) from problem
+    record = snapshot.value("/cluster")
+    cluster = msgspec.json.decode(record, type=ClusterRecord).name if record else ""
+    return Accepted(cluster, snapshot.revision, snapshot.complaints, left_out)
+
+
+async def write_down(data_dir: Path, accepted: Accepted, clock: Callable[[], datetime]) -> None:
+    """Write into the audit log that a rollback was accepted.
+
+    Raises:
+        Unavailable: the log can't be written.
+    """
+    async with open_audit_log(data_dir / AUTH_DIR, accepted.cluster, clock) as audit:
+        told = event(
+            "storage.rollback",
+            revision=accepted.revision,
+            left_out=accepted.left_out,
+            error="; ".join(accepted.complaints),
+        )
+        await audit.record(told)
+
+
+def _codes_used(now: datetime) -> Callable[[bytes], bytes]:
+    """Return what makes every code that an authenticator app shows at `now`, or before, a used one."""
+    step = time_step(now) + WINDOW
+
+    def use(value: bytes) -> bytes:
+        factors = msgspec.json.decode(value, type=Factors)
+        devices = tuple(
+            replace(each, step=max(each.step, step)) if isinstance(each, TotpDevice) else each
+            for each in factors.devices
+        )
+        return msgspec.json.encode(replace(factors, devices=devices))
+
+    return use
 
 
 def _write(path: Path, content: bytes) -> None:

@@ -15,15 +15,16 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from tport.engine.errors import TportError, Unavailable
+from tport.engine.storage import content
 from tport.engine.storage.backend import Change, Deleted, Expire, Item, Operation, Put, decide
 from tport.engine.storage.mark import Mark, MarkFile, sync_directory
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2  # 1 had no sum of its records, and was in no release
 BUSY_TIMEOUT: Final = 4.0  # s that another process may hold the file; below sqlite.WRITE_DEADLINE
 READERS: Final = 2  # connections for reading; each serves one thread at a time
 WAL_KEPT: Final = 64 * 1024 * 1024  # bytes of log kept on disk after a burst
@@ -37,10 +38,20 @@ CREATE TABLE items (
     revision INTEGER NOT NULL
 );
 CREATE INDEX items_by_expiry ON items (expires) WHERE expires IS NOT NULL;
--- One row: the last commit, and the mark of the one before it.
-CREATE TABLE head (revision INTEGER NOT NULL, mark BLOB NOT NULL, previous BLOB NOT NULL);
-INSERT INTO head VALUES (0, randomblob(16), randomblob(16));
+-- One row: the last commit, the mark of the one before it, and the sum of all items.
+CREATE TABLE head (
+    revision INTEGER NOT NULL, mark BLOB NOT NULL, previous BLOB NOT NULL, content BLOB NOT NULL
+);
+INSERT INTO head VALUES (0, randomblob(16), randomblob(16), zeroblob(32));
 """
+
+ROW: Final = "SELECT key, value, expires, revision FROM items"
+CHANGED: Final = "a record is not as it was written"
+_RESTORE: Final = "see what is left: tport db check; to begin again from a backup: tport restore"
+_GO_ON: Final = (
+    "put the newest copy of it back together with its -wal and .mark; or begin again from a backup: tport"
+    " restore; or go on with what is left: tport db accept-rollback"
+)
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 MICROSECOND: Final = timedelta(microseconds=1)
@@ -52,6 +63,17 @@ class Write:
 
     operations: Sequence[Operation | Expire]
     now: datetime
+
+
+class Head(NamedTuple):
+    """Where the database stands: the last commit's revision and mark, the mark of the one before, and
+    the sum of all records (see `content`).
+    """
+
+    revision: int
+    mark: bytes
+    previous: bytes
+    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +109,7 @@ class Database:
             self._release()
             raise TportError(
                 f"can't open the database {path}: {error}",
-                hint=f"restore {path.name} with {path.name}-wal and {path.name}.mark from a backup",
+                hint=_RESTORE,
             ) from error
         except OSError as error:
             self._release()
@@ -109,12 +131,11 @@ class Database:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")  # it failed last time, when the disk did
             connection.execute("BEGIN IMMEDIATE")
-            first, token, _ = read_head(connection)
-            if (
-                token != self._acknowledged.token
-            ):  # its mark failed: no step beyond before it is made
-                self._acknowledge(Mark(first, token))
-            revision = first
+            head = read_head(connection)
+            if head.mark != self._acknowledged.token:
+                # Its mark failed: no step beyond before it is made.
+                self._acknowledge(Mark(head.revision, head.mark))
+            revision, total = head.revision, head.content
             for write in writes:
                 try:
                     changes = _judge(connection, write, revision + 1)
@@ -123,15 +144,13 @@ class Database:
                     continue
                 if any(changes):
                     revision += 1
-                    _apply(connection, changes)
+                    total = _apply(connection, changes, total)
                 outcomes.append(Outcome(changes))
-            if revision == first:
+            if revision == head.revision:
                 connection.execute("ROLLBACK")
                 return outcomes
             mark = Mark(revision, os.urandom(16))
-            connection.execute(
-                "UPDATE head SET revision = ?, mark = ?, previous = mark", (revision, mark.token)
-            )
+            write_head(connection, mark, total)
             connection.execute("COMMIT")
         except (sqlite3.DatabaseError, OSError) as error:
             with suppress(sqlite3.DatabaseError):
@@ -160,8 +179,12 @@ class Database:
         # what is left of a damaged log into the file, and end any hope of mending it.
         with closing(connect(self.path, "ro")) as reader:
             is_new = _check_sound(reader, self.path)
-            revision, token, previous = (0, b"", b"") if is_new else read_head(reader)
-        self._check_mark(revision, {token, previous})
+            head = Head(0, b"", b"", content.EMPTY) if is_new else read_head(reader)
+        complaint = judge_mark(self._marks.read(), head)
+        if complaint:
+            raise TportError(
+                f"the database {self.path} isn't as it was last written: {complaint}", hint=_GO_ON
+            )
 
         self._writer = connect(self.path, "rw")
         try:
@@ -178,31 +201,12 @@ class Database:
                     f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
                 )
                 sync_directory(self.path.parent)
-            revision, token, _ = read_head(self._writer)
-            self._acknowledge(Mark(revision, token))
+            head = read_head(self._writer)
+            self._acknowledge(Mark(head.revision, head.mark))
             self.readers = [connect(self.path, "ro") for _ in range(READERS)]
         except BaseException:
             self._writer.close()
             raise
-
-    def _check_mark(self, revision: int, tokens: set[bytes]) -> None:
-        mark = self._marks.read()
-        if mark is None:
-            if revision:
-                logger.warning(
-                    "storage: %s is missing; %s is trusted as it is, at revision %d",
-                    *(self._marks.path, self.path, revision),
-                )
-        # The commit before the last is good too: killed between commit and acknowledgement.
-        elif mark.token not in tokens:
-            raise TportError(
-                f"the database {self.path} isn't as it was last written: it ends at revision"
-                f" {revision}, acknowledged was revision {mark.revision}. Its log"
-                f" {self.path.name}-wal was lost or damaged, or an old copy of a file took its place",
-                hint=f"put the newest copy of {self.path.name} back together with its -wal and"
-                f" .mark; or, to go on with what is left, delete {self._marks.path}, start again,"
-                " and remove the sessions and join tokens, since some may have been revoked",
-            )
 
     def _acknowledge(self, mark: Mark) -> None:
         self._marks.write(mark)
@@ -215,9 +219,7 @@ class Database:
 
 def get(connection: sqlite3.Connection, key: str) -> Item | None:
     """Return the item stored at `key`, expired or not."""
-    row = connection.execute(
-        "SELECT key, value, expires, revision FROM items WHERE key = ?", (key.encode(),)
-    ).fetchone()
+    row = connection.execute(f"{ROW} WHERE key = ?", (key.encode(),)).fetchone()
     return None if row is None else _item(row)
 
 
@@ -236,7 +238,7 @@ def get_range(
     """Return the live items under `prefix`, in key order."""
     first = prefix.encode()
     rows = connection.execute(
-        "SELECT key, value, expires, revision FROM items WHERE key >= ? AND key < ?"
+        f"{ROW} WHERE key >= ? AND key < ?"
         " AND (expires IS NULL OR expires > ?) ORDER BY key LIMIT ?",
         # UTF-8 never ends in 0xff, so that its last byte can always be raised by one.
         (
@@ -320,29 +322,61 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
 def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:
     """Return whether the database is new; raise TportError if it isn't one of ours, and whole."""
     [version] = connection.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
+    if version not in (0, SCHEMA_VERSION):
         raise TportError(
             f"the database {path} has format {version}, this version of tport knows"
             f" {SCHEMA_VERSION}",
-            hint="start the version of tport that wrote it, or a newer one",
+            hint="start the version of tport that wrote it",
         )
-    [result] = connection.execute("PRAGMA quick_check(1)").fetchone()
+    # Not `quick_check`: an index that lacks an entry hides a record from whoever asks for it by name.
+    [result] = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if result != "ok":
-        raise TportError(
-            f"the database {path} is damaged: {result}",
-            hint="restore it from a backup, with its -wal and .mark",
-        )
+        raise TportError(f"the database {path} is damaged: {result}", hint=_RESTORE)
     if version == 0 and connection.execute("SELECT 1 FROM sqlite_master").fetchone():
         raise TportError(f"the database {path} belongs to another program")
+    if version != 0 and content.sum_of(connection) != read_head(connection).content:
+        raise TportError(f"the database {path} is damaged: {CHANGED}", hint=_GO_ON)
     return bool(version == 0)
 
 
-def read_head(connection: sqlite3.Connection) -> tuple[int, bytes, bytes]:
-    """Return revision and mark of the last commit, and the mark of the one before."""
-    revision, mark, previous = connection.execute(
-        "SELECT revision, mark, previous FROM head"
-    ).fetchone()
-    return revision, mark, previous
+def judge_mark(mark: Mark | None, head: Head) -> str:
+    """Say what is wrong with where the database ends; "": it ends where its mark says.
+
+    Args:
+        mark: the last write that was acknowledged; None: nothing tells.
+    """
+    if mark is None:
+        return (
+            f"its .mark is missing, so that nothing tells whether writes were lost: it ends at revision"
+            f" {head.revision}"
+            if head.revision
+            else ""
+        )
+    if (mark.token, mark.revision) == (head.mark, head.revision):
+        return ""
+    # The commit before the last is good too: killed between commit and acknowledgement.
+    if mark.token == head.previous and mark.revision < head.revision:
+        return ""
+    return (
+        f"it ends at revision {head.revision}, acknowledged was revision {mark.revision}. Its log (-wal)"
+        " was lost or damaged, or an old copy of a file took its place"
+    )
+
+
+def read_head(connection: sqlite3.Connection) -> Head:
+    """Return where the database stands, or raise sqlite3.DatabaseError."""
+    row = connection.execute("SELECT revision, mark, previous, content FROM head").fetchone()
+    if row is None or [type(each) for each in row] != [int, bytes, bytes, bytes]:
+        raise sqlite3.DatabaseError("what says where it ends can't be read")
+    return Head(*row)
+
+
+def write_head(connection: sqlite3.Connection, mark: Mark, total: bytes) -> None:
+    """Make `mark` the last commit, with this sum of all records."""
+    connection.execute(
+        "UPDATE head SET revision = ?, mark = ?, previous = mark, content = ?",
+        (mark.revision, mark.token, total),
+    )
 
 
 def _judge(connection: sqlite3.Connection, write: Write, revision: int) -> list[Change | None]:
@@ -352,17 +386,23 @@ def _judge(connection: sqlite3.Connection, write: Write, revision: int) -> list[
     ]
 
 
-def _apply(connection: sqlite3.Connection, changes: Sequence[Change | None]) -> None:
+def _apply(connection: sqlite3.Connection, changes: Sequence[Change | None], total: bytes) -> bytes:
+    """Make these changes, and return the sum of all records after them; before them it is `total`."""
     for change in changes:
+        if change is None:
+            continue
+        key = change.key.encode()
+        if (old := connection.execute(f"{ROW} WHERE key = ?", (key,)).fetchone()) is not None:
+            total = content.take(total, old)
         match change:
             case Put(item):
                 expires = None if item.expires is None else _microseconds(item.expires)
-                connection.execute(
-                    "INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)",
-                    (item.key.encode(), item.value, expires, item.revision),
-                )
-            case Deleted(key):
-                connection.execute("DELETE FROM items WHERE key = ?", (key.encode(),))
+                row = (key, item.value, expires, item.revision)
+                connection.execute("INSERT OR REPLACE INTO items VALUES (?, ?, ?, ?)", row)
+                total = content.add(total, row)
+            case Deleted():
+                connection.execute("DELETE FROM items WHERE key = ?", (key,))
+    return total
 
 
 def _item(row: Any) -> Item:

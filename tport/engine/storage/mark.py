@@ -27,6 +27,10 @@ class Mark:
     token: bytes
 
 
+class MarkDamaged(TportError):
+    """The file beside the database isn't a mark."""
+
+
 class MarkFile:
     """The file that holds one mark. Its calls block on the disk, and raise OSError."""
 
@@ -38,7 +42,7 @@ class MarkFile:
         """Return the mark, or None if there is no file.
 
         Raises:
-            TportError: the file holds something else.
+            MarkDamaged: the file holds something else.
         """
         try:
             text = self.path.read_bytes().decode("ascii", "replace")
@@ -50,10 +54,10 @@ class MarkFile:
         except ValueError:
             magic, mark = "", Mark(0, b"")
         if magic != MAGIC:
-            raise TportError(
+            raise MarkDamaged(
                 f"{self.path} is damaged: it should name the last write to the database beside it",
-                hint="restore it with the database it belongs to, or delete it"
-                " to trust the database as it is",
+                hint="put it back with the database it belongs to; or go on with that as it is:"
+                " tport db accept-rollback",
             )
         return mark
 

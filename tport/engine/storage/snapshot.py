@@ -9,16 +9,27 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import msgspec
 
 from tport.engine.errors import NotFound, TportError, Unavailable
-from tport.engine.storage.database import SCHEMA_VERSION, connect, explain, get, read_head
-from tport.engine.storage.mark import Mark, MarkFile, sync_directory
+from tport.engine.storage import content
+from tport.engine.storage.database import (
+    CHANGED,
+    ROW,
+    SCHEMA_VERSION,
+    connect,
+    explain,
+    get,
+    judge_mark,
+    read_head,
+    write_head,
+)
+from tport.engine.storage.mark import Mark, MarkDamaged, MarkFile, sync_directory
 
 _COMPLAINTS = 10  # of one kind that are told
 _WAL_FLAGS = slice(
@@ -34,12 +45,14 @@ class Snapshot:
         revision: of its last write.
         items: how many there are, expired ones too.
         complaints: what is wrong with it, each in a line.
+        is_whole: SQLite can read all of it, whatever is wrong.
     """
 
     data: bytes
     revision: int
     items: int
     complaints: tuple[str, ...]
+    is_whole: bool = True
 
     def value(self, key: str) -> bytes | None:
         """Return what is stored under a key; None: nothing."""
@@ -75,17 +88,20 @@ def take_snapshot(path: Path) -> Snapshot:
         raise NotFound(f"there is no database at {path}")
     try:
         # The mark first: what is acknowledged after it only makes the copy newer.
-        in_use, mark = is_in_use(path), MarkFile(path.with_name(f"{path.name}.mark")).read()
+        in_use, (mark, unmarked) = is_in_use(path), _read_mark(path)
         with closing(connect(path, "ro")) as source, closing(_memory()) as copy:
             source.backup(copy)
             data = bytearray(copy.serialize())
         data[_WAL_FLAGS] = b"\x01\x01"
-        return judge(bytes(data), mark=mark, in_use=in_use)
+        judged = judge(bytes(data), mark=mark, in_use=in_use)
     except sqlite3.DatabaseError as error:
         known = explain(error)
         raise TportError(f"{path}: {known}", hint=known.hint) from error
     except OSError as error:
         raise Unavailable(f"{path} can't be read: {error.strerror}") from None
+    if unmarked and judged.revision:
+        return replace(judged, complaints=(*judged.complaints, unmarked))
+    return judged
 
 
 def judge(data: bytes, *, mark: Mark | None = None, in_use: bool = False) -> Snapshot:
@@ -116,48 +132,51 @@ def judge(data: bytes, *, mark: Mark | None = None, in_use: bool = False) -> Sna
             if line != "ok":
                 complaints.append(f"damaged: {line}")
         if complaints:
-            return Snapshot(data=data, revision=0, items=0, complaints=tuple(complaints))
-        revision, token, previous = read_head(connection)
+            return Snapshot(
+                data=data, revision=0, items=0, complaints=tuple(complaints), is_whole=False
+            )
+        head = read_head(connection)
         [items] = connection.execute("SELECT count(*) FROM items").fetchone()
+        if content.sum_of(connection) != head.content:
+            complaints.append(f"damaged: {CHANGED}")
         complaints += _unreadable(connection)
-    if mark is not None and not _meets(mark, revision, {token, previous}, in_use=in_use):
+    is_newer = mark is not None and in_use and head.revision > mark.revision
+    if mark is not None and judge_mark(mark, head) and not is_newer:
         complaints.append(
-            f"writes were lost: it ends at revision {revision}, acknowledged was {mark.revision}"
+            f"writes were lost: it ends at revision {head.revision}, acknowledged was {mark.revision}"
         )
-    return Snapshot(data=data, revision=revision, items=items, complaints=tuple(complaints))
+    return Snapshot(data=data, revision=head.revision, items=items, complaints=tuple(complaints))
 
 
-def put_in_place(path: Path, data: bytes, without: Sequence[str]) -> int:
+@dataclass(frozen=True, kw_only=True)
+class Forgetting:
+    """What of an earlier state is not to live again.
+
+    Attributes:
+        without: prefixes of keys that are left out.
+        changed: prefix → what becomes of each value under it.
+    """
+
+    without: Sequence[str] = ()
+    changed: Mapping[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+
+
+def put_in_place(path: Path, data: bytes, forgetting: Forgetting) -> int:
     """Make a database of a copy, where there is none, and return how many items were left out.
 
     It is begun with a mark of its own: an old log or mark beside it has nothing to do with it.
 
-    Args:
-        without: prefixes of keys that are not to live again.
-
     Raises:
         sqlite3.DatabaseError, OSError: it can't be done; there is no database then.
     """
-    left_out = 0
     with _opened(data) as connection:
-        for prefix in without:
-            first = prefix.encode()
-            left_out += connection.execute(
-                "DELETE FROM items WHERE key >= ? AND key < ?", (first, first + b"\xff")
-            ).rowcount
-        revision, _, _ = read_head(connection)
-        mark = Mark(revision + 1, os.urandom(16))
-        connection.execute(
-            "UPDATE head SET revision = ?, mark = ?, previous = mark", (mark.revision, mark.token)
-        )
+        mark, left_out = _begin_anew(connection, forgetting, above=0)
         connection.execute("VACUUM")  # what was left out is not to be found in free pages
         data = connection.serialize()
     for suffix in ("-wal", "-shm", ".mark"):
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).unlink()
-    marks = MarkFile(path.with_name(f"{path.name}.mark"))
-    marks.write(mark)
-    marks.close()
+    _write_mark(path, mark)
     new = path.with_name(f"{path.name}.new")
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     with open(os.open(new, flags, 0o600), "wb") as file:
@@ -169,10 +188,72 @@ def put_in_place(path: Path, data: bytes, without: Sequence[str]) -> int:
     return left_out
 
 
-def _meets(mark: Mark, revision: int, tokens: set[bytes], *, in_use: bool) -> bool:
-    if mark.token in tokens:
-        return True
-    return in_use and revision > mark.revision
+def go_on_with(path: Path, forgetting: Forgetting) -> int:
+    """Make what is left of a database one that opens, and return how many items were left out.
+
+    Nobody may have it open. What SQLite can't read whole, this doesn't mend. Cut short, it leaves a
+    database that still doesn't open, and may be called again.
+
+    Raises:
+        sqlite3.DatabaseError, OSError: it can't be done.
+    """
+    mark, _ = _read_mark(path)
+    with closing(connect(path, "rw")) as connection:
+        above = 0 if mark is None else mark.revision
+        mark, left_out = _begin_anew(connection, forgetting, above=above)
+        connection.execute("VACUUM")
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    _write_mark(path, mark)
+    return left_out
+
+
+def _begin_anew(
+    connection: sqlite3.Connection, forgetting: Forgetting, *, above: int
+) -> tuple[Mark, int]:
+    """Forget what is to be forgotten, as a commit above this revision; return its mark, and how many went."""
+    left_out = 0
+    connection.execute("BEGIN IMMEDIATE")
+    head = read_head(connection)
+    revision = max(head.revision, above) + 1
+    for prefix in forgetting.without:
+        left_out += connection.execute(
+            "DELETE FROM items WHERE key >= ? AND key < ?", _bounds(prefix)
+        ).rowcount
+    for prefix, change in forgetting.changed.items():
+        for key, value, _, _ in connection.execute(
+            f"{ROW} WHERE key >= ? AND key < ?", _bounds(prefix)
+        ).fetchall():
+            connection.execute(
+                "UPDATE items SET value = ?, revision = ? WHERE key = ?",
+                (change(value), revision, key),
+            )
+    mark = Mark(revision, os.urandom(16))
+    write_head(connection, mark, content.sum_of(connection))
+    connection.execute("COMMIT")
+    return mark, left_out
+
+
+def _bounds(prefix: str) -> tuple[bytes, bytes]:
+    first = prefix.encode()
+    return first, first + b"\xff"
+
+
+def _read_mark(path: Path) -> tuple[Mark | None, str]:
+    """Return the mark of the database at `path`; None with why there is none."""
+    file = path.with_name(f"{path.name}.mark")
+    try:
+        mark = MarkFile(file).read()
+    except MarkDamaged:
+        return None, f"nothing tells whether writes were lost: {file.name} is damaged"
+    if mark is None:
+        return None, f"nothing tells whether writes were lost: {file.name} is missing"
+    return mark, ""
+
+
+def _write_mark(path: Path, mark: Mark) -> None:
+    marks = MarkFile(path.with_name(f"{path.name}.mark"))
+    marks.write(mark)
+    marks.close()
 
 
 def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
@@ -182,10 +263,11 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
         try:
             if value:
                 msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
             found += 1
             if found <= _COMPLAINTS:
-                yield f"what is stored at {key.decode('utf-8', 'replace')} can't be read"
+                name = key.decode("utf-8", "replace") if isinstance(key, bytes) else repr(key)
+                yield f"what is stored at {name} can't be read"
     if found > _COMPLAINTS:
         yield f"and {found - _COMPLAINTS} more"
 
