@@ -75,6 +75,7 @@ class ScriptedAuth:
         self.signed: list[str] = []
         self.watched: list[float] = []
         self.emitted: list[tuple[Event, ...]] = []
+        self.tries = 0  # to hand over events
         self.refused_events: dict[str, Exception] = {}
         self.before_answer: Callable[[], Awaitable[None]] = trio.lowlevel.checkpoint
         self.sign: Callable[[str], SignedSession] | None = None
@@ -131,6 +132,7 @@ class ScriptedAuth:
         return self.sign(id)
 
     async def emit(self, *, events: tuple[Event, ...]) -> None:
+        self.tries += 1
         await trio.lowlevel.checkpoint()
         if self.failure is not None:
             raise self.failure

@@ -284,6 +284,30 @@ async def test_a_new_watch_replaces_what_is_known_as_a_whole(autojump_clock: Moc
         assert set(cache.roles) == {"new"}
 
 
+async def test_a_watch_that_is_lost_again_and_again_is_begun_ever_more_rarely(
+    autojump_clock: MockClock,
+) -> None:
+    """R-08: as each time were the first only after a minute without a loss."""
+    auth = ScriptedAuth()
+    waited: list[float] = []
+
+    async def lose_and_wait() -> None:
+        lost = trio.current_time()
+        await auth.lose_watch()
+        await trio.sleep(FRESH)
+        waited.append(auth.watched[-1] - lost)
+
+    async with following(auth):
+        for _ in range(20):
+            await lose_and_wait()
+        await trio.sleep(cache_module.STABLE)
+        await lose_and_wait()
+
+    assert waited[0] <= cache_module.RETRY
+    assert cache_module.RETRY < max(waited) <= FRESH
+    assert waited[-1] <= cache_module.RETRY
+
+
 async def test_changes_are_passed_on_after_they_count() -> None:
     auth = ScriptedAuth()
     async with following(auth) as cache:

@@ -11,7 +11,7 @@ from trio.testing import MockClock, assert_no_checkpoints, wait_all_tasks_blocke
 from tests.engine.api.scripted import ScriptedAuth
 from tport.engine.api import events as events_module
 from tport.engine.api.events import BATCH, EventQueue
-from tport.engine.defaults import EVENT_QUEUE
+from tport.engine.defaults import EVENT_QUEUE, FRESH
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError, Unavailable
 
 
@@ -46,6 +46,21 @@ async def test_while_auth_is_away_events_wait(
     await queue.wait_sent()
 
     assert sent(auth) == ["1"]
+
+
+async def test_an_hour_without_auth_is_told_once_and_asked_about_each_few_seconds(
+    caplog: pytest.LogCaptureFixture, autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-08: neither the log nor auth's port is flooded."""
+    auth = ScriptedAuth()
+    auth.failure = Unavailable("down")
+    queue = EventQueue(auth.api)
+    queue.put("tunnel.up", n=1)
+    nursery.start_soon(queue.keep)
+    await trio.sleep(3600)
+
+    assert [record.message for record in caplog.records] == ["audit events wait, trying on: down"]
+    assert 3600 / FRESH <= auth.tries <= 3600
 
 
 async def test_what_finds_no_room_is_counted_and_told(

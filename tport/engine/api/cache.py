@@ -56,6 +56,7 @@ logger = logging.getLogger(__name__)
 MAX_SESSIONS: Final = 100_000  # remembered at a time; the oldest goes first, to be asked for again
 MAX_ENDED: Final = 10_000  # ids of ended sessions remembered against an answer still on its way
 RETRY: Final = 1.0  # s, the most before the first further try to watch; doubled up to FRESH
+STABLE: Final = 60.0  # s that a watch must have stood for the tries to begin anew after it
 
 # What goes by: the watch is tried again. AccessDenied does not: auth refuses this machine; but a
 # lock may be lifted.
@@ -273,7 +274,7 @@ class AuthCache:
         started = False
         most = RETRY  # s to wait at most before the next try
         while True:
-            watches = self._watches
+            watches, since = self._watches, trio.current_time()
             try:
                 async with self._auth.watch() as changes:
                     fresh: _Known | None = _Known()
@@ -291,7 +292,7 @@ class AuthCache:
                 problem = "auth ended the watch"
             except* _PASSING as problems:
                 problem = str(_first(problems))
-            if self._watches > watches:
+            if self._watches > watches and trio.current_time() - since >= STABLE:
                 most = RETRY
             # Who waits for a restart of auth needs to read it once; then each try is a detail.
             is_news = most == RETRY and not self._stops()

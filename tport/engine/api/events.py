@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
+import random
 from typing import Final, NoReturn
 
 import trio
 
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import EVENT_QUEUE
+from tport.engine.defaults import EVENT_QUEUE, FRESH
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError
 from tport.engine.types.event import Event, event
 
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 64  # events in one call
-RETRY: Final = 1.0  # s between two tries
+RETRY: Final = 1.0  # s, the most before the first further try to send; doubled up to FRESH
 
 
 class EventQueue:
@@ -83,7 +84,8 @@ class EventQueue:
                 self._all_sent = trio.Event()
 
     async def _send(self, batch: tuple[Event, ...]) -> bool:
-        """Send, as often as it takes; tell whether auth took it."""
+        """Send, as often as it takes; tell whether auth took it. Of many failures the first is told."""
+        most = RETRY
         while True:
             try:
                 await self._auth.emit(events=batch)
@@ -91,7 +93,9 @@ class EventQueue:
                 logger.warning("auth refused %d audit events: %s", len(batch), refusal)
                 return False
             except TportError as problem:
-                logger.warning("%d audit events wait: %s", len(batch), problem)
-                await trio.sleep(RETRY)
+                level = logging.WARNING if most == RETRY else logging.DEBUG
+                logger.log(level, "audit events wait, trying on: %s", problem)
+                await trio.sleep(most * random.random())  # noqa: S311 - spreads retries, no secret
+                most = min(2 * most, FRESH)
             else:
                 return True
