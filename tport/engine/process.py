@@ -42,6 +42,7 @@ from tport.engine.config.secret_file import read_secret_file
 from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.diag.gather import Gathering
 from tport.engine.diag.service import serve_diagnostics
+from tport.engine.diag.stalls import Stalls
 from tport.engine.errors import ConfigError
 from tport.engine.metrics.board import Board
 from tport.engine.net.dial import EVERYWHERE, open_listener, own_address, port_of
@@ -161,6 +162,7 @@ class _Process:
         self._board = Board()
         self._gathering = Gathering(self._board)
         self._gathering.stops = stop.is_set
+        self._stalls = Stalls()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[tuple[AuthAPI | None, Config]]:
@@ -168,6 +170,7 @@ class _Process:
         config = self._config
         admin: AuthAPI | None = None
         async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._stalls.watched())
             proxy_listener: trio.SocketListener | None = None
             if config.diag_addr is not None:  # first and last: it tells of the others
                 diag = await open_listener(config.diag_addr)
@@ -191,7 +194,7 @@ class _Process:
     @asynccontextmanager
     async def _diagnostics(self, listener: trio.SocketListener) -> AsyncIterator[None]:
         lag = LoopLag()
-        figures = ProcessFigures(lag, self._config.data_dir)
+        figures = ProcessFigures(lag, self._stalls, self._config.data_dir)
         self._board.add("process", figures.figures, figures.troubles)
         logger.info("diagnostics are at http://%s", self._config.diag_addr)
         async with trio.open_nursery() as nursery:

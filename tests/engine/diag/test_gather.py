@@ -9,6 +9,7 @@ from trio.testing import MockClock
 
 from tport.engine.diag.figures import LOOKS, LoopLag, ProcessFigures
 from tport.engine.diag.gather import Gathering
+from tport.engine.diag.stalls import Stalls
 from tport.engine.errors import Unavailable
 from tport.engine.metrics.board import Board
 from tport.engine.metrics.sample import Report, Sample, Trouble, one
@@ -94,7 +95,7 @@ async def test_a_blocked_loop_shows_for_a_minute(
 
 
 async def test_a_process_tells_its_memory_and_descriptors() -> None:
-    figures = {s.name: s.values[0] for s in await ProcessFigures(LoopLag()).figures()}
+    figures = {s.name: s.values[0] for s in await ProcessFigures(LoopLag(), Stalls()).figures()}
 
     assert figures["process_resident_memory_bytes"] > 1024 * 1024
     assert 0 < figures["process_open_fds"] < figures["process_max_fds"]

@@ -15,6 +15,7 @@ from typing import Final, NoReturn
 import trio
 
 import tport
+from tport.engine.diag.stalls import Stalls
 from tport.engine.metrics.sample import Sample, Trouble, one
 
 LOOK: Final = 1.0  # s between two looks at whether the loop keeps up
@@ -47,9 +48,10 @@ class LoopLag:
 class ProcessFigures:
     """The figures of this process, for its board."""
 
-    def __init__(self, lag: LoopLag, data_dir: Path | None = None) -> None:
+    def __init__(self, lag: LoopLag, stalls: Stalls, data_dir: Path | None = None) -> None:
         """`data_dir`: whose disk is looked at; None: none."""
         self._lag = lag
+        self._stalls = stalls
         self._data_dir = data_dir
 
     async def figures(self) -> Iterable[Sample]:
@@ -58,6 +60,7 @@ class ProcessFigures:
     def _figures(self) -> Iterator[Sample]:
         yield one("tport_build_info", 1, tport.__version__, platform.python_version())
         yield one("tport_loop_lag_seconds", self._lag.longest)
+        yield one("tport_loop_stalls_total", self._stalls.count)
         yield one("tport_tasks", trio.lowlevel.current_statistics().tasks_living)
         yield one("process_cpu_seconds_total", time.process_time())
         yield one("process_start_time_seconds", _BEGAN)

@@ -104,6 +104,9 @@ METRICS: Final[Mapping[str, Metric]] = {
     "tport_loop_lag_seconds": Metric(
         "gauge", "the longest that anything waited for its turn in the last minute", "each"
     ),
+    "tport_loop_stalls_total": Metric(
+        "counter", "how often it stood still for a second or more; where, is in the log", "each"
+    ),
     "tport_tasks": Metric("gauge", "trio's tasks", "each"),
     "tport_data_free_bytes": Metric("gauge", "free on the disk of data_dir", "min"),
     "process_state": Metric("gauge", "0 ok, 2 degraded, 3 starting; as Teleport has it", "max"),

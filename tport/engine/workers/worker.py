@@ -23,6 +23,7 @@ import trio
 from tport.engine.api import wire
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.diag.figures import LoopLag, ProcessFigures
+from tport.engine.diag.stalls import Stalls
 from tport.engine.errors import ConnectionProblem, TportError
 from tport.engine.logs import set_up_logging
 from tport.engine.metrics.board import Board
@@ -92,13 +93,14 @@ class _Worker:
         self._pair = begin.pair
         self._board = Board()
         self._lag = LoopLag()
-        figures = ProcessFigures(self._lag)
+        self._stalls = Stalls()
+        figures = ProcessFigures(self._lag, self._stalls)
         self._board.add("process", figures.figures, figures.troubles)
         self._arrived_in, self._arrived = trio.open_memory_channel[Arrival](MAX_ARRIVED)
 
     async def run(self) -> int:
         status = 1  # cancelled: the main process is gone
-        async with trio.open_nursery() as nursery:
+        async with self._stalls.watched(), trio.open_nursery() as nursery:
             nursery.start_soon(self._listen, nursery)
             nursery.start_soon(self._give_signs_of_life)
             nursery.start_soon(self._stop_on_signal)

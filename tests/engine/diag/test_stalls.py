@@ -1,0 +1,62 @@
+"""A loop that stands still is told of, with the place, and counted."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from tport.engine.diag.stalls import Stalls
+
+LOOK, STALL = 0.01, 0.05
+
+
+def block(seconds: float) -> None:
+    """Stand for the bug: what keeps the loop from turning, in real time."""
+    time.sleep(seconds)
+
+
+async def test_who_blocks_the_loop_is_named_while_it_does_and_the_end_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """R-32."""
+    stalls = Stalls(look=LOOK, stall=STALL)
+    async with stalls.watched():
+        block(6 * STALL)
+        with trio.move_on_after(5):
+            while len(caplog.records) < 2:  # noqa: ASYNC110 - a thread logs it
+                await trio.sleep(0.01)
+
+    where, end = (record.getMessage() for record in caplog.records)
+    assert stalls.count == 1
+    assert "stood still for 0." in where
+    assert where.index(" block < ") < where.index(" test_who_blocks")
+    assert "turns again, after 0." in end
+    assert {record.levelno for record in caplog.records} == {logging.WARNING}
+
+
+async def test_a_loop_that_turns_or_waits_is_not_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    stalls = Stalls(look=LOOK, stall=10)
+    async with stalls.watched():
+        await trio.sleep(10 * LOOK)
+        for _ in range(1000):
+            await trio.lowlevel.checkpoint()
+
+    assert stalls.count == 0
+    assert caplog.records == []
+
+
+async def test_a_clock_that_stands_is_no_loop_that_does(mock_clock: MockClock) -> None:
+    """Tests move clocks; suspended machines do, too."""
+    stalls = Stalls(look=LOOK, stall=10)
+    async with stalls.watched():
+        began = time.monotonic()
+        while time.monotonic() - began < 5 * LOOK:
+            await trio.lowlevel.checkpoint()
+        mock_clock.jump(3600)
+        await trio.lowlevel.checkpoint()
+
+    assert stalls.count == 0
