@@ -1,5 +1,6 @@
+import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -7,6 +8,8 @@ from trio.testing import memory_stream_pair, wait_all_tasks_blocked
 
 from tests.engine.net.http1_peers import MemoryStream, connected, echo, read_until
 from tests.engine.net.test_tcp import pair
+from tests.engine.net.test_tls_stream import over
+from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
@@ -210,6 +213,59 @@ async def test_a_kept_connection_that_stirs_is_noticed() -> None:
                 with trio.fail_after(5):
                     await trio.lowlevel.wait_readable(stream.socket)
                 assert connection.has_stirred()
+
+
+OWN = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+RECORD = 16 * 1024  # bytes, of TLS
+POISON = b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison"
+
+
+async def test_what_came_but_was_not_told_yet_is_noticed_before_a_connection_is_used_again() -> (
+    None
+):
+    """HTTP-16: in the same pass as the next request; it would be taken for that one's answer."""
+    ours, application = pair()
+    async with ours, application:
+        connection = ClientConnection(ours)
+        assert connection.ask_nowait(b"GET", b"/", [HOST])
+        await application.send_all(OWN)
+        await wait_all_tasks_blocked(0.001)
+        assert connection.head_nowait()
+        assert connection.body_here() == b"hi"
+        assert connection.reusable
+        before = connection.seems_quiet
+        application.socket.send(POISON)  # and nothing that runs has heard of it
+
+        assert (before, connection.seems_quiet) == (True, False)
+        assert connection.has_stirred()
+
+
+@pytest.mark.parametrize("more", ["goodbye", "answer"])
+async def test_in_tls_too_a_connection_on_which_more_came_is_not_used_again(more: str) -> None:
+    """HTTP-16: what was read with the answer's last record stirs no socket any more."""
+    ours, application = await over(pair(), ragged_end=True)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n"
+    size = READ_SIZE - len(head % 10_000)  # so that a read ends where the answer does
+    answer = head % size + bytes(size)
+    async with ours, application:
+        connection = ClientConnection(ours)
+        await connection.send_head(b"GET", b"/", [HOST], NO_BODY)
+        for start in range(0, READ_SIZE, RECORD):
+            application._tls.write(answer[start : start + RECORD])
+        sent = application._outgoing.read()
+        if more == "goodbye":
+            with suppress(ssl.SSLWantReadError):
+                application._tls.unwrap()
+        else:
+            application._tls.write(POISON)
+        await application.transport.send_all(sent + application._outgoing.read())
+        await wait_all_tasks_blocked(0.001)
+        assert (await connection.receive_head()).status == 200
+        assert len(await read_body(connection)) == size
+
+        usable = connection.reusable
+        assert not (usable and connection.seems_quiet)
+        assert not (usable and not connection.has_stirred())
 
 
 async def test_a_write_to_a_closed_application_is_told() -> None:

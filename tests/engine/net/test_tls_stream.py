@@ -199,6 +199,24 @@ async def test_a_peer_that_only_ever_asks_for_new_keys_fills_no_memory() -> None
 
 
 @pytest.mark.skipif(not hasattr(_ssl, "__file__"), reason="this Python has OpenSSL built in")
+async def test_nor_does_a_peer_that_asks_for_new_keys_with_each_byte_of_an_upload() -> None:
+    """Nothing is sent while a body is received, so nothing would take the answers along."""
+    client, server = await over(pair())
+    prompt = server.prompt
+    assert prompt is not None
+    async with client, server:
+        with pytest.raises(trio.BrokenResourceError, match="key updates"):  # noqa: PT012 - a loop
+            for _ in range(100):
+                for _ in range(100):
+                    await ask_for_new_keys(client, 1)
+                    client._tls.write(b"x")
+                await client.transport.send_all(client._outgoing.read())
+                await wait_all_tasks_blocked()
+                prompt.receive_nowait()
+        assert server._outgoing.pending <= 2 * MAX_OWED
+
+
+@pytest.mark.skipif(not hasattr(_ssl, "__file__"), reason="this Python has OpenSSL built in")
 async def test_without_a_task_too_a_peer_gets_nowhere_by_sending_much_that_is_no_data() -> None:
     """Who has no task is told once of what has come: nothing may be left that nobody asks for."""
     client, server = await over(pair())

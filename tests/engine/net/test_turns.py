@@ -169,6 +169,28 @@ async def test_who_takes_may_leave_the_answer_to_the_task() -> None:
     assert server.handled == [b"/later"]
 
 
+async def test_a_request_left_to_a_task_that_is_cancelled_in_the_same_pass_is_left_by_its_taker() -> (
+    None
+):
+    """Nobody else would: the request would go on in its tunnel, for an answer that nobody reads."""
+    server = Server()
+    ours, theirs = pair()
+    with trio.fail_after(20):
+        async with ours, trio.open_nursery() as nursery:
+            nursery.start_soon(
+                lambda: serve_http1(theirs, server.handle, take=server.take, limits=Limits())
+            )
+            await ours.send_all(get(b"/later"))
+            await server.came.wait()
+            await wait_all_tasks_blocked()
+            _, turns = server.waiting[0]
+            nursery.cancel_scope.cancel()
+            turns.wait(server.handle)
+
+    assert server.handled == []
+    assert server.gone.is_set()
+
+
 async def test_who_breaks_the_connection_is_noticed_at_once() -> None:
     server = Server()
     async with connected(server) as client:

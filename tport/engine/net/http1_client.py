@@ -290,8 +290,12 @@ class ClientConnection:
 
     @property
     def seems_quiet(self) -> bool:
-        """Whether nothing has arrived while it was kept, as far as was told; cheap."""
-        return self.prompt is not None and not self.prompt.may_have_come
+        """Whether nothing has arrived while it was kept; only where there is a `prompt`, and cheap.
+
+        The system is asked, too: what an application sends unasked may have come in the same pass
+        as the next request, and would be taken for its answer.
+        """
+        return self.prompt is not None and not self.prompt.has_stirred()
 
     def has_stirred(self) -> bool:
         """Tell whether bytes or an end have arrived while it was kept: not to be used then."""

@@ -40,8 +40,11 @@ def prompt_of(stream: trio.abc.Stream) -> Prompt | None:
 def is_readable(stream: trio.abc.Stream) -> bool:
     """Tell, without waiting, whether bytes or the end of the stream have arrived.
 
-    Where no socket is under it there is nobody to ask, and the answer is no.
+    Where no socket is under it there is nobody to ask, and the answer is no. What TLS has taken
+    from the socket already, as a goodbye that came with the last data, counts.
     """
+    if isinstance(stream, TlsStream) and stream.has_stirred:
+        return True
     bottom = _socket_under(stream)
     if bottom is None:
         return False

@@ -37,6 +37,9 @@ class Prompt(Protocol):
     @property
     def may_have_come(self) -> bool: ...
 
+    def has_stirred(self) -> bool:
+        """Tell whether bytes or an end have come, asking for what nobody has been told yet."""
+
     def receive_nowait(self) -> bytes | None:
         """Return what is there, at most READ_SIZE; b"" at the end, None if nothing has come.
 
@@ -94,6 +97,17 @@ class TcpStream(trio.abc.HalfCloseableStream):
         if events & WRITABLE and not self._writable:
             self._writable = True
             self._writer.wake()
+
+    def has_stirred(self) -> bool:
+        if self.may_have_come:
+            return True
+        try:
+            self.socket.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True  # broken, or closed already
+        return True
 
     # --- Receiving -----------------------------------------------------------------------------
 

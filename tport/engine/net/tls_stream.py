@@ -77,6 +77,16 @@ class TlsStream(trio.abc.Stream):
         return self._tls.selected_alpn_protocol()
 
     @property
+    def has_stirred(self) -> bool:
+        """Whether bytes or an end have come that nobody has received yet, as far as TLS knows."""
+        return (
+            self._incoming.pending > 0
+            or self._tls.pending() > 0
+            or self._ended
+            or self._broken is not None
+        )
+
+    @property
     def peer_certificate(self) -> bytes | None:
         """The peer's certificate (DER); None: it showed none."""
         return self._tls.getpeercert(binary_form=True)
@@ -219,7 +229,7 @@ class TlsStream(trio.abc.Stream):
             self._ended = True
         except ssl.SSLError as error:
             self._broken = error
-        if not parts and self._broken is None and self._outgoing.pending > MAX_OWED:
+        if self._outgoing.pending > MAX_OWED and self._broken is None:
             self._broken = EOFError("the peer asks for nothing but key updates")
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
@@ -276,14 +286,10 @@ class _PromptTls:
 
     @property
     def may_have_come(self) -> bool:
-        stream = self._stream
-        return (
-            self._transport.may_have_come
-            or stream._incoming.pending > 0
-            or stream._tls.pending() > 0
-            or stream._ended
-            or stream._broken is not None
-        )
+        return self._transport.may_have_come or self._stream.has_stirred
+
+    def has_stirred(self) -> bool:
+        return self._transport.has_stirred() or self._stream.has_stirred
 
     def close(self) -> None:
         self._stream._closed = True

@@ -79,6 +79,8 @@ class Turns:
         self._active_at = 0.0  # trio's time of the last request
         self._is_over = True
         self._begun: Begun | None = None
+        # Whom to tell, should the task be cancelled before it hears what it is to go on with.
+        self._unclaimed: Callable[[], None] | None = None
         self._over = Waiter()
 
     async def run(self) -> Begun | None:
@@ -98,6 +100,7 @@ class Turns:
                     await self._over.wait()
                 if self._is_idle():
                     self._end_if_idle()
+            self._unclaimed = None
         finally:
             self._is_over = True
             self._prompt.on_arrival = None
@@ -121,6 +124,9 @@ class Turns:
         if self._exchange is not None and self.on_gone is not None:
             self._exchange = None
             self.on_gone()
+        if self._unclaimed is not None:
+            leave, self._unclaimed = self._unclaimed, None
+            leave()
 
     # --- What comes ------------------------------------------------------------------------------
 
@@ -211,6 +217,7 @@ class Turns:
         """Let the connection's task answer the request from here on, by `answer`."""
         exchange = self._exchange
         assert exchange is not None, "a request that was not taken"
+        self._unclaimed = self.on_gone
         self._stop(Begun(exchange, answer))
 
     def fail(self, error: Exception) -> None:

@@ -225,6 +225,11 @@ class Inbox:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise RemoteProtocolError(f"a message in the tunnel is malformed: {error}") from None
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing is in it, not even the start of a message."""
+        return not self._buffer
+
     def rest(self) -> bytes:
         """Return what follows the messages taken: the start of a body. Empties the box."""
         data, self._buffer = bytes(self._buffer), b""

@@ -297,7 +297,7 @@ class Passage:
             return None
         if begun.problem is not None:
             raise begun.problem
-        self._heard = begun.answer is not None
+        self._heard = begun.answer is not None or not begun.inbox.is_empty
         return begun.answer
 
     async def _download(self, answer: ResponseHead) -> None:
