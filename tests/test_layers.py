@@ -20,7 +20,7 @@ FLOORS = (
     ("errors", "defaults"),
     ("types",),
     ("proto", "access", "pki", "config", "metrics"),
-    ("net", "storage", "audit", "logs"),
+    ("net", "storage", "audit", "logs", "garbage"),
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),
     ("reload",),

@@ -8,7 +8,6 @@ and auth its storage. When any service fails, all are cancelled and its error co
 
 from __future__ import annotations
 
-import gc
 import logging
 import sys
 import uuid
@@ -44,6 +43,7 @@ from tport.engine.diag.gather import Gathering
 from tport.engine.diag.service import serve_diagnostics
 from tport.engine.diag.stalls import Stalls
 from tport.engine.errors import ConfigError
+from tport.engine.garbage import settle
 from tport.engine.metrics.board import Board
 from tport.engine.net.dial import EVERYWHERE, open_listener, own_address, port_of
 from tport.engine.net.http1 import Drain
@@ -88,9 +88,7 @@ async def run_process(config: Config, ready: Ready, reread: Reread | None = None
         await foundation.start(signals.obey, foundation.cancel_scope)
         async with open_process(config, signals.stop, signals, reread) as running:
             signals.serving.set()
-            # What is here now stays: it need not be looked through again and again.
-            gc.collect()
-            gc.freeze()
+            settle()
             await ready(running.admin, running.config)
             await signals.serves(running.config.roles)
             await signals.stop.wait()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from datetime import datetime
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -103,7 +104,7 @@ class AgentApps:
         try:
             head = inbox.take(request_decoder)
             passage = self._certain(stream, head) if head is not None else None
-            if passage is None or not self._begin(passage, stream, inbox, nursery):
+            if passage is None or not self._begin(passage, nursery):
                 nursery.start_soon(self._serve, stream, inbox, head, None)
         except RemoteProtocolError as nonsense:
             logger.warning("a proxy sent nonsense: %s", nonsense)
@@ -114,21 +115,19 @@ class AgentApps:
             stream.reset()
             self._ended()
 
-    def _begin(
-        self, passage: Passage, stream: MuxStream, inbox: Inbox, nursery: trio.Nursery
-    ) -> bool:
-        def over(whole: bool) -> None:
-            self._moments.discard(passage)
-            if whole:
-                self._ended()
-            else:
-                nursery.start_soon(self._serve, stream, inbox, passage.head, passage)
-
+    def _begin(self, passage: Passage, nursery: trio.Nursery) -> bool:
         self._moments.add(passage)
-        if passage.take(over):
+        if passage.take(partial(self._over, nursery)):
             return True
         self._moments.discard(passage)
         return False
+
+    def _over(self, nursery: trio.Nursery, passage: Passage, whole: bool) -> None:
+        self._moments.discard(passage)
+        if whole:
+            self._ended()
+        else:
+            nursery.start_soon(self._serve, passage.stream, Inbox(), passage.head, passage)
 
     def _ended(self) -> None:
         self._running -= 1

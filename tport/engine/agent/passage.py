@@ -45,6 +45,9 @@ SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, with
 PULSE: Final = 30.0
 
 
+Over = Callable[["Passage", bool], None]  # what a passage without a task came to: see `take`
+
+
 class _Slow(Exception):
     """The application took longer than it may."""
 
@@ -76,7 +79,7 @@ class Passage:
         events: EventQueue,
     ) -> None:
         """`rest`: what of the body came with the head."""
-        self._stream = stream
+        self.stream = stream
         self._offered = offered
         self._credential = credential
         self.head = head
@@ -90,17 +93,17 @@ class Passage:
         self._answered: HttpHead | None = None
         self._here = b""  # of the answer's body
         self._failed: Exception | None = None
-        self._over: Callable[[bool], None] = _nothing
+        self._over: Over = _nothing
 
     # --- Without a task ------------------------------------------------------------------------
 
-    def take(self, over: Callable[[bool], None]) -> bool:
+    def take(self, over: Over) -> bool:
         """Ask the application by a kept connection, if nothing of that takes waiting.
 
         Only what may be asked again: a kept connection can be dying, and nobody has told yet.
 
         Args:
-            over: called once: with True when all is over, and the stream too; with False when
+            over: called once, with this: with True when all is over, and the stream too; with False when
                 the rest takes waiting, and a task is to `carry` it.
 
         Returns:
@@ -127,7 +130,7 @@ class Passage:
             return False
         self._begun, self._over = (connection, prompt), over
         prompt.on_arrival = partial(self._arrived, connection, prompt)
-        self._stream.on_arrival = partial(self._stirred, prompt)
+        self.stream.on_arrival = partial(self._stirred, prompt)
         if not sent:
             self.late()
         return True
@@ -135,7 +138,11 @@ class Passage:
     def late(self) -> None:
         """Let a task carry the rest."""
         self._listen_no_more()
-        self._over(False)
+        self._end(False)
+
+    def _end(self, whole: bool) -> None:
+        over, self._over = self._over, _nothing
+        over(self, whole)
 
     def forsake(self) -> None:
         """Ask the application no more, for nobody will `carry` this; nothing once somebody does."""
@@ -146,18 +153,18 @@ class Passage:
     def _listen_no_more(self) -> None:
         assert self._begun is not None, "nothing was begun"
         self._begun[1].on_arrival = None
-        self._stream.on_arrival = None
+        self.stream.on_arrival = None
 
     def _stirred(self, prompt: Prompt) -> None:
         """The proxy said something: nothing matters but that it wants no answer any more."""
-        if self._stream.is_cut:
+        if self.stream.is_cut:
             self._abandon(prompt)
 
     def _abandon(self, prompt: Prompt) -> None:
         self._listen_no_more()
         prompt.close()
-        self._stream.reset()
-        self._over(True)
+        self.stream.reset()
+        self._end(True)
 
     def _arrived(self, connection: ClientConnection, prompt: Prompt) -> None:
         """Pass the answer on if it is whole; if it has begun, let a task go on with it."""
@@ -173,8 +180,8 @@ class Passage:
             self._listen_no_more()
             if not self._offered.upstream.keep(connection):
                 prompt.close()
-            self._stream.close()
-            self._over(True)
+            self.stream.close()
+            self._end(True)
         elif self._failed or connection.answer_begun or prompt.may_have_come:
             self.late()
 
@@ -188,7 +195,7 @@ class Passage:
         self._here = connection.body_here()
         if not connection.body_done:
             return False
-        if not self._stream.send_last_nowait(pack(self._told(head)) + self._here):
+        if not self.stream.send_last_nowait(pack(self._told(head)) + self._here):
             return False
         self._offered.upstream.health.answered(head.status, trio.current_time())
         return True
@@ -214,10 +221,10 @@ class Passage:
                 self._say(logging.WARNING, "an answer was cut short", problem)
                 return  # cut, so that nobody takes what was sent for the whole
             self._say(logging.INFO, "no answer", problem)
-            await self._stream.send_all(pack(problem))
+            await self.stream.send_all(pack(problem))
         # Clean even where the request's end, or more of its body, is still on its way: a reset
         # would drop what is queued of the answer.
-        await self._stream.aclose()
+        await self.stream.aclose()
 
     def _say(self, level: int, what: str, problem: NoAnswer) -> None:
         logger.log(
@@ -306,7 +313,7 @@ class Passage:
         self._progress()
         await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
         if head.length is None or head.length > SPARE:
-            await self._stream.send_all(pack(Accepted()))
+            await self.stream.send_all(pack(Accepted()))
         if head.length == 0:
             await self._answer(connection)
             return
@@ -346,11 +353,11 @@ class Passage:
 
     async def _upload(self, connection: ClientConnection) -> None:
         try:
-            data = self._rest or await self._stream.receive_some(READ_SIZE)
+            data = self._rest or await self.stream.receive_some(READ_SIZE)
             while data:
                 await connection.send_body(data)
                 self._progress()
-                data = await self._stream.receive_some(READ_SIZE)
+                data = await self.stream.receive_some(READ_SIZE)
             await connection.end_body()
             self._progress()
         except UpstreamGone:
@@ -370,7 +377,7 @@ class Passage:
     ) -> None:
         final = status >= 200 or status == 101
         self._answering = self._answering or final
-        await self._stream.send_all(
+        await self.stream.send_all(
             pack(ResponseHead(status=status, reason=reason, headers=tuple(headers), length=length))
         )
 
@@ -386,9 +393,9 @@ class Passage:
         self._answering = True
         data = pack(self._told(head)) + self._here + connection.body_here()
         while data and not connection.body_done:
-            await self._stream.send_all(data)
+            await self.stream.send_all(data)
             data = await self._piece(connection)
-        await self._stream.send_last(data)
+        await self.stream.send_last(data)
 
     def _told(self, head: HttpHead) -> ResponseHead:
         return ResponseHead(
@@ -414,7 +421,7 @@ class Passage:
                 if trio.current_time() >= self._give_up_at:
                     limit = self._offered.app.timeouts.response_head
                     raise _Slow(f"the application did not answer within {limit:g} s")
-                await self._stream.send_all(pack(Accepted()))
+                await self.stream.send_all(pack(Accepted()))
             elif head.status < 200 and head.status != 101:
                 await self._send_head(head.status, head.reason, self._headers(head), 0)
                 self._progress()
@@ -442,11 +449,11 @@ class Passage:
         """Relay bytes both ways: the application has left HTTP."""
         application, leftover = connection.detach()
         if leftover:
-            await self._stream.send_all(leftover)
+            await self.stream.send_all(leftover)
         if self._rest:
             await application.send_all(self._rest)
-        await relay(self._stream, application)
+        await relay(self.stream, application)
 
 
-def _nothing(_: bool) -> None:
+def _nothing(_: Passage, __: bool) -> None:
     """What is called where nobody wants to know."""

@@ -25,6 +25,7 @@ from tport.engine.api.remote import open_remote_auth
 from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.diag.stalls import Stalls
 from tport.engine.errors import ConnectionProblem, TportError
+from tport.engine.garbage import settle
 from tport.engine.logs import set_up_logging
 from tport.engine.metrics.board import Board
 from tport.engine.net.fair_share import FairShare
@@ -147,6 +148,7 @@ class _Worker:
                     clock=wall_clock,
                 )
                 await nursery.start(role)
+                settle()
                 await self._channel.send(Serving())
         except* TportError as problems:
             failed = _failed(problems)
