@@ -43,20 +43,22 @@ class MuxStream(trio.abc.HalfCloseableStream):
             those who need no task. It must not block or raise.
     """
 
+    # What most requests leave as it is stands here: setting it for each takes as long as opening.
+    on_cut: Callable[[], None] | None = None
+    on_arrival: Callable[[], None] | None = None
+    _reader: Waiter | None = None  # made when a task waits
+    _sender: Waiter | None = None
+    _sending = False
+    _eof_sent = False
+    _ended = False  # the peer's end came; what is in _pieces is all there will be
+    _cut = False
+    _closed = False
+
     def __init__(self, mux: Mux, stream_id: int, window: ReceiveWindow) -> None:
         self.id = stream_id
-        self.on_cut: Callable[[], None] | None = None
-        self.on_arrival: Callable[[], None] | None = None
         self._mux = mux
         self._window = window
         self._pieces: deque[bytes | memoryview] = deque()
-        self._reader = Waiter()
-        self._sender = Waiter()
-        self._sending = False
-        self._eof_sent = False
-        self._ended = False  # the peer's end came; what is in _pieces is all there will be
-        self._cut = False
-        self._closed = False
 
     def __repr__(self) -> str:
         return f"<MuxStream {self.id}>"
@@ -80,8 +82,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
             taken = self._take(limit)
             await trio.lowlevel.cancel_shielded_checkpoint()
             return taken
+        reader = self._reader = self._reader or Waiter()
         while self._nothing_to_say():
-            await self._reader.wait()
+            await reader.wait()
         return self._take(limit)
 
     def receive_nowait(self) -> bytes:
@@ -124,7 +127,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
             taken = b"".join(whole)
         else:
             taken = bytes(piece)
-        self._mux._consumed(self.id, self._window, len(taken))
+        if self._window.consume(len(taken)):
+            self._mux._grant(self.id, self._window)
         return taken
 
     # --- sending ---------------------------------------------------------------------------
@@ -176,14 +180,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError: the stream was cut, or the peer wants no more.
         """
-        self._check_idle()
-        self._check_sendable()
-        mux = self._mux
-        if len(data) > mux._send_room(self.id):
-            return False
-        if data:
-            mux._send(self.id, data)
-        return True
+        return self._send_whole(data, last=False)
 
     def send_last_nowait(self, data: bytes) -> bool:
         """Do as `send_last`, if there is room for all of it; False: nothing was done.
@@ -191,10 +188,15 @@ class MuxStream(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError: the stream was cut, or the peer wants no more.
         """
-        if not self.send_nowait(data):
+        return self._send_whole(data, last=True)
+
+    def _send_whole(self, data: bytes, *, last: bool) -> bool:
+        if self._sending or self._closed or self._cut or self._eof_sent:
+            self._check_idle()
+            self._check_sendable()
+        if not self._mux._send_whole(self.id, data, last=last):
             return False
-        self._eof_sent = True
-        self._mux._end_stream(self.id)
+        self._eof_sent = last
         return True
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -238,6 +240,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
     async def _wait_for_room(self) -> None:
         self._mux._note_crowded(self)
+        self._sender = self._sender or Waiter()
         await self._sender.wait()
         self._check_sendable()
 
@@ -282,8 +285,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self._closed = True
         self._pieces.clear()
         self._window.release()
-        self._reader.wake()
-        self._sender.wake()
+        if self._reader is not None:
+            self._reader.wake()
+        self._wake_sender()
         self._mux._close_stream(self.id, cut=cut)
 
     # --- what the mux tells ----------------------------------------------------------------
@@ -306,13 +310,17 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if not self._ended:
             self._pieces.clear()
         self._stir()
-        self._sender.wake()
+        self._wake_sender()
         if self.on_cut is not None:
             self.on_cut()
 
     def _stir(self) -> None:
         """Something has come: tell who waits for it."""
-        if self.on_arrival is None:
-            self._reader.wake()
-        else:
+        if self.on_arrival is not None:
             self._mux._stirred[self] = None
+        elif self._reader is not None:
+            self._reader.wake()
+
+    def _wake_sender(self) -> None:
+        if self._sender is not None:
+            self._sender.wake()

@@ -64,6 +64,7 @@ class TlsStream(trio.abc.Stream):
         self._sending = self._receiving = False
         self._ready = False  # the handshake is done, and close_notify makes sense
         self._ended = self._closed = False
+        self._left = True  # there may be more than was read from here; the handshake's end tells
         self._broken: Exception | None = None
 
     @property
@@ -209,6 +210,7 @@ class TlsStream(trio.abc.Stream):
         if self._ended:
             return b""
         parts, size = list[bytes](), 0
+        self._left = False
         incoming, tls = self._incoming, self._tls
         try:
             while size < limit:
@@ -223,6 +225,8 @@ class TlsStream(trio.abc.Stream):
                     break
                 parts.append(part)
                 size += len(part)
+            else:
+                self._left = True  # there was more than may be returned at once
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -297,7 +301,7 @@ class _PromptTls:
 
     def receive_nowait(self) -> bytes | None:
         stream, transport = self._stream, self._transport
-        while True:
+        while transport.may_have_come or stream._left or stream._ended or stream._broken:
             stream._check_usable()
             if stream._ended:
                 return b""  # what follows a goodbye is nobody's
@@ -305,7 +309,7 @@ class _PromptTls:
                 if not data:
                     return self._end()
                 stream._incoming.write(data)
-            elif not stream._incoming.pending and not stream._tls.pending():
+            elif not stream._left:
                 return None
             if (read := stream._read(READ_SIZE)) or stream._ended:
                 return read
@@ -315,8 +319,7 @@ class _PromptTls:
             if stream._broken is not None:
                 transport.send_nowait(stream._outgoing.read())  # the alert that says why
                 stream._check_usable()
-            if not transport.may_have_come:
-                return None
+        return None
 
     def _end(self) -> bytes:
         """The transport has ended: so has the stream, unless TLS should have said so."""

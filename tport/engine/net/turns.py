@@ -133,7 +133,8 @@ class Turns:
     def _arrived(self) -> None:
         """Read what has come, and take the requests in it."""
         buffer = self._wire.buffer
-        self._take_next()
+        if buffer:
+            self._take_next()
         while not self._is_over and (self._exchange is None or len(buffer) < READ_AHEAD):
             try:
                 data = self._prompt.receive_nowait()

@@ -83,5 +83,6 @@ class ReceiveWindow:
 
     def release(self) -> None:
         """Give the growth back: nothing is held for this stream any more. Twice is once."""
-        self._budget.give_back(self._grown)
-        self._grown = 0
+        if self._grown:
+            self._budget.give_back(self._grown)
+            self._grown = 0

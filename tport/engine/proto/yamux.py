@@ -173,7 +173,8 @@ class Connection:
     def _data(
         self, flags: int, stream_id: int, length: int, events: list[Event], now: float
     ) -> None:
-        stream = self._find(flags, stream_id, events, now)
+        if flags & SYN or (stream := self._streams.get(stream_id)) is None:
+            stream = self._find(flags, stream_id, events, now)
         if stream is None:
             # A late frame. Its credit is no longer known, but no stream ever had more.
             if length > MAX_WINDOW:
@@ -203,7 +204,8 @@ class Connection:
     def _window_update(
         self, flags: int, stream_id: int, length: int, events: list[Event], now: float
     ) -> None:
-        stream = self._find(flags, stream_id, events, now)
+        if flags & SYN or (stream := self._streams.get(stream_id)) is None:
+            stream = self._find(flags, stream_id, events, now)
         if stream is not None and length:
             stream.credit += length
             if stream.credit > MAX_CREDIT:
@@ -213,11 +215,9 @@ class Connection:
             self._finish(flags, stream_id, events)
 
     def _find(self, flags: int, stream_id: int, events: list[Event], now: float) -> _Stream | None:
-        """Return the stream a frame is for, made if the frame opens it; None if it is over."""
+        """Return the stream that a frame opens; None: it is for one that is over."""
         if flags & SYN:
             return self._opened(flags, stream_id, events, now)
-        if (stream := self._streams.get(stream_id)) is not None:
-            return stream
         ours = (stream_id ^ self._next_id) & 1 == 0
         unknown = stream_id >= (self._next_id if ours else self._peer_next_id)
         if stream_id == 0 or unknown or stream_id in self._passed_over:
@@ -237,7 +237,10 @@ class Connection:
             raise RemoteProtocolError(f"stream {stream_id}: opened with flags {flags:#06x}")
         if len(self._resets) >= MAX_RESETS:
             raise RemoteProtocolError("peer opens streams and does not read our answers")
-        self._use_id(stream_id)
+        if stream_id == self._peer_next_id:
+            self._peer_next_id += 2
+        else:
+            self._pass_over(stream_id)
         if self._going_away or len(self._streams) >= self._max_streams:
             self._resets.append(HEADER.pack(0, WINDOW_UPDATE, RST, stream_id, 0))
             return None
@@ -247,10 +250,7 @@ class Connection:
         events.append(StreamOpened(stream_id))
         return stream
 
-    def _use_id(self, stream_id: int) -> None:
-        if stream_id == self._peer_next_id:
-            self._peer_next_id += 2
-            return
+    def _pass_over(self, stream_id: int) -> None:
         passed_over = self._passed_over
         if stream_id < self._peer_next_id:
             del passed_over[stream_id]
@@ -329,16 +329,26 @@ class Connection:
 
     def send(self, stream_id: int, data: bytes | memoryview) -> None:
         """Queue `data`, at most `send_room` bytes, not to be changed by anyone from now on."""
-        stream = self._streams[stream_id]
-        size = len(data)
-        if size > min(stream.credit, MAX_STREAM_QUEUE - stream.queued) or stream.ending:
-            raise ValueError(f"stream {stream_id} cannot take {size} bytes now")
+        if not self.send_whole(stream_id, data):
+            raise ValueError(f"stream {stream_id} cannot take {len(data)} bytes now")
+
+    def send_whole(self, stream_id: int, data: bytes | memoryview, *, last: bool = False) -> bool:
+        """Do as `send`, and with `last` as `end`; False: there is no room, and nothing was done."""
+        stream, size = self._streams.get(stream_id), len(data)
+        if stream is None or stream.ending:
+            return False
+        if size > stream.credit or size > MAX_STREAM_QUEUE - stream.queued:
+            return False
         if size:
             stream.pending.append(data)
             stream.queued += size
             stream.credit -= size
             self.queued += size
-            self._schedule(stream)
+        stream.ending = last
+        if not stream.scheduled:
+            stream.scheduled = True
+            self._line.append(stream)
+        return True
 
     def grant(self, stream_id: int, credit: int) -> None:
         """Let the peer send `credit` bytes more, as its ReceiveWindow says."""
@@ -429,10 +439,14 @@ class Connection:
         """Append what `stream` may send now; return its size."""
         flags, stream.flags = stream.flags, 0
         size = 0
-        if stream.pending:
+        if pending := stream.pending:
             header = len(parts)
             parts.append(b"")
-            taken = _take(stream.pending, parts)
+            if len(pending) == 1 and len(pending[0]) <= MAX_FRAME:  # as of nearly every request
+                parts.append(piece := pending.popleft())
+                taken = len(piece)
+            else:
+                taken = _take(pending, parts)
             parts[header] = HEADER.pack(0, DATA, flags, stream.id, taken)
             flags = 0
             stream.queued -= taken
