@@ -30,6 +30,7 @@ from tport.engine.config.model import (
     AuditLogs,
     AuthService,
     Config,
+    ConnectionLimits,
     KeyPair,
     Log,
     ProxyService,
@@ -467,6 +468,7 @@ async def open_stack(
     second_factor: FactorPolicy = OFF,
     diagnostics: bool = False,
     workers: int = 1,
+    limits: ConnectionLimits = ConnectionLimits(),
 ) -> AsyncIterator[Stack]:
     """Run a cluster with the applications `echo` and `raw` (see RawApp), the debug app, and `apps`.
 
@@ -511,6 +513,7 @@ async def open_stack(
                     acme=acme,
                     https_keypairs=tuple(key_pairs),
                     workers=workers,
+                    limits=limits,
                 ),
                 app_service=AppService(
                     enabled=True,

@@ -14,7 +14,7 @@ import typer
 
 from tport.cli import BUILT_IN
 from tport.cli import app as root
-from tport.engine import errors
+from tport.engine import defaults, errors
 from tport.engine.types.event import CODES, event
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +139,29 @@ def test_the_architecture_names_files_that_exist_and_what_they_depend_on() -> No
         module = {"PyJWT": "jwt", "ruamel.yaml": "ruamel"}.get(name, name.replace("-", "_"))
         if re.search(rf"^\s*(?:import|from) {module}\b", imported, re.MULTILINE):
             assert f"\n| {name} | " in text, f"{name} is not in the table of dependencies"
+
+
+def test_every_limit_is_documented_with_its_value() -> None:
+    """Each number below the heading of limits in defaults.py has a row in docs/limits.md that says it."""
+    source = ROOT.joinpath("tport/engine/defaults.py").read_text()
+    names = re.findall(r"^([A-Z_]+): Final", source.partition("# --- Limits")[2], re.MULTILINE)
+    page = DOCS.joinpath("limits.md").read_text().splitlines()
+    rows = {name: [line for line in page if line.endswith(f"| `{name}` |")] for name in names}
+
+    assert len(names) > 40
+    assert [name for name, found in rows.items() if len(found) != 1] == []
+    wrong = [
+        name
+        for name, [row] in rows.items()
+        if not any(f"| {said}" in row for said in _spellings(getattr(defaults, name)))
+    ]
+    assert wrong == []
+
+
+def _spellings(value: float) -> list[str]:
+    """Return how a page may write a number: with commas, or as KiB and MiB."""
+    words = [f"{value:,.0f}"]
+    for size, unit in ((1024, "KiB"), (1024 * 1024, "MiB")):
+        if value >= size and value % size == 0:
+            words.append(f"{value // size:.0f} {unit}")
+    return words

@@ -72,11 +72,18 @@ MAX_WORKERS: Final = 64  # that share the proxy's port; each agent holds a tunne
 # --- Draining -----------------------------------------------------------------------------------
 DRAIN: Final = 30.0  # s that open connections get once told to stop; a second signal cuts
 
-# --- Limits ------------------------------------------------------------------------------------
+# --- Limits: docs/limits.md says of each what a client sees at it, and what counts it -------------
 # Of the public port, by security.md DOS-01 where nothing else is said. Of each process that serves it.
 CONNECTIONS: Final = 10_000  # at a time, whosesoever; each costs 17 KiB idle, 200 MB in all
+# Of them from one address (IPv6: /64): 600 people behind one NAT, with six each.
+CONNECTIONS_PER_ADDRESS: Final = 4000
+STRANGERS: Final = 2000  # connections on which nobody has shown a session, a token or a certificate
+STRANGERS_PER_ADDRESS: Final = 200  # of them from one address; a browser opens six and more at once
+# File descriptors that no browser gets: for tunnels, auth, storage, logs. Source: DOS-08
+RESERVED_DESCRIPTORS: Final = 64
 HTTP_CONNECTIONS: Final = 200  # to port 80, where one answer ends each
 AUTH_CONNECTIONS: Final = 2000  # to auth; each agent and proxy keeps a few
+AUTH_STRANGERS: Final = 500  # of them without a certificate of ours: joining needs one for seconds
 DIAG_CONNECTIONS: Final = 32  # to diagnostics; a few probes and scrapers have one each
 
 CLIENT_HELLO_DEADLINE: Final = 5.0  # s for all of it, and as many before it for a PROXY header

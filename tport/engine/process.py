@@ -232,11 +232,11 @@ class _Process:
                 trio.open_nursery() as nursery,
             ):
                 self.service = service
-                measured = AuthMeasured(service, audit.emitter)
-                self._board.add("storage", backend.figures, backend.troubles)
-                self._board.add("auth", measured.figures, measured.troubles)
                 drain = Drain()
                 server = AuthServer(service, str(uuid.uuid4()), drain=drain)
+                measured = AuthMeasured(service, audit.emitter, server.shed)
+                self._board.add("storage", backend.figures, backend.troubles)
+                self._board.add("auth", measured.figures, measured.troubles)
                 await nursery.start(server.serve_listener, listener)
                 await nursery.start(_keep_admin_files, service, folder, own_address(listener))
                 self._server = server

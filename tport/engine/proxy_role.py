@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,7 +13,9 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.model import Config
 from tport.engine.metrics.board import Board
 from tport.engine.net.asgi import App as AsgiApp
+from tport.engine.net.descriptors import connections_within_descriptors
 from tport.engine.net.fair_share import FairShare
+from tport.engine.net.seats import Room
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.acme_settings import acme_settings
@@ -57,6 +60,9 @@ class Ports:
     share: FairShare | None = None
     siblings: Siblings = field(default_factory=Alone)
     tickets: bytes = field(default=b"", repr=False)
+
+
+logger = logging.getLogger(__name__)
 
 
 async def run_proxy_role(
@@ -110,6 +116,8 @@ async def run_proxy_role(
             request_log=config.auth_service.audit.request_log,
             include_query=config.auth_service.audit.include_query,
             share=ports.share,
+            room=_room(config),
+            idle=proxy.limits.idle_timeout,
             tickets=ports.tickets,
         ),
         Surroundings(
@@ -127,4 +135,25 @@ async def run_proxy_role(
         clock,
         stop,
         task_status=task_status,
+    )
+
+
+def _room(config: Config) -> Room:
+    """Return how many connections this process takes: as many as wanted, and as files allow."""
+    limits = config.proxy_service.limits
+    # A request to an agent of this very process takes a second one, to the application.
+    has_agent = config.app_service.enabled and config.proxy_service.workers == 1
+    most = connections_within_descriptors(limits.connections, each=2 if has_agent else 1)
+    if most < limits.connections:
+        logger.warning(
+            "at most %d connections at a time, not %d: this process may open too few files"
+            " (LimitNOFILE of systemd, ulimit -n)",
+            most,
+            limits.connections,
+        )
+    return Room(
+        connections=most,
+        per_address=min(limits.connections_per_address, most),
+        strangers=min(limits.strangers, most),
+        strangers_per_address=min(limits.strangers_per_address, most),
     )

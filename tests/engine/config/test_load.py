@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from tests.engine.config.places import MACHINE, fails, read
 from tport.engine.config.address import Address
 from tport.engine.config.load import MAX_FILE, find_config_file, load_config
-from tport.engine.config.model import Secret
+from tport.engine.config.model import ConnectionLimits, Secret
 from tport.engine.config.resolve import Machine
 from tport.engine.defaults import MAX_WORKERS
 from tport.engine.errors import ConfigError
@@ -457,6 +457,28 @@ def test_workers_are_a_number_or_as_many_as_there_are_cpus_to_use(text: str, cou
     machine = replace(MACHINE, cpus=6)
 
     assert read(f"proxy_service: {{workers: {text}}}", machine).proxy_service.workers == count
+
+
+def test_limits_of_connections_are_numbers_and_all_have_defaults() -> None:
+    service = read("proxy_service: {limits: {strangers: 50, idle_timeout: 2m}}").proxy_service
+
+    assert service.limits == ConnectionLimits(strangers=50, idle_timeout=120.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("connections: 0", "connections: expected 1 to 1000000, found '0'"),
+        ("strangers: 2000000", "strangers: expected 1 to 1000000, found '2000000'"),
+        ("strangers_per_address: no", "strangers_per_address: expected 1 to 1000000, found 'no'"),
+        ("idle_timeout: 0s", "idle_timeout: expected 1s to 1h, found '0s'"),
+        ("idle_timeout: 2h", "idle_timeout: expected 1s to 1h, found '2h'"),
+    ],
+)
+def test_what_is_no_limit_of_connections_is_told(text: str, why: str) -> None:
+    [told] = fails(f"proxy_service: {{limits: {{{text}}}}}")
+
+    assert told.endswith(f"proxy_service.limits.{why}")
 
 
 def test_one_process_is_the_default_and_on_a_huge_machine_auto_has_an_end() -> None:

@@ -10,7 +10,6 @@ import trio
 
 from tests.stack import Person, Stack, open_stack
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.proxy import service as service_module
 from tport.engine.types.session import session_id
 
 
@@ -132,15 +131,3 @@ async def test_garbage_at_the_end_of_a_launch_is_no_fault_of_ours(
             assert answer.status == 302
             assert "/web/launch?state=" in answer.header("location")
     assert not [record for record in caplog.records if record.exc_info]
-
-
-async def test_too_many_connections_are_closed_not_queued(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    async with open_stack() as stack:
-        monkeypatch.setattr(service_module, "CONNECTIONS", 0)
-        with pytest.raises((trio.BrokenResourceError, OSError)), trio.fail_after(5):
-            await stack.connect(stack.host("echo"))
-        monkeypatch.undo()
-        answer = await stack.request(stack.host("echo"))
-        assert answer.status == 401

@@ -12,11 +12,13 @@ import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import START
+from tport.engine.net.accept import accept
 from tport.engine.net.fair_share import PAUSE, FairShare, make_memory
 from tport.engine.net.mux import Mux
+from tport.engine.net.seats import Seat, Seats
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
-from tport.engine.proxy.accept import accept
+from tport.engine.proxy.settings import ROOM
 from tport.engine.proxy.siblings import (
     FOUND,
     Alone,
@@ -149,14 +151,14 @@ async def test_of_two_that_are_idle_each_takes_its_share(
     shares = [FairShare(memory, index, 2) for index in range(2)]
     port = listener.socket.getsockname()[1]
 
-    async def keep(stream: TcpStream) -> None:
+    async def keep(stream: TcpStream, seat: Seat) -> None:
         async with stream:
             await trio.sleep_forever()
 
     async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
         for share in shares:
             copy = trio.SocketListener(listener.socket.dup())
-            nursery.start_soon(accept, copy, nursery, keep, lambda: False, share)
+            nursery.start_soon(accept, copy, nursery, keep, Seats(ROOM), share)
         for number in range(20):
             await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
             with trio.fail_after(10):
@@ -174,13 +176,13 @@ async def test_a_process_that_is_busy_is_not_waited_for(
     busy.begin()
     taken = trio.Event()
 
-    async def take(stream: TcpStream) -> None:
+    async def take(stream: TcpStream, seat: Seat) -> None:
         ours.add(5)
         taken.set()
         await stream.aclose()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept, listener, nursery, take, lambda: False, ours)
+        nursery.start_soon(accept, listener, nursery, take, Seats(ROOM), ours)
         for _ in range(2):
             taken = trio.Event()
             async with await trio.open_tcp_stream(*listener.socket.getsockname()[:2]):

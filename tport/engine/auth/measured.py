@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 
 from tport.engine.audit.emitter import Emitter
@@ -14,9 +14,14 @@ _DAY = timedelta(days=1)
 
 
 class AuthMeasured:
-    def __init__(self, service: AuthService, emitter: Emitter) -> None:
-        """`emitter`: the audit log's."""
+    def __init__(self, service: AuthService, emitter: Emitter, shed: Mapping[str, int]) -> None:
+        """
+        Args:
+            emitter: the audit log's.
+            shed: connections for which there was no room, by what they were.
+        """
         self._service = service
+        self._shed = shed
         self._emitter = emitter
 
     async def figures(self) -> Iterable[Sample]:
@@ -42,6 +47,8 @@ class AuthMeasured:
         yield one("tport_queue", emitter.waiting, "audit")
         yield one("tport_shed_total", emitter.lost, "audit")
         yield one("tport_shed_total", service.hasher.refused, "sign-ins")
+        for what, count in self._shed.items():
+            yield one("tport_shed_total", count, f"auth-{what}")
         yield from self._days_left()
 
     def _days_left(self) -> Iterator[Sample]:

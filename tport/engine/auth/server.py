@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import ssl
+from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 import trio
 
@@ -21,6 +23,7 @@ from tport.engine.defaults import (
     ALPN_AUTH,
     AUTH_CALL_DEADLINE,
     AUTH_CONNECTIONS,
+    AUTH_STRANGERS,
     HOST_CERTIFICATE_TTL,
     HOST_RENEWAL_GRACE,
     MAX_CALL,
@@ -34,8 +37,11 @@ from tport.engine.errors import (
     TportError,
     Unavailable,
 )
+from tport.engine.net.accept import accept
 from tport.engine.net.exchange import Exchange
 from tport.engine.net.http1 import Drain, serve_http1
+from tport.engine.net.seats import Room, Seat, Seats, closed_by
+from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import accept_tls
 from tport.engine.pki.contexts import auth_server_context
 from tport.engine.pki.identity import identity_of
@@ -43,6 +49,12 @@ from tport.engine.types.identity import Identity
 
 logger = logging.getLogger(__name__)
 
+_ROOM: Final = Room(
+    connections=AUTH_CONNECTIONS,
+    per_address=AUTH_CONNECTIONS,
+    strangers=AUTH_STRANGERS,
+    strangers_per_address=AUTH_STRANGERS // 5,
+)
 _JSON = (b"content-type", b"application/json")
 _LINES = (b"content-type", b"application/x-ndjson")
 _NO_STORE = (b"cache-control", b"no-store")
@@ -58,7 +70,12 @@ class AuthServer:
         self._drain = drain or Drain()
         self._context: ssl.SSLContext | None = None
         self._renew_at: datetime | None = None
-        self._open = 0
+        self._seats = Seats(_ROOM)
+
+    @property
+    def shed(self) -> Mapping[str, int]:
+        """How many connections were turned away or ended for want of room, by what they were."""
+        return self._seats.shed
 
     async def serve_listener(
         self,
@@ -67,15 +84,9 @@ class AuthServer:
         task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
     ) -> None:
         """Serve every connection to `listener` until cancelled; the listener is closed then."""
-        await trio.serve_listeners(self._serve_socket, [listener], task_status=task_status)
-
-    async def _serve_socket(self, stream: trio.SocketStream) -> None:
-        try:
-            remote = stream.socket.getpeername()[0]
-        except OSError:
-            await trio.aclose_forcefully(stream)
-            return
-        await self.serve_connection(stream, remote=remote)
+        async with trio.open_nursery() as connections:
+            task_status.started([listener])
+            await accept(listener, connections, self._serve_seated, self._seats)
 
     async def serve_connection(self, stream: trio.abc.HalfCloseableStream, *, remote: str) -> None:
         """Serve one connection, beginning with its ClientHello, until it ends.
@@ -86,25 +97,41 @@ class AuthServer:
             stream: owned from here on.
             remote: the client's address (of a relayed connection: not the proxy's).
         """
-        if self._open >= AUTH_CONNECTIONS:
-            logger.warning("auth serves %d connections; one more was closed", self._open)
+        if (seat := self._seats.take(remote)) is None:
             await trio.aclose_forcefully(stream)
-            return
-        self._open += 1
+        else:
+            await self._serve(stream, seat, remote)
+
+    async def _serve_seated(self, stream: TcpStream, seat: Seat) -> None:
         try:
-            tls = await accept_tls(stream, self._tls_context())
+            remote = str(stream.socket.getpeername()[0])
+        except OSError:  # it is gone already
+            seat.leave()
+            stream.close()
+            return
+        await self._serve(stream, seat, remote)
+
+    async def _serve(self, stream: trio.abc.HalfCloseableStream, seat: Seat, remote: str) -> None:
+        try:
+            with trio.CancelScope() as handshake:
+                seat.end_if_resting = closed_by(handshake.cancel)
+                tls = await accept_tls(stream, self._tls_context())
+            if handshake.cancelled_caught:
+                return
             # Python's TLS lets a client through that offers other protocols, or none.
             if tls.alpn != ALPN_AUTH:
                 await trio.aclose_forcefully(tls)
                 return
             calls = _Connection(self._service, remote, certificate=tls.peer_certificate)
-            await serve_http1(tls, calls.answer, on_error=answer_error, drain=self._drain)
+            await serve_http1(
+                tls, calls.answer, on_error=answer_error, drain=self._drain, seat=seat
+            )
         except (ConnectionProblem, RemoteProtocolError, trio.BrokenResourceError) as problem:
             logger.debug("a connection to auth from %s failed: %s", remote, problem)
         except Exception:
             logger.exception("a connection to auth failed")
         finally:
-            self._open -= 1
+            seat.leave()
             await trio.aclose_forcefully(stream)
 
     async def serve_own(self, stream: trio.abc.HalfCloseableStream, identity: Identity) -> None:
@@ -157,6 +184,8 @@ class _Connection:
         if request.method != b"POST" or not path.startswith(wire.PREFIX):
             raise NotFound("only POST /v1/<call> is served here")
         identity = await self._identity()
+        if identity is not None:
+            exchange.recognise()
         calls = self._service.as_caller(identity, self._remote)
         if acting := request.values(wire.ACTING_FOR):
             calls = calls.acting_for(acting[-1].decode("latin-1"))

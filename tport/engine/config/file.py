@@ -17,13 +17,23 @@ from tport.engine.config.words import (
     check_join_secret,
     check_retention,
     parse_cluster_name,
+    parse_count,
     parse_idle,
+    parse_idle_timeout,
     parse_pin,
     parse_seconds,
     parse_whole_seconds,
     parse_workers,
 )
-from tport.engine.defaults import KEY_PAIRS_RELOAD, WEB_IDLE_TIMEOUT
+from tport.engine.defaults import (
+    CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS,
+    IDLE_TIMEOUT,
+    KEY_PAIRS_RELOAD,
+    STRANGERS,
+    STRANGERS_PER_ADDRESS,
+    WEB_IDLE_TIMEOUT,
+)
 from tport.engine.types.app import CookieSameSite, JwtClaims
 from tport.engine.types.factor import SecondFactor
 
@@ -31,6 +41,7 @@ from tport.engine.types.factor import SecondFactor
 ONE_OR_MANY = "one value may stand without a list"
 
 Seconds = Annotated[float, parse_seconds]
+Count = Annotated[int, parse_count]
 WholeSeconds = Annotated[int, parse_whole_seconds]
 Text = str
 TextList = Annotated[tuple[str, ...], ONE_OR_MANY]
@@ -156,6 +167,14 @@ class Acme(Section, frozen=True):
     http_addr: Text = ""
 
 
+class ConnectionLimits(Section, frozen=True):
+    connections: Count = CONNECTIONS
+    connections_per_address: Count = CONNECTIONS_PER_ADDRESS
+    strangers: Count = STRANGERS
+    strangers_per_address: Count = STRANGERS_PER_ADDRESS
+    idle_timeout: Annotated[float, parse_idle_timeout] = IDLE_TIMEOUT
+
+
 class ProxyService(Section, frozen=True):
     enabled: bool = True
     web_listen_addr: Text = ""
@@ -168,6 +187,7 @@ class ProxyService(Section, frozen=True):
     trusted_proxies: TextList = ()
     proxy_protocol: bool = False
     workers: Annotated[int, parse_workers] = 1
+    limits: ConnectionLimits = ConnectionLimits()
 
     without_effect = _names(
         "listen_addr ssh_public_addr tunnel_listen_addr tunnel_public_addr peer_listen_addr"

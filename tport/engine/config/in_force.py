@@ -114,6 +114,20 @@ _SETTINGS: Final[Sequence[_Shown]] = (
     ),
     _Shown("proxy_service.proxy_protocol", lambda c: _yes(c.proxy_service.proxy_protocol)),
     _Shown("proxy_service.workers", lambda c: str(c.proxy_service.workers)),
+    _Shown("proxy_service.limits.connections", lambda c: str(c.proxy_service.limits.connections)),
+    _Shown(
+        "proxy_service.limits.connections_per_address",
+        lambda c: str(c.proxy_service.limits.connections_per_address),
+    ),
+    _Shown("proxy_service.limits.strangers", lambda c: str(c.proxy_service.limits.strangers)),
+    _Shown(
+        "proxy_service.limits.strangers_per_address",
+        lambda c: str(c.proxy_service.limits.strangers_per_address),
+    ),
+    _Shown(
+        "proxy_service.limits.idle_timeout",
+        lambda c: f"{c.proxy_service.limits.idle_timeout:g}s",
+    ),
 )
 
 

@@ -9,7 +9,15 @@ from typing import Literal
 import msgspec
 
 from tport.engine.config.address import Address
-from tport.engine.defaults import KEY_PAIRS_RELOAD, WEB_IDLE_TIMEOUT
+from tport.engine.defaults import (
+    CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS,
+    IDLE_TIMEOUT,
+    KEY_PAIRS_RELOAD,
+    STRANGERS,
+    STRANGERS_PER_ADDRESS,
+    WEB_IDLE_TIMEOUT,
+)
 from tport.engine.proto.forwarded import Network
 from tport.engine.types.app import App
 from tport.engine.types.factor import ON, FactorPolicy
@@ -124,6 +132,21 @@ class Acme(msgspec.Struct, frozen=True, kw_only=True):
     http_addr: Address | None = None
 
 
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections each process takes at the public port.
+
+    Attributes:
+        strangers: of those on which nobody has shown yet who they are.
+        idle_timeout: seconds that one is kept for a next request.
+    """
+
+    connections: int = CONNECTIONS
+    connections_per_address: int = CONNECTIONS_PER_ADDRESS
+    strangers: int = STRANGERS
+    strangers_per_address: int = STRANGERS_PER_ADDRESS
+    idle_timeout: float = IDLE_TIMEOUT
+
+
 class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
     """The proxy.
 
@@ -146,6 +169,7 @@ class ProxyService(msgspec.Struct, frozen=True, kw_only=True):
     trusted_proxies: tuple[Network, ...] = ()
     proxy_protocol: bool = False
     workers: int = 1
+    limits: ConnectionLimits = ConnectionLimits()
 
 
 class FaultyApp(msgspec.Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from tport.engine.config.model import (
     AuditLogs,
     AuthService,
     Config,
+    ConnectionLimits,
     Eab,
     KeyPair,
     Log,
@@ -359,6 +360,7 @@ class Resolver:
             trusted_proxies=self._trusted(proxy),
             proxy_protocol=proxy.proxy_protocol,
             workers=proxy.workers or min(self._machine.cpus, MAX_WORKERS),
+            limits=msgspec.convert(msgspec.to_builtins(proxy.limits), ConnectionLimits),
         )
 
     def _trusted(self, proxy: shape.ProxyService) -> tuple[Network, ...]:

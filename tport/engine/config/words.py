@@ -13,6 +13,8 @@ from tport.engine.errors import InvalidRequest
 from tport.engine.types.preference import MAX_IDLE, MIN_IDLE
 from tport.engine.types.token import split_join_token
 
+MAX_COUNT: Final = 1_000_000  # of connections: no process holds as many
+
 # The words of Teleport's files, and of YAML 1.1; quoted or not.
 _YES = ("yes", "on", "true")
 _NO = ("no", "off", "false")
@@ -63,6 +65,21 @@ def parse_workers(text: str) -> int:
     if not (text.isascii() and text.isdecimal() and 1 <= int(text[:5]) <= MAX_WORKERS):
         raise InvalidRequest(f"expected 1 to {MAX_WORKERS}, or auto, found {shown(text)}")
     return int(text)
+
+
+def parse_count(text: str) -> int:
+    """Read how many of something there may be: at least one."""
+    if not (text.isascii() and text.isdecimal() and 1 <= int(text[:8]) <= MAX_COUNT):
+        raise InvalidRequest(f"expected 1 to {MAX_COUNT}, found {shown(text)}")
+    return int(text)
+
+
+def parse_idle_timeout(text: str) -> float:
+    """Read for how long a connection is kept, in seconds: without any, browsers would dial for each request."""
+    seconds = parse_seconds(text)
+    if not 1 <= seconds <= 3600:
+        raise InvalidRequest(f"expected 1s to 1h, found {shown(text)}")
+    return seconds
 
 
 def parse_idle(text: str) -> float:

@@ -47,6 +47,7 @@ METRICS: Final[Mapping[str, Metric]] = {
         "counter", "requests that the application did not answer, by why", labels=("why",)
     ),
     "tport_connections": Metric("gauge", "open connections to the public port", labels=("kind",)),
+    "tport_strangers": Metric("gauge", "those of them on which nobody has shown yet who they are"),
     "tport_tunnels": Metric(
         "gauge", "tunnels that agents hold; an agent holds one to each proxy process"
     ),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from email.utils import formatdate
-from typing import Any
+from typing import Any, Final
 from urllib.parse import unquote
 
 import trio
@@ -21,6 +21,9 @@ from tport.engine.proto.framing import of_length
 
 logger = logging.getLogger(__name__)
 
+
+# In the scope: a function to call once the application knows who asks; see Exchange.recognise.
+RECOGNISE: Final = "tport.recognise"
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -76,6 +79,7 @@ def _scope(
         "headers": list(request.headers),
         "server": server,
         "client": client,
+        RECOGNISE: exchange.recognise,
         **extra,
     }
 

@@ -10,6 +10,7 @@ import trio
 from tport.engine.defaults import READ_AHEAD
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1_wire import PIECE, ClientGone, Limits, Wire
+from tport.engine.net.seats import Seat
 from tport.engine.proto.body import LAST_CHUNK, body_reader, encode_chunk
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing
 from tport.engine.proto.head import RequestHead
@@ -46,11 +47,13 @@ class Exchange:
         *,
         last: bool = False,
         seal: Seal | None = None,
+        seat: Seat | None = None,
     ) -> None:
         """
         Args:
             last: the connection ends after this answer in any case.
             seal: has the last word on the headers of the final head; of 101, too.
+            seat: the connection's; see `recognise`.
         """
         self.request = request
         self.status = 0
@@ -63,6 +66,7 @@ class Exchange:
         self.keep_alive = request.keep_alive and not request.upgrade and not last
         self.on_head: Callable[[Headers], Headers] | None = None
         self._seal = seal
+        self._seat = seat
         self._wire = wire
         self._limits = limits
         self._body = body_reader(request.framing)
@@ -71,6 +75,11 @@ class Exchange:
         self._continue_owed = request.expect_continue
         self._continuing: trio.Event | None = None  # while 100 is on its way
         self._framing = NO_BODY
+
+    def recognise(self) -> None:
+        """Note that the client has shown who they are: the connection is no stranger's any more."""
+        if self._seat is not None:
+            self._seat.recognise()
 
     # --- the request's body ------------------------------------------------------------------
 

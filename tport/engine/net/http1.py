@@ -18,6 +18,7 @@ from tport.engine.defaults import MAX_HEAD
 from tport.engine.errors import RemoteProtocolError, TportError
 from tport.engine.net.exchange import Exchange, Headers, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
+from tport.engine.net.seats import Seat
 from tport.engine.net.sockets import cut
 from tport.engine.net.turns import Answer, Turns
 from tport.engine.proto.framing import of_length
@@ -61,6 +62,7 @@ async def serve_http1(
     limits: Limits = Limits(),
     drain: Drain | None = None,
     seal: Seal | None = None,
+    seat: Seat | None = None,
 ) -> None:
     """Serve one connection until it ends. The stream is closed on every way out.
 
@@ -72,6 +74,7 @@ async def serve_http1(
         refusal: the page for a request that can't be believed; the connection ends with it.
         drain: ends the connection when the service stops.
         seal: has the last word on the headers of every answer.
+        seat: where the connection ends early when it rests and others need the room.
     """
     connection = _Connection(
         stream,
@@ -82,6 +85,7 @@ async def serve_http1(
         limits=limits,
         drain=drain or Drain(),
         seal=seal,
+        seat=seat,
     )
     try:
         await connection.serve()
@@ -102,6 +106,7 @@ class _Connection:
         limits: Limits,
         drain: Drain,
         seal: Seal | None,
+        seat: Seat | None,
     ) -> None:
         self._stream = stream
         self._handle = handle
@@ -112,6 +117,8 @@ class _Connection:
         self._seal = seal
         self._scope = trio.CancelScope()
         self._wire = Wire(stream, limits, self._scope)
+        self._seat = seat
+        self._is_shed = False
         self._exchange: Exchange | None = None  # the one being answered
         self._turns: Turns | None = None  # where nothing can be taken without a task
         if take is not None and self._wire.prompt is not None:
@@ -125,6 +132,8 @@ class _Connection:
                 take=take,
                 handle=handle,
             )
+        if seat is not None:
+            seat.end_if_resting = self._end_if_resting
 
     async def serve(self) -> None:
         ending: _Ending = "cut"
@@ -136,6 +145,18 @@ class _Connection:
         except ClientGone:
             ending = "cut"
         await self._end(ending)
+
+    def _end_if_resting(self) -> bool:
+        """See `Seat.end_if_resting`."""
+        is_answering = self._exchange is not None or (
+            self._turns is not None and self._turns.is_answering
+        )
+        is_strangers = self._seat is not None and not self._seat.is_known
+        if is_answering and not (is_strangers and self._wire.waits_for_client):
+            return False
+        self._is_shed = True
+        self._scope.cancel()
+        return True
 
     async def _serve_requests(self) -> _Ending:
         """Answer one request after the other; return how the connection is to end."""
@@ -161,7 +182,14 @@ class _Connection:
             self._exchange = None
 
     def _exchange_for(self, request: RequestHead) -> Exchange:
-        return Exchange(request, self._wire, self._limits, last=self._drain.begun, seal=self._seal)
+        return Exchange(
+            request,
+            self._wire,
+            self._limits,
+            last=self._drain.begun,
+            seal=self._seal,
+            seat=self._seat,
+        )
 
     async def _read_head(self) -> bytes | None:
         """Return the next head, None when the client sends no more.
@@ -270,6 +298,8 @@ class _Connection:
     async def _out_of_time(self) -> _Ending:
         """A deadline has passed: say so where that is still possible."""
         exchange = self._exchange
+        if self._is_shed and (exchange or self._wire.buffer):
+            return "cut"  # words would take the time that it was to save
         if exchange is None and not self._wire.buffer:
             return "close"  # it was idle
         if self._wire.torn or (exchange and (exchange.head_sent or exchange.aborted)):

@@ -107,6 +107,11 @@ class Wire:
         self._read_by = math.inf
         self._write_by = math.inf
 
+    @property
+    def waits_for_client(self) -> bool:
+        """Whether somebody waits, with a deadline, for the client to send or to take something."""
+        return self._read_by != math.inf or self._write_by != math.inf
+
     async def receive(self, until: float = math.inf) -> bytes:
         """Return the next bytes, b"" once the client has closed its side.
 

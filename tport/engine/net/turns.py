@@ -108,6 +108,11 @@ class Turns:
             self._leave_client()
         return self._begun
 
+    @property
+    def is_answering(self) -> bool:
+        """Whether a request that was taken here waits for its answer."""
+        return self._exchange is not None
+
     def _is_idle(self) -> bool:
         return not self._is_over and trio.current_time() >= self._active_at + self._limits.idle
 

@@ -13,6 +13,7 @@ from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.defaults import HOST_CERTIFICATE_TTL
 from tport.engine.errors import AccessDenied
+from tport.engine.net.seats import Seat, closed_by_nobody
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import accept_tls
 from tport.engine.pki.contexts import tunnel_server_context
@@ -44,7 +45,7 @@ class AgentDoor:
         self._clock = clock
         self._made: tuple[ssl.SSLContext, datetime] | None = None
 
-    async def serve(self, stream: PrefixedStream, remote: str) -> None:
+    async def serve(self, stream: PrefixedStream, seat: Seat, remote: str) -> None:
         """Serve one connection, from its ClientHello on, until the tunnel ends.
 
         Raises:
@@ -65,6 +66,8 @@ class AgentDoor:
         except AccessDenied as denied:
             self._events.put("auth.failed", error=denied.reason, **{"addr.remote": remote})
             raise
+        seat.recognise()
+        seat.end_if_resting = closed_by_nobody  # a tunnel ends for reasons of its own alone
         await self._tunnels.serve(
             tls,
             identity,

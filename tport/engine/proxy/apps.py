@@ -142,6 +142,7 @@ class Apps:
         begun = self._forwarder.begin(exchange, head, tunnel)
         if begun is None:
             return False
+        exchange.recognise()
         _Taken(self, exchange, turns, session, head, begun)
         return True
 
@@ -238,6 +239,7 @@ class Apps:
             await send_page(exchange, self._pages.unavailable(html=False))
 
     async def _serve_session(self, exchange: Exchange, session: AppSession, remote: str) -> None:
+        exchange.recognise()
         request = exchange.request
         by_cookie = session.web_session != ""  # which browsers send unasked; a device token, never
         if request.upgrade and by_cookie and not may_connect(request, self._offers):

@@ -28,6 +28,10 @@ class Clients:
         self._proxy_protocol = proxy_protocol
         self._warned = False
 
+    def is_shared(self, address: str) -> bool:
+        """Tell whether many clients come from an address: a load balancer has it."""
+        return is_within(address, self._trusted)
+
     async def arrival(self, stream: TcpStream) -> tuple[str, bytes]:
         """Return the IP address a new connection comes from, and what was received of it already.
 

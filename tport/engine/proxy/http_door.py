@@ -10,10 +10,11 @@ import trio
 
 from tport.engine.defaults import HTTP_CONNECTIONS
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
+from tport.engine.net.accept import accept
 from tport.engine.net.http1 import Exchange, Limits, serve_http1
+from tport.engine.net.seats import Room, Seat, Seats, closed_by
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
-from tport.engine.proxy.accept import accept
 from tport.engine.proxy.clients import Clients
 
 logger = logging.getLogger(__name__)
@@ -21,6 +22,13 @@ logger = logging.getLogger(__name__)
 CHALLENGES: Final = b"/.well-known/acme-challenge/"
 MAX_TARGET: Final = 2048  # bytes that are sent on
 _LIMITS: Final = Limits(head=5, idle=5)
+# Who holds connections must leave some for the CA.
+_ROOM: Final = Room(
+    connections=HTTP_CONNECTIONS,
+    per_address=HTTP_CONNECTIONS // 2,
+    strangers=HTTP_CONNECTIONS,
+    strangers_per_address=HTTP_CONNECTIONS // 2,
+)
 _PLAIN: Final = [
     (b"content-type", b"text/plain; charset=utf-8"),
     (b"cache-control", b"no-store"),
@@ -51,7 +59,7 @@ class HttpDoor:
         self._zones = zones
         self._port_suffix = port_suffix
         self._clients = clients or Clients()
-        self._open = 0
+        self._seats = Seats(_ROOM, is_shared=self._clients.is_shared)
 
     async def serve(
         self,
@@ -62,14 +70,16 @@ class HttpDoor:
         """Serve until cancelled."""
         async with trio.open_nursery() as connections:
             task_status.started()
-            await accept(listener, connections, self._serve, lambda: self._open >= HTTP_CONNECTIONS)
+            await accept(listener, connections, self._serve, self._seats)
         raise AssertionError("unreachable")
 
-    async def _serve(self, stream: TcpStream) -> None:
-        self._open += 1
+    async def _serve(self, stream: TcpStream, seat: Seat) -> None:
+        seat.end_if_resting = closed_by(stream.close)
         try:
-            _, received = await self._clients.arrival(stream)
-            await serve_http1(PrefixedStream(received, stream), self.answer, limits=_LIMITS)
+            remote, received = await self._clients.arrival(stream)
+            if seat.belongs_to(remote):
+                plain = PrefixedStream(received, stream)
+                await serve_http1(plain, self.answer, limits=_LIMITS, seat=seat)
         except* (ConnectionProblem, RemoteProtocolError) as errors:
             logger.debug("a connection to the HTTP port ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -77,7 +87,7 @@ class HttpDoor:
         except* Exception:
             logger.exception("a connection to the HTTP port failed")
         finally:
-            self._open -= 1
+            seat.leave()
             await trio.aclose_forcefully(stream)
 
     async def answer(self, exchange: Exchange) -> None:

@@ -20,7 +20,11 @@ SILENT = PRESENCE_TTL  # s without a word from auth, which speaks each second or
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """`connections`: open now: of browsers, and of all kinds."""
+    """
+    Attributes:
+        connections: open now: of browsers, and of all kinds.
+        strangers: of these, those on which nobody has shown yet who they are.
+    """
 
     tally: Tally
     tunnels: Tunnels
@@ -30,6 +34,7 @@ class Measured:
     request_log: RequestLog | None
     certificates: CertificatePart
     connections: Callable[[], tuple[int, int]]
+    strangers: Callable[[], int]
 
     async def figures(self) -> Iterable[Sample]:
         return [*self._figures(), *self.tally.samples()]
@@ -38,6 +43,7 @@ class Measured:
         browsers, connections = self.connections()
         yield one("tport_connections", browsers, "browser")
         yield one("tport_connections", connections - browsers, "other")
+        yield one("tport_strangers", self.strangers())
         yield one("tport_tunnels", len(self.tunnels))
         yield one("tport_tunnel_streams", self.tunnels.streams)
         yield one("tport_running_sessions", len(self.live.held()))

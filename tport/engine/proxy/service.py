@@ -35,7 +35,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import CONNECTIONS, DRAIN
+from tport.engine.defaults import DRAIN
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -45,9 +45,11 @@ from tport.engine.errors import (
     TportError,
     Unavailable,
 )
+from tport.engine.net.accept import accept
 from tport.engine.net.asgi import run_asgi
-from tport.engine.net.http1 import Drain, Exchange, Page, plain_page, serve_http1
+from tport.engine.net.http1 import Drain, Exchange, Limits, Page, plain_page, serve_http1
 from tport.engine.net.moments import Moments
+from tport.engine.net.seats import Seat, Seats, closed_by, closed_by_nobody
 from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import (
     accept_tls,
@@ -60,7 +62,6 @@ from tport.engine.net.turns import Turns
 from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead, RequestHead
-from tport.engine.proxy.accept import accept
 from tport.engine.proxy.agent_door import AgentDoor
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
@@ -143,7 +144,6 @@ class _Proxy:
         self._main_host = main.host
         self._port_suffix = "" if main.port == 443 else f":{main.port}"
         self._drain = Drain()
-        self._open = 0  # connections of every kind
         self._browsers = 0
         self._browser_left = trio.Event()
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
@@ -181,6 +181,10 @@ class _Proxy:
             offers=Offers(self._cache, main.host, self._port_suffix),
             clock=clock,
         )
+        self._seats = Seats(
+            settings.room, self._apps.tally.shed, is_shared=settings.clients.is_shared
+        )
+        self._limits = Limits(idle=settings.idle)
         self._tunnel_service = TunnelService(
             auth=auth,
             events=self._events,
@@ -226,7 +230,8 @@ class _Proxy:
             events=self._events,
             request_log=self._request_log,
             certificates=self._certificates,
-            connections=lambda: (self._browsers, self._open),
+            connections=lambda: (self._browsers, len(self._seats)),
+            strangers=lambda: self._seats.strangers,
         )
         around.board.add("proxy", measured.figures, measured.troubles)
 
@@ -305,12 +310,14 @@ class _Proxy:
             background.start_soon(self._certificates.keep)
             async with trio.open_nursery() as connections:
                 async with trio.open_nursery() as accepting:
-                    accepting.start_soon(take_over, self._around.siblings, connections, self._serve)
+                    accepting.start_soon(
+                        take_over, self._around.siblings, connections, self._serve_handed
+                    )
                     if (share := self._settings.share) is not None:
                         await wait_for_tunnels(self._tunnels, lambda: self._cache.servers)
                     for listener in listeners:
                         accepting.start_soon(
-                            accept, listener, connections, self._serve, self._is_full, share
+                            accept, listener, connections, self._serve, self._seats, share
                         )
                     task_status.started()
                     await stop.wait()
@@ -324,9 +331,6 @@ class _Proxy:
                     await self._request_log.send()
                 await self._events.wait_sent()
             background.cancel_scope.cancel()
-
-    def _is_full(self) -> bool:
-        return self._apps.tally.is_full(self._open, CONNECTIONS)
 
     async def _until_quiet(self) -> None:
         """Wait until no browser is connected: all else exists to serve those."""
@@ -356,15 +360,22 @@ class _Proxy:
 
     # --- One connection ------------------------------------------------------------------------------
 
-    async def _serve(self, stream: TcpStream, handed: tuple[str, bytes] | None = None) -> None:
-        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent.
+    async def _serve_handed(self, stream: TcpStream, handed: tuple[str, bytes]) -> None:
+        """Serve one connection that a sibling took: the client's address, and what came already."""
+        if (seat := self._seats.take(handed[0])) is None:
+            stream.close()
+        else:
+            await self._serve(stream, seat, handed)
 
-        `handed`: of one that a sibling took, the client's address and what came already.
-        """
-        self._open += 1
+    async def _serve(
+        self, stream: TcpStream, seat: Seat, handed: tuple[str, bytes] | None = None
+    ) -> None:
+        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
+        seat.end_if_resting = closed_by(stream.close)
         try:
             remote, received = handed or await self._settings.clients.arrival(stream)
-            await self._by_hello(stream, remote, received, is_ours=handed is not None)
+            if seat.belongs_to(remote):
+                await self._by_hello(stream, seat, remote, received, is_ours=handed is not None)
         except* (ConnectionProblem, RemoteProtocolError, AccessDenied) as errors:
             logger.debug("a connection ended: %s", errors.exceptions[0])
         except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
@@ -374,11 +385,11 @@ class _Proxy:
         except* Exception:
             logger.exception("a connection failed")
         finally:
-            self._open -= 1
+            seat.leave()
             stream.close()
 
     async def _by_hello(
-        self, stream: TcpStream, remote: str, received: bytes, *, is_ours: bool
+        self, stream: TcpStream, seat: Seat, remote: str, received: bytes, *, is_ours: bool
     ) -> None:
         """`received`: what came of the connection already. `is_ours`: whomever a tunnel is for."""
         try:
@@ -391,12 +402,14 @@ class _Proxy:
             case Door.BROWSER:
                 chosen = await self._certificates.shown.context_for(hello.server_name)
                 tls = await accept_tls(peeked, chosen.context, ragged_end=True)
-                await self._serve_browser(tls, hello.server_name, remote, hsts=chosen.public)
+                await self._serve_browser(tls, seat, hello.server_name, remote, hsts=chosen.public)
             case Door.TUNNEL:
                 wanted = "" if is_ours else wanted_proxy(hello.alpn)
                 if not await self._around.siblings.hand_over(wanted, peeked, remote):
-                    await self._agents.serve(peeked, remote)
+                    await self._agents.serve(peeked, seat, remote)
             case Door.AUTH:
+                seat.recognise()  # auth counts those of strangers by itself, and ends them
+                seat.end_if_resting = closed_by_nobody
                 await self._around.to_auth(peeked, remote)
             case Door.CHALLENGE:
                 await self._certificates.acme.prove_by_tls(peeked, hello.server_name)
@@ -404,7 +417,7 @@ class _Proxy:
                 await refuse_protocols(stream)
 
     async def _serve_browser(
-        self, tls: TlsStream, server_name: str | None, remote: str, *, hsts: bool
+        self, tls: TlsStream, seat: Seat, server_name: str | None, remote: str, *, hsts: bool
     ) -> None:
         client_of = self._settings.clients.of_requests(remote)
 
@@ -431,8 +444,10 @@ class _Proxy:
                 take=take,
                 on_error=self._on_error,
                 refusal=refusal,
+                limits=self._limits,
                 drain=self._drain,
                 seal=with_hsts if hsts else without_hsts,
+                seat=seat,
             )
         finally:
             self._browsers -= 1

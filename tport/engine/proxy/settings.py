@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Final
 
 import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
+from tport.engine.defaults import (
+    CONNECTIONS,
+    CONNECTIONS_PER_ADDRESS,
+    IDLE_TIMEOUT,
+    STRANGERS,
+    STRANGERS_PER_ADDRESS,
+)
 from tport.engine.metrics.board import Board
 from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.fair_share import FairShare
+from tport.engine.net.seats import Room
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proxy.acme_settings import AcmeSettings
@@ -20,6 +29,13 @@ from tport.engine.proxy.key_pairs import FilePair
 from tport.engine.proxy.pages import Pages
 from tport.engine.proxy.siblings import Alone, Siblings
 from tport.engine.types.launch import LaunchRequest
+
+ROOM: Final = Room(
+    connections=CONNECTIONS,
+    per_address=CONNECTIONS_PER_ADDRESS,
+    strangers=STRANGERS,
+    strangers_per_address=STRANGERS_PER_ADDRESS,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +52,8 @@ class ProxySettings:
         request_log: whether auth is told of each request.
         include_query: with what stands behind its `?`.
         share: what part of the public port's connections is this process's; None: all.
+        room: how many connections there may be, whosesoever.
+        idle: seconds that one is kept for its next request.
         tickets: seals TLS tickets, alike in all processes that share the port; "": there are none.
     """
 
@@ -48,6 +66,8 @@ class ProxySettings:
     request_log: bool = True
     include_query: bool = False
     share: FairShare | None = None
+    room: Room = ROOM
+    idle: float = IDLE_TIMEOUT
     tickets: bytes = field(default=b"", repr=False)
 
 

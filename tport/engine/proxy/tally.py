@@ -39,13 +39,6 @@ class Tally:
         if len(noted) >= FOLD:
             self._fold()
 
-    def is_full(self, open_: int, most: int) -> bool:
-        """Tell whether one more connection is too many; then it counts as shed."""
-        if open_ < most:
-            return False
-        self.shed["connections"] += 1
-        return True
-
     def unanswered(self, why: str) -> None:
         """Count a request that the application did not answer; `why` is a NoAnswerKind."""
         self._unanswered[why] += 1

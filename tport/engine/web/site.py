@@ -15,6 +15,7 @@ from tport.engine.api.answers import SignedIn
 from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import Locked, NotSignedIn
+from tport.engine.net.asgi import RECOGNISE
 from tport.engine.proto.cookies import clear_cookie, find_cookie, set_cookie
 from tport.engine.proto.fetch import wants_html
 from tport.engine.types.session import WebSession, session_id
@@ -70,9 +71,12 @@ class Site:
         if value is None:
             return None
         try:
-            return await self.auth.web_session(id=session_id(value))
+            session = await self.auth.web_session(id=session_id(value))
         except NotSignedIn:
             return None
+        if (recognise := request.scope.get(RECOGNISE)) is not None:
+            recognise()
+        return session
 
     async def session_to_end(self, request: Request) -> tuple[str, str] | None:
         """Return whose session the browser has, and its id: who is locked may leave, unnamed."""

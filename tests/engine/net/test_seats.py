@@ -1,0 +1,193 @@
+"""Connections by address and in all: who has to go when there are too many."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tport.engine.net.seats import LOOKED_AT, Room, Seat, Seats, closed_by
+
+ROOM = Room(connections=6, per_address=4, strangers=3, strangers_per_address=2)
+
+
+class Clients:
+    """Opens connections and knows which of them were ended."""
+
+    def __init__(self, room: Room = ROOM, shared: str = "") -> None:
+        self.seats = Seats(room, is_shared=lambda address: address == shared)
+        self.ended: list[str] = []
+
+    def come(self, name: str, address: str, *, rests: bool = True, known: bool = False) -> bool:
+        seat = self.seats.take(address)
+        if seat is None:
+            return False
+        if rests:
+            seat.end_if_resting = closed_by(lambda: self.ended.append(name))
+        if known:
+            seat.recognise()
+        return True
+
+    @property
+    def shed(self) -> Counter[str]:
+        return self.seats.shed
+
+
+def test_of_an_address_that_holds_connections_the_oldest_goes_and_nobody_elses() -> None:
+    """DOS-01."""
+    clients = Clients()
+    clients.come("other", "192.0.2.9")
+
+    for number in range(5):
+        assert clients.come(f"held {number}", "192.0.2.1")
+
+    assert clients.ended == ["held 0", "held 1", "held 2"]
+    assert clients.shed == {"resting": 3}
+    assert len(clients.seats) == 3
+
+
+def test_when_strangers_fill_their_room_the_oldest_of_them_goes() -> None:
+    """DOS-01."""
+    clients = Clients()
+    clients.come("known", "192.0.2.1", known=True)
+
+    for number in range(5):
+        assert clients.come(f"stranger {number}", f"192.0.2.{number + 10}")
+
+    assert clients.ended == ["stranger 0", "stranger 1"]
+    assert clients.seats.strangers == 3
+
+
+def test_who_is_at_work_is_not_ended_and_a_newcomer_finds_no_room() -> None:
+    clients = Clients()
+
+    for number in range(2):
+        assert clients.come(f"busy {number}", "192.0.2.1", rests=False)
+    assert not clients.come("late", "192.0.2.1")
+    assert clients.come("elsewhere", "192.0.2.2", rests=False)
+    assert not clients.come("too many strangers", "192.0.2.3")
+
+    assert clients.ended == []
+    assert clients.shed == {"address": 1, "connections": 1}
+
+
+def test_when_all_is_full_a_stranger_goes_before_anybody_who_is_known() -> None:
+    clients = Clients()
+    for number in range(5):
+        clients.come(f"known {number}", f"192.0.2.{number}", known=True)
+    clients.come("stranger", "192.0.2.50")
+
+    assert clients.come("first", "192.0.2.60", known=True)
+    assert clients.ended == ["stranger"]
+    assert clients.come("second", "192.0.2.61", known=True)
+    assert clients.ended == ["stranger", "known 0"]
+
+
+def test_an_address_has_its_share_of_those_who_are_known_too() -> None:
+    clients = Clients()
+    for number in range(4):
+        assert clients.come(f"busy {number}", "192.0.2.1", rests=False, known=True)
+
+    assert not clients.come("fifth", "192.0.2.1")
+    assert clients.come("elsewhere", "192.0.2.2")
+
+
+def test_addresses_of_one_subscriber_are_one() -> None:
+    clients = Clients()
+
+    for number in range(3):
+        clients.come(f"held {number}", f"2001:db8:0:1::{number}")
+    clients.seats.take("2001:db8:0:2::1")
+
+    assert clients.ended == ["held 0"]
+    mapped, plain = clients.seats.take("::ffff:192.0.2.1"), clients.seats.take("192.0.2.1")
+    assert mapped is not None
+    assert plain is not None
+    assert mapped.address == plain.address
+
+
+def test_behind_a_load_balancer_many_clients_share_one_address_and_no_share() -> None:
+    clients = Clients(shared="192.0.2.1")
+
+    for number in range(3):
+        assert clients.come(f"client {number}", "192.0.2.1", rests=False)
+
+    assert clients.ended == []
+
+
+def test_whose_address_is_told_late_is_counted_under_that_one() -> None:
+    clients = Clients(shared="10.0.0.1")
+    clients.come("held", "192.0.2.1", rests=False)
+    clients.come("held too", "192.0.2.1", rests=False)
+    late = clients.seats.take("10.0.0.1")
+    assert late is not None
+
+    assert not late.belongs_to("192.0.2.1")
+    assert late.belongs_to("192.0.2.2")
+    assert late.address == "192.0.2.2"
+    assert clients.shed == {"address": 1}
+
+
+def test_a_seat_is_given_up_once() -> None:
+    seats = Seats(ROOM)
+    seat = seats.take("192.0.2.1")
+    assert seat is not None
+
+    seat.leave()
+    seat.leave()
+    seat.recognise()
+
+    assert len(seats) == 0
+    assert not seat.belongs_to("192.0.2.2")
+
+
+def test_a_newcomer_costs_a_few_looks_however_many_are_at_work() -> None:
+    asked = 0
+
+    def at_work() -> bool:
+        nonlocal asked
+        asked += 1
+        return False
+
+    room = Room(connections=1000, per_address=1000, strangers=1000, strangers_per_address=1000)
+    seats = Seats(room)
+    for _ in range(1000):
+        seat = seats.take("192.0.2.1")
+        assert seat is not None
+        seat.end_if_resting = at_work
+
+    assert seats.take("192.0.2.2") is None
+    assert asked <= 2 * LOOKED_AT
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(["take", "leave", "know", "move"]), st.integers(0, 5)),
+        max_size=60,
+    )
+)
+def test_whatever_happens_the_counts_are_those_of_the_seats_that_are_taken(
+    steps: list[tuple[str, int]],
+) -> None:
+    seats = Seats(ROOM)
+    held: list[Seat] = []
+    for what, number in steps:
+        if what == "take":
+            if (seat := seats.take(f"192.0.2.{number}")) is not None:
+                seat.end_if_resting = closed_by(lambda: None)
+                held.append(seat)
+        elif held:
+            seat = held[number % len(held)]
+            match what:
+                case "leave":
+                    seat.leave()
+                case "know":
+                    seat.recognise()
+                case _:
+                    seat.belongs_to(f"192.0.2.{number}")
+        taken = [seat for seat in held if seat.is_taken]
+        assert len(seats) == len(taken) <= ROOM.connections
+        assert seats.strangers == sum(not seat.is_known for seat in taken) <= ROOM.strangers
+        by_address = Counter(seat.address for seat in taken)
+        assert max(by_address.values(), default=0) <= ROOM.per_address

@@ -1,0 +1,120 @@
+"""Taking connections from a listener: not too many at once, and each only where there is a seat for it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Final, NoReturn
+
+import trio
+
+from tport.engine.net.fair_share import PAUSE, FairShare
+from tport.engine.net.seats import Seat, Seats
+from tport.engine.net.tcp import TcpStream
+
+logger = logging.getLogger(__name__)
+
+# New connections taken before others get their turn: a handshake is 0.2 ms and more.
+ACCEPT_BURST: Final = 16
+REST: Final = 0.1  # s after a failure: out of file descriptors, most likely; let some go
+TELL_EVERY: Final = 60.0  # s between two warnings of that
+
+Serve = Callable[[TcpStream, Seat], Awaitable[None]]
+
+
+async def accept(
+    listener: trio.SocketListener,
+    connections: trio.Nursery,
+    serve: Serve,
+    seats: Seats,
+    share: FairShare | None = None,
+) -> NoReturn:
+    """Start `serve` for each connection, until cancelled; it gives the seat up at the end.
+
+    A connection for which there is no seat is closed at once.
+
+    Args:
+        share: with the other processes that accept from this listener; None: there are none.
+    """
+    async with listener:
+        with socket.socket(fileno=os.dup(listener.socket.fileno())) as door:
+            door.setblocking(False)
+            arrivals = _Arrivals(door, seats)
+            if share is None:
+                await _accept(arrivals, connections, serve)
+            await _accept_share(arrivals, connections, serve, share)
+
+
+async def _accept(arrivals: _Arrivals, connections: trio.Nursery, serve: Serve) -> NoReturn:
+    while True:
+        await trio.lowlevel.wait_readable(arrivals.door)
+        for _ in range(ACCEPT_BURST):
+            arrival = await arrivals.next()
+            if arrival is None:
+                break
+            connections.start_soon(serve, *arrival)
+
+
+async def _accept_share(
+    arrivals: _Arrivals, connections: trio.Nursery, serve: Serve, share: FairShare
+) -> NoReturn:
+    async def counted(stream: TcpStream, seat: Seat) -> None:
+        try:
+            await serve(stream, seat)
+        finally:
+            share.add(-1)
+
+    share.begin()
+    try:
+        while True:
+            await trio.lowlevel.wait_readable(arrivals.door)
+            if share.is_anothers_turn():
+                await trio.sleep(PAUSE)
+            arrival = await arrivals.next()
+            if arrival is not None:
+                share.add(1)
+                connections.start_soon(counted, *arrival)
+    finally:
+        share.end()
+
+
+class _Arrivals:
+    """What comes in at a door, seated."""
+
+    def __init__(self, door: socket.socket, seats: Seats) -> None:
+        self.door = door
+        self._seats = seats
+        self._silent_until = 0.0  # trio's time; the same warning each 0.1 s fills disks
+
+    async def next(self) -> tuple[TcpStream, Seat] | None:
+        """Return a connection; None: none is there, or the one that was has no seat, or has gone."""
+        accepted: socket.socket | None = None
+        seat: Seat | None = None
+        try:
+            accepted, address = self.door.accept()
+            if (seat := self._seats.take(str(address[0]))) is None:
+                accepted.close()
+                return None
+            return TcpStream(accepted), seat
+        except (BlockingIOError, ConnectionAbortedError):
+            return None
+        except OSError as problem:
+            if accepted is not None:
+                accepted.close()
+            if seat is not None:
+                seat.leave()
+            await self._rest(problem)
+            return None
+
+    async def _rest(self, problem: OSError) -> None:
+        """Let connections go that rest: what is lacking is file descriptors, most likely."""
+        self._seats.shed["descriptors"] += 1
+        for _ in range(ACCEPT_BURST):
+            if not self._seats.make_room():
+                break
+        if trio.current_time() >= self._silent_until:
+            self._silent_until = trio.current_time() + TELL_EVERY
+            logger.warning("connections could not be accepted: %s", problem)
+        await trio.sleep(REST)

@@ -1,0 +1,217 @@
+"""Who may stay where there is room for so many connections: by address, and in all.
+
+    a connection comes ──► take(address) ──► a Seat: a stranger's, until somebody shows who they are
+                              │ too many           │ recognise()
+                              ▼                    ▼
+              the oldest that rests is closed     one of the known
+              to make room; none rests: None
+
+A connection rests while it shakes hands, sends its head, or is kept for a next request; a stranger's
+also whenever its client is waited for, to send or to take something. So who opens connections to
+hold them closes their own, those of strangers go before any other, and nobody who is known is cut
+off in the middle of an answer.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from tport.engine.access.limits import address_key
+
+LOOKED_AT: Final = 16  # seats that are asked whether they rest before a newcomer is turned away
+
+
+class Room(msgspec.Struct, frozen=True, kw_only=True):
+    """How many connections there may be at a time.
+
+    Attributes:
+        connections: in all.
+        per_address: of one address, strangers or not.
+        strangers: in all, of those that have not shown who they are.
+        strangers_per_address: of these, from one address.
+    """
+
+    connections: int
+    per_address: int
+    strangers: int
+    strangers_per_address: int
+
+
+class Seat:
+    """A connection's place among the others.
+
+    Attributes:
+        is_known: somebody has shown on it who they are.
+        end_if_resting: ends the connection if it rests, and tells whether it did. It must not
+            block or raise. Before it is set the connection counts as at work.
+    """
+
+    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken")
+
+    def __init__(self, seats: Seats, address: str) -> None:
+        self._seats = seats
+        self.address = address
+        self.is_known = False
+        self.is_taken = True
+        self.end_if_resting: Callable[[], bool] = closed_by_nobody
+
+    def recognise(self) -> None:
+        """Note that this is no stranger's connection."""
+        if not self.is_known and self.is_taken:
+            self._seats.recognised(self)
+
+    def belongs_to(self, remote: str) -> bool:
+        """Count it under another address, which is told late; False: that has its share already."""
+        return self._seats.move(self, remote)
+
+    def leave(self) -> None:
+        """Give the place up; again does nothing."""
+        if self.is_taken:
+            self._seats.left(self)
+
+
+def closed_by_nobody() -> bool:
+    """The `end_if_resting` of a connection that is at work as long as it lasts."""
+    return False
+
+
+def closed_by(close: Callable[[], None]) -> Callable[[], bool]:
+    """Return an `end_if_resting` for a connection that only waits: `close` ends it."""
+
+    def end() -> bool:
+        close()
+        return True
+
+    return end
+
+
+class _Of:
+    """The seats of one address."""
+
+    __slots__ = ("known", "strangers")
+
+    def __init__(self) -> None:
+        self.strangers: dict[Seat, None] = {}
+        self.known: dict[Seat, None] = {}
+
+
+class Seats:
+    """The connections of one listener, or of several that share their room.
+
+    Attributes:
+        shed: what was turned away or ended for want of room, by what it was: `connections` that
+            found none in all, `address`: none for theirs; `resting` ones that made room.
+    """
+
+    def __init__(
+        self,
+        room: Room,
+        shed: Counter[str] | None = None,
+        *,
+        is_shared: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        """`is_shared`: whether many clients come from an address: it has no share of its own."""
+        self.shed = Counter[str]() if shed is None else shed
+        self._room = room
+        self._is_shared = is_shared
+        self._strangers: dict[Seat, None] = {}  # the oldest first
+        self._known: dict[Seat, None] = {}
+        self._of: dict[str, _Of] = {}
+
+    def __len__(self) -> int:
+        return len(self._strangers) + len(self._known)
+
+    @property
+    def strangers(self) -> int:
+        return len(self._strangers)
+
+    def take(self, remote: str) -> Seat | None:
+        """Return a seat for a connection from `remote`; None: turn it away."""
+        address = "" if self._is_shared(remote) else address_key(remote)
+        if address and not self._room_for(address):
+            self.shed["address"] += 1
+            return None
+        if not self._room_in_all():
+            self.shed["connections"] += 1
+            return None
+        seat = Seat(self, address)
+        self._strangers[seat] = None
+        self._enter(seat)
+        return seat
+
+    def make_room(self) -> bool:
+        """End a connection that rests, a stranger's if there is one; tell whether there was."""
+        return self._end_one(self._strangers) or self._end_one(self._known)
+
+    def recognised(self, seat: Seat) -> None:
+        """See `Seat.recognise`."""
+        seat.is_known = True
+        del self._strangers[seat]
+        self._known[seat] = None
+        if seat.address:
+            of = self._of[seat.address]
+            del of.strangers[seat]
+            of.known[seat] = None
+
+    def move(self, seat: Seat, remote: str) -> bool:
+        """See `Seat.belongs_to`."""
+        address = "" if self._is_shared(remote) else address_key(remote)
+        if address == seat.address or not seat.is_taken:
+            return seat.is_taken
+        if address and not self._room_for(address):
+            self.shed["address"] += 1
+            return False
+        self._exit(seat)
+        seat.address = address
+        self._enter(seat)
+        return True
+
+    def left(self, seat: Seat) -> None:
+        """See `Seat.leave`."""
+        seat.is_taken = False
+        seat.end_if_resting = closed_by_nobody  # it holds on to the connection
+        del (self._known if seat.is_known else self._strangers)[seat]
+        self._exit(seat)
+
+    def _enter(self, seat: Seat) -> None:
+        if seat.address:
+            of = self._of.get(seat.address) or self._of.setdefault(seat.address, _Of())
+            (of.known if seat.is_known else of.strangers)[seat] = None
+
+    def _exit(self, seat: Seat) -> None:
+        if seat.address:
+            of = self._of[seat.address]
+            del (of.known if seat.is_known else of.strangers)[seat]
+            if not of.known and not of.strangers:
+                del self._of[seat.address]
+
+    def _room_for(self, address: str) -> bool:
+        of = self._of.get(address)
+        if of is None:
+            return True
+        if len(of.strangers) >= self._room.strangers_per_address:
+            return self._end_one(of.strangers)
+        if len(of.strangers) + len(of.known) >= self._room.per_address:
+            return self._end_one(of.strangers) or self._end_one(of.known)
+        return True
+
+    def _room_in_all(self) -> bool:
+        if len(self) >= self._room.connections:
+            return self.make_room()
+        return len(self._strangers) < self._room.strangers or self._end_one(self._strangers)
+
+    def _end_one(self, seats: dict[Seat, None]) -> bool:
+        """End the oldest of these that rests; those at work are looked at last from then on."""
+        for _ in range(min(LOOKED_AT, len(seats))):
+            seat = next(iter(seats))
+            if seat.end_if_resting():
+                seat.leave()
+                self.shed["resting"] += 1
+                return True
+            del seats[seat]
+            seats[seat] = None
+        return False
