@@ -5,9 +5,11 @@ WORKERS ?= 2
 PYTEST_ARGS ?=
 MINUTES ?= 10
 FUZZ_ARGS ?=
+AUDIT_ARGS ?=
 
 VENV := .venv
 BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes
 CODE := tport tests examples bench
 
 # Rules of flake8-async that don't hold here. 106, 900 and 91x are off in flake8 too: matters of style.
@@ -15,7 +17,7 @@ CODE := tport tests examples bench
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile clean
+.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile audit dist sbom lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -30,6 +32,9 @@ help:
 	@echo "make bench-docs three times, into docs/performance.md; half an hour"
 	@echo "make bench-micro  what each function on the way of a request costs"
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
+	@echo "make audit      what is known against the releases that the locks name"
+	@echo "make dist       sdist, wheel, list of parts (SBOM) and their hashes, of the last commit; sbom: that list alone"
+	@echo "make lock       write locks/ anew; LOCK_ARGS=--upgrade moves to newer releases"
 	@echo "make clean      remove what the others made"
 	@echo "PYTHON=...      the Python to use, 3.11 or later; PYTEST_ARGS='-k name' chooses tests"
 
@@ -46,7 +51,7 @@ torture: $(VENV)/tools test-deps
 	@$(BIN)/python -m pytest -m torture --figures=build/figures.json $(PYTEST_ARGS)
 
 fuzz: $(VENV)/tools
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --group fuzz || \
+	@$(INSTALL) -r locks/fuzz.txt || \
 		echo "tport: fuzz: no atheris for this Python; hypothesis draws the inputs instead" >&2
 	@$(BIN)/python -m tests.fuzz --minutes=$(MINUTES) $(FUZZ_ARGS)
 
@@ -79,6 +84,19 @@ lint: $(VENV)/tools
 	@$(BIN)/mypy
 	@find $(CODE) -name '*.py' -print0 | xargs -0 -n 50 -P 2 $(BIN)/flake8-async --disable $(ASYNC_OFF)
 
+audit: $(VENV)/tools
+	@$(BIN)/python -m tests.supply.audit $(AUDIT_ARGS)
+
+dist: $(VENV)/tools
+	@./.ci/make-dist dist
+
+sbom: $(VENV)/tools
+	@mkdir -p dist
+	@$(BIN)/python -m tests.supply.sbom dist/tport.cdx.json
+
+lock: $(VENV)/tools
+	@./.ci/lock
+
 fmt: $(VENV)/tools
 	@$(BIN)/ruff check --fix $(CODE)
 	@$(BIN)/ruff format $(CODE)
@@ -92,13 +110,15 @@ $(VENV)/made: .ci/make-venv
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" ./.ci/make-venv
 	@touch $@
 
-$(VENV)/installed: $(VENV)/made pyproject.toml
+# Only what the locks name, with the hashes they give; tport itself is built by what the lock gave, too.
+$(VENV)/installed: $(VENV)/made pyproject.toml locks/tport.txt locks/build.txt
 	@echo "tport: installing into $(VENV)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check -e .
+	@$(INSTALL) -r locks/tport.txt -r locks/build.txt
+	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-$(VENV)/tools: $(VENV)/installed pyproject.toml
+$(VENV)/tools: $(VENV)/installed locks/dev.txt
 	@echo "tport: installing the tools for tests into $(VENV)" >&2
-	@$(BIN)/python -m pip install -q --disable-pip-version-check --group test --group lint
+	@$(INSTALL) -r locks/dev.txt
 	@$(BIN)/python -m compileall -q $(VENV)/lib >/dev/null 2>&1 || true
 	@touch $@

@@ -68,41 +68,40 @@ get_debian_parts() {
     fi
 }
 
-# Real applications for the tests to open, each in a folder of its own. Its `installed` is the sign
-# that it is whole.
+# Real applications for the tests to open, each in a folder of its own: the releases of its lock, whose
+# copy is the sign that all of it is there.
 get_from_pypi() {
-    local folder=.test/$1 package=$2
-    [ ! -e "$folder/installed" ] || return 0
-    echo "tport: test-deps: installing $package into $folder" >&2
+    local folder=.test/$1 lock=locks/$1.txt
+    cmp -s "$lock" "$folder/installed" && return 0
+    echo "tport: test-deps: installing $1 into $folder" >&2
     if .venv/bin/python -m venv --clear "$folder" &&
-        "$folder/bin/python" -m pip install -q --disable-pip-version-check "$package"; then
-        touch "$folder/installed"
+        "$folder/bin/python" -m pip install -q --disable-pip-version-check --require-hashes -r "$lock"; then
+        cp "$lock" "$folder/installed"
     else
-        lack "$package could not be installed from PyPI"
+        lack "$1 could not be installed from PyPI"
     fi
 }
 
 get_from_npm() {
-    local folder=.test/$1
-    shift
-    [ ! -e "$folder/installed" ] || return 0
+    local folder=.test/$1 lock=locks/$1
+    cmp -s "$lock/package-lock.json" "$folder/installed" && return 0
     has npm || return 0 # told already
-    echo "tport: test-deps: installing $* into $folder" >&2
-    rm -rf "$folder" && mkdir -p "$folder"
-    if npm install --prefix "$folder" --silent --no-audit --no-fund --no-update-notifier \
-        --omit=optional --ignore-scripts "$@"; then
-        touch "$folder/installed"
+    echo "tport: test-deps: installing $1 into $folder" >&2
+    rm -rf "$folder" && mkdir -p "$folder" && cp "$lock"/package*.json "$folder"
+    if npm ci --prefix "$folder" --silent --no-audit --no-fund --no-update-notifier \
+        --omit=optional --ignore-scripts; then
+        cp "$lock/package-lock.json" "$folder/installed"
     else
-        lack "$* could not be installed from npm"
+        lack "$1 could not be installed from npm"
     fi
 }
 
 get_debian_parts
-get_from_pypi jupyter jupyterlab
-get_from_pypi streamlit streamlit
-get_from_pypi sslyze sslyze==6.3.1 # AGPL, a tool beside tport and no part of it
-get_from_npm node-red node-red@4                   # 5 wants Node 22; Debian 12 has 18
-get_from_npm pages axe-core@4 html-validate@9.7.1 # which judge our own pages; 10 wants Node 22
+get_from_pypi jupyterlab
+get_from_pypi streamlit
+get_from_pypi sslyze
+get_from_npm node-red
+get_from_npm pages
 
 if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
     echo "tport: error: test-deps: in CI every part is needed" >&2

@@ -187,7 +187,7 @@ class Tport:
             "LANG",
             "LC_ALL",
             "TMPDIR",
-            "COVERAGE_PROCESS_START",
+            "COVERAGE_PROCESS_CONFIG",
             "SYSTEMROOT",
         )
         self.env = {name: os.environ[name] for name in keep if name in os.environ}

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.e2e
 
 ROOT = Path(__file__).parents[2]
 JUPYTER = Path(
-    os.environ.get("TPORT_TEST_JUPYTER") or ROOT / ".test" / "jupyter" / "bin" / "jupyter-lab"
+    os.environ.get("TPORT_TEST_JUPYTER") or ROOT / ".test" / "jupyterlab" / "bin" / "jupyter-lab"
 )
 STREAMLIT = ROOT / ".test" / "streamlit" / "bin" / "streamlit"
 NODE_RED = ROOT / ".test" / "node-red" / "node_modules" / "node-red" / "red.js"

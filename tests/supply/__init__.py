@@ -1,0 +1,1 @@
+"""What tport is made of: the locks, what is known against them, and the list of parts."""
