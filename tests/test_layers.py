@@ -35,7 +35,7 @@ BESIDE = {"config": {"access", "proto"}}
 
 # The same within auth, which has a floor for each of its packages and for the files beside them.
 AUTH_FLOORS = (
-    ("stores", "seal", "preference"),
+    ("stores", "seal", "preference", "steady_clock"),
     ("cluster", "seal_key"),
     ("conflicts", "refusals", "machines"),
     ("rights",),

@@ -34,6 +34,7 @@ from tport.engine.api.factors import Proof
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
 from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
 from tport.engine.auth.service import AuthService
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.errors import (
     AccessDenied,
     ConfigError,
@@ -409,7 +410,7 @@ async def test_ag01_guessed_tokens_are_limited_and_none_joins(world: World) -> N
 async def test_ag01_a_static_token_that_could_be_guessed_stops_the_start() -> None:
     clock = WallClock()
     settings = AuthSettings(cluster=CLUSTER, static_tokens=(StaticToken(secret="a" * 31),))
-    cluster = await open_cluster(settings, MemoryBackend(clock), MemoryAudit(), clock)
+    cluster = await open_cluster(settings, MemoryBackend(clock), MemoryAudit(), SteadyClock(clock))
     with pytest.raises(ConfigError, match="fewer than 32"):
         AuthService(cluster)
 

@@ -33,6 +33,7 @@ from tport.engine.auth.seal import Seal
 from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
 from tport.engine.config.address import Address
 from tport.engine.config.in_force import settings_in_force
@@ -207,18 +208,19 @@ class _Process:
     async def _auth(self) -> AsyncIterator[None]:
         config = self._config
         folder = config.data_dir / AUTH_DIR
+        clock = SteadyClock(wall_clock)
         with locked_folder(folder):
             listener = await open_listener(config.auth_service.listen_addr)
             seal_key = await trio.to_thread.run_sync(open_seal_key, folder / SEAL_KEY_FILE)
             cluster = config.auth_service.cluster_name
             async with (
                 listener,
-                _open_backend(folder / "tport.db", config, Seal(seal_key)) as backend,
+                _open_backend(folder / "tport.db", config, Seal(seal_key), clock) as backend,
                 open_audit_log(folder, cluster, wall_clock, _retention(config)) as audit,
                 open_auth_service(
                     backend=backend,
                     audit=audit,
-                    clock=wall_clock,
+                    clock=clock,
                     settings=AuthSettings(
                         cluster=cluster,
                         proxy_addrs=_proxy_addrs(config),
@@ -383,12 +385,14 @@ async def _keep_admin_files(
 
 
 @asynccontextmanager
-async def _open_backend(path: Path, config: Config, seal: Seal) -> AsyncIterator[SqliteBackend]:
+async def _open_backend(
+    path: Path, config: Config, seal: Seal, clock: SteadyClock
+) -> AsyncIterator[SqliteBackend]:
     """Open auth's database; a first one begins with what `--bootstrap` names."""
-    async with open_sqlite_backend(path, wall_clock) as backend:
+    async with open_sqlite_backend(path, clock) as backend:
         if config.bootstrap is not None:
             cluster = config.auth_service.cluster_name
-            now = wall_clock()
+            now = clock()
             await bootstrap(config.bootstrap, cluster=cluster, backend=backend, seal=seal, now=now)
         yield backend
 

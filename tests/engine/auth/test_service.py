@@ -15,6 +15,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.audit.trail import open_audit_log
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.errors import AccessDenied
 from tport.engine.storage.sqlite import open_sqlite_backend
 from tport.engine.types.event_query import EventQuery
@@ -24,11 +25,12 @@ from tport.engine.types.identity import Identity
 
 @asynccontextmanager
 async def start(folder: Path, clock: WallClock) -> AsyncIterator[AuthService]:
+    steady = SteadyClock(clock)
     settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:443",), second_factor=OFF)
     async with (
         open_audit_log(folder / "log", CLUSTER, clock) as audit,
-        open_sqlite_backend(folder / "auth.db", clock) as backend,
-        open_auth_service(backend=backend, audit=audit, clock=clock, settings=settings) as service,
+        open_sqlite_backend(folder / "auth.db", steady) as backend,
+        open_auth_service(backend=backend, audit=audit, clock=steady, settings=settings) as service,
     ):
         yield service
 

@@ -14,6 +14,7 @@ from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.errors import Unavailable
 from tport.engine.storage.memory import MemoryBackend, open_memory_backend
 from tport.engine.types.app import App, AppServer
@@ -176,12 +177,13 @@ async def open_world(
     *, settings: AuthSettings | None = None, clock: WallClock | None = None
 ) -> AsyncIterator[World]:
     clock = clock or WallClock()
+    steady = SteadyClock(clock)
     audit = MemoryAudit()
     given = settings or AuthSettings(
         cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",), second_factor=OFF
     )
     async with (
-        open_memory_backend(clock) as backend,
-        open_auth_service(backend=backend, audit=audit, clock=clock, settings=given) as service,
+        open_memory_backend(steady) as backend,
+        open_auth_service(backend=backend, audit=audit, clock=steady, settings=given) as service,
     ):
         yield World(service, clock, audit, backend)

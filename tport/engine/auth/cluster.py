@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from tport.engine.api.answers import Authorities, ProxyKeys
 from tport.engine.auth.preference import RECORD, InForce, in_force, set_in_file
 from tport.engine.auth.seal import KEY_BYTES
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.auth.stores import ClusterRecord, Store, Stores
 from tport.engine.defaults import UP_DOMAIN
 from tport.engine.errors import AlreadyExists, ConfigError, InvalidRequest
@@ -111,7 +112,7 @@ class Cluster:
 
     name: str
     settings: AuthSettings
-    clock: Clock
+    clock: SteadyClock
     stores: Stores
     audit: Audit
     keys: Mapping[AuthorityKind, Authority]
@@ -158,7 +159,7 @@ def new_secret() -> str:
 
 
 async def open_cluster(
-    settings: AuthSettings, backend: Backend, audit: Audit, clock: Clock
+    settings: AuthSettings, backend: Backend, audit: Audit, clock: SteadyClock
 ) -> Cluster:
     """Load the cluster; at its first start make it.
 

@@ -22,7 +22,7 @@ from tport.engine.auth.apps.icons import Icons
 from tport.engine.auth.apps.probes import Probes
 from tport.engine.auth.apps.shelf import Shelves
 from tport.engine.auth.calls.calls import Calls
-from tport.engine.auth.cluster import Audit, AuthSettings, Clock, Cluster, open_cluster
+from tport.engine.auth.cluster import Audit, AuthSettings, Cluster, open_cluster
 from tport.engine.auth.factors.attempts import Attempts
 from tport.engine.auth.factors.devices import Devices
 from tport.engine.auth.factors.proving import Proving
@@ -45,12 +45,14 @@ from tport.engine.auth.sessions.device_tokens import DeviceTokens
 from tport.engine.auth.sessions.launch import Launcher
 from tport.engine.auth.sessions.session_list import SessionList
 from tport.engine.auth.sessions.sessions import Sessions
+from tport.engine.auth.sessions.set_back import SetBack
 from tport.engine.auth.signin.failures import Failures
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.known import KnownBrowsers
 from tport.engine.auth.signin.login import Login
 from tport.engine.auth.signin.preference_editing import PreferenceEditing
 from tport.engine.auth.signin.steps import Steps
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.defaults import LOGIN_BURST, LOGINS_PER_MINUTE
 from tport.engine.errors import Unavailable
 from tport.engine.pki.keys import KeyPair
@@ -67,15 +69,19 @@ BACKWARDS: Final = timedelta(
 
 @asynccontextmanager
 async def open_auth_service(
-    *, backend: Backend, audit: Audit, clock: Clock, settings: AuthSettings
+    *, backend: Backend, audit: Audit, clock: SteadyClock, settings: AuthSettings
 ) -> AsyncIterator[AuthService]:
     """Open the cluster in `backend`, made at its first start, and keep it going.
+
+    Args:
+        clock: the one that `backend` was opened with.
 
     Raises:
         ConfigError: the settings contradict what is stored, or each other.
         Unavailable: storage can't answer.
     """
     service = AuthService(await open_cluster(settings, backend, audit, clock))
+    await service.set_back.begin()
     await service.preference.tell_overruled()
     async with trio.open_nursery() as nursery:
         await nursery.start(service.watches.keep)
@@ -97,6 +103,7 @@ class AuthService:
         self.roles = Roles(cluster)
         self.locks = Locks(cluster, self.presence)
         self.sessions = Sessions(cluster, self.roles, self.locks)
+        self.set_back = SetBack(cluster)
         self.session_list = SessionList(cluster, self.sessions)
         hasher = self.hasher = Hasher()
         limiter = AddressLimiter(cluster.clock, per_minute=LOGINS_PER_MINUTE, burst=LOGIN_BURST)
@@ -161,7 +168,6 @@ class AuthService:
         self.acme = Acme(cluster, self.presence, self.apps)
         self.acme_accounts = AcmeAccounts(cluster)
         self.acme_holders = AcmeHolders(cluster.stores, self.presence)
-        self._latest = cluster.clock()
 
     def as_caller(self, identity: Identity | None, remote: str) -> AuthAPI:
         """Return AuthAPI as this caller may use it.
@@ -193,7 +199,7 @@ class AuthService:
     def degraded(self) -> tuple[str, ...]:
         """Return what is wrong though auth answers, in words; what `/readyz` and status show."""
         problems = []
-        back = self._latest - self.cluster.clock()
+        back = self.cluster.clock.set_back
         if back > BACKWARDS:
             problems.append(f"the clock was set back by {back.total_seconds() / 60:.0f} minutes")
         if self.cluster.audit.lost:
@@ -204,10 +210,10 @@ class AuthService:
         """Forget who has fallen silent, each second, until cancelled."""
         while True:
             await trio.sleep(TICK)
-            self._latest = max(self._latest, self.cluster.clock())
             self.presence.tick()
             self.healths.tick()
             try:
+                await self.set_back.tick()
                 await self.apps.tick()
                 await self.requests.tick()
                 await self.device_tokens.tick()

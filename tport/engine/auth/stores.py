@@ -3,6 +3,7 @@
     key                                     value               expires
     /cluster                                ClusterRecord       -
     /authorities/<host|web|user|jwt>        pki Authority       -        private keys: secret
+    /clock                                  ClockRecord         -        the latest time that was seen
     /proxy_keys                             ProxyKeys           -        secret
     /auth_preference                        Preference          -        what the file leaves open
     /roles/<name>                           Role                -
@@ -87,6 +88,12 @@ class ClusterRecord(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     created: datetime
+
+
+class ClockRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """The latest time that auth has seen: see `sessions.set_back`."""
+
+    latest: datetime
 
 
 class InviteOf(msgspec.Struct, frozen=True, kw_only=True):
@@ -309,6 +316,7 @@ class Stores:
     def __init__(self, backend: Backend) -> None:
         self.backend = backend
         self.cluster = Store(backend, "/", ClusterRecord)
+        self.clock = Store(backend, "/", ClockRecord)
         self.authorities = Store(backend, "/authorities/", Authority)
         self.proxy_keys = Store(backend, "/", ProxyKeys)
         self.preference = Store(backend, "/", Preference)

@@ -17,6 +17,7 @@ from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.resources.bootstrap import bootstrap
 from tport.engine.auth.seal import KEY_BYTES, Seal
 from tport.engine.auth.service import open_auth_service
+from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.config.kinds import DUMPED
 from tport.engine.config.resource_text import yaml_text
 from tport.engine.errors import ConfigError
@@ -46,10 +47,11 @@ async def begun(text: str, clock: WallClock, folder: Path) -> AsyncIterator[Worl
     settings = AuthSettings(
         cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",), second_factor=ON, seal_key=SEAL
     )
-    async with open_memory_backend(clock) as backend:
+    steady = SteadyClock(clock)
+    async with open_memory_backend(steady) as backend:
         await bootstrap(file, cluster=CLUSTER, backend=backend, seal=Seal(SEAL), now=clock())
         async with open_auth_service(
-            backend=backend, audit=audit, clock=clock, settings=settings
+            backend=backend, audit=audit, clock=steady, settings=settings
         ) as service:
             yield World(service, clock, audit, backend)
 
@@ -137,7 +139,8 @@ async def faults(text: str, folder: Path, cluster: str = CLUSTER) -> str:
     file = folder / "dump.yaml"
     file.write_text(text)
     clock = WallClock()
-    async with open_memory_backend(clock) as backend:
+    steady = SteadyClock(clock)
+    async with open_memory_backend(steady) as backend:
         with pytest.raises(ConfigError) as refused:
             await bootstrap(file, cluster=cluster, backend=backend, seal=Seal(SEAL), now=clock())
         assert await backend.range("/") == []

@@ -1,0 +1,103 @@
+"""What auth does about a clock that was set back: nothing that had ended lives again.
+
+The latest time that was seen is stored, so that a restart is no way around it. When the wall is behind it
+by more than machines' clocks may differ, auth's time stands still (`steady_clock`), all sessions and what
+is under way are ended, expired tokens removed, and only then time goes on from what the wall shows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Final
+
+import trio
+
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.stores import ClockRecord
+from tport.engine.defaults import CLOCK_SKEW
+from tport.engine.errors import NotFound
+from tport.engine.storage.backend import BATCH_LIMIT, Delete
+
+logger = logging.getLogger(__name__)
+
+STORED_EVERY: Final = timedelta(minutes=1)  # a write each; so much may be missing after a crash
+_NAME: Final = "clock"
+# What lasts from a moment on, and would last longer by a clock that shows an earlier one.
+_UNDER_WAY: Final = ("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/")
+
+
+class SetBack:
+    def __init__(self, cluster: Cluster) -> None:
+        self._clock = cluster.clock
+        self._cluster = cluster
+        self._stores = cluster.stores
+        self._stored = self._clock.wall() - STORED_EVERY
+
+    async def begin(self) -> None:
+        """Take over what was the latest time before this start.
+
+        Raises:
+            Unavailable: storage can't answer, or the audit log can't be written.
+        """
+        record = await self._stores.clock.find(_NAME)
+        if record is not None and record.latest > self._clock.wall():
+            # What passed between the last write and the end is not known: as much as it can be.
+            self._clock.know(record.latest + STORED_EVERY)
+        await self.tick()
+
+    async def tick(self) -> None:
+        """End what must end, and store the time.
+
+        Raises:
+            Unavailable: as `begin`; time stands still until it is done.
+        """
+        if self._clock.behind > CLOCK_SKEW:
+            await self._end()
+        if self._clock() >= self._stored + STORED_EVERY:
+            await self._store()
+
+    async def _end(self) -> None:
+        before, now = self._clock(), self._clock.wall()
+        ended = 0
+        for prefix in _UNDER_WAY:
+            items = await self._stores.backend.range(prefix)
+            ended += await self._delete(item.key for item in items)
+        while swept := await self._stores.backend.sweep():
+            ended += swept
+        tokens = [
+            self._stores.tokens.key(token.id)
+            for token in await self._stores.tokens.all()
+            if token.expires is not None and token.expires <= before
+        ]
+        ended += await self._delete(tokens)
+        seconds = round((before - now).total_seconds())
+        await self._cluster.record("clock.set_back", seconds=seconds, ended=ended)
+        logger.warning(
+            "the clock was set back by %d s: all sessions are ended (%d records), people sign in again",
+            seconds,
+            ended,
+        )
+        self._clock.follow()
+        await self._store()
+
+    async def _store(self) -> None:
+        self._stored = self._clock()
+        await self._stores.clock.put(_NAME, ClockRecord(latest=self._stored))
+
+    async def _delete(self, keys: Iterable[str]) -> int:
+        """Delete what is there of these; return how many there were."""
+        keys = list(keys)
+        for start in range(0, len(keys), BATCH_LIMIT):
+            part = keys[start : start + BATCH_LIMIT]
+            try:
+                await self._stores.batch([Delete(key) for key in part])
+            except NotFound:  # somebody ended one meanwhile
+                for key in part:
+                    try:
+                        await self._stores.backend.delete(key)
+                    except NotFound:
+                        pass
+            await trio.lowlevel.checkpoint()
+        return len(keys)
