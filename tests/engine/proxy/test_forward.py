@@ -630,6 +630,27 @@ async def test_an_ended_session_closes_it_with_a_reason_at_once_when_idle() -> N
         await client.stream.aclose()
 
 
+async def test_a_proxy_that_stops_has_browsers_connect_anew_and_cuts_nothing_else() -> None:
+    """R-02: 1001 is what pages' scripts and libraries take for a reason to come back."""
+    async with open_world() as world:
+        agent = world.agent()
+        client, _ = await open_websocket(world, agent)
+        other = world.client()
+        await other.get()
+        request = await agent.next()
+        await wait_all_tasks_blocked()
+        assert world.forwarder.websockets == 1
+        world.forwarder.close_websockets()
+
+        reason = "the proxy stops or is being restarted"
+        assert await client.stream.receive_some() == close_frame(1001, reason)
+        await request.answer()
+        assert (await other.answer()).status == 200
+        await client.stream.aclose()
+        await wait_all_tasks_blocked()
+        assert world.forwarder.websockets == 0
+
+
 async def test_an_ended_session_closes_it_at_the_next_frame_boundary(
     autojump_clock: MockClock,
 ) -> None:

@@ -64,6 +64,18 @@ class Forwarder:
         self._credentials = credentials
         self._live = live
         self._waiting = waiting
+        self._cuts: set[Cut] = set()  # of what a task carries now
+
+    @property
+    def websockets(self) -> int:
+        """How many are open."""
+        return sum(cut.is_websocket for cut in self._cuts)
+
+    def close_websockets(self) -> None:
+        """Tell each one's browser that it is to connect anew (1001): this process ends."""
+        for cut in list(self._cuts):
+            if cut.is_websocket:
+                cut.go_away()
 
     def begin(self, exchange: Exchange, head: RequestHead, tunnel: Tunnel) -> Begun | None:
         """Send a request without a body on its way, if that takes no waiting.
@@ -190,6 +202,7 @@ class Forwarder:
         cut = Cut()
         passage = Passage(exchange, stream, body, cut, begun)
         self._waiting.add(passage)
+        self._cuts.add(cut)
         try:
             with self._live.hold(head.session, cut), cut.scope:
                 return await passage.carry(head)
@@ -199,6 +212,7 @@ class Forwarder:
             exchange.abort()  # cut: the client must not take what it has for the whole
             return None
         finally:
+            self._cuts.discard(cut)
             await self._waiting.remove(passage)  # noqa: ASYNC102 - shielded, and ends at once
             stream.reset()  # does nothing after a clean end in both directions
 

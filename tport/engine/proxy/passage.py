@@ -24,7 +24,7 @@ from tport.engine.proto.tunnel import (
     answer_decoder,
     pack,
 )
-from tport.engine.proto.websocket import POLICY_VIOLATION, FrameWalker, close_frame
+from tport.engine.proto.websocket import GOING_AWAY, POLICY_VIOLATION, FrameWalker, close_frame
 from tport.engine.proxy.for_client import for_client
 from tport.engine.proxy.tunnels import Tunnel
 
@@ -93,8 +93,19 @@ class Cut:
     def __init__(self) -> None:
         self.scope = trio.CancelScope()
         self.reason = ""
+        self.code = POLICY_VIOLATION  # that a WebSocket is closed with
         self.gently: trio.CancelScope | None = None  # around a WebSocket's frames
         self.is_idle = False  # it waits for some: else it looks for the reason by itself
+
+    @property
+    def is_websocket(self) -> bool:
+        """Whether the request has become one by now."""
+        return self.gently is not None
+
+    def go_away(self) -> None:
+        """End a WebSocket because this process ends: its page may connect anew at once."""
+        self.code = GOING_AWAY
+        self("the proxy stops or is being restarted")
 
     def __call__(self, reason: str) -> None:
         self.reason = reason
@@ -382,7 +393,7 @@ class Passage:
                     break
             if not (data := await self._stream.receive_some(READ_SIZE)):
                 return
-        await browser.send_all(close_frame(POLICY_VIOLATION, self._cut.reason))
+        await browser.send_all(close_frame(self._cut.code, self._cut.reason))
 
 
 def _unfit(bad: BaseException) -> RemoteProtocolError:

@@ -83,6 +83,8 @@ from tport.engine.types.app import App, public_host
 logger = logging.getLogger(__name__)
 
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
+GOODBYE: Final = 2.0  # s for WebSockets to be closed, and what else still runs, when we stop
+LOOK: Final = 0.2  # s between looks at what still runs then
 # s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
 # more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
 JUDGE_INTERVAL: Final = 3.0
@@ -102,7 +104,8 @@ async def run_proxy(
 ) -> None:
     """Serve the listeners until `stop`, drain, and return. Started: it serves.
 
-    Open connections may go on for `drain` seconds; what then still runs is cancelled.
+    Requests that run may go on for `drain` seconds. When WebSockets alone are left, or it is time,
+    those are closed with 1001; what then still runs is cancelled.
     """
     proxy = await _Proxy.open(settings, around, clock)
     await proxy.run(listeners, stop, drain, task_status)
@@ -164,11 +167,12 @@ class _Proxy:
         seal = StateSeal(seal_key, clock)
         credentials = Credentials(auth, clock)
         self._credentials = credentials
+        self._forwarder = Forwarder(credentials=credentials, live=self._live, waiting=self._waiting)
         self._apps = Apps(
             auth=auth,
             cache=self._cache,
             tunnels=self._tunnels,
-            forwarder=Forwarder(credentials=credentials, live=self._live, waiting=self._waiting),
+            forwarder=self._forwarder,
             credentials=credentials,
             seal=seal,
             names=CookieNames(cluster_id8),
@@ -323,7 +327,10 @@ class _Proxy:
                     await stop.wait()
                     accepting.cancel_scope.cancel()
                 self._drain.begin()
-                with trio.move_on_after(drain):
+                with trio.move_on_after(max(drain - GOODBYE, 0)):
+                    await self._until_only_websockets()
+                self._forwarder.close_websockets()
+                with trio.move_on_after(min(drain, GOODBYE)):
                     await self._until_quiet()
                 connections.cancel_scope.cancel()
             with trio.move_on_after(LAST_EVENTS):
@@ -331,6 +338,12 @@ class _Proxy:
                     await self._request_log.send()
                 await self._events.wait_sent()
             background.cancel_scope.cancel()
+
+    async def _until_only_websockets(self) -> None:
+        """Wait until all that browsers still have open are WebSockets: those end when told to."""
+        while self._browsers > self._forwarder.websockets:
+            with trio.move_on_after(LOOK):  # what becomes a WebSocket now tells nobody
+                await self._browser_left.wait()
 
     async def _until_quiet(self) -> None:
         """Wait until no browser is connected: all else exists to serve those."""
