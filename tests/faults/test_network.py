@@ -30,11 +30,11 @@ from tests.stack import Person, Stack, open_stack
 from tport.engine.api.answers import AgentInfo
 from tport.engine.types.app import App
 
-RATE: Final = 6.0  # how much faster than the wall's the cluster's time runs
+RATE: Final = 4.0  # how much faster than the wall's the cluster's time runs
 NOTICED: Final = 15.0  # s in which a tunnel without signs of life is given up
 REROUTED: Final = 1.0  # s more for the request to be answered through the other agent
 BACK: Final = 10.0  # s in which an agent is back whose proxy can be reached again
-SLACK: Final = 1.0  # s that a look and a busy machine may take, at RATE
+SLACK: Final = 2.0  # s that a look and a busy machine may take, at RATE
 
 OFTEN = [pytest.mark.torture, pytest.mark.timeout(300)]
 

@@ -335,7 +335,7 @@ async def test_ag_15_a_locked_agent_is_gone_at_once_and_stays_out_until_the_lock
         while (await alice.get("echo")).status != 200:  # noqa: ASYNC110 - over a network
             await trio.sleep(0.05)
 
-    assert refused.status == 502
+    assert refused.status == 503
     assert down["reason"] == "the agent is locked"
 
 

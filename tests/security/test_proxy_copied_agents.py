@@ -50,7 +50,7 @@ async def test_ag_15_of_an_agent_and_its_copy_the_second_to_renew_locks_both(sta
     with trio.fail_after(5):
         while (await stack.admin.status()).agents:  # noqa: ASYNC110 - over a network
             await trio.sleep(0.01)
-    assert (await alice.get("echo", Accept="application/json")).status == 502
+    assert (await alice.get("echo", Accept="application/json")).status == 503
     with pytest.raises(Locked):
         await _renew(stack, thief, make_key())
     down = await stack.event("tunnel.down", host_id=agent.host_id)

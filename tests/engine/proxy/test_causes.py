@@ -218,7 +218,7 @@ async def test_an_offline_application_is_told_from_one_nobody_may_see(stack: Sta
     assert "no agent that offers lonely is connected" in offline["cause"]
     assert offline["advice"].startswith("Start the agent")
     assert abs(datetime.fromisoformat(offline["since"]) - datetime.now(UTC)) < HOUR
-    assert [answer.status for answer in pages["alice"]] == [502, 200, 403]
+    assert [answer.status for answer in pages["alice"]] == [503, 200, 403]
     assert b"no agent that offers lonely is connected" in pages["alice"][0].body
     assert [answer.status for answer in pages["mallory"]] == [403, 403, 403]
     away, echo, none = (without_secrets(answer.body) for answer in pages["mallory"])

@@ -48,6 +48,12 @@ def test_a_lost_tunnel_sends_nobody_to_the_applications_log() -> None:
     assert "Start the agent" in told(lost_agent(), agent="").advice
 
 
+def test_without_an_agent_it_is_worth_asking_again_soon() -> None:
+    """R-03: 503, which programs repeat; the application itself may be well."""
+    assert told(lost_agent(), agent="").status == 503
+    assert told(lost_agent(), agent="host").status == 502
+
+
 def lost_agent() -> NoAnswer:
     return NoAnswer(kind="unreachable", hop="agent", cause="none is connected")
 

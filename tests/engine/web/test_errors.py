@@ -102,6 +102,18 @@ def test_a_missing_agent_is_called_missing() -> None:
     assert b"none connected" in page.body
 
 
+@pytest.mark.parametrize("html", [True, False])
+@pytest.mark.parametrize(("status", "wait"), [(503, "5"), (502, None), (504, None)])
+def test_what_mends_by_itself_says_when_to_ask_again(
+    html: bool, status: int, wait: str | None
+) -> None:
+    """R-03: where no agent is connected now, or it has lost touch with auth."""
+    gone = msgspec.structs.replace(failure("agent", agent=""), status=status)
+    page = PAGES.failure(gone, html=html, now=START)
+
+    assert dict(page.headers).get("retry-after") == wait
+
+
 def test_what_was_sent_by_a_form_is_not_offered_again() -> None:
     page = PAGES.failure(failure(repeatable=False), html=True, now=START)
 

@@ -58,7 +58,8 @@ async def test_one_that_no_agent_offers_now_is_told_with_since_when_and_what_to_
 
     page = await browser.get("/web/launch?state=good")
 
-    assert page.status_code == 502
+    assert page.status_code == 503
+    assert page.headers["retry-after"] == "5"
     assert "grafana cannot be reached" in page.text
     assert "no agent that offers it is connected" in page.text
     assert '<time datetime="2026-01-01T11:00:00Z">' in page.text

@@ -60,7 +60,7 @@ def failure_of(
     status, error, advice = _KINDS[problem.kind]
     hop = _PLACES.get(problem.kind, problem.hop)
     if not agent:
-        advice = _NO_AGENT
+        status, advice = 503, _NO_AGENT  # an agent that lives is back within seconds: worth a retry
     elif hop == "app" and problem.advice:
         advice = _one_line(problem.advice)
     elif hop == "agent" and problem.kind in ("unreachable", "broken", "timeout"):

@@ -21,7 +21,8 @@ from tport.engine.types.launch import Loop
 from tport.engine.web.assets import INLINE_ICON, INLINE_STYLE, INLINE_STYLE_HASH, TEMPLATES
 
 _PLACES: Final[tuple[Place, ...]] = ("you", "proxy", "agent", "app")
-RETRY_AFTER: Final = 5.0  # seconds; how soon a proxy that lost auth has usually found it again
+# s; how soon a proxy that lost auth has usually found it again, and an agent a lost proxy
+RETRY_AFTER: Final = 5.0
 
 _CSP: Final = (
     f"default-src 'none'; style-src {INLINE_STYLE_HASH}; img-src data:; base-uri 'none'; "
@@ -85,11 +86,13 @@ class ErrorPages:
             "agent": f"{failure.app} cannot be reached",
             "app": f"{failure.app} did not answer",
         }
+        headers = (("retry-after", retry_seconds(RETRY_AFTER)),) if failure.status == 503 else ()
         if not html:
             return self._json(
                 failure.status,
                 failure.error,
                 failure.cause,
+                headers=headers,
                 hop=failure.hop,
                 cause=failure.cause,
                 since=None if failure.since is None else failure.since.isoformat(),
@@ -109,6 +112,7 @@ class ErrorPages:
             since=None if failure.since is None else _since(failure.since, now),
             request_id=failure.request_id,
             links=(*((Link("Try again", ""),) if failure.repeatable else ()), self._apps),
+            headers=headers,
         )
 
     def _hops(self, failure: Failure) -> tuple[Hop, ...]:

@@ -123,7 +123,7 @@ class Launcher:
         request_id = secrets.token_hex(8)
         logger.info("%s: %s (request %s)", host, cause, request_id)
         failure = Failure(
-            status=502,
+            status=503,
             hop="agent",
             error="unreachable",
             cause=cause,
