@@ -21,8 +21,7 @@ from tport.engine.types.launch import Loop
 from tport.engine.web.assets import INLINE_ICON, INLINE_STYLE, INLINE_STYLE_HASH, TEMPLATES
 
 _PLACES: Final[tuple[Place, ...]] = ("you", "proxy", "agent", "app")
-# s; how soon a proxy that lost auth has usually found it again, and an agent a lost proxy
-RETRY_AFTER: Final = 5.0
+RETRY_AFTER: Final = 5.0  # s; how soon a proxy finds auth again, and an agent its proxy, usually
 
 _CSP: Final = (
     f"default-src 'none'; style-src {INLINE_STYLE_HASH}; img-src data:; base-uri 'none'; "
@@ -80,12 +79,8 @@ class ErrorPages:
 
     def failure(self, failure: Failure, *, html: bool, now: datetime) -> Page:
         """A request stopped on its way: which station failed, why, since when, what to do."""
-        titles = {
-            "you": "Your request was cut off",
-            "proxy": f"{failure.app} cannot be reached",
-            "agent": f"{failure.app} cannot be reached",
-            "app": f"{failure.app} did not answer",
-        }
+        titles = {"you": "Your request was cut off", "app": f"{failure.app} did not answer"}
+        title = titles.get(failure.hop, f"{failure.app} cannot be reached")
         headers = (("retry-after", retry_seconds(RETRY_AFTER)),) if failure.status == 503 else ()
         if not html:
             return self._json(
@@ -105,7 +100,7 @@ class ErrorPages:
             )
         return self._page(
             failure.status,
-            titles[failure.hop],
+            title,
             f"{failure.cause}.",
             advice=failure.advice,
             hops=self._hops(failure),
