@@ -206,6 +206,22 @@ def test_a_certificate_changed_in_any_byte_is_refused(data: st.DataObject) -> No
         )
 
 
+def test_unused_bits_that_are_claimed_of_a_signature_are_refused() -> None:
+    """Where its last bits are zero anyhow a lenient reader finds the same signature in other bytes."""
+    while True:
+        good = der(forge(THEIRS.host, THEIRS.identity("agent"), now=START))
+        signature = x509.load_der_x509_certificate(good).signature
+        if signature[-1] & 1 == 0:
+            break
+    changed = bytearray(good)
+    changed[-len(signature) - 1] = 1
+
+    with pytest.raises(AccessDenied):
+        identity_of(
+            bytes(changed), authorities=THEIRS.authorities, expected_kinds=["agent"], now=START
+        )
+
+
 THEIRS = Cluster(START)  # hypothesis and fixtures don't mix well
 GOOD = der(forge(THEIRS.host, THEIRS.identity("agent"), now=START))
 

@@ -150,6 +150,10 @@ def _anchored(
         raise _refused("it holds no tport identity") from None
     except (ValueError, x509.DuplicateExtension, x509.InvalidVersion):
         raise _refused("it can't be read") from None
+    # The number of unused bits before the signature, which is in whole bytes. Where its last bit is 0
+    # the library takes a 1 here for the same signature: two encodings of one certificate.
+    if certificate[-len(cert.signature) - 1] != 0:
+        raise _refused("it can't be read")
     issuers = {authority_of(kind) for kind in expected_kinds}
     issuer = next(
         (kind for kind in issuers if _issued(certificate, cert, getattr(authorities, kind), now)),
