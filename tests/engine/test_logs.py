@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from tport.engine.config.model import Log
 from tport.engine.errors import ConfigError
-from tport.engine.logs import JsonLines, TextLines, set_up_logging
+from tport.engine.logs import JsonLines, LogFile, TextLines, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -119,3 +120,37 @@ def test_a_severity_leaves_out_what_is_less(capsys: pytest.CaptureFixture[str]) 
     out, err = capsys.readouterr()
     assert [json.loads(line)["message"] for line in out.splitlines()] == ["yes"]
     assert err == ""
+
+
+def test_r_16_a_file_that_takes_no_more_costs_lines_that_are_counted_and_told(
+    tmp_path: Path,
+) -> None:
+    """R-16, and nobody who logs hears of it; also when the file can't be begun anew."""
+    lost = LogFile.lost
+    folder = tmp_path / "logs"
+    folder.mkdir()
+    file = folder / "tport.log"
+    set_up_logging(Log(output=str(file), severity="info"))
+    said = logging.getLogger("tport.engine")
+    said.info("one")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size, limits[1]))
+    try:
+        said.info("two")
+        said.info("three")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert LogFile.lost == lost + 2
+    said.info("four")
+    folder.rename(tmp_path / "moved")
+    said.info("five")
+    folder.mkdir()
+    said.info("six")
+
+    assert LogFile.lost == lost + 3
+    first = (tmp_path / "moved" / "tport.log").read_text()
+    assert first.count("\n") == 3
+    assert "warning: 2 lines of the log could not be written\n" in first
+    assert first.endswith("four\n")
+    assert "1 lines of the log" in file.read_text()
+    assert file.read_text().endswith("six\n")

@@ -11,8 +11,9 @@ import logging
 import re
 import sys
 from datetime import UTC, datetime
+from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
-from typing import Final, TextIO
+from typing import BinaryIO, ClassVar, Final, TextIO, cast
 
 from tport.engine.config.model import Log
 from tport.engine.errors import ConfigError
@@ -86,6 +87,51 @@ def _time(record: logging.LogRecord) -> str:
     return datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
 
 
+class LogFile(WatchedFileHandler):
+    """A file of lines that costs nobody anything when it can't be written.
+
+    What a full disk refuses is dropped and counted, and the count is the first line that is written when
+    the disk takes lines again. Nobody who logs ever sees an error of it: the standard handler raises one
+    when a file that was moved away can't be begun anew.
+    """
+
+    lost: ClassVar[int] = 0  # lines, of all files of this process
+
+    def __init__(self, path: str) -> None:
+        super().__init__(path, encoding="utf-8")
+        self._unreported = 0
+        self._failed = False
+
+    def _open(self) -> TextIOWrapper:
+        """Open it without a buffer, which would keep what was refused, and write it some time."""
+        raw = open(self.baseFilename, "ab", buffering=0)  # noqa: SIM115 - the handler closes it
+        return TextIOWrapper(cast("BinaryIO", raw), self.encoding, write_through=True)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if self._unreported and self._write(_lost_lines(self._unreported)):
+            self._unreported = 0
+        if not self._write(record):
+            LogFile.lost += 1
+            self._unreported += 1
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - logging's name
+        self._failed = True
+
+    def _write(self, record: logging.LogRecord) -> bool:
+        """Write a line, and tell whether it is in the file."""
+        self._failed = False
+        try:
+            super().emit(record)
+        except OSError:
+            return False
+        return not self._failed
+
+
+def _lost_lines(count: int) -> logging.LogRecord:
+    text = "%d lines of the log could not be written"
+    return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (count,), None)
+
+
 def set_up_logging(log: Log, *, worker: int = 0) -> None:
     """Send tport's log lines where the configuration says; others' only from warnings on.
 
@@ -101,7 +147,7 @@ def set_up_logging(log: Log, *, worker: int = 0) -> None:
     to_file = log.output not in ("stderr", "stdout")
     if to_file:
         try:
-            handler = WatchedFileHandler(log.output, encoding="utf-8")
+            handler = LogFile(log.output)
         except OSError as problem:
             why = str(problem.strerror).lower()
             raise ConfigError(f"log.output can't be written: {why}", where=log.output) from None

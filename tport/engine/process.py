@@ -43,7 +43,7 @@ from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.diag.gather import Gathering
 from tport.engine.diag.service import serve_diagnostics
 from tport.engine.diag.stalls import Stalls
-from tport.engine.errors import ConfigError
+from tport.engine.errors import ConfigError, Unavailable
 from tport.engine.garbage import settle
 from tport.engine.metrics.board import Board
 from tport.engine.net.dial import EVERYWHERE, open_listener, own_address, port_of
@@ -61,6 +61,7 @@ from tport.engine.workers.pool import Workers
 logger = logging.getLogger(__name__)
 
 ADMIN_RENEWAL: Final = 6 * 3600.0  # s after which admin.pem is written anew
+ADMIN_RETRY: Final = 60.0  # s until the next try when it could not be
 OWN_TOKEN_TTL: Final = 600.0  # s; with which an agent in this process joins
 PROXY_DIR: Final = "proxy"
 AGENT_DIR: Final = "agent"
@@ -374,14 +375,35 @@ async def _keep_admin_files(
     *,
     task_status: trio.TaskStatus[None],
 ) -> NoReturn:
-    """Leave what commands need to find and administer this cluster; renew it while we run."""
+    """Leave what commands need to find and administer this cluster; renew it while we run.
+
+    Raises:
+        Unavailable: it can't be written when we start; later, the old one stays until it can.
+    """
+    await _write_admin_files(service, folder, address)
+    task_status.started()
+    wait = ADMIN_RENEWAL
     while True:
-        text = service.issue_admin_identity("admin")
+        await trio.sleep(wait)
+        try:
+            await _write_admin_files(service, folder, address)
+        except Unavailable as problem:
+            logger.warning("the administrator's certificate is not renewed yet: %s", problem)
+            wait = ADMIN_RETRY
+        else:
+            wait = ADMIN_RENEWAL
+
+
+async def _write_admin_files(service: AuthService, folder: Path, address: Address) -> None:
+    text = service.issue_admin_identity("admin")
+    try:
         await trio.to_thread.run_sync(write_private, folder / ADMIN_FILE, text)
         await trio.to_thread.run_sync(write_private, folder / ADDRESS_FILE, f"{address}\n")
-        task_status.started()
-        await trio.sleep(ADMIN_RENEWAL)
-        task_status = trio.TASK_STATUS_IGNORED
+    except OSError as problem:
+        raise Unavailable(
+            f"{folder} can't be written: {str(problem.strerror).lower()}",
+            hint="see whether its disk is full",
+        ) from None
 
 
 @asynccontextmanager

@@ -8,6 +8,7 @@ being written uses `record`.
 
 from __future__ import annotations
 
+import errno
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -31,6 +32,11 @@ GROUP: Final = 256  # events written at once
 EMIT_DEADLINE: Final = 2.0  # s that an event waits for its place, or `record` for its line
 RETRY: Final = 1.0  # s between tries while the disk refuses
 CLOSE_DEADLINE: Final = 2.0  # s for what is still queued at the end
+
+
+def _why(error: OSError) -> str:
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return "its disk is full" if is_full else str(error.strerror)
 
 
 @dataclass(eq=False, slots=True)
@@ -90,7 +96,7 @@ class Emitter:
             entry.is_wanted = False
         if not entry.written.is_set():
             raise Unavailable(
-                "the audit log can't be written",
+                self.problem or "the audit log can't be written within 2 s",
                 hint="see whether the disk of the audit log is full",
             )
 
@@ -162,7 +168,7 @@ class Emitter:
                 if not is_refused:
                     logger.warning("audit: can't write to %s: %s", self.log.directory, error)
                 is_refused = True
-                self.problem = f"the audit log can't be written: {error.strerror}"
+                self.problem = f"the audit log can't be written: {_why(error)}"
                 await trio.sleep(RETRY)
                 continue
             self.problem = ""

@@ -16,6 +16,7 @@ import trio
 
 import tport
 from tport.engine.diag.stalls import Stalls
+from tport.engine.logs import LogFile
 from tport.engine.metrics.sample import Sample, Trouble, one
 
 LOOK: Final = 1.0  # s between two looks at whether the loop keeps up
@@ -62,6 +63,7 @@ class ProcessFigures:
         yield one("tport_loop_lag_seconds", self._lag.longest)
         yield one("tport_loop_stalls_total", self._stalls.count)
         yield one("tport_tasks", trio.lowlevel.current_statistics().tasks_living)
+        yield one("tport_shed_total", LogFile.lost, "log")
         yield one("process_cpu_seconds_total", time.process_time())
         yield one("process_start_time_seconds", _BEGAN)
         with suppress(OSError, IndexError, ValueError):  # elsewhere than on Linux

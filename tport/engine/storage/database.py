@@ -6,6 +6,7 @@ number, each on a connection of its own.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import logging
 import os
@@ -47,6 +48,7 @@ INSERT INTO head VALUES (0, randomblob(16), randomblob(16), zeroblob(32));
 
 ROW: Final = "SELECT key, value, expires, revision FROM items"
 CHANGED: Final = "a record is not as it was written"
+_FREE: Final = "free space where the data directory is"
 _RESTORE: Final = "see what is left: tport db check; to begin again from a backup: tport restore"
 _GO_ON: Final = (
     "put the newest copy of it back together with its -wal and .mark; or begin again from a backup: tport"
@@ -263,10 +265,12 @@ def expired_keys(connection: sqlite3.Connection, now: datetime, limit: int) -> l
 def explain(error: sqlite3.DatabaseError | OSError) -> Unavailable:
     """Say in words for anyone, without paths, why storage can't answer."""
     if isinstance(error, OSError):
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return Unavailable("storage is full", hint=_FREE)
         return Unavailable(f"storage can't be written: {error.strerror}")
     match getattr(error, "sqlite_errorcode", 0) & 0xFF:  # the low byte is the primary code
         case sqlite3.SQLITE_FULL:
-            words, hint = "storage is full", "free space where the data directory is"
+            words, hint = "storage is full", _FREE
         case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
             words, hint = "storage is held by another program", "close what has the database open"
         case sqlite3.SQLITE_READONLY | sqlite3.SQLITE_PERM | sqlite3.SQLITE_CANTOPEN:
