@@ -28,9 +28,10 @@ from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.streams import PrefixedStream, relay
-from tport.engine.net.tls import accept_tls, connect_tls, peek_client_hello
+from tport.engine.net.tls import accept_tls, connect_tls
 from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
 from tport.engine.process import wall_clock
+from tport.engine.proto.client_hello import ClientHello, parse_client_hello
 from tport.engine.proto.tunnel import (
     PROTOCOL,
     AgentHello,
@@ -147,6 +148,16 @@ async def _run_to_the_end(mux: Mux) -> None:
 Ask = Callable[[RequestHead], Awaitable[NoAnswer | ResponseHead]]
 
 
+async def peek(stream: trio.SocketStream) -> tuple[ClientHello, PrefixedStream]:
+    """Read the ClientHello, and return it with a stream that still begins with it."""
+    data = b""
+    while (hello := parse_client_hello(data)) is None:
+        more = await stream.receive_some()
+        assert more, "a client that left"
+        data += more
+    return hello, PrefixedStream(data, stream)
+
+
 class RogueProxy:
     """A proxy that asks nobody and checks nothing; all but tunnels it passes to the real one."""
 
@@ -163,7 +174,7 @@ class RogueProxy:
         await trio.serve_listeners(self._serve, [listener])
 
     async def _serve(self, stream: trio.SocketStream) -> None:
-        hello, peeked = await peek_client_hello(stream)
+        hello, peeked = await peek(stream)
         if hello.alpn == (ALPN_TUNNEL,):
             await self._tunnel(peeked)
         else:

@@ -48,6 +48,7 @@ from tport.engine.garbage import settle
 from tport.engine.metrics.board import Board
 from tport.engine.net.dial import EVERYWHERE, open_listener, own_address, port_of
 from tport.engine.net.http1 import Drain
+from tport.engine.net.ready import HAS_EPOLL
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
@@ -141,9 +142,9 @@ def _check(config: Config) -> None:
             "proxy_service without auth_service: both run in one process in this version",
             hint="enable auth_service in the same file",
         )
-    if config.proxy_service.workers > 1 and sys.platform != "linux":
+    if config.proxy_service.enabled and not HAS_EPOLL:
         raise ConfigError(
-            "proxy_service.workers: several need Linux", hint="leave it out, or say 1"
+            "proxy_service: needs Linux", hint="agents run here: enable app_service alone"
         )
 
 

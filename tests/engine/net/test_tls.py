@@ -10,14 +10,12 @@ from trio.testing import MockClock, memory_stream_pair
 
 from tests.certs import Cluster, forge
 from tests.engine.pki.test_contexts import web_pair
-from tests.engine.proto.test_client_hello import HELLO, MEANING
-from tport.engine.defaults import CLIENT_HELLO_DEADLINE, HANDSHAKE_DEADLINE, MAX_CLIENT_HELLO
+from tport.engine.defaults import HANDSHAKE_DEADLINE
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import (
     accept_tls,
     connect_tls,
-    peek_client_hello,
     refuse_plain_http,
     refuse_protocols,
     tls_problem,
@@ -29,7 +27,7 @@ from tport.engine.pki.contexts import (
     tunnel_client_context,
     tunnel_server_context,
 )
-from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
+from tport.engine.proto.client_hello import HTTPS_ONLY
 
 CLUSTER = Cluster()
 TRUSTED = CLUSTER.host.trusted
@@ -49,61 +47,8 @@ async def sockets() -> AsyncIterator[Sockets]:
         yield one, other
 
 
-async def test_the_hello_is_seen_and_is_still_there() -> None:
-    client, server = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.send_all, HELLO + b"more")
-        hello, stream = await peek_client_hello(server)
-
-    assert hello == MEANING
-    assert await stream.receive_some() == HELLO + b"more"
-
-
-async def test_what_follows_a_hello_is_left_to_whoever_the_connection_is_for() -> None:
-    """TLS-04: what is read ahead goes to another process as one message, which has a largest size."""
-    client, server = memory_stream_pair()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(client.send_all, HELLO + bytes(100_000))
-        _, stream = await peek_client_hello(server)
-        nursery.cancel_scope.cancel()
-
-    assert len(stream.take_prefix()) <= MAX_CLIENT_HELLO
-
-
-async def test_a_hello_may_come_in_pieces_but_not_for_ever(autojump_clock: MockClock) -> None:
-    """DOS-01: the deadline is for the whole, whatever trickles in."""
-    client, server = memory_stream_pair()
-
-    async def trickle() -> None:
-        for byte in HELLO:
-            await client.send_all(bytes([byte]))
-            await trio.sleep(1)
-
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trickle)
-        with pytest.raises(ConnectionProblem, match="within 5 s"):
-            await peek_client_hello(server)
-        assert trio.current_time() == CLIENT_HELLO_DEADLINE
-        nursery.cancel_scope.cancel()
-
-
-@pytest.mark.parametrize("sent", [b"", HELLO[:100]], ids=["nothing", "some"])
-async def test_a_client_that_leaves_is_no_error_of_protocol(sent: bytes) -> None:
-    client, server = memory_stream_pair()
-    await client.send_all(sent)
-    await client.aclose()
-
-    with pytest.raises(ConnectionProblem, match="left"):
-        await peek_client_hello(server)
-
-
 async def test_plain_http_is_told_what_this_port_speaks() -> None:
     client, server = memory_stream_pair()
-    await client.send_all(b"GET / HTTP/1.1\r\nHost: proxy.test:3080\r\n\r\n")
-
-    with pytest.raises(NotTls) as refused:
-        await peek_client_hello(server)
-    assert refused.value.http
     async with trio.open_nursery() as nursery:
         nursery.start_soon(refuse_plain_http, server, HTTPS_ONLY)
         assert await client.receive_some() == HTTPS_ONLY
@@ -118,13 +63,7 @@ async def test_an_unknown_protocol_is_refused_with_its_own_alert(sockets: Socket
     context.set_alpn_protocols(["smtp"])
 
     async with trio.open_nursery() as nursery:
-
-        async def refuse() -> None:
-            hello, stream = await peek_client_hello(there)
-            assert hello.alpn == ("smtp",)
-            await refuse_protocols(stream)
-
-        nursery.start_soon(refuse)
+        nursery.start_soon(refuse_protocols, there)
         with pytest.raises(ConnectionProblem, match="does not speak the protocol") as problem:
             await connect_tls(here, context, server_name=None)
 
@@ -138,9 +77,8 @@ async def test_a_tunnel_handshake_over_sockets_with_the_hello_seen_first(sockets
     async with trio.open_nursery() as nursery:
 
         async def serve() -> None:
-            hello, stream = await peek_client_hello(there)
-            assert hello.alpn == ("tport-tunnel/1",)
-            server = await accept_tls(stream, SERVER)
+            seen = await there.receive_some()
+            server = await accept_tls(PrefixedStream(bytes(seen), there), SERVER)
             assert not isinstance(server.transport, PrefixedStream)
             assert server.peer_certificate is not None
             await server.send_all(await server.receive_some())

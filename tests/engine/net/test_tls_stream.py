@@ -17,14 +17,23 @@ from trio.testing import (
 
 from tests.certs import Cluster
 from tests.engine.net.test_tcp import pair
+from tests.engine.pki.test_contexts import web_pair
 from tport.engine.defaults import READ_SIZE
+from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls_stream import CLOSE_DEADLINE, MAX_OWED, TlsStream
-from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
+from tport.engine.pki.contexts import (
+    browser_context,
+    https_context,
+    tunnel_client_context,
+    tunnel_server_context,
+)
 from tport.engine.proto.yamux import HEADER, MAX_FRAME, MAX_WRITE
 
 CLUSTER = Cluster()
 SERVER = tunnel_server_context(CLUSTER.pair("proxy"), CLUSTER.host.trusted)
 CLIENT = tunnel_client_context(CLUSTER.pair("agent"), CLUSTER.host.trusted)
+WEB = browser_context(web_pair(CLUSTER))
+BROWSER = https_context(authorities=CLUSTER.web.trusted)
 
 
 async def over(
@@ -355,3 +364,55 @@ async def test_a_refused_handshake_says_so_to_the_peer() -> None:
 
     with pytest.raises(trio.BrokenResourceError, match="CERTIFICATE_REQUIRED"):
         await client.receive_some()
+
+
+async def without_tasks() -> tuple[TlsStream, TlsStream]:
+    """A browser and its server over TCP, the server without a task."""
+    here, there = pair()
+    client = TlsStream(here, BROWSER, server_side=False, server_name="proxy.test")
+    server = TlsStream(there, WEB, server_side=True, ragged_end=True)
+    done = trio.Event()
+
+    def go_on() -> None:
+        if server.shake_nowait():
+            there.on_arrival = None
+            done.set()
+
+    there.on_arrival = go_on
+    with trio.fail_after(10):
+        await client.do_handshake()
+        await done.wait()
+    return client, server
+
+
+async def test_a_ticket_leaves_with_the_first_answer_and_is_good() -> None:
+    client, server = await without_tasks()
+    assert isinstance(client.transport, TcpStream)
+    assert server.prompt is not None
+    await wait_all_tasks_blocked(0.01)
+    assert client.transport.receive_nowait() is None
+    server.prompt.send_nowait(b"answer")
+    assert await client.receive_some() == b"answer"
+    session = client._tls.session
+    assert session is not None
+    assert session.has_ticket
+    for stream in (client, server):
+        await stream.aclose()
+
+
+async def test_who_ends_without_a_task_says_goodbye_too() -> None:
+    client, server = await without_tasks()
+    assert server.prompt is not None
+    server.prompt.end()
+
+    assert await client.receive_some() == b""  # and no cut, which it would take for an error
+    await client.aclose()
+
+
+async def test_who_ends_what_is_broken_or_closed_says_nothing_more() -> None:
+    client, server = await without_tasks()
+    assert server.prompt is not None
+    await trio.aclose_forcefully(client)
+    await wait_all_tasks_blocked(0.01)
+    server.prompt.end()
+    server.prompt.end()

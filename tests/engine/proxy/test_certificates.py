@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 from typing import cast
 
@@ -18,7 +19,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import TportError, Unavailable
 from tport.engine.pki.authority import issue_web_certificate, permits
 from tport.engine.pki.keys import KeyPair, make_key_and_csr, public_key_of_csr
-from tport.engine.proxy.certificates import Certificates
+from tport.engine.proxy.certificates import Certificates, TakesWaiting
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
 from tport.engine.types.certificate import CertState
@@ -98,6 +99,27 @@ async def test_many_at_once_ask_for_one() -> None:
             nursery.start_soon(shown.context, "proxy.test")
 
     assert shown.auth.made == ["proxy.test"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["proxy.test", "grafana.proxy.test", "grafna.proxy.test", "a.lab.proxy.test", "x.test", None],
+)
+async def test_what_is_known_without_waiting_is_what_waiting_would_have_told(
+    name: str | None,
+) -> None:
+    shown = Shown("grafana.proxy.test")
+    before = None
+    with suppress(TakesWaiting):
+        before = shown.certificates.context_now(name)
+    told = await shown.certificates.context_for(name)
+
+    assert before in (None, told)
+    assert shown.certificates.context_now(name) == told
+    shown.clock.now += timedelta(days=80)  # the own CA's are to be made anew
+    if not told.public:
+        with pytest.raises(TakesWaiting):
+            shown.certificates.context_now(name)
 
 
 @pytest.mark.parametrize("name", ["nobody.test", None])
@@ -222,6 +244,9 @@ async def test_of_a_host_all_is_told_down_to_the_source_that_serves_it() -> None
     class Trying:
         public = True
 
+        def context_now(self, host: str) -> ssl.SSLContext | None:
+            raise TakesWaiting
+
         async def context_for(self, host: str) -> ssl.SSLContext | None:
             return None
 
@@ -281,8 +306,11 @@ class Kept:
         self.host = host
         self.context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
 
-    async def context_for(self, host: str) -> ssl.SSLContext | None:
+    def context_now(self, host: str) -> ssl.SSLContext | None:
         return self.context if host == self.host else None
+
+    async def context_for(self, host: str) -> ssl.SSLContext | None:
+        return self.context_now(host)
 
     def states(self, host: str) -> Sequence[CertState]:
         return ()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from typing import cast
 
 import pytest
@@ -113,19 +113,18 @@ class Handed(Alone):
 
 async def test_what_is_handed_over_is_served_with_what_came_before(nursery: trio.Nursery) -> None:
     stream = cast("TcpStream", object())
-    served: list[tuple[TcpStream, tuple[str, bytes]]] = []
+    served: list[tuple[TcpStream, str, bytes]] = []
     done = trio.Event()
 
-    async def serve(stream: TcpStream, handed: tuple[str, bytes]) -> None:
-        await trio.lowlevel.checkpoint()
-        served.append((stream, handed))
+    def welcome(stream: TcpStream, remote: str, received: bytes) -> None:
+        served.append((stream, remote, received))
         done.set()
 
-    nursery.start_soon(take_over, Handed(Arrival(stream, "192.0.2.1", b"hello")), nursery, serve)
+    nursery.start_soon(take_over, Handed(Arrival(stream, "192.0.2.1", b"hello")), welcome)
     with trio.fail_after(5):
         await done.wait()
 
-    assert served == [(stream, ("192.0.2.1", b"hello"))]
+    assert served == [(stream, "192.0.2.1", b"hello")]
 
 
 async def test_a_process_alone_hands_nothing_over() -> None:
@@ -151,14 +150,16 @@ async def test_of_two_that_are_idle_each_takes_its_share(
     shares = [FairShare(memory, index, 2) for index in range(2)]
     port = listener.socket.getsockname()[1]
 
-    async def keep(stream: TcpStream, seat: Seat) -> None:
-        async with stream:
-            await trio.sleep_forever()
+    kept = ExitStack()
+
+    def keep(stream: TcpStream, _seat: Seat, _peer: str) -> None:
+        kept.callback(stream.close)
 
     async with AsyncExitStack() as clients, trio.open_nursery() as nursery:
+        clients.enter_context(kept)
         for share in shares:
             copy = trio.SocketListener(listener.socket.dup())
-            nursery.start_soon(accept, copy, nursery, keep, Seats(ROOM), share)
+            nursery.start_soon(accept, copy, keep, Seats(ROOM), share)
         for number in range(20):
             await clients.enter_async_context(await trio.open_tcp_stream("127.0.0.1", port))
             with trio.fail_after(10):
@@ -176,13 +177,14 @@ async def test_a_process_that_is_busy_is_not_waited_for(
     busy.begin()
     taken = trio.Event()
 
-    async def take(stream: TcpStream, seat: Seat) -> None:
+    def take(stream: TcpStream, seat: Seat, _peer: str) -> None:
         ours.add(5)
         taken.set()
-        await stream.aclose()
+        stream.close()
+        seat.leave()
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(accept, listener, nursery, take, Seats(ROOM), ours)
+        nursery.start_soon(accept, listener, take, Seats(ROOM), ours)
         for _ in range(2):
             taken = trio.Event()
             async with await trio.open_tcp_stream(*listener.socket.getsockname()[:2]):

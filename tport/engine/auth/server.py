@@ -85,8 +85,12 @@ class AuthServer:
     ) -> None:
         """Serve every connection to `listener` until cancelled; the listener is closed then."""
         async with trio.open_nursery() as connections:
+
+            def welcome(stream: TcpStream, seat: Seat, peer: str) -> None:
+                connections.start_soon(self._serve, stream, seat, peer)
+
             task_status.started([listener])
-            await accept(listener, connections, self._serve_seated, self._seats)
+            await accept(listener, welcome, self._seats)
 
     async def serve_connection(self, stream: trio.abc.HalfCloseableStream, *, remote: str) -> None:
         """Serve one connection, beginning with its ClientHello, until it ends.
@@ -101,15 +105,6 @@ class AuthServer:
             await trio.aclose_forcefully(stream)
         else:
             await self._serve(stream, seat, remote)
-
-    async def _serve_seated(self, stream: TcpStream, seat: Seat) -> None:
-        try:
-            remote = str(stream.socket.getpeername()[0])
-        except OSError:  # it is gone already
-            seat.leave()
-            stream.close()
-            return
-        await self._serve(stream, seat, remote)
 
     async def _serve(self, stream: trio.abc.HalfCloseableStream, seat: Seat, remote: str) -> None:
         try:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
+from functools import partial
 from typing import Final, NoReturn
 
 import trio
@@ -21,17 +22,17 @@ ACCEPT_BURST: Final = 16
 REST: Final = 0.1  # s after a failure: out of file descriptors, most likely; let some go
 TELL_EVERY: Final = 60.0  # s between two warnings of that
 
-Serve = Callable[[TcpStream, Seat], Awaitable[None]]
+# Serves a connection without waiting: it, its seat, the IP address it is from.
+Welcome = Callable[[TcpStream, Seat, str], None]
 
 
 async def accept(
     listener: trio.SocketListener,
-    connections: trio.Nursery,
-    serve: Serve,
+    welcome: Welcome,
     seats: Seats,
     share: FairShare | None = None,
 ) -> NoReturn:
-    """Start `serve` for each connection, until cancelled; it gives the seat up at the end.
+    """Welcome each connection, until cancelled; who serves it gives the seat up at its end.
 
     A connection for which there is no seat is closed at once.
 
@@ -43,29 +44,21 @@ async def accept(
             door.setblocking(False)
             arrivals = _Arrivals(door, seats)
             if share is None:
-                await _accept(arrivals, connections, serve)
-            await _accept_share(arrivals, connections, serve, share)
+                await _accept(arrivals, welcome)
+            await _accept_share(arrivals, welcome, share)
 
 
-async def _accept(arrivals: _Arrivals, connections: trio.Nursery, serve: Serve) -> NoReturn:
+async def _accept(arrivals: _Arrivals, welcome: Welcome) -> NoReturn:
     while True:
         await trio.lowlevel.wait_readable(arrivals.door)
         for _ in range(ACCEPT_BURST):
             arrival = await arrivals.next()
             if arrival is None:
                 break
-            connections.start_soon(serve, *arrival)
+            welcome(*arrival)
 
 
-async def _accept_share(
-    arrivals: _Arrivals, connections: trio.Nursery, serve: Serve, share: FairShare
-) -> NoReturn:
-    async def counted(stream: TcpStream, seat: Seat) -> None:
-        try:
-            await serve(stream, seat)
-        finally:
-            share.add(-1)
-
+async def _accept_share(arrivals: _Arrivals, welcome: Welcome, share: FairShare) -> NoReturn:
     share.begin()
     try:
         while True:
@@ -75,7 +68,9 @@ async def _accept_share(
             arrival = await arrivals.next()
             if arrival is not None:
                 share.add(1)
-                connections.start_soon(counted, *arrival)
+                _, seat, _ = arrival
+                seat.on_left = partial(share.add, -1)
+                welcome(*arrival)
     finally:
         share.end()
 
@@ -88,16 +83,17 @@ class _Arrivals:
         self._seats = seats
         self._silent_until = 0.0  # trio's time; the same warning each 0.1 s fills disks
 
-    async def next(self) -> tuple[TcpStream, Seat] | None:
+    async def next(self) -> tuple[TcpStream, Seat, str] | None:
         """Return a connection; None: none is there, or the one that was has no seat, or has gone."""
         accepted: socket.socket | None = None
         seat: Seat | None = None
         try:
             accepted, address = self.door.accept()
-            if (seat := self._seats.take(str(address[0]))) is None:
+            remote = str(address[0]).removeprefix("::ffff:")
+            if (seat := self._seats.take(remote)) is None:
                 accepted.close()
                 return None
-            return TcpStream(accepted), seat
+            return TcpStream(accepted), seat, remote
         except (BlockingIOError, ConnectionAbortedError):
             return None
         except OSError as problem:

@@ -4,12 +4,16 @@ read a head ──► handle(exchange) ──► read the next
     │ bad          │ fails                │ none within the limits
     ▼              ▼                      ▼
   refuse       on_error, or cut         close
+
+By a task from its beginning to its end (`serve_http1`), or by one only where that is needed: where
+requests can be taken without (`open_http1`, see `turns`).
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable, Iterator
+from functools import partial
 from typing import Literal
 
 import trio
@@ -20,16 +24,18 @@ from tport.engine.net.exchange import Exchange, Headers, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.seats import Seat
 from tport.engine.net.sockets import cut
-from tport.engine.net.turns import Answer, Turns
+from tport.engine.net.turns import Answer, Begun, Turns
 from tport.engine.proto.framing import of_length
 from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
 from tport.engine.proto.head_writer import write_response_head
 
-__all__ = ["ClientGone", "Drain", "Exchange", "Limits", "plain_page", "serve_http1"]
+__all__ = ["ClientGone", "Drain", "Exchange", "Limits", "open_http1", "plain_page", "serve_http1"]
 
 logger = logging.getLogger(__name__)
 
 Take = Callable[[Exchange, Turns], bool]
+# Tells whether the connection goes on without a task. Else it is over; raising says the same.
+Work = Callable[[], Awaitable[bool]]
 OnError = Callable[[Exchange, TportError], Awaitable[None]]
 Page = tuple[Headers, bytes]  # headers and body of an answer
 _Ending = Literal["close", "linger", "cut"]
@@ -56,7 +62,6 @@ async def serve_http1(
     stream: trio.abc.Stream,
     handle: Answer,
     *,
-    take: Take | None = None,
     on_error: OnError = respond_plainly,
     refusal: Callable[[BadHead], Page] = plain_page,
     limits: Limits = Limits(),
@@ -70,7 +75,6 @@ async def serve_http1(
         handle: answers one request. What it raises before the head is sent becomes an answer:
             a TportError by `on_error`, anything else is logged and is a 500. Later it cuts the
             connection, so that half an answer is never taken for a whole one.
-        take: answers at once what takes no waiting; see `Turns`.
         refusal: the page for a request that can't be believed; the connection ends with it.
         drain: ends the connection when the service stops.
         seal: has the last word on the headers of every answer.
@@ -79,7 +83,6 @@ async def serve_http1(
     connection = _Connection(
         stream,
         handle,
-        take=take,
         on_error=on_error,
         refusal=refusal,
         limits=limits,
@@ -94,13 +97,50 @@ async def serve_http1(
         raise
 
 
+def open_http1(
+    stream: trio.abc.Stream,
+    handle: Answer,
+    take: Take,
+    *,
+    by_task: Callable[[Work], None],
+    closed: Callable[[], None],
+    on_error: OnError = respond_plainly,
+    refusal: Callable[[BadHead], Page] = plain_page,
+    limits: Limits = Limits(),
+    drain: Drain | None = None,
+    seal: Seal | None = None,
+    seat: Seat | None = None,
+) -> Callable[[], None]:
+    """Serve one connection, without a task as long as none is needed: only over TCP, on Linux.
+
+    Args:
+        take: answers at once what takes no waiting; see `Turns`.
+        by_task: has a task do what is to be done. Whoever runs it closes the stream where it
+            is over.
+        closed: called once when it is over without a task; the stream is still to be closed.
+
+    Returns:
+        What ends it at once where no task has it: to be called before the stream is closed.
+    """
+    connection = _Connection(
+        stream,
+        handle,
+        on_error=on_error,
+        refusal=refusal,
+        limits=limits,
+        drain=drain or Drain(),
+        seal=seal,
+        seat=seat,
+    )
+    return connection.open(take, by_task, closed)
+
+
 class _Connection:
     def __init__(
         self,
         stream: trio.abc.Stream,
         handle: Answer,
         *,
-        take: Take | None,
         on_error: OnError,
         refusal: Callable[[BadHead], Page],
         limits: Limits,
@@ -115,55 +155,79 @@ class _Connection:
         self._limits = limits
         self._drain = drain
         self._seal = seal
-        self._scope = trio.CancelScope()
-        self._wire = Wire(stream, limits, self._scope)
+        self._wire = Wire(stream, limits)
         self._seat = seat
         self._is_shed = False
-        self._exchange: Exchange | None = None  # the one being answered
-        self._turns: Turns | None = None  # where nothing can be taken without a task
-        if take is not None and self._wire.prompt is not None:
-            self._turns = Turns(
-                self._wire.prompt,
-                self._wire,
-                limits,
-                drain,
-                self._scope,
-                exchange_for=self._exchange_for,
-                take=take,
-                handle=handle,
-            )
+        self._exchange: Exchange | None = None  # the one that a task answers
+        self._turns: Turns | None = None  # where nothing is taken without a task
+        self._by_task: Callable[[Work], None] | None = None
         if seat is not None:
             seat.end_if_resting = self._end_if_resting
 
     async def serve(self) -> None:
-        ending: _Ending = "cut"
+        """Serve the connection from its beginning to its end."""
+        self._wire.scope = trio.CancelScope()
+        await self._serve(None)
+
+    def open(
+        self, take: Take, by_task: Callable[[Work], None], closed: Callable[[], None]
+    ) -> Callable[[], None]:
+        """Take requests without a task; see `open_http1`."""
+        assert self._wire.prompt is not None, "a stream that needs a task"
+        self._by_task = by_task
+        self._turns = Turns(
+            self._wire.prompt,
+            self._wire,
+            self._limits,
+            self._drain,
+            exchange_for=self._exchange_for,
+            take=take,
+            handle=self._handle,
+            by_task=self._begin_task,
+            closed=closed,
+        )
+        self._turns.begin()
+        return self._turns.abandon
+
+    def _begin_task(self, begun: Begun | None) -> None:
+        assert self._by_task is not None, "a task for what has one"
+        self._exchange = None if begun is None else begun.exchange
+        self._wire.scope = trio.CancelScope()  # may be cancelled before the task has begun
+        self._by_task(partial(self._serve, begun))
+
+    async def _serve(self, begun: Begun | None) -> bool:
+        """Answer what was begun, or comes next; tell whether the connection goes on without a task."""
+        ending: _Ending | None = "cut"
         try:
-            with self._scope:
-                ending = await self._serve_requests()
-            if self._scope.cancelled_caught:
+            with self._wire.scope as scope:
+                ending = await self._serve_requests(begun)
+            if scope.cancelled_caught:
                 ending = await self._out_of_time()
         except ClientGone:
             ending = "cut"
-        await self._end(ending)
+        if ending is None and self._turns is not None:
+            self._turns.begin()
+            return True
+        await self._end(ending or "cut")
+        return False
 
     def _end_if_resting(self) -> bool:
         """See `Seat.end_if_resting`."""
-        is_answering = self._exchange is not None or (
-            self._turns is not None and self._turns.is_answering
-        )
+        if self._turns is not None and self._turns.is_on:
+            return self._turns.end_if_resting()
         is_strangers = self._seat is not None and not self._seat.is_known
-        if is_answering and not (is_strangers and self._wire.waits_for_client):
+        if self._exchange is not None and not (is_strangers and self._wire.waits_for_client):
             return False
         self._is_shed = True
-        self._scope.cancel()
+        self._wire.scope.cancel()
         return True
 
-    async def _serve_requests(self) -> _Ending:
-        """Answer one request after the other; return how the connection is to end."""
+    async def _serve_requests(self, begun: Begun | None) -> _Ending | None:
+        """Answer one request after the other; return how the connection ends, None: it rests."""
         while True:
-            begun = await self._turns.run() if self._turns is not None else None
             if begun is not None:
                 exchange, answer = begun
+                begun = None
             else:
                 try:
                     head = await self._read_head()
@@ -180,6 +244,8 @@ class _Connection:
             if ending is not None:
                 return ending
             self._exchange = None
+            if self._turns is not None:
+                return None
 
     def _exchange_for(self, request: RequestHead) -> Exchange:
         return Exchange(
@@ -215,12 +281,13 @@ class _Connection:
         return head
 
     async def _read_first_bytes(self) -> bool:
-        self._drain.enter_idle(self._scope.cancel)
+        scope = self._wire.scope
+        self._drain.enter_idle(scope.cancel)
         try:
             data = await self._wire.receive(trio.current_time() + self._limits.idle)
         finally:
-            self._drain.leave_idle(self._scope.cancel)
-        if self._scope.cancel_called:
+            self._drain.leave_idle(scope.cancel)
+        if scope.cancel_called:
             return False  # the service stops, and the bytes came in the same instant
         self._wire.buffer += data
         return bool(data)

@@ -93,16 +93,18 @@ class Wire:
         torn: a send was not completed: nothing that follows would be understood.
         prompt: the stream for who uses it without a task; None: it can't be.
         unsent: something that was sent without waiting has not left yet: `flush` it.
+        scope: in which whoever waits here does so; set before a task does.
     """
 
-    def __init__(self, stream: trio.abc.Stream, limits: Limits, scope: trio.CancelScope) -> None:
+    scope: trio.CancelScope
+
+    def __init__(self, stream: trio.abc.Stream, limits: Limits) -> None:
         self.buffer = bytearray()
         self.torn = False
         self.prompt = prompt_of(stream)
         self.unsent = False
         self._stream = stream
         self._limits = limits
-        self._scope = scope
         self._streak = 0  # of what was received without waiting
         self._read_by = math.inf
         self._write_by = math.inf
@@ -234,5 +236,5 @@ class Wire:
 
     def _move(self) -> None:
         by = min(self._read_by, self._write_by)
-        if by != self._scope.deadline:
-            self._scope.deadline = by
+        if by != self.scope.deadline:
+            self.scope.deadline = by

@@ -48,9 +48,10 @@ class Seat:
         is_known: somebody has shown on it who they are.
         end_if_resting: ends the connection if it rests, and tells whether it did. It must not
             block or raise. Before it is set the connection counts as at work.
+        on_left: called once the place is given up.
     """
 
-    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken")
+    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken", "on_left")
 
     def __init__(self, seats: Seats, address: str) -> None:
         self._seats = seats
@@ -58,6 +59,7 @@ class Seat:
         self.is_known = False
         self.is_taken = True
         self.end_if_resting: Callable[[], bool] = closed_by_nobody
+        self.on_left: Callable[[], None] | None = None
 
     def recognise(self) -> None:
         """Note that this is no stranger's connection."""
@@ -176,6 +178,8 @@ class Seats:
         seat.end_if_resting = closed_by_nobody  # it holds on to the connection
         del (self._known if seat.is_known else self._strangers)[seat]
         self._exit(seat)
+        if seat.on_left is not None:
+            seat.on_left()
 
     def _enter(self, seat: Seat) -> None:
         if seat.address:

@@ -63,6 +63,9 @@ class Prompt(Protocol):
     def close(self) -> None:
         """Close the connection now, without a goodbye."""
 
+    def end(self) -> None:
+        """Close it now, having said goodbye as far as there is room for that."""
+
 
 class TcpStream(trio.abc.HalfCloseableStream):
     """A connected TCP socket, which it owns. One task may send while another receives.
@@ -151,6 +154,11 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self._unsent = bytes(data[sent:])
         return False
 
+    @property
+    def unsent(self) -> bool:
+        """Whether something that `send_nowait` kept has not left yet."""
+        return bool(self._unsent)
+
     async def flush(self) -> None:
         await self.send_all(b"")
 
@@ -209,6 +217,9 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self.may_have_come = self._writable = True  # so that who is woken sees it
         self._reader.wake()
         self._writer.wake()
+
+    def end(self) -> None:
+        self.close()
 
     async def aclose(self) -> None:
         self.close()

@@ -1,4 +1,4 @@
-"""Handshakes: look at the ClientHello first, then accept in the context it calls for; or connect.
+"""Handshakes: accept in a context, or connect; refuse with a word of why.
 
 Everything that can go wrong comes out as ConnectionProblem or RemoteProtocolError, in words for
 the person at the other end of the wire or for the operator, never as an OpenSSL code alone.
@@ -12,15 +12,12 @@ from typing import Final
 import trio
 
 from tport.engine.defaults import (
-    CLIENT_HELLO_DEADLINE,
     HANDSHAKE_DEADLINE,
-    MAX_CLIENT_HELLO,
     READ_SIZE,
 )
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls_stream import TlsStream
-from tport.engine.proto.client_hello import ClientHello, parse_client_hello
 
 _LINGER: Final = 1.0  # s that a refused client gets to read why
 # A whole TLS record: alert (21), TLS 1.2 as RFC 8446 §5.1 wants it, 2 bytes: fatal, code 120.
@@ -59,41 +56,6 @@ _MEANINGS: Final = (
 )
 
 
-async def peek_client_hello(
-    stream: trio.abc.HalfCloseableStream,
-    *,
-    received: bytes = b"",
-    deadline: float = CLIENT_HELLO_DEADLINE,
-) -> tuple[ClientHello, PrefixedStream]:
-    """Read the ClientHello, and return it with a stream that still begins with it.
-
-    No more is read ahead than a ClientHello may have: it goes to another process as one message
-    where the connection does. On an error `stream` is the caller's to answer on and to close.
-
-    Args:
-        stream: a connection just accepted; the one returned owns it.
-        received: what was read from it already.
-        deadline: seconds for all of it, however it is cut.
-
-    Raises:
-        NotTls: it is something else; `http` says that HTTPS_ONLY would be understood.
-        RemoteProtocolError: it is broken, or too large.
-        ConnectionProblem: the client left or stopped before it was whole.
-    """
-    data = received
-    with trio.move_on_after(deadline):
-        while (hello := parse_client_hello(data)) is None:
-            try:
-                more = await stream.receive_some(max(1, MAX_CLIENT_HELLO - len(data)))
-            except trio.BrokenResourceError:
-                more = b""
-            if not more:
-                raise ConnectionProblem("the client left before its ClientHello was whole")
-            data += more
-        return hello, PrefixedStream(data, stream)
-    raise ConnectionProblem(f"no whole ClientHello within {deadline:.0f} s")
-
-
 async def refuse_protocols(stream: trio.abc.HalfCloseableStream) -> None:
     """Answer a ClientHello none of whose protocols we speak, RFC 7301 §3.2, and close."""
     await _say_last(stream, _NO_APPLICATION_PROTOCOL)
@@ -102,6 +64,11 @@ async def refuse_protocols(stream: trio.abc.HalfCloseableStream) -> None:
 async def refuse_plain_http(stream: trio.abc.HalfCloseableStream, answer: bytes) -> None:
     """Answer plain HTTP (see HTTPS_ONLY), and close."""
     await _say_last(stream, answer)
+
+
+async def refuse_handshake(stream: trio.abc.HalfCloseableStream) -> None:
+    """Close once the client has had the time to read the alert that it was sent."""
+    await _say_last(stream, b"")
 
 
 async def accept_tls(
@@ -126,7 +93,7 @@ async def accept_tls(
         received, transport = stream.take_prefix(), stream.transport
     tls = TlsStream(transport, context, server_side=True, received=received, ragged_end=ragged_end)
     if (problem := await _shake(tls, deadline)) is not None:
-        await _say_last(transport, b"")  # the alert has left; the client shall get to read it
+        await refuse_handshake(transport)
         words, _ = tls_problem(problem)
         raise RemoteProtocolError(f"TLS handshake failed: {words}")
     return tls

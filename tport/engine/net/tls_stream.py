@@ -60,6 +60,7 @@ class TlsStream(trio.abc.Stream):
         self._tls = context.wrap_bio(
             self._incoming, self._outgoing, server_side=server_side, server_hostname=server_name
         )
+        self._server_side = server_side
         self._ragged_end = ragged_end
         self._sending = self._receiving = False
         self._ready = False  # the handshake is done, and close_notify makes sense
@@ -104,20 +105,57 @@ class TlsStream(trio.abc.Stream):
             ssl.SSLError: either side refused; the other was told.
             trio.BrokenResourceError: the peer left.
         """
-        while True:
-            state = self._step()
-            if state is not None and not isinstance(state, ssl.SSLWantReadError):
+        while (state := self._step()) is not None:
+            if not isinstance(state, ssl.SSLWantReadError):
                 self._broken = state
                 await self._last_word()
                 raise state
             if self._outgoing.pending:
                 await self.transport.send_all(self._outgoing.read())
-            if state is None:
-                break
             if not await self._pull():
-                self._broken = EOFError("the peer left during the handshake")
-                raise trio.BrokenResourceError(str(self._broken))
-        self._ready = True
+                raise self._hung_up()
+        if self._owes_now():
+            await self.transport.send_all(self._outgoing.read())
+
+    def shake_nowait(self) -> bool:
+        """Go on with the handshake by what has come, without a task; tell whether it is done.
+
+        Only over TCP. What the peer has no room for is `unsent` there: then go on by `do_handshake`.
+
+        Raises:
+            ssl.SSLError: either side refused; the other was told.
+            trio.BrokenResourceError, trio.ClosedResourceError: the peer left.
+        """
+        transport = self.transport
+        assert isinstance(transport, TcpStream), "a handshake that needs a task"
+        while (state := self._step()) is not None:
+            if self._outgoing.pending:
+                transport.send_nowait(self._outgoing.read())
+            if not isinstance(state, ssl.SSLWantReadError):
+                self._broken = state
+                raise state
+            if (data := transport.receive_nowait()) is None:
+                return False
+            if not data:
+                raise self._hung_up()
+            self._incoming.write(data)
+        if self._owes_now():
+            transport.send_nowait(self._outgoing.read())
+        return True
+
+    def _hung_up(self) -> trio.BrokenResourceError:
+        self._broken = EOFError("the peer left during the handshake")
+        return trio.BrokenResourceError(str(self._broken))
+
+    def _owes_now(self) -> bool:
+        """Tell whether the peer waits for what TLS has to say at the end of the handshake.
+
+        What a server of TLS 1.3 has to say then is a ticket for the next time: it leaves with the
+        first answer, which saves a packet.
+        """
+        if self._server_side and self.version == "TLSv1.3":
+            return False
+        return bool(self._outgoing.pending)
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
         """Return what has arrived, at most READ_SIZE or `max_bytes`; b"": the peer has ended."""
@@ -195,6 +233,7 @@ class TlsStream(trio.abc.Stream):
             self._tls.do_handshake()
         except ssl.SSLError as error:
             return error
+        self._ready = True
         return None
 
     def _write(self, data: bytes | bytearray | memoryview) -> int:
@@ -298,6 +337,19 @@ class _PromptTls:
     def close(self) -> None:
         self._stream._closed = True
         self._transport.close()
+
+    def end(self) -> None:
+        stream = self._stream
+        if not stream._closed and stream._broken is None:
+            try:
+                stream._tls.unwrap()  # queues close_notify; the peer's is not waited for
+            except ssl.SSLError:
+                pass
+            try:
+                self._transport.send_nowait(stream._outgoing.read())
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                pass
+        self.close()
 
     def receive_nowait(self) -> bytes | None:
         stream, transport = self._stream, self._transport

@@ -3,13 +3,14 @@
     bytes arrive ──► a whole head ──► take(exchange, turns) ──► sent on, its answer awaited
                         │ no             │ False                    │ comes whole: turns.done()
                         ▼                ▼                          ▼ doesn't:  turns.wait(answer)
-                     the connection's task goes on from there: `http1`
+                     a task is begun, which goes on from there: `http1`
 
 Most requests are whole when they come, are let through by what is known already, and are answered
 whole within milliseconds. Those are carried here by plain calls, one from where bytes arrive and
 one from where the answer does, without that a task wakes. Nothing is decided here, nor judged by
-other rules: whatever is not as plain as that is left to the connection's task with all that was
-done so far, and so is what takes longer than a moment (`moments`).
+other rules: whatever is not as plain as that is left to a task with all that was done so far, and so
+is what takes longer than a moment (`moments`). A connection that rests has no task at all: when it
+has done so for too long, `patience` tells.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ import trio
 
 from tport.engine.defaults import READ_AHEAD
 from tport.engine.net.exchange import Exchange
-from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
+from tport.engine.net.http1_wire import Drain, Limits, Wire
+from tport.engine.net.patience import patience
 from tport.engine.net.tcp import Prompt
-from tport.engine.net.waiter import Waiter
 from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
 
 class Begun(NamedTuple):
-    """A request that the connection's task is to answer, or to end answering, by `answer`."""
+    """A request that a task is to answer, or to end answering, by `answer`."""
 
     exchange: Exchange
     answer: Answer
@@ -51,87 +52,85 @@ class Turns:
         wire: Wire,
         limits: Limits,
         drain: Drain,
-        scope: trio.CancelScope,
         *,
         exchange_for: Callable[[RequestHead], Exchange],
         take: Callable[[Exchange, Turns], bool],
         handle: Answer,
+        by_task: Callable[[Begun | None], None],
+        closed: Callable[[], None],
     ) -> None:
         """
         Args:
-            scope: the connection's: cancelled when it is idle for too long, or is to end.
             exchange_for: makes the exchange of a request.
             take: begins to answer a request; False: it did nothing, for that would take waiting.
                 Having taken it, it calls `done` or `wait` once, from wherever.
             handle: answers what was not taken.
+            by_task: has a task answer a request, or go on with what has been read, or comes next.
+            closed: called once the connection is over, without that `by_task` was.
         """
         self.on_gone: Callable[[], None] | None = None
         self._prompt = prompt
         self._wire = wire
-        self._limits = limits
         self._drain = drain
-        self._scope = scope
         self._exchange_for = exchange_for
         self._take = take
         self._handle = handle
+        self._by_task = by_task
+        self._closed = closed
+        self._patience = patience(limits.idle)
         self._exchange: Exchange | None = None  # the one that was taken
         self._is_ended = False  # the client sends no more
-        self._active_at = 0.0  # trio's time of the last request
         self._is_over = True
-        self._begun: Begun | None = None
-        # Whom to tell, should the task be cancelled before it hears what it is to go on with.
-        self._unclaimed: Callable[[], None] | None = None
-        self._over = Waiter()
 
-    async def run(self) -> Begun | None:
-        """Take requests as they come, until something needs a task.
-
-        Returns:
-            The request to be answered; None: go on with what has been read, or comes next.
-        """
-        self._is_over, self._begun = False, None
-        self._active_at = trio.current_time()
+    def begin(self) -> None:
+        """Take requests as they come, until one needs a task or the connection is over."""
+        self._is_over = False
         self._prompt.on_arrival = self._arrived
+        self._patience.begin(self)
         self._drain.enter_idle(self._end_if_idle)
-        try:
-            self._arrived()  # what came before anybody listened
-            while not self._is_over:
-                with trio.move_on_at(self._active_at + self._limits.idle):
-                    await self._over.wait()
-                if self._is_idle():
-                    self._end_if_idle()
-            self._unclaimed = None
-        finally:
-            self._is_over = True
-            self._prompt.on_arrival = None
-            self._drain.leave_idle(self._end_if_idle)
-            self._leave_client()
-        return self._begun
+        self._arrived()  # what came before anybody listened
 
     @property
-    def is_answering(self) -> bool:
-        """Whether a request that was taken here waits for its answer."""
-        return self._exchange is not None
+    def is_on(self) -> bool:
+        """Whether requests are taken here now, and no task has the connection."""
+        return not self._is_over
 
-    def _is_idle(self) -> bool:
-        return not self._is_over and trio.current_time() >= self._active_at + self._limits.idle
+    def end_if_resting(self) -> bool:
+        """End the connection if no answer is awaited; tell whether it was ended."""
+        if self._exchange is not None:
+            return False
+        self._close()
+        return True
+
+    def abandon(self) -> None:
+        """End at once, whatever is under way: whoever has the stream closes it."""
+        self._leave()
+
+    def late(self) -> None:
+        """It was idle for too long."""
+        self._end_if_idle()
+
+    def _leave(self) -> None:
+        """Listen no more. Of a request that was taken, nobody takes the answer here."""
+        self._is_over = True
+        self._prompt.on_arrival = None
+        self._patience.end(self)
+        self._drain.leave_idle(self._end_if_idle)
+        self._leave_client()
 
     def _end_if_idle(self) -> None:
         """End the connection, after the answer that is under way."""
         if self._exchange is not None:
             self._exchange.keep_alive = False
-            self._active_at = trio.current_time()
+            self._patience.begin(self)
         else:
-            self._scope.cancel()
+            self._close()
 
     def _leave_client(self) -> None:
         """Of a request that was taken and is not answered, nobody will take the answer here."""
         if self._exchange is not None and self.on_gone is not None:
             self._exchange = None
             self.on_gone()
-        if self._unclaimed is not None:
-            leave, self._unclaimed = self._unclaimed, None
-            leave()
 
     # --- What comes ------------------------------------------------------------------------------
 
@@ -175,7 +174,7 @@ class Turns:
             self._wire.buffer[:0] = head
             self._stop(None)  # it is judged again, and refused, by the task
             return
-        self._active_at = trio.current_time()
+        self._patience.begin(self)
         self._exchange = exchange = self._exchange_for(request)
         if request.framing.length != 0 or request.upgrade or not self._taken(exchange):
             self._stop(Begun(exchange, self._handle))
@@ -191,20 +190,24 @@ class Turns:
         """It sends no more; it may still want its answer, if that doesn't take longer than a moment."""
         self._is_ended = True
         if self._exchange is None:
-            self._stop(None)  # the task will find out the same way
+            self._close()
 
     def _client_broke(self) -> None:
-        if (exchange := self._exchange) is None:
-            self._stop(None)
-            return
-        self._leave_client()
-        self._stop(Begun(exchange, _gone))
+        if not self._is_over:
+            self._leave()
+            self._closed()
+
+    def _close(self) -> None:
+        if not self._is_over:
+            self._leave()
+            self._prompt.end()
+            self._closed()
 
     def _stop(self, begun: Begun | None) -> None:
         if not self._is_over:
-            self._is_over, self._begun = True, begun
             self._exchange = self.on_gone = None
-            self._over.wake()
+            self._leave()
+            self._by_task(begun)
 
     # --- What becomes of the request that was taken ----------------------------------------------
 
@@ -214,20 +217,21 @@ class Turns:
         assert exchange is not None, "an end to a request that was not taken"
         if self._wire.unsent:
             self._stop(Begun(exchange, self._flush))
+        elif not exchange.keep_alive and self._wire.buffer:
+            self._stop(Begun(exchange, _nothing))  # which lingers
         elif not exchange.keep_alive:
-            self._stop(Begun(exchange, _nothing))
+            self._close()
         elif self._wire.buffer or self._is_ended:  # more has come, or is to be read
             self._arrived()
 
     def wait(self, answer: Answer) -> None:
-        """Let the connection's task answer the request from here on, by `answer`."""
+        """Let a task answer the request from here on, by `answer`."""
         exchange = self._exchange
         assert exchange is not None, "a request that was not taken"
-        self._unclaimed = self.on_gone
         self._stop(Begun(exchange, answer))
 
     def fail(self, error: Exception) -> None:
-        """Let the connection's task tell what went wrong."""
+        """Let a task tell what went wrong."""
         self.wait(partial(_raise, error))
 
     async def _flush(self, _: Exchange) -> None:
@@ -236,10 +240,6 @@ class Turns:
 
 async def _nothing(_: Exchange) -> None:
     """There is nothing left to answer."""
-
-
-async def _gone(_: Exchange) -> None:
-    raise ClientGone("the client closed the connection")
 
 
 async def _raise(error: Exception, _: Exchange) -> None:

@@ -31,6 +31,7 @@ from tport.engine.proto.host import is_public_name
 from tport.engine.proxy.acme_order import AcmeOrders
 from tport.engine.proxy.acme_proof import AcmeProofs
 from tport.engine.proxy.acme_settings import AcmeSettings
+from tport.engine.proxy.certificates import TakesWaiting
 from tport.engine.types.acme import AcmeState
 from tport.engine.types.certificate import CertState
 
@@ -112,6 +113,19 @@ class AcmeCertificates:
         self._moved = trio.Event()
 
     # --- As a source of certificates -----------------------------------------------------------
+
+    def context_now(self, host: str) -> ssl.SSLContext | None:
+        """Return the context of a host; None: no CA vouches for it.
+
+        Raises:
+            TakesWaiting: there is none yet.
+        """
+        name = self._name_for(host)
+        if name is None:
+            return None
+        if (context := self._shown(name, host)) is not None:
+            return context
+        raise TakesWaiting
 
     async def context_for(self, host: str) -> ssl.SSLContext | None:
         """Return the context of a host; where there is none, wait a while for the first.

@@ -10,8 +10,8 @@ the proxy's own: the browser says that it doesn't fit, and that is true.
 from __future__ import annotations
 
 import ssl
-from collections.abc import Callable, Collection, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Callable, Collection, Generator, Sequence
+from typing import NamedTuple, Protocol, TypeVar
 from weakref import WeakSet
 
 from tport.engine.errors import Unavailable
@@ -27,6 +27,10 @@ WHAT_TO_DO = (
 )
 
 
+class TakesWaiting(Exception):
+    """What was asked can't be said at once."""
+
+
 class Source(Protocol):
     """Something that has certificates.
 
@@ -37,10 +41,18 @@ class Source(Protocol):
     @property
     def public(self) -> bool: ...
 
+    def context_now(self, host: str) -> ssl.SSLContext | None:
+        """Return what `context_for` would, where that is known without asking anybody.
+
+        Raises:
+            TakesWaiting: it isn't.
+        """
+        ...
+
     async def context_for(self, host: str) -> ssl.SSLContext | None:
         """Return the context of a host that is served here; None: the next source is asked.
 
-        Called for each connection, so it has to be quick: what takes longer it begins on its
+        People wait for it, so it has to be quick: what takes longer it begins on its
         own, and returns None until then. `host` may be `*.<proxy's name>`: what is shown for all
         names there that nobody serves. Only the files and the keepers are asked for names that
         people invent.
@@ -60,6 +72,10 @@ class Chosen(NamedTuple):
 
     context: ssl.SSLContext
     public: bool
+
+
+_T = TypeVar("_T")
+_Choice = Generator[tuple[Source, str], ssl.SSLContext | None, _T]
 
 
 class Certificates:
@@ -96,28 +112,53 @@ class Certificates:
         self._zones = zones
         self._is_known = is_known
 
+    def context_now(self, server_name: str | None) -> Chosen:
+        """Return what `context_for` would, where that is known without asking anybody.
+
+        Raises:
+            TakesWaiting: it isn't.
+            Unavailable: as `context_for` does.
+        """
+        choice = self._choose(server_name)
+        try:
+            source, host = next(choice)
+            while True:
+                source, host = choice.send(source.context_now(host))
+        except StopIteration as chosen:
+            return self._shared(chosen.value)
+
     async def context_for(self, server_name: str | None) -> Chosen:
         """Return the context for a connection that asks for `server_name`.
 
         Raises:
             Unavailable: there is no certificate even for the proxy's own name.
         """
-        chosen = await self._chosen(server_name)
+        choice = self._choose(server_name)
+        try:
+            source, host = next(choice)
+            while True:
+                source, host = choice.send(await source.context_for(host))
+        except StopIteration as chosen:
+            return self._shared(chosen.value)
+
+    def _shared(self, chosen: Chosen) -> Chosen:
         if self._tickets and chosen.context not in self._sharing:
             share_tickets(chosen.context, self._tickets)
             self._sharing.add(chosen.context)
         return chosen
 
-    async def _chosen(self, server_name: str | None) -> Chosen:
+    def _choose(self, server_name: str | None) -> _Choice[Chosen]:
+        """Yield which source is to be asked for which host, until it is known what is shown."""
         host = server_name or self._default_host
         if not self._is_known(host):
-            if (chosen := await _first(self._keepers, host)) is not None:
-                return chosen
+            kept = yield from _first(self._keepers, host)
+            if kept is not None:
+                return kept
             zone = host.partition(".")[2]
             host = f"*.{zone}" if zone in self._zones else self._default_host
-        chosen = await _first(self._sources, host)
+        chosen = yield from _first(self._sources, host)
         if chosen is None and host != self._default_host:
-            chosen = await _first(self._sources, self._default_host)
+            chosen = yield from _first(self._sources, self._default_host)
         if chosen is None:
             why = [state.problem for state in self.states((self._default_host,))]
             raise Unavailable(
@@ -140,8 +181,9 @@ class Certificates:
         )
 
 
-async def _first(sources: Sequence[Source], host: str) -> Chosen | None:
+def _first(sources: Sequence[Source], host: str) -> _Choice[Chosen | None]:
     for source in sources:
-        if (context := await source.context_for(host)) is not None:
+        context = yield source, host
+        if context is not None:
             return Chosen(context, source.public)
     return None

@@ -30,34 +30,43 @@ class Clients:
 
     def is_shared(self, address: str) -> bool:
         """Tell whether many clients come from an address: a load balancer has it."""
-        return is_within(address, self._trusted)
+        return bool(self._trusted) and is_within(address, self._trusted)
 
-    async def arrival(self, stream: TcpStream) -> tuple[str, bytes]:
-        """Return the IP address a new connection comes from, and what was received of it already.
+    def begin_with_header(self, peer: str) -> bool:
+        """Tell whether connections from this IP address must begin with a PROXY header."""
+        return self._proxy_protocol and is_within(peer, self._trusted)
+
+    def warn(self, peer: str, problem: RemoteProtocolError) -> None:
+        """Warn of a header that is missing or broken; once: where one connection lacks it, all do."""
+        if not self._warned:
+            logger.warning(
+                "%s is among trusted_proxies, and each of its connections must begin with a"
+                " PROXY header: %s",
+                peer,
+                problem,
+            )
+        self._warned = True
+
+    async def arrival(self, stream: TcpStream, peer: str) -> tuple[str, bytes]:
+        """Wait for the header, if there must be one: who has a task can.
+
+        Returns:
+            The IP address that the connection comes from, and what was received of it already.
 
         Raises:
-            OSError: it is gone already.
             RemoteProtocolError, ConnectionProblem: the PROXY header is missing or broken.
         """
-        peer = str(stream.socket.getpeername()[0]).removeprefix("::ffff:")
-        if not self._proxy_protocol or not is_within(peer, self._trusted):
+        if not self.begin_with_header(peer):
             return peer, b""
         try:
             source, received = await receive_proxy_header(stream)
         except RemoteProtocolError as problem:
-            if not self._warned:  # once: where one connection lacks it, they all do
-                logger.warning(
-                    "%s is among trusted_proxies, and each of its connections must begin with a"
-                    " PROXY header: %s",
-                    peer,
-                    problem,
-                )
-            self._warned = True
+            self.warn(peer, problem)
             raise
         return source or peer, received
 
     def of_requests(self, address: str) -> Callable[[Headers], str]:
         """Return what tells whom a request is from that comes by a connection from `address`."""
-        if not is_within(address, self._trusted):
+        if not self._trusted or not is_within(address, self._trusted):
             return lambda _: address
         return lambda headers: client_address(address, headers, self._trusted)

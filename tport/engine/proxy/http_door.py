@@ -69,14 +69,18 @@ class HttpDoor:
     ) -> NoReturn:
         """Serve until cancelled."""
         async with trio.open_nursery() as connections:
+
+            def welcome(stream: TcpStream, seat: Seat, peer: str) -> None:
+                connections.start_soon(self._serve, stream, seat, peer)
+
             task_status.started()
-            await accept(listener, connections, self._serve, self._seats)
+            await accept(listener, welcome, self._seats)
         raise AssertionError("unreachable")
 
-    async def _serve(self, stream: TcpStream, seat: Seat) -> None:
+    async def _serve(self, stream: TcpStream, seat: Seat, peer: str) -> None:
         seat.end_if_resting = closed_by(stream.close)
         try:
-            remote, received = await self._clients.arrival(stream)
+            remote, received = await self._clients.arrival(stream, peer)
             if seat.belongs_to(remote):
                 plain = PrefixedStream(received, stream)
                 await serve_http1(plain, self.answer, limits=_LIMITS, seat=seat)

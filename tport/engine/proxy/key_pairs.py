@@ -76,9 +76,12 @@ class FilePairs:
         self.failures += 1
         self._problem = problem
 
-    async def context_for(self, host: str) -> ssl.SSLContext | None:
+    def context_now(self, host: str) -> ssl.SSLContext | None:
         """Return the context of `host`: an exact name before a wildcard; None: no file has it."""
         return self._contexts.get(self._name_for(host))
+
+    async def context_for(self, host: str) -> ssl.SSLContext | None:
+        return self.context_now(host)
 
     def states(self, host: str) -> Sequence[CertState]:
         """Tell what there is for `host`: a certificate, or one for each kind of key, or none."""

@@ -23,6 +23,7 @@ from tport.engine.pki.authority import BACKDATE
 from tport.engine.pki.chain import issuer_of, key_of, names_of, renewal_of
 from tport.engine.pki.contexts import browser_context
 from tport.engine.pki.keys import KeyPair, load_certificate, make_key_and_csr
+from tport.engine.proxy.certificates import TakesWaiting
 from tport.engine.types.certificate import CertState
 
 logger = logging.getLogger(__name__)
@@ -73,8 +74,12 @@ class OwnAuthority:
         self._leaves: dict[str, _Leaf] = {}
         self._making = trio.Lock()
 
-    async def context_for(self, host: str) -> ssl.SSLContext | None:
-        """Return the context of `host`, whose leaf is made at the first call; None: it can't be."""
+    def context_now(self, host: str) -> ssl.SSLContext | None:
+        """Return the context of `host`; None: there can't be one.
+
+        Raises:
+            TakesWaiting: its leaf is to be made.
+        """
         host = self._shared(host)
         leaf = self._leaves.get(host)
         if leaf is not None and not self._is_due(leaf):
@@ -83,6 +88,14 @@ class OwnAuthority:
             return leaf.context  # auth is being asked already, and may be slow
         if not self._may_sign(host):
             return None
+        raise TakesWaiting
+
+    async def context_for(self, host: str) -> ssl.SSLContext | None:
+        """Return the context of `host`, whose leaf is made at the first call; None: it can't be."""
+        try:
+            return self.context_now(host)
+        except TakesWaiting:
+            host = self._shared(host)
         async with self._making:
             leaf = self._leaves.get(host)  # made while we waited?
             if leaf is None or self._is_due(leaf):

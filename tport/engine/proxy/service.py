@@ -11,7 +11,8 @@ from __future__ import annotations
 import base64
 import hashlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Final, NoReturn
 
@@ -37,35 +38,29 @@ from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import DRAIN
 from tport.engine.errors import (
-    AccessDenied,
     ConnectionProblem,
     Locked,
     NotSignedIn,
-    RemoteProtocolError,
     TportError,
     Unavailable,
 )
 from tport.engine.net.accept import accept
 from tport.engine.net.asgi import run_asgi
-from tport.engine.net.http1 import Drain, Exchange, Limits, Page, plain_page, serve_http1
+from tport.engine.net.http1 import Drain, Exchange, Limits, Page, Work, open_http1, plain_page
 from tport.engine.net.moments import Moments
-from tport.engine.net.seats import Seat, Seats, closed_by, closed_by_nobody
-from tport.engine.net.tcp import TcpStream
-from tport.engine.net.tls import (
-    accept_tls,
-    peek_client_hello,
-    refuse_plain_http,
-    refuse_protocols,
-)
+from tport.engine.net.seats import Seat, Seats, closed_by_nobody
+from tport.engine.net.streams import PrefixedStream
+from tport.engine.net.tls import refuse_protocols
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.net.turns import Turns
-from tport.engine.proto.client_hello import HTTPS_ONLY, NotTls
+from tport.engine.proto.client_hello import ClientHello
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.head import BadHead, RequestHead
 from tport.engine.proxy.agent_door import AgentDoor
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificate_part import CertificatePart
+from tport.engine.proxy.doorstep import Doorstep
 from tport.engine.proxy.forward import Forwarder
 from tport.engine.proxy.hsts import with_hsts, without_hsts
 from tport.engine.proxy.measured import Measured
@@ -147,8 +142,6 @@ class _Proxy:
         self._main_host = main.host
         self._port_suffix = "" if main.port == 443 else f":{main.port}"
         self._drain = Drain()
-        self._browsers = 0
-        self._browser_left = trio.Event()
         self._anew = trio.Event()  # the watch was begun anew: nothing remembered counts
 
         auth = around.auth
@@ -221,6 +214,9 @@ class _Proxy:
             next_files=around.next_files,
             asked=around.next_reload,
         )
+        self._doorstep = Doorstep(self._seats, settings.clients, self._certificates.shown, self)
+        self._known_hosts: frozenset[str] = frozenset()  # those of `_known_servers`, and ours
+        self._known_servers: object = None
         parts = WebParts(
             open_launch=seal.open, forms_key=forms_key, cluster=cluster, cluster_id8=cluster_id8
         )
@@ -234,7 +230,7 @@ class _Proxy:
             events=self._events,
             request_log=self._request_log,
             certificates=self._certificates,
-            connections=lambda: (self._browsers, len(self._seats)),
+            connections=lambda: (self._doorstep.browsers, len(self._seats)),
             strangers=lambda: self._seats.strangers,
         )
         around.board.add("proxy", measured.figures, measured.troubles)
@@ -251,10 +247,10 @@ class _Proxy:
 
     def _is_known(self, host: str) -> bool:
         """Tell whether a host is ours or an application's now."""
-        return host in self._own_hosts or any(
-            not server.refused and public_host(server.app, self._main_host) == host
-            for server in self._cache.servers
-        )
+        if self._known_servers is not self._cache.servers:
+            self._known_servers = self._cache.servers
+            self._known_hosts = frozenset(self._hosts())
+        return host in self._known_hosts
 
     def _hosts(self) -> tuple[str, ...]:
         """Return the hosts that are served now: ours, then those of applications."""
@@ -312,16 +308,16 @@ class _Proxy:
             background.start_soon(self._judge_by_clock)
             background.start_soon(keep_presence, self._around.auth, self._settings, self._tunnels)
             background.start_soon(self._certificates.keep)
-            async with trio.open_nursery() as connections:
+            async with self._connections() as connections:
                 async with trio.open_nursery() as accepting:
                     accepting.start_soon(
-                        take_over, self._around.siblings, connections, self._serve_handed
+                        take_over, self._around.siblings, self._doorstep.welcome_handed
                     )
                     if (share := self._settings.share) is not None:
                         await wait_for_tunnels(self._tunnels, lambda: self._cache.servers)
                     for listener in listeners:
                         accepting.start_soon(
-                            accept, listener, connections, self._serve, self._seats, share
+                            accept, listener, self._doorstep.welcome, self._seats, share
                         )
                     task_status.started()
                     await stop.wait()
@@ -331,7 +327,7 @@ class _Proxy:
                     await self._until_only_websockets()
                 self._forwarder.close_websockets()
                 with trio.move_on_after(min(drain, GOODBYE)):
-                    await self._until_quiet()
+                    await self._doorstep.until_quiet()
                 connections.cancel_scope.cancel()
             with trio.move_on_after(LAST_EVENTS):
                 if self._request_log is not None:
@@ -341,14 +337,22 @@ class _Proxy:
 
     async def _until_only_websockets(self) -> None:
         """Wait until all that browsers still have open are WebSockets: those end when told to."""
-        while self._browsers > self._forwarder.websockets:
+        while self._doorstep.browsers > self._forwarder.websockets:
             with trio.move_on_after(LOOK):  # what becomes a WebSocket now tells nobody
-                await self._browser_left.wait()
+                await self._doorstep.until_one_left()
 
-    async def _until_quiet(self) -> None:
-        """Wait until no browser is connected: all else exists to serve those."""
-        while self._browsers:
-            await self._browser_left.wait()
+    @asynccontextmanager
+    async def _connections(self) -> AsyncIterator[trio.Nursery]:
+        """Yield where the tasks of connections run; on leaving, no connection is left."""
+        try:
+            async with trio.open_nursery() as tasks:
+                self._doorstep.begin(tasks)
+                try:
+                    yield tasks
+                finally:
+                    self._doorstep.close()
+        finally:
+            self._doorstep.close()  # those that a task had until now
 
     async def _judge_by_clock(self) -> NoReturn:
         while True:
@@ -373,65 +377,40 @@ class _Proxy:
 
     # --- One connection ------------------------------------------------------------------------------
 
-    async def _serve_handed(self, stream: TcpStream, handed: tuple[str, bytes]) -> None:
-        """Serve one connection that a sibling took: the client's address, and what came already."""
-        if (seat := self._seats.take(handed[0])) is None:
-            stream.close()
-        else:
-            await self._serve(stream, seat, handed)
-
-    async def _serve(
-        self, stream: TcpStream, seat: Seat, handed: tuple[str, bytes] | None = None
+    async def serve_other(
+        self,
+        stream: PrefixedStream,
+        seat: Seat,
+        hello: ClientHello,
+        remote: str,
+        *,
+        is_ours: bool,
     ) -> None:
-        """Serve one connection. What goes wrong in it stays in it; a bug is logged, never silent."""
-        seat.end_if_resting = closed_by(stream.close)
-        try:
-            remote, received = handed or await self._settings.clients.arrival(stream)
-            if seat.belongs_to(remote):
-                await self._by_hello(stream, seat, remote, received, is_ours=handed is not None)
-        except* (ConnectionProblem, RemoteProtocolError, AccessDenied) as errors:
-            logger.debug("a connection ended: %s", errors.exceptions[0])
-        except* (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
-            pass  # the client has gone; there is nobody to tell
-        except* TportError as errors:
-            logger.warning("a connection could not be served: %s", errors.exceptions[0])
-        except* Exception:
-            logger.exception("a connection failed")
-        finally:
-            seat.leave()
-            stream.close()
-
-    async def _by_hello(
-        self, stream: TcpStream, seat: Seat, remote: str, received: bytes, *, is_ours: bool
-    ) -> None:
-        """`received`: what came of the connection already. `is_ours`: whomever a tunnel is for."""
-        try:
-            hello, peeked = await peek_client_hello(stream, received=received)
-        except NotTls as other:
-            if other.http:
-                await refuse_plain_http(stream, HTTPS_ONLY)
-            return
         match door(hello.alpn):
-            case Door.BROWSER:
-                chosen = await self._certificates.shown.context_for(hello.server_name)
-                tls = await accept_tls(peeked, chosen.context, ragged_end=True)
-                await self._serve_browser(tls, seat, hello.server_name, remote, hsts=chosen.public)
             case Door.TUNNEL:
                 wanted = "" if is_ours else wanted_proxy(hello.alpn)
-                if not await self._around.siblings.hand_over(wanted, peeked, remote):
-                    await self._agents.serve(peeked, seat, remote)
+                if not await self._around.siblings.hand_over(wanted, stream, remote):
+                    await self._agents.serve(stream, seat, remote)
             case Door.AUTH:
                 seat.recognise()  # auth counts those of strangers by itself, and ends them
                 seat.end_if_resting = closed_by_nobody
-                await self._around.to_auth(peeked, remote)
+                await self._around.to_auth(stream, remote)
             case Door.CHALLENGE:
-                await self._certificates.acme.prove_by_tls(peeked, hello.server_name)
-            case Door.NONE:
+                await self._certificates.acme.prove_by_tls(stream, hello.server_name)
+            case _:
                 await refuse_protocols(stream)
 
-    async def _serve_browser(
-        self, tls: TlsStream, seat: Seat, server_name: str | None, remote: str, *, hsts: bool
-    ) -> None:
+    def open_browser(
+        self,
+        tls: TlsStream,
+        seat: Seat,
+        server_name: str | None,
+        remote: str,
+        *,
+        hsts: bool,
+        by_task: Callable[[Work], None],
+        closed: Callable[[], None],
+    ) -> Callable[[], None]:
         client_of = self._settings.clients.of_requests(remote)
 
         async def answer(exchange: Exchange) -> None:
@@ -449,23 +428,19 @@ class _Proxy:
             page = self._around.pages.head_too_large(html=True, host=server_name or "")
             return [(n.encode(), v.encode()) for n, v in page.headers], page.body
 
-        self._browsers += 1
-        try:
-            await serve_http1(
-                tls,
-                answer,
-                take=take,
-                on_error=self._on_error,
-                refusal=refusal,
-                limits=self._limits,
-                drain=self._drain,
-                seal=with_hsts if hsts else without_hsts,
-                seat=seat,
-            )
-        finally:
-            self._browsers -= 1
-            self._browser_left.set()
-            self._browser_left = trio.Event()
+        return open_http1(
+            tls,
+            answer,
+            take,
+            by_task=by_task,
+            closed=closed,
+            on_error=self._on_error,
+            refusal=refusal,
+            limits=self._limits,
+            drain=self._drain,
+            seal=with_hsts if hsts else without_hsts,
+            seat=seat,
+        )
 
     async def _answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
         request = exchange.request

@@ -8,7 +8,7 @@ just begun takes no browsers before the agents have found it.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple, NoReturn, Protocol
 
 import trio
@@ -72,14 +72,12 @@ def elsewhere(
 
 
 async def take_over(
-    siblings: Siblings,
-    connections: trio.Nursery,
-    serve: Callable[[TcpStream, tuple[str, bytes]], Awaitable[None]],
+    siblings: Siblings, welcome: Callable[[TcpStream, str, bytes], None]
 ) -> NoReturn:
-    """Start `serve` for each connection that is handed over, until cancelled."""
+    """Welcome each connection that is handed over, until cancelled."""
     while True:
         arrival = await siblings.next()
-        connections.start_soon(serve, arrival.stream, (arrival.remote, arrival.received))
+        welcome(arrival.stream, arrival.remote, arrival.received)
 
 
 async def wait_for_tunnels(tunnels: Tunnels, offered: Callable[[], Sequence[AppServer]]) -> None:
