@@ -158,6 +158,7 @@ class _Connection:
         self._wire = Wire(stream, limits)
         self._seat = seat
         self._is_shed = False
+        self._is_at_it = False  # the task has begun
         self._exchange: Exchange | None = None  # the one that a task answers
         self._turns: Turns | None = None  # where nothing is taken without a task
         self._by_task: Callable[[Work], None] | None = None
@@ -192,12 +193,14 @@ class _Connection:
     def _begin_task(self, begun: Begun | None) -> None:
         assert self._by_task is not None, "a task for what has one"
         self._exchange = None if begun is None else begun.exchange
+        self._is_at_it = False
         self._wire.scope = trio.CancelScope()  # may be cancelled before the task has begun
         self._by_task(partial(self._serve, begun))
 
     async def _serve(self, begun: Begun | None) -> bool:
         """Answer what was begun, or comes next; tell whether the connection goes on without a task."""
         ending: _Ending | None = "cut"
+        self._is_at_it = True
         try:
             with self._wire.scope as scope:
                 ending = await self._serve_requests(begun)
@@ -216,7 +219,8 @@ class _Connection:
         if self._turns is not None and self._turns.is_on:
             return self._turns.end_if_resting()
         is_strangers = self._seat is not None and not self._seat.is_known
-        if self._exchange is not None and not (is_strangers and self._wire.waits_for_client):
+        is_waiting = self._wire.waits_for_client or not self._is_at_it
+        if self._exchange is not None and not (is_strangers and is_waiting):
             return False
         self._is_shed = True
         self._wire.scope.cancel()
