@@ -30,6 +30,7 @@ systemd systemd-analyze
 util-linux setpriv
 iproute2 ip
 lsof lsof
+slowhttptest slowhttptest
 strace strace
 testssl.sh testssl
 pebble pebble

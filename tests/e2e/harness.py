@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 import trio
@@ -276,9 +277,12 @@ class Tport:
 class Cluster(Tport):
     """Auth and proxy in one process, after a file like the guide's; agents as further processes."""
 
-    def __init__(self, folder: Path, port: int, extras: str, second_factor: str = "off") -> None:
+    def __init__(
+        self, folder: Path, port: int, extras: str, second_factor: str = "off", proxy: str = ""
+    ) -> None:
         super().__init__(folder)
         self.port = port
+        self.diag_port = free_port()
         self.address = f"{DOMAIN}:{port}"
         self.url = f"https://{self.address}"
         self.file = folder / "tport.yaml"
@@ -287,6 +291,7 @@ class Cluster(Tport):
             f"""\
 tport:
   data_dir: {self.data_dir}
+  diag_addr: 127.0.0.1:{self.diag_port}
 auth_service:
   enabled: "yes"
   listen_addr: 127.0.0.1:0
@@ -295,6 +300,7 @@ proxy_service:
   enabled: "yes"
   web_listen_addr: 127.0.0.1:{port}
   public_addr: {self.address}
+{proxy}
 ssh_service:
   enabled: "no"
 {extras}"""
@@ -313,6 +319,13 @@ ssh_service:
         done = self.command("status", "--wait", f"--timeout={PATIENCE:g}")
         assert done.returncode == 0, f"{done.stderr}{self.process.tell()}"
         return self.process
+
+    def figure(self, line: str) -> float:
+        """Return a figure of /metrics by its name and labels as they stand there; 0 if it isn't."""
+        with urlopen(f"http://127.0.0.1:{self.diag_port}/metrics", timeout=PATIENCE) as answer:
+            text: str = answer.read().decode()
+        found = [each for each in text.splitlines() if each.startswith(f"{line} ")]
+        return float(found[0].rpartition(" ")[2]) if found else 0.0
 
     def command(
         self, *args: str | Path, input: str = "", seconds: float = PATIENCE + 10
@@ -415,7 +428,12 @@ proxy_service: {{enabled: "no"}}
 
 @contextmanager
 def start_cluster(
-    folder: Path, *, port: int = 0, extras: str = "", second_factor: str = "off"
+    folder: Path,
+    *,
+    port: int = 0,
+    extras: str = "",
+    second_factor: str = "off",
+    proxy: str = "",
 ) -> Iterator[Cluster]:
     """Run auth and proxy in a process of their own until the block ends.
 
@@ -423,9 +441,10 @@ def start_cluster(
         folder: the test's; data, configuration, homes and output go there.
         port: the public port; 0: a free one.
         extras: further top-level sections of the file, YAML.
+        proxy: further lines of proxy_service, YAML, indented by two.
         second_factor: as in the file; most tests sign in by a password alone.
     """
-    cluster = Cluster(folder, port or free_port(), extras, second_factor)
+    cluster = Cluster(folder, port or free_port(), extras, second_factor, proxy)
     try:
         cluster.start_services()
         yield cluster

@@ -149,6 +149,10 @@ MAX_ADDRESSES: Final = 100_000  # whose tries are remembered. Source: AUTH-13
 # What is written down.
 REFUSALS_PER_MINUTE: Final = 20  # events of one stranger's address, over a burst of REFUSAL_BURST
 REFUSAL_BURST: Final = 40
+# Failures of one kind written down in a minute, of all people and addresses together: 0.3 MB. What is
+# beyond is counted, and an event tells it. Source: DOS-10
+FAILURES_WRITTEN: Final = 600
+SAME_FAILURES_WRITTEN: Final = 60  # of them, by one person from one address
 EVENT_QUEUE: Final = (
     1000  # events that wait while auth can't be reached; what comes then is counted
 )

@@ -144,7 +144,7 @@ def _room(config: Config) -> Room:
     # A request to an agent of this very process takes a second one, to the application.
     has_agent = config.app_service.enabled and config.proxy_service.workers == 1
     most = connections_within_descriptors(limits.connections, each=2 if has_agent else 1)
-    if most < limits.connections:
+    if most < limits.connections // 2:  # a few less than wanted are nobody's concern
         logger.warning(
             "at most %d connections at a time, not %d: this process may open too few files"
             " (LimitNOFILE of systemd, ulimit -n)",

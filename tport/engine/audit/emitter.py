@@ -15,13 +15,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from itertools import groupby
-from typing import Final
+from typing import Final, NoReturn
 from uuid import uuid4
 
 import trio
 
 from tport.engine.audit.line import encode_line
 from tport.engine.audit.log import AuditLog
+from tport.engine.audit.sampling import Sampling
 from tport.engine.defaults import AUDIT_QUEUE
 from tport.engine.errors import Unavailable
 from tport.engine.types.event import Event, event
@@ -30,6 +31,7 @@ logger = logging.getLogger(__name__)
 
 GROUP: Final = 256  # events written at once
 EMIT_DEADLINE: Final = 2.0  # s that an event waits for its place, or `record` for its line
+MINUTE: Final = 60.0  # s in which failures are counted together
 RETRY: Final = 1.0  # s between tries while the disk refuses
 CLOSE_DEADLINE: Final = 2.0  # s for what is still queued at the end
 
@@ -55,12 +57,15 @@ class Emitter:
     Attributes:
         log: the files.
         lost: how many events were lost since the start.
+        sampled: how many failures were counted and not written, since the start.
         problem: why nothing can be written now; "": it can.
     """
 
     def __init__(self, log: AuditLog, cluster: str, clock: Callable[[], datetime]) -> None:
         self.log = log
         self.lost = 0
+        self.sampled = 0
+        self._sampling = Sampling()
         self.problem = ""
         self._unreported = 0
         self._cluster = cluster
@@ -77,8 +82,13 @@ class Emitter:
     async def emit(self, event: Event | Mapping[str, object]) -> None:
         """Queue an event. Never raises for want of room: what finds none in 2 s is counted as lost.
 
-        A caller that is being cancelled still gets its event in, if there is room.
+        Of the same failure over and over, only the first times in a minute are written, see
+        `sampling`. A caller that is being cancelled still gets its event in, if there is room.
         """
+        if isinstance(event, Event) and not self._sampling.admits(event):
+            self.sampled += 1
+            await trio.lowlevel.cancel_shielded_checkpoint()
+            return
         await self._queue(self._entry(event))
 
     async def record(self, event: Event | Mapping[str, object]) -> None:
@@ -121,8 +131,17 @@ class Emitter:
                     await self._write(day, list(entries))
         self._finished.set()
 
+    async def keep_sampling(self) -> NoReturn:
+        """Write each minute how many failures were left out of it, until cancelled."""
+        while True:
+            await trio.sleep(MINUTE)
+            for told in self._sampling.next_minute():
+                await self._queue(self._entry(told))
+
     async def drain(self) -> None:
         """Take no more, and return when what is queued is written."""
+        for told in self._sampling.next_minute():
+            await self._queue(self._entry(told))
         self._send.close()
         await self._finished.wait()
 

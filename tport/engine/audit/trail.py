@@ -68,6 +68,7 @@ async def open_audit_log(
         try:
             await trail.tell_damage()
             nursery.start_soon(trail.keep_retention)
+            nursery.start_soon(trail.emitter.keep_sampling)
             yield trail
         finally:
             with trio.move_on_after(CLOSE_DEADLINE, shield=True):

@@ -46,6 +46,7 @@ class AuthMeasured:
             yield one("tport_offers", states.count(state), state)
         yield one("tport_queue", emitter.waiting, "audit")
         yield one("tport_shed_total", emitter.lost, "audit")
+        yield one("tport_shed_total", emitter.sampled, "failures")
         yield one("tport_shed_total", service.hasher.refused, "sign-ins")
         for what, count in self._shed.items():
             yield one("tport_shed_total", count, f"auth-{what}")

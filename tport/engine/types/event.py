@@ -76,6 +76,7 @@ CODES: Final[Mapping[str, str]] = {
     "tunnel.down": "TPN02I",  # *
     "tunnel.protocol_error": "TPN03E",  # *
     "audit.lost": "TPX01E",  # * events that could not be written
+    "audit.sampled": "TPX05W",  # * the same failure so often that the rest of a minute's was counted
     "audit.damaged": "TPX02E",  # * the end of a log is not as it was written
     "audit.removed": "TPX03I",  # * files were kept as long as the configuration says
     "clock.set_back": "TPX05W",  # * and all sessions are ended, so that none lives longer

@@ -26,7 +26,9 @@ from tport.engine.types.probe import ProbeReport
 from tport.engine.types.token import JoinRole
 
 MAX_EVENTS: Final = 500  # of one `emit`
-OWN_EVENTS: Final = frozenset({"audit.damaged", "audit.removed"})  # auth's own to say
+OWN_EVENTS: Final = frozenset(
+    {"audit.damaged", "audit.removed", "audit.sampled"}
+)  # auth's own to say
 # What an agent may say happened; anything else of it is no event of this machine's.
 AGENT_EVENTS: Final = frozenset(
     {
