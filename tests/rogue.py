@@ -25,9 +25,10 @@ from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_TUNNEL
 from tport.engine.errors import TportError
 from tport.engine.net.control import next_control
+from tport.engine.net.flow import relay
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.net.streams import PrefixedStream, relay
+from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import accept_tls, connect_tls
 from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_context
 from tport.engine.process import wall_clock

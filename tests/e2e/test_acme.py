@@ -26,7 +26,7 @@ from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.model import Acme, Eab, Secret
-from tport.engine.net.streams import relay
+from tport.engine.net.flow import relay
 from tport.engine.types.acme import AcmeState
 from tport.engine.types.certificate import CertState
 

@@ -11,7 +11,8 @@ from trio.testing import (
     wait_all_tasks_blocked,
 )
 
-from tport.engine.net.streams import HALF_CLOSED, PrefixedStream, relay
+from tport.engine.net.flow import HALF_CLOSED, relay
+from tport.engine.net.streams import PrefixedStream
 
 Pair = tuple[trio.abc.HalfCloseableStream, trio.abc.HalfCloseableStream]
 

@@ -502,6 +502,7 @@ async def test_a_client_that_is_watched_may_ask_again(autojump_clock: MockClock)
             assert len(world.waiting) == 1
             await request.answer(200, b"late")
             assert (await client.answer()).body == b"late"
+            await wait_all_tasks_blocked()
             assert len(world.waiting) == 0
 
 

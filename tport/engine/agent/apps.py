@@ -100,7 +100,7 @@ class AgentApps:
             return
         self._running += 1
         inbox = Inbox()
-        inbox.feed(stream.receive_nowait())  # nearly always all of the head
+        inbox.feed(stream.receive_nowait() or b"")  # nearly always all of the head
         try:
             head = inbox.take(request_decoder)
             passage = self._certain(stream, head) if head is not None else None

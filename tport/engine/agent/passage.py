@@ -15,12 +15,11 @@ from tport.engine.agent.rewrite import Redirect, Rewriter
 from tport.engine.agent.upstream import TargetDenied, Upstream, close
 from tport.engine.agent.upstream_tls import CORRECT_URI, WRONG_SCHEME
 from tport.engine.api.events import EventQueue
-from tport.engine.defaults import READ_SIZE
 from tport.engine.errors import ConnectionProblem, InvalidRequest, RemoteProtocolError
+from tport.engine.net.flow import Silent, relay
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.moments import MOMENT
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.net.streams import relay
 from tport.engine.net.tcp import Prompt
 from tport.engine.proto.fields import forwardable
 from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
@@ -353,11 +352,9 @@ class Passage:
 
     async def _upload(self, connection: ClientConnection) -> None:
         try:
-            data = self._rest or await self.stream.receive_some(READ_SIZE)
-            while data:
-                await connection.send_body(data)
-                self._progress()
-                data = await self.stream.receive_some(READ_SIZE)
+            await connection.send_body(self._rest)
+            self._progress()
+            await connection.send_body_from(self.stream, lambda _: self._progress())
             await connection.end_body()
             self._progress()
         except UpstreamGone:
@@ -392,10 +389,18 @@ class Passage:
             return
         self._answering = True
         data = pack(self._told(head)) + self._here + connection.body_here()
-        while data and not connection.body_done:
-            await self.stream.send_all(data)
-            data = await self._piece(connection)
-        await self.stream.send_last(data)
+        if connection.body_done:
+            await self.stream.send_last(data)
+            return
+        await self.stream.send_all(data)
+        idle = self._offered.app.timeouts.idle
+        try:
+            await connection.pass_body_on(self.stream, idle or math.inf)
+        except Silent:
+            raise _Slow(
+                f"the application was silent for {idle:g} s in the middle of its answer"
+            ) from None
+        await self.stream.send_eof()
 
     def _told(self, head: HttpHead) -> ResponseHead:
         return ResponseHead(
@@ -427,19 +432,6 @@ class Passage:
                 self._progress()
             else:
                 return head
-
-    async def _piece(self, connection: ClientConnection) -> bytes:
-        """Return the next piece of the body.
-
-        Raises:
-            _Slow: the application went silent in the middle.
-        """
-        idle = self._offered.app.timeouts.idle
-        if not idle:
-            return await connection.receive_body()
-        with trio.move_on_after(idle):
-            return await connection.receive_body()
-        raise _Slow(f"the application was silent for {idle:g} s in the middle of its answer")
 
     def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
         passed = forwardable(head.headers, head.connection_tokens, odd_names=True)

@@ -9,6 +9,8 @@ import trio
 
 from tport.engine.defaults import READ_AHEAD
 from tport.engine.errors import RemoteProtocolError
+from tport.engine.net.exchange_ends import AnswerSink, BodySource, UpgradedStream
+from tport.engine.net.flow import Flow, Sink, Source
 from tport.engine.net.http1_wire import PIECE, ClientGone, Limits, Wire
 from tport.engine.net.seats import Seat
 from tport.engine.proto.body import LAST_CHUNK, body_reader, encode_chunk
@@ -106,34 +108,58 @@ class Exchange:
         while not body.done:
             if self._continue_owed:
                 await self._send_continue()
-            data = self._wire.take_buffer() or await self._receive_paced()
-            if not data:
-                raise ClientGone("the client closed the connection in the middle of its request")
-            try:
-                payload = body.feed(data)
-            except RemoteProtocolError:
-                self.keep_alive = False
-                raise
-            if body.leftover:  # the next request, pipelined
-                self._wire.buffer += body.leftover
-            if payload:
-                self.received += len(payload)
+            if payload := self._payload_in(self._wire.take_buffer() or await self._receive_paced()):
                 return payload
         return b""
+
+    async def pass_body_on(self, sink: Sink, on_piece: Callable[[bytes], object]) -> None:
+        """Let `sink` have the rest of the request's body, as `receive_body` would return it.
+
+        Args:
+            on_piece: is told of each piece.
+
+        Raises:
+            RemoteProtocolError: its framing is broken.
+            Exception: whatever the sink raised.
+        """
+        if self._body.done:
+            return
+        if self._continue_owed:
+            await self._send_continue()
+        async with self._wire.open_end() as client:
+            await Flow(BodySource(self, client), sink, on_piece).run()
+
+    def _payload_in(self, data: bytes) -> bytes:
+        """Return what of the body is in the client's next bytes."""
+        if not data:
+            raise ClientGone("the client closed the connection in the middle of its request")
+        body = self._body
+        try:
+            payload = body.feed(data)
+        except RemoteProtocolError:
+            self.keep_alive = False
+            raise
+        if body.leftover:  # the next request, pipelined
+            self._wire.buffer += body.leftover
+        self.received += len(payload)
+        return payload
 
     async def _receive_paced(self) -> bytes:
         """Receive; the connection ends when the body comes too slowly (DOS-01).
 
         The clock runs only in here: a handler that takes its time is not the client's fault.
         """
-        limits = self._limits
         until = trio.current_time() + self._body_left
         data = await self._wire.receive(until)
         self._body_left = until - trio.current_time()
-        self._body_got += len(data)
+        self._note_pace(len(data))
+        return data
+
+    def _note_pace(self, size: int) -> None:
+        limits = self._limits
+        self._body_got += size
         if self._body_got >= limits.body_rate * limits.body_window:
             self._body_got, self._body_left = 0, limits.body_window
-        return data
 
     async def _send_continue(self) -> None:
         self._continue_owed = False
@@ -256,6 +282,26 @@ class Exchange:
             await self._write(wire_bytes)
         self.finished = end
 
+    async def send_rest(self, source: Source, at_end: Callable[[], bool]) -> None:
+        """Send all that `source` has to say as the rest of the body, and end the answer.
+
+        Args:
+            at_end: whether the piece that was received last was the last one.
+
+        Raises:
+            RemoteProtocolError: the body is not as long as its head said; the connection is cut.
+            Exception: whatever the source raised.
+        """
+        if not self.head_sent or self.finished:
+            raise RuntimeError("a body before its head or after its end")
+        if self._continuing is not None:
+            await self._continuing.wait()
+        async with self._wire.open_end() as client:
+            answer = AnswerSink(self, client, at_end)
+            await Flow(source, answer).run()
+            self.finished = answer.is_ended
+        await self.finish()
+
     async def finish(self) -> None:
         """End the answer.
 
@@ -274,7 +320,7 @@ class Exchange:
         """Cut the connection when the handler returns: the client can't take this for whole."""
         self.aborted = True
 
-    async def upgrade(self, headers: Headers) -> trio.abc.Stream:
+    async def upgrade(self, headers: Headers) -> UpgradedStream:
         """Send 101 and return the connection as bytes, from the first that follow the request.
 
         Only for a request whose `upgrade` is set. HTTP never comes back on this connection.
@@ -344,46 +390,3 @@ class Exchange:
         if self._continuing is not None:
             await self._continuing.wait()
         await self._wire.send(data)
-
-
-class UpgradedStream(trio.abc.Stream):
-    """A connection that has left HTTP. The bytes read before that come first."""
-
-    def __init__(self, wire: Wire, exchange: Exchange) -> None:
-        """`exchange`: it counts the bytes."""
-        self._wire = wire
-        self._exchange = exchange
-
-    async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        data = await self._receive_some(max_bytes)
-        self._exchange.received += len(data)
-        return data
-
-    async def _receive_some(self, max_bytes: int | None) -> bytes:
-        if self._wire.buffer:
-            await trio.lowlevel.checkpoint()
-            data = bytes(self._wire.buffer[:max_bytes])
-            del self._wire.buffer[: len(data)]
-            return data
-        try:
-            data = await self._wire.receive()
-        except ClientGone as gone:
-            raise trio.BrokenResourceError from gone
-        if max_bytes is not None and len(data) > max_bytes:
-            self._wire.buffer += data[max_bytes:]
-            data = data[:max_bytes]
-        return data
-
-    async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """Send all of it; a client that takes nothing for long ends the whole connection."""
-        try:
-            await self._wire.send(data)
-        except ClientGone as gone:
-            raise trio.BrokenResourceError from gone
-        self._exchange.sent += len(data)
-
-    async def wait_send_all_might_not_block(self) -> None:
-        await self._wire.wait_send_all_might_not_block()
-
-    async def aclose(self) -> None:
-        await self._wire.aclose()

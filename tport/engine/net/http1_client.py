@@ -5,6 +5,7 @@ It waits for as long as it is told to: deadlines are the caller's, who knows wha
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from ssl import SSLError
 from typing import Final
 
@@ -12,6 +13,7 @@ import trio
 
 from tport.engine.defaults import MAX_HEAD, MAX_INFORMATIONAL, READ_SIZE
 from tport.engine.errors import RemoteProtocolError, TportError
+from tport.engine.net.flow import End, Flow, Sink, Source, open_end
 from tport.engine.net.sockets import is_readable, prompt_of
 from tport.engine.net.tls import tls_problem
 from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
@@ -132,6 +134,19 @@ class ClientConnection:
         if framed := self._framed(data):
             await self._send(framed)
 
+    async def send_body_from(self, source: Source, on_piece: Callable[[bytes], object]) -> None:
+        """Send all that `source` has to say as the rest of the body; `end_body` follows it.
+
+        Args:
+            on_piece: is told of each piece.
+
+        Raises:
+            UpstreamGone, RemoteProtocolError: as `send_body`.
+            Exception: whatever the source raised.
+        """
+        async with open_end(self._stream) as end:
+            await Flow(source, _RequestSink(self, end), on_piece).run()
+
     async def end_body(self) -> None:
         """End the request's body.
 
@@ -235,6 +250,9 @@ class ClientConnection:
             return b""
         data = bytes(self._buffer)
         self._buffer.clear()
+        return self._payload_in(body, data)
+
+    def _payload_in(self, body: BodyReader, data: bytes) -> bytes:
         payload = body.feed(data)
         if body.leftover:
             self._buffer += body.leftover
@@ -260,6 +278,20 @@ class ClientConnection:
                 return payload
         return b""
 
+    async def pass_body_on(self, sink: Sink, patience: float) -> None:
+        """Let `sink` have the rest of the answer's body, as `receive_body` would return it.
+
+        Args:
+            patience: s that the application may be silent.
+
+        Raises:
+            Silent: it was, for longer.
+            UpstreamGone, RemoteProtocolError: as `receive_body`.
+            Exception: whatever the sink raised.
+        """
+        async with open_end(self._stream) as end:
+            await Flow(_AnswerSource(self, end), sink).run(patience)
+
     def _check_switch(self, head: ResponseHead) -> None:
         if not self._websocket_key:
             raise BadHead("the application switches protocols unasked", 502)
@@ -270,10 +302,13 @@ class ClientConnection:
         try:
             return bytes(await self._stream.receive_some(READ_SIZE))
         except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
-            # In TLS 1.3 a server says only now what it thinks of our certificate.
-            why = f": {tls_problem(broken)[0]}" if isinstance(broken.__cause__, SSLError) else ""
-            when = "in the middle of its answer" if self.answer_begun else "before it answered"
-            raise UpstreamGone(f"the application reset the connection {when}{why}") from None
+            raise self._reset(broken) from None
+
+    def _reset(self, broken: Exception) -> UpstreamGone:
+        # In TLS 1.3 a server says only now what it thinks of our certificate.
+        why = f": {tls_problem(broken)[0]}" if isinstance(broken.__cause__, SSLError) else ""
+        when = "in the middle of its answer" if self.answer_begun else "before it answered"
+        return UpstreamGone(f"the application reset the connection {when}{why}")
 
     # --- afterwards ------------------------------------------------------------------------
 
@@ -310,3 +345,60 @@ class ClientConnection:
 
     async def aclose(self) -> None:
         await self._stream.aclose()
+
+
+class _RequestSink:
+    """The application as it is asked: an end of flows, which frames the body."""
+
+    def __init__(self, connection: ClientConnection, end: End) -> None:
+        self._connection = connection
+        self._end = end
+
+    @property
+    def on_room(self) -> Callable[[], None] | None:
+        return self._end.on_room
+
+    @on_room.setter
+    def on_room(self, told: Callable[[], None] | None) -> None:
+        self._end.on_room = told
+
+    def send_nowait(self, data: bytes) -> bool:
+        framed = self._connection._framed(data)
+        try:
+            return self._end.send_nowait(framed)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise UpstreamGone(_CLOSED) from None
+
+
+class _AnswerSource:
+    """The application as it answers: an end of flows, which takes the body out of its frames."""
+
+    def __init__(self, connection: ClientConnection, end: End) -> None:
+        self._connection = connection
+        self._end = end
+
+    @property
+    def on_arrival(self) -> Callable[[], None] | None:
+        return self._end.on_arrival
+
+    @on_arrival.setter
+    def on_arrival(self, told: Callable[[], None] | None) -> None:
+        self._end.on_arrival = told
+
+    def receive_nowait(self) -> bytes | None:
+        connection = self._connection
+        body = connection._body
+        assert body is not None, "a body before its head"
+        payload = connection.body_here()
+        while not (payload or body.done):
+            try:
+                data = self._end.receive_nowait()
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as broken:
+                raise connection._reset(broken) from None
+            if data is None:
+                return None
+            if data:
+                payload = connection._payload_in(body, data)
+            else:
+                body.end()
+        return payload

@@ -8,7 +8,8 @@ ends whatever the connection is doing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Final
 
 import msgspec
@@ -27,6 +28,7 @@ from tport.engine.defaults import (
     UNREAD_BODY,
 )
 from tport.engine.errors import TportError
+from tport.engine.net.flow import End, open_end
 from tport.engine.net.sockets import prompt_of
 from tport.engine.net.tcp import STREAK
 
@@ -214,6 +216,19 @@ class Wire:
                 self._move()
             self.unsent = self.torn = False
 
+    @asynccontextmanager
+    async def open_end(self) -> AsyncIterator[ClientEnd]:
+        """Give the connection as an end of flows, under the same deadlines.
+
+        Nothing that the client has to get may be under way in it when the block is left.
+        """
+        async with open_end(self._stream) as end:
+            client = ClientEnd(self, end)
+            try:
+                yield client
+            finally:
+                client.wait_no_more()
+
     async def _send_piece(self, data: bytes | bytearray | memoryview) -> None:
         if self.prompt is not None:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -238,3 +253,82 @@ class Wire:
         by = min(self._read_by, self._write_by)
         if by != self.scope.deadline:
             self.scope.deadline = by
+
+
+class ClientEnd:
+    """The client, as an end of flows; see `Wire.open_end`. It raises ClientGone when it has gone."""
+
+    def __init__(self, wire: Wire, end: End) -> None:
+        self._wire = wire
+        self._end = end
+        self._reads = self._writes = False  # a deadline for it is set
+
+    @property
+    def on_arrival(self) -> Callable[[], None] | None:
+        return self._end.on_arrival
+
+    @on_arrival.setter
+    def on_arrival(self, told: Callable[[], None] | None) -> None:
+        self._end.on_arrival = told
+
+    @property
+    def on_room(self) -> Callable[[], None] | None:
+        return self._end.on_room
+
+    @on_room.setter
+    def on_room(self, told: Callable[[], None] | None) -> None:
+        self._end.on_room = told
+
+    def receive_nowait(self) -> bytes | None:
+        """Return what has come, what was read ahead first; b"" at the end, None for nothing."""
+        if self._wire.buffer:
+            return self._wire.take_buffer()
+        try:
+            return self._end.receive_nowait()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+
+    def send_nowait(self, data: bytes) -> bool:
+        try:
+            all_left = self._end.send_nowait(data)
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        if data or all_left:
+            self._note_sent(all_left, len(data))
+        return all_left
+
+    def read_by(self, until: float) -> None:
+        """End the connection at `until`, on trio's clock, unless this is called again before."""
+        self._reads = until != math.inf
+        self._wire._read_by = until
+        self._wire._move()
+
+    def _note_sent(self, all_left: bool, size: int) -> None:
+        """Give the client its time to take what it has not taken yet."""
+        wire = self._wire
+        wire.torn = not all_left
+        if not all_left:
+            limits = wire._limits
+            wire._write_by = trio.current_time() + limits.stall + size / limits.send_rate
+        elif not self._writes:
+            return
+        else:
+            wire._write_by = math.inf
+        self._writes = not all_left
+        wire._move()
+
+    def wait_no_more(self) -> None:
+        """Lift the deadlines that were set here."""
+        if self._reads:
+            self.read_by(math.inf)
+        if self._writes:
+            self._wire._write_by = math.inf
+            self._wire._move()
+
+    async def flush(self) -> None:
+        """Wait until the client has taken what was sent."""
+        try:
+            await self._end.flush()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            raise ClientGone("the client broke the connection") from None
+        self._note_sent(True, 0)

@@ -242,7 +242,7 @@ class Mux:
                 self._offer(stream_id)
             case CreditReceived(stream_id):
                 if (stream := self._streams.get(stream_id)) is not None:
-                    stream._wake_sender()
+                    stream._room_came()
             case StreamReset(stream_id):
                 if (stream := self._streams.get(stream_id)) is not None:
                     stream._break()
@@ -293,12 +293,12 @@ class Mux:
             # Before the write, so that those who refill the queue do it meanwhile.
             for stream_id in connection.moved:
                 stream = streams.get(stream_id)
-                if stream is not None and stream._sender is not None:
-                    stream._sender.wake()
+                if stream is not None and (stream._sender or stream.on_room) is not None:
+                    stream._room_came()
             if self._crowded and connection.queued < TUNNEL_QUEUE // 2:
-                for stream in self._crowded:
-                    stream._wake_sender()
-                self._crowded.clear()
+                crowded, self._crowded = self._crowded, set()
+                for stream in crowded:
+                    stream._room_came()
             if not data:
                 if self._over:
                     self._tasks.cancel()

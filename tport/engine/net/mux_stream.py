@@ -41,11 +41,14 @@ class MuxStream(trio.abc.HalfCloseableStream):
             those who wait elsewhere, on this stream's behalf. It must not block or raise.
         on_arrival: called after data, an end or a cut has come, or several of them at once: for
             those who need no task. It must not block or raise.
+        on_room: see `tcp.Prompt`.
     """
 
     # What most requests leave as it is stands here: setting it for each takes as long as opening.
     on_cut: Callable[[], None] | None = None
     on_arrival: Callable[[], None] | None = None
+    on_room: Callable[[], None] | None = None
+    _kept: bytes | memoryview = b""  # of `send_nowait`, until there is room
     _reader: Waiter | None = None  # made when a task waits
     _sender: Waiter | None = None
     _sending = False
@@ -87,9 +90,13 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await reader.wait()
         return self._take(limit)
 
-    def receive_nowait(self) -> bytes:
-        """Return what is there, at most 64 KiB; b"" if that is nothing."""
-        return self._take(READ_SIZE) if self._pieces and not self._closed else b""
+    def receive_nowait(self) -> bytes | None:
+        """Return what is there, at most 64 KiB; b"" at the end, None if nothing has come.
+
+        Raises:
+            trio.BrokenResourceError, trio.ClosedResourceError: as `receive_some`.
+        """
+        return None if self._nothing_to_say() else self._take(READ_SIZE)
 
     @property
     def is_cut(self) -> bool:
@@ -144,6 +151,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await trio.lowlevel.checkpoint_if_cancelled()
             self._check_sendable()
             waited = False
+            while self._kept and not self._send_kept():
+                await self._wait_for_room()
+                waited = True
             mux, size = self._mux, len(data)
             if isinstance(data, bytes) and size <= mux._send_room(self.id):
                 if size:
@@ -174,13 +184,36 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await self.send_all(data)
             await self.send_eof()
 
-    def send_nowait(self, data: bytes) -> bool:
-        """Do as `send_all`, if there is room for all of it; False: nothing was done.
+    def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
+        """Queue `data` for the tunnel; return whether there was room for all of it.
+
+        The rest is kept, whatever its size, and leaves before anything else. A task that sends
+        waits for that; who has none calls this again with b"", as `on_room` says.
 
         Raises:
             trio.BrokenResourceError: the stream was cut, or the peer wants no more.
         """
-        return self._send_whole(data, last=False)
+        if self._sending or self._closed or self._cut or self._eof_sent:
+            self._check_idle()
+            self._check_sendable()
+        if not isinstance(data, bytes):
+            data = bytes(data)
+        if not self._kept and self._mux._send_whole(self.id, data, last=False):
+            return True
+        self._kept = b"".join((self._kept, data)) if self._kept and data else self._kept or data
+        return self._send_kept()
+
+    def _send_kept(self) -> bool:
+        """Queue what there is room for now; return whether that is all."""
+        if (room := self._mux._send_room(self.id)) > 0:
+            piece, self._kept = self._kept[:room], memoryview(self._kept)[room:]
+            self._mux._send(self.id, piece)
+        if self._kept:
+            self._mux._note_crowded(self)
+        return not self._kept
+
+    async def flush(self) -> None:
+        await self.send_all(b"")
 
     def send_last_nowait(self, data: bytes) -> bool:
         """Do as `send_last`, if there is room for all of it; False: nothing was done.
@@ -188,15 +221,12 @@ class MuxStream(trio.abc.HalfCloseableStream):
         Raises:
             trio.BrokenResourceError: the stream was cut, or the peer wants no more.
         """
-        return self._send_whole(data, last=True)
-
-    def _send_whole(self, data: bytes, *, last: bool) -> bool:
         if self._sending or self._closed or self._cut or self._eof_sent:
             self._check_idle()
             self._check_sendable()
-        if not self._mux._send_whole(self.id, data, last=last):
+        if self._kept or not self._mux._send_whole(self.id, data, last=True):
             return False
-        self._eof_sent = last
+        self._eof_sent = True
         return True
 
     async def wait_send_all_might_not_block(self) -> None:
@@ -211,6 +241,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
     async def send_eof(self) -> None:
         """Say that everything was sent. The other direction goes on."""
+        if self._kept:
+            await self.flush()
         self._begin_send()
         try:
             await trio.lowlevel.checkpoint_if_cancelled()
@@ -261,9 +293,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
         await trio.lowlevel.checkpoint()
 
     def close(self) -> None:
-        """End cleanly, as `aclose`, now."""
+        """End cleanly, as `aclose`, now; where something is kept yet, half of it would be lost: a cut."""
         if not self._closed:
-            self._close(cut=False)
+            self._close(cut=bool(self._kept))
 
     def reset(self) -> None:
         """Cut the stream now, without waiting, unless both directions have ended cleanly."""
@@ -287,7 +319,8 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self._window.release()
         if self._reader is not None:
             self._reader.wake()
-        self._wake_sender()
+        if self._sender is not None:
+            self._sender.wake()
         self._mux._close_stream(self.id, cut=cut)
 
     # --- what the mux tells ----------------------------------------------------------------
@@ -310,9 +343,16 @@ class MuxStream(trio.abc.HalfCloseableStream):
         if not self._ended:
             self._pieces.clear()
         self._stir()
-        self._wake_sender()
+        self._room_came()
         if self.on_cut is not None:
             self.on_cut()
+
+    def _room_came(self) -> None:
+        """There may be room: tell who waits for it."""
+        if self.on_room is not None:
+            self.on_room()
+        elif self._sender is not None:
+            self._sender.wake()
 
     def _stir(self) -> None:
         """Something has come: tell who waits for it."""
@@ -320,7 +360,3 @@ class MuxStream(trio.abc.HalfCloseableStream):
             self._mux._stirred[self] = None
         elif self._reader is not None:
             self._reader.wake()
-
-    def _wake_sender(self) -> None:
-        if self._sender is not None:
-            self._sender.wake()

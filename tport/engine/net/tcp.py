@@ -29,10 +29,13 @@ class Prompt(Protocol):
         on_arrival: called when there may be something to receive, or an end. It must receive
             until there is nothing (or do so later by itself: nobody calls twice), and must not
             block or raise. While it is set no task may receive.
+        on_room: called when what `send_nowait` kept may leave, or the connection broke:
+            `send_nowait(b"")` tells. It must not block or raise. While it is set no task may send.
         may_have_come: there may be something to receive, as far as is known without asking.
     """
 
     on_arrival: Callable[[], None] | None
+    on_room: Callable[[], None] | None
 
     @property
     def may_have_come(self) -> bool: ...
@@ -51,7 +54,7 @@ class Prompt(Protocol):
         """Send; return whether all of it has left.
 
         What the peer has no room for is kept, whatever its size, and leaves before anything else:
-        `flush` waits for that.
+        `flush` waits for that. With b"" only what is kept is sent.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: as `send_all` would.
@@ -72,13 +75,14 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     Attributes:
         socket: for its addresses and options.
-        on_arrival, may_have_come: see `Prompt`.
+        on_arrival, on_room, may_have_come: see `Prompt`.
     """
 
     def __init__(self, sock: socket.socket) -> None:
         sock.setblocking(False)
         self.socket = sock
         self.on_arrival: Callable[[], None] | None = None
+        self.on_room: Callable[[], None] | None = None
         self.may_have_come = True
         self._ended = False  # the peer will send no more: what follows the rest is its end
         self._writable = True
@@ -99,7 +103,10 @@ class TcpStream(trio.abc.HalfCloseableStream):
                 self._reader.wake()
         if events & WRITABLE and not self._writable:
             self._writable = True
-            self._writer.wake()
+            if self.on_room is not None:
+                self.on_room()
+            else:
+                self._writer.wake()
 
     def has_stirred(self) -> bool:
         if self.may_have_come:
@@ -147,8 +154,10 @@ class TcpStream(trio.abc.HalfCloseableStream):
     def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
         if self._unsent:
             self._unsent += data
-            return False
-        sent = self._send(data)
+            if not self._writable:
+                return False
+            data, self._unsent = self._unsent, b""
+        sent = self._send(data) if data else 0
         if sent == len(data):
             return True
         self._unsent = bytes(data[sent:])

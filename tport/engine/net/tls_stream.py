@@ -328,6 +328,14 @@ class _PromptTls:
         self._transport.on_arrival = told
 
     @property
+    def on_room(self) -> Callable[[], None] | None:
+        return self._transport.on_room
+
+    @on_room.setter
+    def on_room(self, told: Callable[[], None] | None) -> None:
+        self._transport.on_room = told
+
+    @property
     def may_have_come(self) -> bool:
         return self._transport.may_have_come or self._stream.has_stirred
 
@@ -385,7 +393,7 @@ class _PromptTls:
     def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
         stream = self._stream
         stream._check_usable()
-        if len(data) <= _RECORD:
+        if 0 < len(data) <= _RECORD:
             stream._write(data)
         else:
             left = memoryview(data)

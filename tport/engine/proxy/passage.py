@@ -10,6 +10,8 @@ import trio
 
 from tport.engine.defaults import ANSWER_DEADLINE, MAX_INFORMATIONAL, READ_SIZE
 from tport.engine.errors import RemoteProtocolError
+from tport.engine.net.exchange_ends import UpgradedEnd
+from tport.engine.net.flow import Flow
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.framing import CHUNKED, Framing, of_length
@@ -66,10 +68,12 @@ class Begun:
         """
         stream = self.stream
         try:
-            self.inbox.feed(stream.receive_nowait())
+            self.inbox.feed(stream.receive_nowait() or b"")
             self.answer = answer = self.inbox.take(answer_decoder)
         except RemoteProtocolError as problem:
             self.problem = problem
+            return False
+        except trio.BrokenResourceError:
             return False
         if not isinstance(answer, ResponseHead) or not stream.at_end or not _is_final(answer):
             return False
@@ -95,7 +99,6 @@ class Cut:
         self.reason = ""
         self.code = POLICY_VIOLATION  # that a WebSocket is closed with
         self.gently: trio.CancelScope | None = None  # around a WebSocket's frames
-        self.is_idle = False  # it waits for some: else it looks for the reason by itself
 
     @property
     def is_websocket(self) -> bool:
@@ -113,8 +116,7 @@ class Cut:
             self.scope.cancel()
         else:
             self.scope.deadline = trio.current_time() + CLOSE_DEADLINE
-            if self.is_idle:
-                self.gently.cancel()
+            self.gently.cancel()
 
 
 class Body:
@@ -149,9 +151,7 @@ class Body:
             await accepted.wait()
             self.committed = True
             self._kept.clear()
-            while data := await exchange.receive_body():
-                await stream.send_all(data)
-                progress()
+            await exchange.pass_body_on(stream, lambda _: progress())
         progress()
         await stream.send_eof()
 
@@ -322,78 +322,83 @@ class Passage:
             body=self._inbox.rest(),
             end=stream.at_end,
         )
-        while not exchange.finished:
-            data = await stream.receive_some(READ_SIZE)
-            await exchange.send_body(data, end=not data or stream.at_end)
+        if not exchange.finished:
+            await exchange.send_rest(stream, lambda: stream.at_end)
 
     # --- WebSocket ---------------------------------------------------------------------------
 
     async def _websocket(self, answer: ResponseHead) -> None:
         browser = await self._exchange.upgrade(for_client(answer.headers))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._from_browser, browser, nursery.cancel_scope)
-            await self._to_browser(browser)
+        async with browser.open_end() as end, trio.open_nursery() as nursery:
+            nursery.start_soon(self._from_browser, end, nursery.cancel_scope)
+            await self._to_browser(end)
             nursery.cancel_scope.cancel()
         if self._cut.reason:
             await _linger(browser)
         await browser.aclose()
 
-    async def _from_browser(self, browser: trio.abc.Stream, scope: trio.CancelScope) -> None:
+    async def _from_browser(self, browser: UpgradedEnd, scope: trio.CancelScope) -> None:
         """Relay what the browser sends; when it breaks the connection, end all."""
-        wanted = True
-        while True:
-            try:
-                data = bytes(await browser.receive_some(READ_SIZE))
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                self._exchange.abort()
-                scope.cancel()
-                return
-            try:
-                if wanted and data:
-                    if not self._stream.send_nowait(data):
-                        await self._stream.send_all(data)
-                elif wanted:
-                    await self._stream.send_eof()
-            except (trio.BrokenResourceError, trio.ClosedResourceError):
-                wanted = False  # the application has left; its last words may still be coming
-            if not data:
-                return
+        application = _ToApplication(self._stream)
+        try:
+            await Flow(browser, application).run()
+        except trio.BrokenResourceError:
+            self._exchange.abort()
+            scope.cancel()
+            return
+        try:
+            if application.is_there:
+                await self._stream.send_eof()
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            pass  # it has left just now
 
-    async def _to_browser(self, browser: trio.abc.Stream) -> None:
+    async def _to_browser(self, browser: UpgradedEnd) -> None:
         """Relay frames; once cut, end at the next boundary between two, saying why."""
         walker, cut = FrameWalker(), self._cut
-        data: bytes | bytearray = self._inbox.rest()
         with trio.CancelScope() as waiting:
             cut.gently = waiting
-            while not cut.reason:
-                if data:
-                    walker.boundary_in(bytes(data))
-                    await browser.send_all(data)
-                data = b""
-                cut.is_idle = True
-                try:
-                    data = await self._stream.receive_some(READ_SIZE)
-                except trio.BrokenResourceError:
+            if first := self._inbox.rest():
+                walker.boundary_in(first)
+                browser.send_nowait(first)
+            try:
+                await Flow(self._stream, browser, walker.boundary_in).run()
+            except trio.BrokenResourceError:
+                if self._stream.is_cut:
                     await trio.sleep(LATE_NEWS)  # why, may be told any moment
-                    raise
-                cut.is_idle = False
-                if not data:
-                    return
-        await self._to_boundary(browser, walker, data)
-
-    async def _to_boundary(
-        self, browser: trio.abc.Stream, walker: FrameWalker, data: bytes | bytearray
-    ) -> None:
-        """Relay to the end of the frame that has begun, and say why no other follows."""
+                raise
+            return
         while not walker.at_boundary:
-            if data:
-                boundary = walker.boundary_in(bytes(data))
-                await browser.send_all(data[:boundary])
-                if boundary is not None:
-                    break
             if not (data := await self._stream.receive_some(READ_SIZE)):
                 return
-        await browser.send_all(close_frame(self._cut.code, self._cut.reason))
+            boundary = walker.boundary_in(data)
+            await browser.send_all(data[:boundary])
+            if boundary is not None:
+                break
+        await browser.send_all(close_frame(cut.code, cut.reason))
+
+
+class _ToApplication:
+    """The way to an application, which may leave while its last words are still coming."""
+
+    def __init__(self, stream: MuxStream) -> None:
+        self._stream = stream
+        self.is_there = True
+
+    @property
+    def on_room(self) -> Callable[[], None] | None:
+        return self._stream.on_room
+
+    @on_room.setter
+    def on_room(self, told: Callable[[], None] | None) -> None:
+        self._stream.on_room = told
+
+    def send_nowait(self, data: bytes) -> bool:
+        if self.is_there:
+            try:
+                return self._stream.send_nowait(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                self.is_there = False
+        return True  # what comes for it is dropped
 
 
 def _unfit(bad: BaseException) -> RemoteProtocolError:
