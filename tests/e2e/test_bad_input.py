@@ -90,7 +90,7 @@ WRONG_FILES = {
 
 @pytest.mark.parametrize("name", WRONG_FILES)
 def test_a_wrong_file_is_told_with_its_line(tport: Tport, tmp_path: Path, name: str) -> None:
-    """By `configure --test` first on the line, for editors; by `start` too, which then ends with 2."""
+    """OPS-06: by `configure --test` first on the line, for editors; by `start` too, which then ends with 2."""
     text, line, words = WRONG_FILES[name]
     file = tmp_path / "tport.yaml"
     quiet = "proxy_service" not in text  # no port of this machine's is taken by the test

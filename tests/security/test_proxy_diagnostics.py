@@ -91,7 +91,7 @@ async def test_ops_03_no_secret_and_no_persons_name_is_in_what_is_told(
             assert secret not in caplog.text, secret
 
 
-async def test_nothing_of_it_is_at_the_public_port() -> None:
+async def test_ag_18_nothing_of_it_is_at_the_public_port() -> None:
     async with open_stack(diagnostics=True, drain=False) as stack:
         alice = await stack.user("alice")
         for path in ("/metrics", "/readyz"):

@@ -53,7 +53,7 @@ from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
 from tport.engine.reload import ReloadedApps, Reread, app_set, tell_faulty
-from tport.engine.signals import Signals
+from tport.engine.signals import Signals, forbid_core_dumps
 from tport.engine.storage.folder import locked_folder
 from tport.engine.storage.sqlite import SqliteBackend, open_sqlite_backend
 from tport.engine.types.identity import Identity
@@ -86,6 +86,7 @@ async def run_process(config: Config, ready: Ready, reread: Reread | None = None
         TportError: what keeps a service from starting, or ends it.
     """
     _check(config)
+    forbid_core_dumps()
     signals = Signals(Supervisor.of_environment())
     async with trio.open_nursery() as foundation:
         await foundation.start(signals.obey, foundation.cancel_scope)

@@ -23,6 +23,21 @@ RELOADED: Final = 10.0  # s after which a reload is over for systemd, whoever st
 _LOOK: Final = 0.05  # s between looks at whether it is
 
 
+def forbid_core_dumps() -> None:
+    """Have a crash of this process, and of those it starts, leave no core: keys would be in it.
+
+    A limit of 1 byte also stops cores that are piped to a program, which 0 does not: core(5), and
+    `do_coredump` in Linux's fs/coredump.c.
+    """
+    try:
+        import resource
+    except ImportError:
+        return  # Windows
+    _, most = resource.getrlimit(resource.RLIMIT_CORE)
+    limit = 1 if most == resource.RLIM_INFINITY else min(1, most)
+    resource.setrlimit(resource.RLIMIT_CORE, (limit, limit))
+
+
 class Signals:
     """SIGTERM and SIGINT drain, and cut when they come again; SIGHUP asks for a reload.
 

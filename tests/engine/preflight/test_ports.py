@@ -52,7 +52,7 @@ def test_tls_alpn_01_comes_to_port_443(public: int, listen: int, verdict: str) -
 
 
 @pytest.mark.parametrize(("http", "verdict"), [(80, "ok"), (8080, "unknown")])
-def test_http_01_comes_to_port_80_wherever_the_public_port_is(http: int, verdict: str) -> None:
+def test_cas_come_to_port_80_wherever_the_public_port_is(http: int, verdict: str) -> None:
     assert judge_acme_port(3080, 3080, http=http).verdict == verdict
 
 

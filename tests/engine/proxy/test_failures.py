@@ -29,6 +29,7 @@ def told(problem: NoAnswer, *, agent: str = "host") -> Failure:
         ("timeout", "agent", 504, "agent"),
         ("refused", "agent", 400, "proxy"),
         ("stale", "agent", 503, "agent"),
+        ("busy", "agent", 503, "agent"),
         ("unknown-app", "agent", 502, "agent"),
         ("unknown-session", "agent", 502, "agent"),
     ],

@@ -140,6 +140,8 @@ class AgentOffers:
             return
         if app.insecure_skip_verify:
             logger.warning("application %s: its certificate is not verified", app.name)
+        if app.allow_metadata:
+            logger.warning("application %s: it may be where clouds keep credentials", app.name)
         offer = Offered(app, upstream, rewriter)
         if app.commands:
             await self._nursery.start(self._keep_labels, offer)

@@ -39,6 +39,7 @@ NoAnswerKind = Literal[
     "unknown-session",  # send it again with the credential; nothing was read or done
     "unknown-app",
     "denied",
+    "busy",  # as many requests as a tunnel carries are on their way through it
     "stale",  # the agent lost auth and can't judge
     "unreachable",  # the application could not be dialled: nothing reached it
     "broken",  # the application answered nonsense or hung up before a whole head

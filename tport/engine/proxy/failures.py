@@ -28,6 +28,11 @@ _KINDS: Final[dict[NoAnswerKind, tuple[int, str, str]]] = {
     "broken": (502, "broken-answer", "Look at the application's log."),
     "timeout": (504, "timeout", "Look at whether the application hangs or is overloaded."),
     "refused": (400, "refused", "Change the address; it can't be sent as it is."),
+    "busy": (
+        503,
+        "agent-busy",
+        "Try again in a moment; should it stay so, let a second agent offer the application.",
+    ),
     "stale": (
         503,
         "agent-stale",
@@ -39,6 +44,7 @@ _KINDS: Final[dict[NoAnswerKind, tuple[int, str, str]]] = {
 # Where these failed, whatever hop the agent names.
 _PLACES: Final[dict[NoAnswerKind, Place]] = {
     "refused": "proxy",
+    "busy": "agent",
     "stale": "agent",
     "unknown-app": "agent",
     "unknown-session": "agent",

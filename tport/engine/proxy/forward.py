@@ -35,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
 # Why an agent has no answer, without that anything of the request reached the application.
-UNTOUCHED: Final = frozenset({"unreachable", "stale", "unknown-app", "unknown-session"})
+UNTOUCHED: Final = frozenset({"unreachable", "busy", "stale", "unknown-app", "unknown-session"})
 
 
 @dataclass(frozen=True)
@@ -183,8 +183,10 @@ class Forwarder:
     ) -> NoAnswer | None:
         try:
             stream = tunnel.mux.open_stream()
-        except (ConnectionProblem, LimitExceeded) as gone:
+        except ConnectionProblem as gone:
             return NoAnswer(kind="unreachable", hop="agent", cause=str(gone))
+        except LimitExceeded as full:
+            return NoAnswer(kind="busy", hop="agent", cause=str(full))
         if credential:
             head = msgspec.structs.replace(head, credential=credential)
             tunnel.told(head.session, credential)

@@ -1,0 +1,216 @@
+"""A tunnel's far end against everybody else: it breaks its own tunnel, and holds up nobody."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Sequence
+from functools import partial
+
+import pytest
+import trio
+
+from tests.rogue import RogueAgent, open_rogue_agent
+from tests.security.test_mux import frame
+from tests.stack import DOMAIN, Stack, open_stack, read_all
+from tport.engine.agent.join import join_cluster
+from tport.engine.config.address import Address
+from tport.engine.defaults import ALPN_AUTH, ALPN_TUNNEL, INITIAL_WINDOW
+from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest, LimitExceeded
+from tport.engine.net.mux import Mux
+from tport.engine.net.streams import relay
+from tport.engine.net.tls import connect_tls, peek_client_hello
+from tport.engine.net.tls_stream import TlsStream
+from tport.engine.pki.contexts import tunnel_client_context
+from tport.engine.process import wall_clock
+from tport.engine.proto.yamux import ACK, DATA, FIN, PING, SYN, WINDOW_UPDATE
+
+ROOM = 12  # streams in a tunnel here, instead of over a thousand
+STALLED = 8
+
+
+@pytest.fixture
+async def stack(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+    monkeypatch.setattr("tport.engine.proxy.tunnels.Mux", partial(Mux, max_streams=ROOM))
+    async with open_stack(drain=False) as opened:
+        yield opened
+
+
+# --- What breaks the rules ----------------------------------------------------------------------------
+
+BREACHES = {
+    "credit beyond 2^32": frame(WINDOW_UPDATE, 0, 1, 0xFFFF0000) * 2,
+    "more than its window": frame(DATA, 0, 1, INITIAL_WINDOW + 1),
+    "a stream opened with more than its window": frame(DATA, SYN, 2, INITIAL_WINDOW + 1),
+    "an id that is taken": frame(WINDOW_UPDATE, SYN, 1),
+    "data for a stream that never was": frame(DATA, 0, 77, b"x"),
+    "data after the end": frame(DATA, FIN, 1) + frame(DATA, 0, 1, b"x"),
+    "a reserved flag": frame(WINDOW_UPDATE, 16, 1),
+    "an unknown type": frame(4, 0, 0),
+    "a ping that is question and answer": frame(PING, SYN | ACK, 0),
+    "pings whose answers it does not read": frame(PING, SYN, 0, 7) * 200_000,
+}
+
+
+async def _say(agent: RogueAgent, words: bytes) -> None:
+    """Open a tunnel, say this in it, and wait until the proxy has had enough."""
+    context = tunnel_client_context(agent.state.pair, agent.state.authorities.host)
+    plain = await trio.open_tcp_stream("127.0.0.1", agent.stack.port)
+    async with await connect_tls(plain, context, server_name=None, alpn=ALPN_TUNNEL) as tls:
+        await tls.receive_some()  # its hello
+        await tls.send_all(words)
+        await read_all(tls)
+
+
+@pytest.mark.parametrize("name", BREACHES)
+async def test_ag_10_who_breaks_a_tunnels_rules_ends_that_tunnel_and_no_other(
+    stack: Stack, name: str
+) -> None:
+    """AG-10: genuine certificate, and then arithmetic and ids that an honest agent never sends."""
+    alice = await stack.user("alice")
+    assert (await alice.get("echo")).status == 200
+    async with open_rogue_agent(stack) as agent:
+        with trio.move_on_after(10) as waiting:
+            try:
+                await _say(agent, BREACHES[name])
+            except trio.BrokenResourceError:
+                pass  # a reset is as good an end of it
+        assert not waiting.cancelled_caught, "the tunnel stands"
+        await stack.event("tunnel.protocol_error", host_id=agent.state.host_id)
+        ended = await stack.events("tunnel.down")
+
+        assert (await alice.get("echo")).status == 200
+        assert agent.state.host_id not in {event["host_id"] for event in ended}
+
+
+# --- Who does not read ----------------------------------------------------------------------------------
+
+
+async def _pour(stream: trio.SocketStream) -> None:
+    """The application `raw`: an answer without an end."""
+    await stream.receive_some()
+    await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+    while True:
+        await stream.send_all(bytes(65536))
+
+
+async def test_ag_11_who_does_not_read_holds_up_nobody_and_a_full_tunnel_says_so(
+    stack: Stack,
+) -> None:
+    """AG-11: stalled downloads in the tunnel that answers others; then one stream too many is a 503."""
+    alice = await stack.user("alice")
+    await alice.open("raw")
+    await alice.open("echo")
+    stack.raw_app.script = _pour
+    host = stack.host("raw")
+    ask = f"GET / HTTP/1.1\r\nHost: {host}\r\nCookie: {alice.cookie('raw')}\r\n\r\n".encode()
+    stalled: list[TlsStream] = []
+    said = b""
+    with trio.fail_after(30):
+        while len(stalled) <= ROOM:
+            stalled.append(await stack.connect(host))
+            await stalled[-1].send_all(ask)
+            said = bytes(await stalled[-1].receive_some(1024))
+            if not said.startswith(b"HTTP/1.1 200 "):
+                break
+            if len(stalled) == STALLED:
+                for _ in range(50):
+                    assert (await alice.get("echo")).status == 200
+        answer = await alice.get("echo", Accept="application/json")
+        for each in stalled:
+            await trio.aclose_forcefully(each)
+        while (await alice.get("echo")).status != 200:  # noqa: ASYNC110 - over a network
+            await trio.sleep(0.05)
+
+    assert STALLED < len(stalled) <= ROOM
+    assert said.startswith(b"HTTP/1.1 503 ")
+    assert (answer.status, answer.header("retry-after")) == (503, "5")
+    assert json.loads(answer.body)["error"] == "agent-busy"
+
+
+# --- Machines that may not join ------------------------------------------------------------------------
+
+
+async def test_ag_13_what_strangers_try_takes_nothing_from_who_is_signed_in(stack: Stack) -> None:
+    """AG-13: guesses at join tokens and pings from the address that people come from, too."""
+    alice = await stack.user("alice")
+    await alice.open("echo")
+    refused = 0
+
+    async def join(number: int) -> None:
+        nonlocal refused
+        with pytest.raises((AccessDenied, LimitExceeded)):
+            await join_cluster(
+                Address("127.0.0.1", stack.port),
+                f"{number:032x}.{stack.auth.pin}",
+                hostname="rogue",
+                pins=(),
+                insecure=False,
+                clock=wall_clock,
+            )
+        refused += 1
+
+    async def ping() -> None:
+        assert (await stack.request(DOMAIN, "/webapi/ping")).status in (200, 429)
+
+    statuses: list[int] = []
+    with trio.fail_after(60):
+        for number in range(20):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(join, number)
+                for _ in range(5):
+                    nursery.start_soon(ping)
+                statuses.append((await alice.get("echo")).status)
+        bob = await stack.user("bob")  # signs in from there
+
+    assert statuses == [200] * 20
+    assert refused == 20
+    assert (await bob.get("echo")).status == 200
+
+
+# --- Joining for the first time ---------------------------------------------------------------------------
+
+
+async def _join(stack: Stack, token: str, *, port: int, pins: Sequence[str] = ()) -> None:
+    await join_cluster(
+        Address("127.0.0.1", port),
+        token,
+        hostname="box",
+        pins=pins,
+        insecure=False,
+        clock=wall_clock,
+    )
+
+
+@pytest.mark.parametrize("shows", ["its own authorities", "the right ones"])
+async def test_ag_16_who_stands_in_the_proxys_place_gets_no_token(stack: Stack, shows: str) -> None:
+    """AG-16: another cluster's auth, its certificate for the same name; the pin is the right one's."""
+    made = await stack.admin.create_token(
+        roles=("app",), ttl=600, app_name="", app_uri="", max_uses=1
+    )
+    async with open_stack(drain=False) as other, trio.open_nursery() as nursery:
+
+        async def stand_between(stream: trio.SocketStream) -> None:
+            hello, peeked = await peek_client_hello(stream)
+            is_call = hello.alpn == (ALPN_AUTH,)
+            port = stack.port if shows == "the right ones" and not is_call else other.port
+            await relay(peeked, await trio.open_tcp_stream("127.0.0.1", port))
+
+        [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+        nursery.start_soon(trio.serve_listeners, stand_between, [listener])
+        port = listener.socket.getsockname()[1]
+        before = await other.events("instance.join")
+        with pytest.raises((AccessDenied, ConnectionProblem)):
+            await _join(stack, made.token, port=port)
+        assert await other.events("instance.join") == before, "somebody there was shown the token"
+        nursery.cancel_scope.cancel()
+
+    await _join(stack, made.token, port=stack.port)  # it is as good as new
+
+
+@pytest.mark.parametrize("pin", ["x", "0" * 63, "sha256:" + "0" * 63, ""])
+async def test_ag_16_a_pin_that_is_none_vouches_for_nobody(stack: Stack, pin: str) -> None:
+    """AG-16: never taken for no pin at all, with which the own authority would vouch for nothing."""
+    before = await stack.events("instance.join")
+    with pytest.raises((AccessDenied, InvalidRequest)):
+        await _join(stack, "0" * 32 + f".{stack.auth.pin}", port=stack.port, pins=(pin,))
+    assert await stack.events("instance.join") == before
