@@ -37,6 +37,7 @@ from tport.engine.proto.tunnel import (
     PROTOCOL,
     AgentHello,
     Answer,
+    Control,
     Inbox,
     NoAnswer,
     Offers,
@@ -167,6 +168,7 @@ class RogueProxy:
         self._pair = stack.auth.issue_own_identity("proxy", "rogue")
         self._tunnels, self._opened = trio.open_memory_channel[Mux](8)
         self.port = 0
+        self.news: Control | None = None  # what the first tunnel is told, once it stands
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
@@ -199,6 +201,9 @@ class RogueProxy:
             assert isinstance(await next_control(control, Inbox()), AgentHello)
             await control.send_all(pack(Verdicts(refused={}, hosts={})))
             await self._tunnels.send(mux)
+            if self.news is not None:
+                news, self.news = self.news, None
+                await control.send_all(pack(news))
             await mux.wait_closed()
 
     @asynccontextmanager
@@ -230,6 +235,10 @@ class RogueProxy:
 
                 yield ask
                 nursery.cancel_scope.cancel()
+
+    async def next_tunnel(self) -> None:
+        """Wait until an agent has opened a further tunnel here."""
+        await self._opened.receive()
 
 
 @asynccontextmanager

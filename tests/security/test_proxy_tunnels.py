@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import trio
 
-from tests.rogue import RogueAgent, open_rogue_agent
+from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy
 from tests.security.test_mux import frame
 from tests.stack import DOMAIN, Stack, open_stack, read_all
 from tport.engine.agent.join import join_cluster
@@ -22,7 +22,9 @@ from tport.engine.net.tls import connect_tls, peek_client_hello
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.process import wall_clock
+from tport.engine.proto.tunnel import AgentHello, Control, Proxies, ProxyHello, Verdicts
 from tport.engine.proto.yamux import ACK, DATA, FIN, PING, SYN, WINDOW_UPDATE
+from tport.engine.types.app import App
 
 ROOM = 12  # streams in a tunnel here, instead of over a thousand
 STALLED = 8
@@ -80,6 +82,34 @@ async def test_ag_10_who_breaks_a_tunnels_rules_ends_that_tunnel_and_no_other(
 
         assert (await alice.get("echo")).status == 200
         assert agent.state.host_id not in {event["host_id"] for event in ended}
+
+
+@pytest.mark.parametrize(
+    "news",
+    [
+        Proxies(proxies=("rogue", "\u00e9")),
+        Proxies(proxies=("rogue", "x" * 300)),
+        Proxies(proxies=("rogue", "")),
+        Proxies(proxies=("rogue", "a\nb")),
+        Proxies(proxies=tuple(map(str, range(5000)))),
+        Verdicts(refused={"echo": "\n" * 1000}, hosts={"\0": "\x1b[2J"}),
+        ProxyHello(protocol=1, version="0", proxy_id="rogue", cluster="other", proxies=()),
+        AgentHello(protocol=1, version="0", agent_id="x", hostname="x", apps=()),
+    ],
+    ids=lambda news: repr(news)[:40],
+)
+async def test_ag_10_nothing_that_a_proxy_says_ends_an_agent(
+    stack: Stack, news: Control, caplog: pytest.LogCaptureFixture
+) -> None:
+    """AG-10: its tunnel at most; the others of that agent, and its requests, go on."""
+    async with open_rogue_proxy(stack) as proxy:
+        proxy.news = news
+        async with proxy.victim([App(name="echo", uri=f"http://127.0.0.1:{stack.echo.port}")]):
+            if not isinstance(news, Verdicts):
+                with trio.fail_after(20):
+                    await proxy.next_tunnel()  # dialled anew: it lives
+
+    assert "Traceback" not in caplog.text
 
 
 # --- Who does not read ----------------------------------------------------------------------------------

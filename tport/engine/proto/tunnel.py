@@ -51,6 +51,10 @@ NoAnswerKind = Literal[
 Faulty = tuple[tuple[str, str], ...]  # name as the agent's file has it, and why it can't be
 MAX_REASON: Final = 300  # characters of such a reason: a thousand are a third of a message
 
+# The id of a proxy goes into an agent's next ClientHello: one that can't is none.
+ProxyId = Annotated[str, msgspec.Meta(pattern=r"\A[A-Za-z0-9._-]{1,64}\Z")]
+ProxyIds = Annotated[tuple[ProxyId, ...], msgspec.Meta(max_length=1000)]
+
 # --- Control stream ------------------------------------------------------------------------
 
 
@@ -59,9 +63,9 @@ class ProxyHello(msgspec.Struct, frozen=True, kw_only=True, tag="proxy-hello"):
 
     protocol: int
     version: str
-    proxy_id: str
+    proxy_id: ProxyId
     cluster: str
-    proxies: tuple[str, ...]
+    proxies: ProxyIds
     features: tuple[str, ...] = ()
 
 
@@ -99,7 +103,7 @@ class Verdicts(msgspec.Struct, frozen=True, kw_only=True, tag="verdicts"):
 class Proxies(msgspec.Struct, frozen=True, kw_only=True, tag="proxies"):
     """Proxy: these processes are alive; hold a tunnel to each."""
 
-    proxies: tuple[str, ...]
+    proxies: ProxyIds
 
 
 Control = ProxyHello | AgentHello | Offers | Verdicts | Proxies
