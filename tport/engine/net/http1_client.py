@@ -23,6 +23,10 @@ from tport.engine.proto.head import BadHead, ResponseHead, find_head_end, parse_
 from tport.engine.proto.head_writer import write_request_head
 from tport.engine.proto.websocket import accept_key
 
+# Schemes that sign a connection in and not a request: RFC 4559 §6. Who asks by it next would be
+# taken for the same person.
+_BINDING: Final = (b"negotiate", b"nego2", b"ntlm", b"kerberos")
+
 _CLOSED: Final = "the application closed the connection"
 
 
@@ -117,7 +121,7 @@ class ClientConnection:
         self._request_left = framing.length or 0
         self._request_sent = False
         self._informational = 0
-        self._keep_alive = keep_alive and not upgrade
+        self._keep_alive = keep_alive and not upgrade and not _binds(headers)
         self._body = None
         head = write_request_head(
             method, target, headers, framing, keep_alive=keep_alive, upgrade=upgrade
@@ -402,3 +406,10 @@ class _AnswerSource:
             else:
                 body.end()
         return payload
+
+
+def _binds(headers: Headers) -> bool:
+    """Tell whether a request may sign in whoever uses its connection."""
+    return any(
+        name == b"authorization" and value.lower().startswith(_BINDING) for name, value in headers
+    )
