@@ -14,7 +14,8 @@ import trio
 
 from tests.rogue import Tunnel, open_rogue_agent
 from tests.stack import DOMAIN, Person, Stack, open_stack, read_all
-from tport.engine.proto.tunnel import Inbox, NoAnswer, ResponseHead, pack, request_decoder
+from tport.engine.proto.tunnel import Accepted, Inbox, NoAnswer, ResponseHead, pack, request_decoder
+from tport.engine.proxy.passage import MOST_PATIENT
 from tport.engine.types.app import App
 
 MINE = App(name="mine", uri="http://127.0.0.1:1")
@@ -159,6 +160,22 @@ async def test_http_16_nonsense_of_an_agent_is_a_502_or_a_cut_and_no_bug(
     assert b"content-length: -" not in said
     assert b"HTTP/1.1 500" not in said
     assert "failed" not in caplog.text, "a bug, by our own log"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [pack(Accepted()) * (MOST_PATIENT + 1) + response(), response((b"x", b"y" * 900_000))],
+    ids=["the same again and again", "a head larger than any"],
+)
+async def test_ag_10_an_agent_keeps_no_request_busy_for_ever(
+    stack: Stack, alice: Person, words: bytes
+) -> None:
+    """AG-10: neither by words that cost it nothing, nor by a head that never ends."""
+    async with answering(stack, words):
+        said = await conversation(stack, alice)
+
+    assert said.startswith(b"HTTP/1.1 502 ")
+    assert b"HTTP/1.1 200" not in said
 
 
 async def test_http_16_an_agent_s_informational_answers_come_to_an_end(

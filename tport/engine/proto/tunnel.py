@@ -25,6 +25,10 @@ from tport.engine.types.app import App
 PROTOCOL: Final = 1  # raised when a message changes its meaning; new fields don't need it
 MAX_MESSAGE: Final = 1 << 20  # bytes; a head is ≤ 64 KiB, an agent's 1,000 offers ≤ 1 MiB
 
+# Bytes of one about an answer: its head is ≤ 64 KiB where it comes from, and grows by what its agent
+# makes public in it. Each request that runs may hold as much.
+MAX_ANSWER_MESSAGE: Final = 256 * 1024
+
 T = TypeVar("T")
 
 _LENGTH = Struct("!I")
@@ -192,7 +196,9 @@ def pack(message: Control | RequestHead | Answer) -> bytes:
 class Inbox:
     """Cuts messages from the front of a stream's bytes, wherever the network cut those."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int = MAX_MESSAGE) -> None:
+        """`limit`: bytes of one message."""
+        self._limit = limit
         self._buffer: bytes | bytearray = b""  # as it came, until there is more
 
     def feed(self, data: bytes | bytearray) -> None:
@@ -213,9 +219,9 @@ class Inbox:
         if len(buffer) < _LENGTH.size:
             return None
         (length,) = _LENGTH.unpack_from(buffer)
-        if length > MAX_MESSAGE:
+        if length > self._limit:
             raise RemoteProtocolError(
-                f"a message of {length} bytes, at most {MAX_MESSAGE} are allowed"
+                f"a message of {length} bytes, at most {self._limit} are allowed"
             )
         end = _LENGTH.size + length
         if len(buffer) < end:

@@ -16,6 +16,7 @@ from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.framing import CHUNKED, Framing, of_length
 from tport.engine.proto.tunnel import (
+    MAX_ANSWER_MESSAGE,
     SPARE,
     Accepted,
     Answer,
@@ -34,6 +35,9 @@ CLOSE_DEADLINE: Final = 1.0  # s in which an ended session's WebSocket reaches a
 # s that an agent may hear of a session's end before we do: it cuts at once, and only we say why.
 LATE_NEWS: Final = 0.5
 CLOSE_LINGER: Final = 0.8  # s for the browser to read our close frame: unread input resets it
+
+# Times that an agent may say of one request that it waits for its application: each 30 s, for a month.
+MOST_PATIENT: Final = 100_000
 
 _LOST = "the agent's tunnel was lost in the middle"
 LOST_UNHEARD: Final = NoAnswer(
@@ -55,7 +59,7 @@ class Begun:
         self.exchange = exchange
         self.stream = stream
         self.tunnel = tunnel
-        self.inbox = Inbox()
+        self.inbox = Inbox(MAX_ANSWER_MESSAGE)
         self.answer: Answer | None = None
         self.problem: RemoteProtocolError | None = None
         self.began = trio.current_time()
@@ -180,7 +184,7 @@ class Passage:
         self._body = body
         self._cut = cut
         self._accepted = trio.Event()
-        self._inbox = begun.inbox if begun is not None else Inbox()
+        self._inbox = begun.inbox if begun is not None else Inbox(MAX_ANSWER_MESSAGE)
         self._heard = False  # something of an answer has come
         self.give_up_at = trio.current_time() + ANSWER_DEADLINE
         self.is_sent = False
@@ -265,7 +269,7 @@ class Passage:
         Raises:
             RemoteProtocolError: the agent makes no sense.
         """
-        informational = 0
+        informational, patience = 0, MOST_PATIENT
         while True:
             if (answer := self._said_before()) is None:
                 answer = self._inbox.take(answer_decoder)
@@ -278,6 +282,8 @@ class Passage:
                     self._inbox.feed(data)
                 case Accepted():
                     self._accepted.set()
+                    if (patience := patience - 1) < 0:
+                        raise RemoteProtocolError("the agent says the same again and again")
                     self._progress()  # said again and again for a slow application
                 case NoAnswer():
                     return answer
