@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import trio
 
-from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy
+from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy, peek
 from tests.security.test_mux import frame
 from tests.stack import DOMAIN, Stack, open_stack, read_all
 from tport.engine.agent.join import join_cluster
@@ -18,7 +18,7 @@ from tport.engine.defaults import ALPN_AUTH, ALPN_TUNNEL, INITIAL_WINDOW
 from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest, LimitExceeded
 from tport.engine.net.mux import Mux
 from tport.engine.net.streams import relay
-from tport.engine.net.tls import connect_tls, peek_client_hello
+from tport.engine.net.tls import connect_tls
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.process import wall_clock
@@ -220,7 +220,7 @@ async def test_ag_16_who_stands_in_the_proxys_place_gets_no_token(stack: Stack, 
     async with open_stack(drain=False) as other, trio.open_nursery() as nursery:
 
         async def stand_between(stream: trio.SocketStream) -> None:
-            hello, peeked = await peek_client_hello(stream)
+            hello, peeked = await peek(stream)
             is_call = hello.alpn == (ALPN_AUTH,)
             port = stack.port if shows == "the right ones" and not is_call else other.port
             await relay(peeked, await trio.open_tcp_stream("127.0.0.1", port))
