@@ -138,7 +138,10 @@ PROMISES: Mapping[str, tuple[int, str]] = {
     "AG-16": (0, "A machine that joins shows its token to nobody whom its pin does not vouch for"),
     "AG-17": (1, "Which application is asked, Host alone decides"),
     "AG-18": (1, "What is for the operator is not at the public port"),
-    "DOS-01": (1, "Who is slow loses the connection, who holds many their oldest; nobody else notices"),
+    "DOS-01": (
+        1,
+        "Who is slow loses the connection, who holds many their oldest; nobody else notices",
+    ),
     "DOS-02": (1, "A head has a length, and what is beyond it costs no memory"),
     "DOS-03": (1, "Chunks bring bytes with them"),
     "DOS-04": (1, "Who sends ahead waits"),

@@ -16,8 +16,8 @@ from tport.engine.agent.join import join_cluster
 from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_AUTH, ALPN_TUNNEL, INITIAL_WINDOW
 from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest, LimitExceeded
+from tport.engine.net.flow import relay
 from tport.engine.net.mux import Mux
-from tport.engine.net.streams import relay
 from tport.engine.net.tls import connect_tls
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.contexts import tunnel_client_context
