@@ -453,6 +453,38 @@ async def test_a_silent_peer_is_dead_after_15_seconds(autojump_clock: MockClock)
     assert pings == [1, 2, 3]
 
 
+async def test_who_did_not_run_for_a_while_takes_nobody_for_dead_before_reading(
+    mock_clock: MockClock,
+) -> None:
+    """R-31, R-32: what the peer said meanwhile has come, and only waits to be read."""
+    async with tunnel() as (proxy, agent):
+        for _ in range(3):
+            await wait_all_tasks_blocked()
+            mock_clock.jump(20)  # both were stopped, or their machine had no time for them
+        await wait_all_tasks_blocked()
+        assert not proxy.closed
+        assert not agent.closed
+
+
+async def test_a_peer_that_is_dead_is_so_within_a_second_of_our_coming_back(
+    mock_clock: MockClock,
+) -> None:
+    transport, _peer = memory_stream_pair()
+    mux = Mux(transport, client=True, peer_may_open=False)
+
+    async def run() -> None:
+        with pytest.raises(ConnectionProblem, match="no sign of life"):
+            await mux.run()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run)
+        await wait_all_tasks_blocked()
+        mock_clock.jump(60)
+        await wait_all_tasks_blocked()
+        assert not mux.closed
+        mock_clock.jump(1)
+
+
 async def test_a_peer_that_does_not_even_read_is_dead_after_15_seconds(
     autojump_clock: MockClock,
 ) -> None:

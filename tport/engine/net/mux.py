@@ -35,6 +35,9 @@ from tport.engine.proto.yamux_events import (
 
 logger = logging.getLogger(__name__)
 
+# s by which a look at the time must be late for us to be at fault, and that what waits to be read then
+# gets: a process that was stopped, or starved, would take every peer for dead.
+LATE: Final = 1.0
 LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
 RTTS: Final = (
     6  # pings the round trip is the shortest of, half a minute: a full queue is no distance
@@ -312,9 +315,12 @@ class Mux:
                 return
 
     async def _echo(self) -> NoReturn:
+        due = self._now()
         while True:
             now = self._now()
             dead = self.last_heard + self._echo_deadline
+            if now - due >= LATE:  # we did not run: what came meanwhile is yet to be read
+                dead = max(dead, now + LATE)
             if now >= dead:
                 self._end(
                     ConnectionProblem(
@@ -324,7 +330,8 @@ class Mux:
                 await trio.sleep_forever()
             self._ping = (self._connection.ping(), now)
             self._queued.wake()
-            await trio.sleep_until(min(now + self._echo_interval, dead))
+            due = min(now + self._echo_interval, dead)
+            await trio.sleep_until(due)
 
     # --- endings ---------------------------------------------------------------------------
 
