@@ -12,8 +12,9 @@ import socketserver
 import ssl
 import sys
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from types import FrameType
 from typing import Final, NamedTuple
 
@@ -41,7 +42,11 @@ class Cost(NamedTuple):
 # What is measured, and some room. Lower them with what makes the path shorter.
 MOST: Final = Cost(steps=10.5, waits=10.5, calls=740)  # one connection, which waits for each answer
 MOST_OF_16: Final = Cost(steps=3, waits=2.5, calls=360)  # that ask at the same time
-MOST_GARBAGE: Final = 0.5  # objects of a request that only the collector of cycles finds
+MOST_ANEW: Final = Cost(steps=17, waits=15, calls=1300)  # a connection each, one after the other
+MOST_ANEW_OF_16: Final = Cost(steps=8, waits=7, calls=950)  # 16 at the same time
+MOST_GARBAGE: Final = (
+    0.5  # objects of a request, or of a connection, that only the collector of cycles finds
+)
 
 REQUESTS: Final = 320
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -113,6 +118,41 @@ def connect(host: str, port: int, context: ssl.SSLContext, count: int) -> list[s
     ]
 
 
+def ask_anew(
+    host: str, port: int, context: ssl.SSLContext, request: bytes, times: int, together: int
+) -> None:
+    """Ask on so many new connections at the same time, of which the server ends each; so often."""
+    for _ in range(times):
+        socks = [socket.create_connection(("127.0.0.1", port), 10) for _ in range(together)]
+        shaken = [context.wrap_socket(sock, server_hostname=host) for sock in socks]
+        ask(shaken, request, 1)
+        for sock in shaken:
+            assert sock.recv(1) == b""  # a goodbye: cut, it would be an error
+            sock.close()
+
+
+async def measured(work: Callable[[], None], count: int) -> tuple[Cost, float]:
+    """Do work in a thread that is so many requests; return the cost of one, and the garbage it leaves."""
+    counter = _Counter()
+    gc.collect()
+    gc.disable()
+    trio.lowlevel.add_instrument(counter)
+    sys.setprofile(counter.called)
+    await trio.to_thread.run_sync(work)
+    sys.setprofile(None)
+    trio.lowlevel.remove_instrument(counter)
+    garbage = gc.collect() / count
+    gc.enable()
+    return Cost(counter.steps / count, counter.waits / count, counter.calls / count), garbage
+
+
+def assert_at_most(found: Cost, most: Cost, garbage: float) -> None:
+    assert found.steps <= most.steps, f"steps: {found}"
+    assert found.waits <= most.waits, f"waits: {found}"
+    assert found.calls <= most.calls, f"calls: {found}"
+    assert garbage <= MOST_GARBAGE, f"{garbage} objects wait for the collector of cycles"
+
+
 @pytest.mark.parametrize(("connections", "most"), [(1, MOST), (16, MOST_OF_16)])
 async def test_a_request_on_a_kept_connection_takes_few_steps_and_leaves_no_cycles(
     connections: int, most: Cost
@@ -132,21 +172,26 @@ async def test_a_request_on_a_kept_connection_takes_few_steps_and_leaves_no_cycl
             await trio.to_thread.run_sync(
                 ask, socks, request, 10
             )  # until all that is kept is there
-            counter = _Counter()
-            gc.collect()
-            gc.disable()
-            trio.lowlevel.add_instrument(counter)
-            sys.setprofile(counter.called)
-            await trio.to_thread.run_sync(ask, socks, request, times)
-            sys.setprofile(None)
-            trio.lowlevel.remove_instrument(counter)
-            garbage = gc.collect() / REQUESTS
-            gc.enable()
+            found, garbage = await measured(partial(ask, socks, request, times), REQUESTS)
             for sock in socks:
                 sock.close()
-    count = times * connections
-    found = Cost(counter.steps / count, counter.waits / count, counter.calls / count)
-    assert found.steps <= most.steps, f"steps a request: {found}"
-    assert found.waits <= most.waits, f"waits a request: {found}"
-    assert found.calls <= most.calls, f"calls a request: {found}"
-    assert garbage <= MOST_GARBAGE, f"{garbage} objects a request wait for the collector of cycles"
+    assert_at_most(found, most, garbage)
+
+
+@pytest.mark.parametrize(("together", "most"), [(1, MOST_ANEW), (16, MOST_ANEW_OF_16)])
+async def test_a_connection_for_one_request_takes_few_steps_and_leaves_no_cycles(
+    together: int, most: Cost
+) -> None:
+    with application() as port:
+        plain = App(name="plain", uri=f"http://127.0.0.1:{port}")
+        async with open_stack(apps=[plain], debug_app=False) as stack:
+            alice = await stack.user("alice")
+            await alice.open("plain")
+            host, cookie = stack.host("plain"), alice.cookie("plain")
+            lines = ["GET / HTTP/1.1", f"Host: {host}:{stack.port}", f"Cookie: {cookie}"]
+            request = "\r\n".join([*lines, "Connection: close", "", ""]).encode()
+            work = partial(ask_anew, host, stack.port, stack.context(), request)
+            await trio.to_thread.run_sync(partial(work, 4, together))
+            times = REQUESTS // 4 // together
+            found, garbage = await measured(partial(work, times, together), times * together)
+    assert_at_most(found, most, garbage)

@@ -409,6 +409,19 @@ async def test_who_ends_without_a_task_says_goodbye_too() -> None:
     await client.aclose()
 
 
+async def test_a_last_word_and_the_goodbye_leave_in_one_piece() -> None:
+    client, server = await without_tasks()
+    assert isinstance(client.transport, TcpStream)
+    assert server.prompt is not None
+    assert server.prompt.send_last(b"bye")
+    server.prompt.end()
+    await wait_all_tasks_blocked(0.01)
+
+    assert await client.receive_some() == b"bye"
+    assert await client.receive_some() == b""  # and no cut, which it would take for an error
+    await client.aclose()
+
+
 async def test_who_ends_what_is_broken_or_closed_says_nothing_more() -> None:
     client, server = await without_tasks()
     assert server.prompt is not None

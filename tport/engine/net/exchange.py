@@ -246,7 +246,8 @@ class Exchange:
         is no longer than a piece.
         """
         head = self._final_head(status, headers, reason, framing)
-        self._wire.send_nowait(head + self._framed(body, end=True))
+        is_last = not self.keep_alive and not self._wire.buffer
+        self._wire.send_nowait(head + self._framed(body, end=True), last=is_last)
         self.finished = True
 
     def _final_head(

@@ -162,6 +162,7 @@ class _Connection:
         self._exchange: Exchange | None = None  # the one that a task answers
         self._turns: Turns | None = None  # where nothing is taken without a task
         self._by_task: Callable[[Work], None] | None = None
+        self._on_closed: Callable[[], None] | None = None
         if seat is not None:
             seat.end_if_resting = self._end_if_resting
 
@@ -175,7 +176,7 @@ class _Connection:
     ) -> Callable[[], None]:
         """Take requests without a task; see `open_http1`."""
         assert self._wire.prompt is not None, "a stream that needs a task"
-        self._by_task = by_task
+        self._by_task, self._on_closed = by_task, closed
         self._turns = Turns(
             self._wire.prompt,
             self._wire,
@@ -185,10 +186,21 @@ class _Connection:
             take=take,
             handle=self._handle,
             by_task=self._begin_task,
-            closed=closed,
+            closed=self._closed,
         )
         self._turns.begin()
-        return self._turns.abandon
+        return self._abandon
+
+    def _closed(self) -> None:
+        """The connection is over, without that a task had it."""
+        self._turns = None  # which knows us, too: no cycle is left to the collector
+        if self._on_closed is not None:
+            self._on_closed()
+
+    def _abandon(self) -> None:
+        if self._turns is not None:
+            self._turns.abandon()
+        self._turns = None
 
     def _begin_task(self, begun: Begun | None) -> None:
         assert self._by_task is not None, "a task for what has one"
@@ -211,6 +223,7 @@ class _Connection:
         if ending is None and self._turns is not None:
             self._turns.begin()
             return True
+        self._turns = None
         await self._end(ending or "cut")
         return False
 

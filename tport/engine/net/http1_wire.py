@@ -181,8 +181,8 @@ class Wire:
                 self._write_by = math.inf
                 self._move()
 
-    def send_nowait(self, data: bytes) -> None:
-        """Send without waiting; only where there is a `prompt`.
+    def send_nowait(self, data: bytes, *, last: bool = False) -> None:
+        """Send without waiting; only where there is a `prompt`. `last`: the connection ends with it.
 
         Raises:
             ClientGone: it doesn't want it.
@@ -190,7 +190,8 @@ class Wire:
         assert self.prompt is not None, "a stream that needs a task"
         self.torn = True
         try:
-            self.unsent = not self.prompt.send_nowait(data)
+            send = self.prompt.send_last if last else self.prompt.send_nowait
+            self.unsent = not send(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             raise ClientGone("the client broke the connection") from None
         self.torn = False

@@ -60,6 +60,9 @@ class Prompt(Protocol):
             trio.BrokenResourceError, trio.ClosedResourceError: as `send_all` would.
         """
 
+    def send_last(self, data: bytes | bytearray | memoryview) -> bool:
+        """Send as `send_nowait` does, and the goodbye with it: nothing can be sent after it."""
+
     async def flush(self) -> None:
         """Wait until what `send_nowait` kept has left."""
 
@@ -162,6 +165,9 @@ class TcpStream(trio.abc.HalfCloseableStream):
             return True
         self._unsent = bytes(data[sent:])
         return False
+
+    def send_last(self, data: bytes | bytearray | memoryview) -> bool:
+        return self.send_nowait(data)
 
     @property
     def unsent(self) -> bool:

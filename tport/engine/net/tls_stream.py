@@ -63,6 +63,7 @@ class TlsStream(trio.abc.Stream):
         self._server_side = server_side
         self._ragged_end = ragged_end
         self._sending = self._receiving = False
+        self._said_goodbye = False
         self._ready = False  # the handshake is done, and close_notify makes sense
         self._ended = self._closed = False
         self._left = True  # there may be more than was read from here; the handshake's end tells
@@ -105,15 +106,16 @@ class TlsStream(trio.abc.Stream):
             ssl.SSLError: either side refused; the other was told.
             trio.BrokenResourceError: the peer left.
         """
-        while (state := self._step()) is not None:
-            if not isinstance(state, ssl.SSLWantReadError):
-                self._broken = state
-                await self._last_word()
-                raise state
-            if self._outgoing.pending:
-                await self.transport.send_all(self._outgoing.read())
-            if not await self._pull():
-                raise self._hung_up()
+        try:
+            while not self._step():
+                if self._outgoing.pending:
+                    await self.transport.send_all(self._outgoing.read())
+                if not await self._pull():
+                    raise self._hung_up()
+        except ssl.SSLError as problem:
+            self._broken = problem
+            await self._last_word()
+            raise
         if self._owes_now():
             await self.transport.send_all(self._outgoing.read())
 
@@ -128,17 +130,19 @@ class TlsStream(trio.abc.Stream):
         """
         transport = self.transport
         assert isinstance(transport, TcpStream), "a handshake that needs a task"
-        while (state := self._step()) is not None:
-            if self._outgoing.pending:
-                transport.send_nowait(self._outgoing.read())
-            if not isinstance(state, ssl.SSLWantReadError):
-                self._broken = state
-                raise state
-            if (data := transport.receive_nowait()) is None:
-                return False
-            if not data:
-                raise self._hung_up()
-            self._incoming.write(data)
+        try:
+            while not self._step():
+                if self._outgoing.pending:
+                    transport.send_nowait(self._outgoing.read())
+                if (data := transport.receive_nowait()) is None:
+                    return False
+                if not data:
+                    raise self._hung_up()
+                self._incoming.write(data)
+        except ssl.SSLError as problem:
+            self._broken = problem
+            transport.send_nowait(self._outgoing.read())
+            raise
         if self._owes_now():
             transport.send_nowait(self._outgoing.read())
         return True
@@ -221,20 +225,32 @@ class TlsStream(trio.abc.Stream):
         self._closed = True
         try:
             if self._ready and self._broken is None and not _is_cancelled():
-                with contextlib.suppress(ssl.SSLError):
-                    self._tls.unwrap()  # queues close_notify; who said it first doesn't wait
+                self._say_goodbye()
                 await self._last_word()
         finally:
             await self.transport.aclose()
 
-    def _step(self) -> ssl.SSLError | None:
-        """Go on with the handshake: None: done; SSLWantReadError: wait; any other: failed."""
+    def _step(self) -> bool:
+        """Go on with the handshake; tell whether it is done.
+
+        Raises:
+            ssl.SSLError: it failed.
+        """
         try:
             self._tls.do_handshake()
-        except ssl.SSLError as error:
-            return error
+        except ssl.SSLWantReadError:
+            return False
         self._ready = True
-        return None
+        return True
+
+    def _say_goodbye(self) -> None:
+        """Queue close_notify, once. That of the peer is not waited for."""
+        if not self._said_goodbye:
+            self._said_goodbye = True
+            try:
+                self._tls.unwrap()
+            except ssl.SSLError:
+                pass
 
     def _write(self, data: bytes | bytearray | memoryview) -> int:
         """Encrypt one record's worth; return how many bytes that was."""
@@ -349,12 +365,10 @@ class _PromptTls:
     def end(self) -> None:
         stream = self._stream
         if not stream._closed and stream._broken is None:
+            stream._say_goodbye()
             try:
-                stream._tls.unwrap()  # queues close_notify; the peer's is not waited for
-            except ssl.SSLError:
-                pass
-            try:
-                self._transport.send_nowait(stream._outgoing.read())
+                if stream._outgoing.pending:
+                    self._transport.send_nowait(stream._outgoing.read())
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 pass
         self.close()
@@ -391,6 +405,15 @@ class _PromptTls:
         return b""
 
     def send_nowait(self, data: bytes | bytearray | memoryview) -> bool:
+        self._encrypt(data)
+        return self._transport.send_nowait(self._stream._outgoing.read())
+
+    def send_last(self, data: bytes | bytearray | memoryview) -> bool:
+        self._encrypt(data)
+        self._stream._say_goodbye()
+        return self._transport.send_nowait(self._stream._outgoing.read())
+
+    def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
         stream = self._stream
         stream._check_usable()
         if 0 < len(data) <= _RECORD:
@@ -399,7 +422,6 @@ class _PromptTls:
             left = memoryview(data)
             while left:
                 left = left[stream._write(left[:_RECORD]) :]
-        return self._transport.send_nowait(stream._outgoing.read())
 
     async def flush(self) -> None:
         await self._transport.flush()

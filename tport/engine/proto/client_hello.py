@@ -27,6 +27,7 @@ HTTPS_ONLY: Final = (  # the whole answer to plain HTTP on the TLS port
 _HANDSHAKE, _CLIENT_HELLO = 22, 1
 _SERVER_NAME, _ALPN, _HOST_NAME = 0, 16, 0
 _EXTENSION = Struct("!HH")  # its kind, and the length of what follows
+_NAMES = Struct("!HBH")  # of the list; then of its one name: kind, length
 _BEYOND = "ClientHello with a length that leads beyond its end"
 _MAX_FRAGMENT = 2**14
 _METHODS = (b"GET ", b"HEAD ", b"POST ", b"PUT ", b"DELETE ", b"OPTIONS ", b"PATCH ", b"CONNECT ")
@@ -67,12 +68,7 @@ def parse_client_hello(data: bytes) -> ClientHello | None:
         if len(data) >= MAX_CLIENT_HELLO:
             raise RemoteProtocolError(f"ClientHello over {MAX_CLIENT_HELLO} bytes")
         return None
-    reader = _Reader(message)
-    reader.skip(2 + 32)  # legacy_version, random
-    reader.vector(1)  # legacy_session_id
-    reader.vector(2)  # cipher_suites
-    reader.vector(1)  # legacy_compression_methods
-    extensions = _extensions(reader.vector(2)) if reader.left else {}
+    extensions = _extensions(_extension_block(message))
     return ClientHello(
         server_name=_server_name(extensions.get(_SERVER_NAME)),
         alpn=_protocols(extensions.get(_ALPN)),
@@ -108,6 +104,24 @@ def _handshake_message(data: bytes) -> bytes | None:
     raise RemoteProtocolError(f"ClientHello in more than {MAX_RECORDS} records")
 
 
+def _extension_block(message: bytes) -> bytes:
+    """Return the extensions of a ClientHello, or b"" if it has none; what is behind them is left out."""
+    try:
+        at = 2 + 32  # behind legacy_version and random
+        at += 1 + message[at]  # legacy_session_id
+        at += 2 + int.from_bytes(message[at : at + 2], "big")  # cipher_suites
+        at += 1 + message[at]  # legacy_compression_methods
+    except IndexError:
+        raise RemoteProtocolError(_BEYOND) from None
+    if at == len(message):
+        return b""
+    begin = at + 2
+    end = begin + int.from_bytes(message[at:begin], "big")
+    if begin > len(message) or end > len(message):
+        raise RemoteProtocolError(_BEYOND)
+    return message[begin:end]
+
+
 def _extensions(data: bytes) -> dict[int, bytes]:
     found, at, end = dict[int, bytes](), 0, len(data)
     while at < end:
@@ -126,11 +140,13 @@ def _extensions(data: bytes) -> dict[int, bytes]:
 def _server_name(extension: bytes | None) -> str | None:
     if extension is None:
         return None
-    outer = _Reader(extension)
-    reader = _Reader(outer.vector(2))
-    outer.end()
-    kind, name = reader.number(1), reader.vector(2)
-    reader.end()  # one name; RFC 6066 forbids a second of the same kind, and there is one kind
+    if len(extension) < _NAMES.size:
+        raise RemoteProtocolError(_BEYOND)
+    listed, kind, length = _NAMES.unpack_from(extension)
+    # One name; RFC 6066 forbids a second of the same kind, and there is one kind.
+    if listed != len(extension) - 2 or length != len(extension) - _NAMES.size:
+        raise RemoteProtocolError("ClientHello whose server name has another length than it says")
+    name = extension[_NAMES.size :]
     if kind != _HOST_NAME:
         return None
     try:

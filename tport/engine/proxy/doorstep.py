@@ -22,7 +22,7 @@ import trio
 from tport.engine.defaults import CLIENT_HELLO_DEADLINE, HANDSHAKE_DEADLINE, MAX_CLIENT_HELLO
 from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError, TportError
 from tport.engine.net.http1 import Work
-from tport.engine.net.patience import patience
+from tport.engine.net.patience import Patience, patience
 from tport.engine.net.seats import Seat, Seats, closed_by
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
@@ -86,7 +86,11 @@ class Doorstep:
 
     Attributes:
         browsers: how many of them speak HTTP.
+        for_hellos, for_handshakes: who is at these.
     """
+
+    for_hellos: Patience
+    for_handshakes: Patience
 
     def __init__(
         self, seats: Seats, clients: Clients, certificates: Certificates, rooms: Rooms
@@ -104,6 +108,8 @@ class Doorstep:
     def begin(self, tasks: trio.Nursery) -> None:
         """Have what needs a task done in this nursery, which stays open as long as connections come."""
         self._tasks = tasks
+        self.for_hellos = patience(CLIENT_HELLO_DEADLINE)
+        self.for_handshakes = patience(HANDSHAKE_DEADLINE)
 
     def welcome(self, stream: TcpStream, seat: Seat, peer: str) -> None:
         """Serve a connection just accepted, from the IP address `peer`."""
@@ -181,7 +187,7 @@ class _Visitor:
         self._tls: TlsStream | None = None  # while hands are shaken
         self._name: str | None = None
         self._hsts = False
-        self._patience = patience(CLIENT_HELLO_DEADLINE)
+        self._patience = doorstep.for_hellos
         self._is_browser = False
         self._abandon: Callable[[], None] | None = None
         self._is_over = False
@@ -209,6 +215,7 @@ class _Visitor:
         self._patience.end(self)
         if self._abandon is not None:
             self._abandon()
+        self._abandon = self._stream.on_arrival = self._tls = None  # no cycle is left behind
         self._stream.close()
         self._seat.leave()
         self._doorstep.left(self, browser=self._is_browser)
@@ -334,7 +341,7 @@ class _Visitor:
         )
         self._received = b""
         self._patience.end(self)
-        self._patience = patience(HANDSHAKE_DEADLINE)
+        self._patience = self._doorstep.for_handshakes
         self._patience.begin(self)
         self._stream.on_arrival = self._arrived
         self._shake(self._tls)

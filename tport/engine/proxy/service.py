@@ -55,6 +55,7 @@ from tport.engine.net.tls_stream import TlsStream
 from tport.engine.net.turns import Turns
 from tport.engine.proto.client_hello import ClientHello
 from tport.engine.proto.fetch import wants_html
+from tport.engine.proto.fields import Headers
 from tport.engine.proto.head import BadHead, RequestHead
 from tport.engine.proxy.agent_door import AgentDoor
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
@@ -411,38 +412,22 @@ class _Proxy:
         by_task: Callable[[Work], None],
         closed: Callable[[], None],
     ) -> Callable[[], None]:
-        client_of = self._settings.clients.of_requests(remote)
-
-        async def answer(exchange: Exchange) -> None:
-            await self._answer(exchange, server_name, client_of(exchange.request.headers))
-
-        def take(exchange: Exchange, turns: Turns) -> bool:
-            request = exchange.request
-            if self._room(request, server_name) is not Room.APP:
-                return False
-            return self._apps.take(exchange, turns, remote=client_of(request.headers))
-
-        def refusal(bad: BadHead) -> Page:
-            if bad.status != 431:
-                return plain_page(bad)
-            page = self._around.pages.head_too_large(html=True, host=server_name or "")
-            return [(n.encode(), v.encode()) for n, v in page.headers], page.body
-
+        visit = _Visit(self, server_name, self._settings.clients.of_requests(remote))
         return open_http1(
             tls,
-            answer,
-            take,
+            visit.answer,
+            visit.take,
             by_task=by_task,
             closed=closed,
             on_error=self._on_error,
-            refusal=refusal,
+            refusal=visit.refusal,
             limits=self._limits,
             drain=self._drain,
             seal=with_hsts if hsts else without_hsts,
             seat=seat,
         )
 
-    async def _answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
+    async def answer(self, exchange: Exchange, server_name: str | None, remote: str) -> None:
         request = exchange.request
         where = self._room(request, server_name)
         if where is Room.APP:
@@ -454,6 +439,17 @@ class _Proxy:
             await send_page(exchange, page)
         else:
             await run_asgi(self._web, exchange, client=(remote, 0))
+
+    def take(self, exchange: Exchange, turns: Turns, server_name: str | None, remote: str) -> bool:
+        if self._room(exchange.request, server_name) is not Room.APP:
+            return False
+        return self._apps.take(exchange, turns, remote=remote)
+
+    def refusal(self, bad: BadHead, server_name: str | None) -> Page:
+        if bad.status != 431:
+            return plain_page(bad)
+        page = self._around.pages.head_too_large(html=True, host=server_name or "")
+        return [(n.encode(), v.encode()) for n, v in page.headers], page.body
 
     def _room(self, request: RequestHead, server_name: str | None) -> Room:
         return room(
@@ -472,3 +468,27 @@ class _Proxy:
         else:
             headers, body = plain_page(error)
             await exchange.respond(error.status, headers, body)
+
+
+class _Visit:
+    """What a browser's connection asks of the proxy, with what is known of the connection."""
+
+    __slots__ = ("_client_of", "_name", "_proxy")
+
+    def __init__(
+        self, proxy: _Proxy, name: str | None, client_of: Callable[[Headers], str]
+    ) -> None:
+        self._proxy = proxy
+        self._name = name
+        self._client_of = client_of
+
+    async def answer(self, exchange: Exchange) -> None:
+        remote = self._client_of(exchange.request.headers)
+        await self._proxy.answer(exchange, self._name, remote)
+
+    def take(self, exchange: Exchange, turns: Turns) -> bool:
+        remote = self._client_of(exchange.request.headers)
+        return self._proxy.take(exchange, turns, self._name, remote)
+
+    def refusal(self, bad: BadHead) -> Page:
+        return self._proxy.refusal(bad, self._name)
