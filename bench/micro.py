@@ -29,14 +29,13 @@ from tport.engine.proto.cookies import find_cookie, strip_cookies
 from tport.engine.proto.fields import forwardable
 from tport.engine.proto.framing import NO_BODY, of_length
 from tport.engine.proto.head import (
-    RequestHead,
-    ResponseHead,
     find_head_end,
     judge_request_head,
     parse_request_head,
     parse_response_head,
 )
 from tport.engine.proto.head_writer import write_request_head, write_response_head
+from tport.engine.proto.sieve import write_lines
 from tport.engine.proxy.for_agent import for_agent
 from tport.engine.types.app import App, Header, Rewrite
 from tport.engine.types.identity import IdentityKind
@@ -94,12 +93,6 @@ def _taken(work: Work, count: int) -> float:
     return time.perf_counter() - start
 
 
-def _sent_on(head: RequestHead | ResponseHead) -> list[tuple[bytes, bytes]]:
-    if isinstance(head, RequestHead):
-        return for_agent(head)
-    return forwardable(head.headers, head.connection_tokens, odd_names=True)
-
-
 def _rewriting() -> tuple[Work, Work]:
     now = datetime.now(UTC)
     session = SessionCredential(
@@ -109,8 +102,9 @@ def _rewriting() -> tuple[Work, Work]:
         session_expires=now + timedelta(hours=1), jwt="e" * 600,
     )  # fmt: skip
     rewriter = Rewriter(_APP, hostname="machine")
-    asked = _sent_on(parse_request_head(HEAD))
-    answered = _sent_on(parse_response_head(ANSWER, request_method=b"GET"))
+    asked = for_agent(parse_request_head(HEAD))
+    head = parse_response_head(ANSWER, request_method=b"GET")
+    answered = forwardable(head.headers, head.connection_tokens, odd_names=True)
     public = "grafana.example.com:3080"
     return (
         lambda: rewriter.request(asked, session, remote="192.0.2.7", public=public),
@@ -122,7 +116,7 @@ def _in_tunnel() -> tuple[Work, Work]:
     request = parse_request_head(HEAD)
     message = tunnel.RequestHead(
         app="grafana", session=SID, credential="", method=b"GET", target=request.target,
-        headers=request.headers, length=0, upgrade=b"", remote="192.0.2.7",
+        headers=for_agent(request), length=0, upgrade=b"", remote="192.0.2.7",
         public="grafana.example.com:3080", request_id="0" * 16,
     )  # fmt: skip
     packed = tunnel.pack(message)
@@ -192,13 +186,16 @@ def _record() -> Work:
 
 def _answer_head() -> Work:
     answer = parse_response_head(ANSWER, request_method=b"GET")
-    headers, framing = _sent_on(answer), of_length(1024)
+    headers, framing = (
+        write_lines(forwardable(answer.headers, frozenset(), odd_names=True)),
+        of_length(1024),
+    )
     return lambda: write_response_head(200, b"OK", headers, framing, keep_alive=True)
 
 
 def _request_head() -> Work:
     request = parse_request_head(HEAD)
-    headers = [(b"host", b"127.0.0.1:3000"), *_sent_on(request)]
+    headers = for_agent(request)
     return lambda: write_request_head(b"GET", request.target, headers, NO_BODY)
 
 
@@ -223,7 +220,7 @@ def cases() -> Mapping[str, Work]:
         "a TLS record of 1 KiB: encrypt and decrypt": _record(),
         "rewrite a request's headers": rewritten,
         "rewrite an answer's headers": answered,
-        "what of a head is sent on": lambda: _sent_on(request),
+        "what of a head is sent on": lambda: for_agent(request),
         "write a request's head": _request_head(),
         "write an answer's head": _answer_head(),
     }

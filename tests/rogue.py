@@ -275,7 +275,7 @@ def request_head(app: str, session: str, credential: str, **fields: object) -> R
         credential=credential,
         method=b"GET",
         target=b"/",
-        headers=(),
+        headers=b"",
         length=0,
         upgrade=b"",
         remote="127.0.0.1",

@@ -47,13 +47,13 @@ from tport.engine.proto.cookies import (
 from tport.engine.proto.device_token import presented_secret
 from tport.engine.proto.forwarded import client_address, parse_network
 from tport.engine.proto.head import (
-    BadHead,
     find_head_end,
     judge_request_head,
     judge_response_head,
     parse_request_head,
     parse_response_head,
 )
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.host import normalise_host, split_host
 from tport.engine.proto.proxy_protocol import parse_proxy_header
 from tport.engine.proto.tunnel import (
@@ -420,7 +420,7 @@ TARGETS: Final[dict[str, Target]] = {
     "tunnel-messages": Target(
         tunnel_messages, [
             b"\x02" + pack(Accepted()),
-            b"\x20" + pack(ResponseHead(status=200, reason=b"", headers=((b"a", b"b"),), length=3)),
+            b"\x20" + pack(ResponseHead(status=200, reason=b"", headers=b"a: b\r\n", length=3)),
             b"\x08" + pack(Offers(apps=())) + b"rest",
         ], (b"\x91\xa8accepted", b"\x94\xa8response", b"\x9c\xa7request", b"\xa4type")
     ),

@@ -5,7 +5,8 @@ import pytest
 from tport.engine.errors import InvalidRequest, RemoteProtocolError
 from tport.engine.proto.body import ChunkedReader
 from tport.engine.proto.fields import fold, forwardable, is_reserved
-from tport.engine.proto.head import BadHead, parse_request_head, parse_response_head
+from tport.engine.proto.head import parse_request_head, parse_response_head
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.host import split_host
 
 LINE = b"POST / HTTP/1.1\r\nHost: a.test\r\n"

@@ -61,7 +61,8 @@ async def answering(stack: Stack, words: bytes) -> AsyncIterator[None]:
 
 
 def response(*headers: tuple[bytes, bytes], status: int = 200, length: int | None = 2) -> bytes:
-    head = ResponseHead(status=status, reason=b"", headers=headers, length=length)
+    block = b"".join([b"%b: %b\r\n" % header for header in headers])
+    head = ResponseHead(status=status, reason=b"", headers=block, length=length)
     return pack(head) + b"ok"
 
 
@@ -124,11 +125,26 @@ async def test_http_16_an_agent_frames_no_answer(stack: Stack, alice: Person, na
     assert b"chunked" not in said
 
 
+async def test_http_16_a_line_that_hides_in_another_is_judged_like_any(
+    stack: Stack, alice: Person
+) -> None:
+    hidden = b"y\r\nset-COOKIE: __Host-tport_web_x=evil\r\nTransfer-Encoding: chunked\r\nz: 1"
+    async with answering(stack, response((b"x", hidden))):
+        said = await conversation(stack, alice)
+
+    assert said.count(b"\r\nz: 1\r\n") == 2
+    assert said.count(b"content-length: 2\r\n") == 2
+    assert b"evil" not in said
+    assert b"chunked" not in said
+
+
 @pytest.mark.parametrize(
     "words",
     [
-        response((b"X: y\r\nSet-Cookie", b"a=b")),
-        response((b"x", b"y\r\nSet-Cookie: a=b")),
+        response((b"X: y\nSet-Cookie", b"a=b")),
+        response((b"x", b"y\nSet-Cookie: a=b")),
+        response((b"x", b"y\r\n folded: z")),
+        response((b"x", b"y\r\n\r\nHTTP/1.1 200 OK")),
         response((b"", b"y")),
         response(length=-1),
         response(length=2**63),
@@ -182,7 +198,7 @@ async def test_http_16_an_agent_s_informational_answers_come_to_an_end(
     stack: Stack, alice: Person
 ) -> None:
     """HTTP-16: eight of them, as from an application."""
-    hint = pack(ResponseHead(status=103, reason=b"", headers=(), length=0))
+    hint = pack(ResponseHead(status=103, reason=b"", headers=b"", length=0))
     async with answering(stack, hint * 5000 + response()):
         said = await conversation(stack, alice)
 

@@ -12,6 +12,7 @@ from tport.engine.errors import InvalidRequest
 from tport.engine.proto.framing import NO_BODY
 from tport.engine.proto.head import parse_request_head
 from tport.engine.proto.head_writer import write_request_head
+from tport.engine.proto.sieve import read_lines
 
 ALIASES = [
     b"x_forwarded_for",
@@ -103,11 +104,12 @@ def test_http_15_with_a_sub_directory_no_path_climbs_in_any_coat(path: str) -> N
 
 def test_az_09_an_application_that_echoes_its_request_does_not_give_the_assertion_away() -> None:
     rewriter = Rewriter(CONFIGURED, hostname="box")
-    request = rewriter.request((), credential(), remote="192.0.2.7", public=PUBLIC)
+    request = rewriter.request(b"", credential(), remote="192.0.2.7", public=PUBLIC)
 
-    answer = rewriter.response(200, request.headers, public=PUBLIC)
+    answer = rewriter.response(200, read_lines(request.lines), public=PUBLIC)
 
-    assert not any(b"eyJ" in value for _, value in answer)
+    assert answer.count(b"x-forwarded") == 0  # reserved, too
+    assert answer.count(b"eyJ") == 0
 
 
 @pytest.mark.parametrize(
@@ -127,16 +129,16 @@ def test_az_09_an_application_that_echoes_its_request_does_not_give_the_assertio
 def test_az_10_whatever_a_trait_holds_the_request_stays_well_formed(value: str) -> None:
     session = credential({"env": (value,)})
     rewritten = Rewriter(app("X-Env: a{{external.env}}"), hostname="box").request(
-        (), session, remote="192.0.2.7", public=PUBLIC
+        b"", session, remote="192.0.2.7", public=PUBLIC
     )
 
-    values = [value for name, value in rewritten.headers if name == b"x-env"]
+    values = [value for name, value in read_lines(rewritten.lines) if name == b"x-env"]
     if values:
         assert values == [f"a{value}".strip(" ").encode()]
     else:
         assert rewritten.skipped
         assert value[:20] not in rewritten.skipped[0]
-    head = write_request_head(b"GET", b"/", rewritten.headers, NO_BODY)
+    head = write_request_head(b"GET", b"/", rewritten.lines, NO_BODY)
     parsed = parse_request_head(head)
     assert parsed.values(b"teleport-jwt-assertion") == [b"eyJ.a.b"]
 
@@ -172,8 +174,9 @@ def test_az_10_reserved_names_are_refused_again_where_they_would_be_sent(name: s
 def test_az_10_no_line_break_ever_gets_into_a_head(trait: str, remote: str, value: bytes) -> None:
     try:
         rewritten = Rewriter(app("X-Env: {{external.env}}"), hostname="box").request(
-            [(b"accept", value)], credential({"env": (trait,)}), remote=remote, public=PUBLIC
+            b"accept: %b\r\n" % value, credential({"env": (trait,)}), remote=remote, public=PUBLIC
         )
     except InvalidRequest:
         return
-    assert not any(re.search(rb"[\r\n\0]", value) for _, value in rewritten.headers)
+    for line in rewritten.lines.split(b"\r\n"):
+        assert not re.search(rb"[\r\n\0]", line)

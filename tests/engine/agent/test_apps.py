@@ -176,7 +176,7 @@ class Side:
             credential=credential,
             method=b"GET",
             target=b"/",
-            headers=(),
+            headers=b"",
             length=0,
             upgrade=b"",
             remote="192.0.2.9",

@@ -23,7 +23,7 @@ from tport.engine.errors import AccessDenied, RemoteProtocolError, TportError
 from tport.engine.net.http1 import ClientGone, Drain, Exchange, serve_http1
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.proto.framing import CHUNKED, of_length
-from tport.engine.proto.head import BadHead
+from tport.engine.proto.head_meaning import BadHead
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: "
 HANDSHAKE = get(

@@ -14,7 +14,7 @@ from tport.engine.errors import RemoteProtocolError
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
-from tport.engine.proto.head import BadHead
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.websocket import accept_key
 
 HOST = (b"host", b"app.test")

@@ -5,15 +5,18 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tport.engine.proto import head as heads
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, of_length
 from tport.engine.proto.head import (
-    BadHead,
+    Block,
     RequestHead,
     ResponseHead,
     find_head_end,
+    judge_request_head,
     parse_request_head,
     parse_response_head,
 )
+from tport.engine.proto.head_meaning import BadHead
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n"
@@ -172,3 +175,36 @@ def test_a_response_is_believed_or_refused(head: bytes) -> None:
     event = judge.next_event()
     assert isinstance(event, h11.Response | h11.InformationalResponse)
     assert event.status_code == ours.status
+
+
+def test_the_same_lines_below_any_first_line_mean_the_same() -> None:
+    below = b"Host: a.test\r\nX-Again: 1\r\nConnection: close\r\nContent-Length: 3\r\n\r\n"
+    seen = []
+    for first in (b"GET /1", b"POST /2", b"GET /3?x", b"PUT /4"):
+        asked = b"%b HTTP/1.1\r\n%b" % (first, below)
+        assert parse_request_head(asked) == judge_request_head(asked)
+        seen.append(parse_request_head(asked).headers)
+    assert isinstance(seen[-1], Block)
+    assert seen[-1] is seen[-2]
+
+
+def test_an_answer_to_head_that_came_to_get_before_has_no_body() -> None:
+    answer = b"HTTP/1.1 200 OK\r\nX-Again: 2\r\nContent-Length: 3\r\n\r\n"
+    for _ in range(3):
+        assert parse_response_head(answer, request_method=b"GET").framing == of_length(3)
+        assert parse_response_head(answer, request_method=b"HEAD").framing == NO_BODY
+
+
+def test_what_is_remembered_of_whole_heads_is_bounded() -> None:
+    for number in range(2 * heads.MAX_BLOCKS):
+        lines = b"Host: a.test\r\nX-Number: %d\r\nX: %b\r\n\r\n" % (number, b"x" * (number % 3000))
+        for _ in range(3):
+            parse_request_head(b"GET / HTTP/1.1\r\n" + lines)
+            parse_response_head(b"HTTP/1.1 200 OK\r\n" + lines, request_method=b"GET")
+    parse_request_head(
+        b"GET / HTTP/1.1\r\nHost: a.test\r\nX: %b\r\n\r\n" % (b"x" * heads.MAX_BLOCK)
+    )
+    for known in (heads._blocks, heads._answers):
+        assert 0 < len(known) <= heads.MAX_BLOCKS
+        assert all(len(key) <= heads.MAX_BLOCK for key in known)
+        assert sum(map(len, known)) <= heads.MAX_BLOCK_BYTES

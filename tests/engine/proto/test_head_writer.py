@@ -1,6 +1,6 @@
 import pytest
 
-from tport.engine.proto import head_writer
+from tport.engine.proto import sieve
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, of_length
 from tport.engine.proto.head import parse_request_head, parse_response_head
 from tport.engine.proto.head_writer import write_request_head, write_response_head
@@ -72,9 +72,9 @@ def test_what_is_remembered_of_fields_is_bounded_and_changes_nothing() -> None:
         for _ in range(2):
             head = write_response_head(200, b"", fields, of_length(0), keep_alive=True)
             assert b"\r\nx: %d\r\nlong: " % number in head
-        assert len(head_writer._lines) <= head_writer._MAX_LINES
-    kept = list(map(len, head_writer._lines.values()))
-    assert sum(kept) <= head_writer._MAX_BYTES
-    assert max(kept) <= head_writer._MAX_LINE
+        assert len(sieve._all) <= sieve.MAX_COUNT
+    kept = list(map(len, sieve._all.values()))
+    assert sum(kept) <= sieve.MAX_SIZE
+    assert max(kept) <= sieve.MAX_LINE
     with pytest.raises(ValueError, match="can't be sent"):
         write_response_head(200, b"", [(b"x", b"1\r\ny: 2")], of_length(0), keep_alive=True)

@@ -8,12 +8,12 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tport.engine.proto.head import (
-    BadHead,
     judge_request_head,
     judge_response_head,
     parse_request_head,
     parse_response_head,
 )
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.known_lines import KnownLines
 
 _LINES = st.sampled_from(

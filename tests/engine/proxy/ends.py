@@ -18,6 +18,7 @@ from tport.engine.api.live import LiveStreams
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.sieve import write_lines
 from tport.engine.proto.tunnel import (
     Accepted,
     Inbox,
@@ -73,7 +74,7 @@ class Request:
         await self.stream.aclose()
 
     async def head_of(self, status: int = 200, *, length: int | None = None) -> None:
-        headers = ((b"content-type", b"text/plain"),)
+        headers = b"content-type: text/plain\r\n"
         await self.say(ResponseHead(status=status, reason=b"", headers=headers, length=length))
 
     async def say(self, message: ResponseHead | Accepted | NoAnswer) -> None:
@@ -157,8 +158,8 @@ class World:
             credential="",
             method=request.method,
             target=request.target,
-            headers=tuple(
-                each for each in request.headers if each[0].startswith(b"sec-websocket-")
+            headers=write_lines(
+                [each for each in request.headers if each[0].startswith(b"sec-websocket-")]
             ),
             length=request.framing.length,
             upgrade=request.upgrade,

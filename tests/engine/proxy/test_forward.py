@@ -395,8 +395,8 @@ async def test_a_tunnel_lost_before_the_head_is_told_as_the_agents() -> None:
     "nonsense",
     [
         b"\0\0\0\3abc",
-        pack(ResponseHead(status=42, reason=b"", headers=(), length=0)),
-        pack(ResponseHead(status=101, reason=b"", headers=(), length=0)),
+        pack(ResponseHead(status=42, reason=b"", headers=b"", length=0)),
+        pack(ResponseHead(status=101, reason=b"", headers=b"", length=0)),
         b"",
     ],
     ids=["no message", "no status", "switching unasked", "nothing"],
@@ -561,7 +561,7 @@ async def open_websocket(world: World, agent: Agent) -> tuple[Client, MuxStream]
     await client.send(*UPGRADE)
     request = await agent.next()
     assert request.head.upgrade == b"websocket"
-    await request.say(ResponseHead(status=101, reason=b"", headers=(), length=0))
+    await request.say(ResponseHead(status=101, reason=b"", headers=b"", length=0))
     assert (await client.answer()).status == 101
     return client, request.stream
 

@@ -15,8 +15,14 @@ from tport.engine.net.http1 import Exchange
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead, pack
 from tport.engine.proxy.passage import LOST_UNHEARD, Begun, Body, Cut, Passage
 
-ANSWER = pack(ResponseHead(status=200, reason=b"", headers=(), length=0))
-NOBODY = cast("Exchange", None)  # whose answer it would be: it comes to none
+ANSWER = pack(ResponseHead(status=200, reason=b"", headers=b"", length=0))
+
+
+class _Nobody:
+    began = 0.0
+
+
+NOBODY = cast("Exchange", _Nobody())  # whose answer it would be: it comes to none
 
 
 @pytest.mark.parametrize("came", [b"", ANSWER[:3], ANSWER[:9]], ids=["nothing", "3", "9"])

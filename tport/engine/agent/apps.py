@@ -71,6 +71,7 @@ class AgentApps:
         self._cluster = cluster
         self._clock = clock
         self._sessions: dict[str, SessionCredential] = {}
+        self._now: Callable[[], float] = trio.current_time  # until `keep` finds a shorter way
         self._idle = trio.Event()  # set, and replaced, when the last request that runs ends
         self._running = 0
         self._live: LiveStreams[str] = LiveStreams()
@@ -80,6 +81,7 @@ class AgentApps:
 
     async def keep(self) -> NoReturn:
         """Look after what is answered without a task, until cancelled."""
+        self._now = trio.lowlevel.current_clock().current_time
         await self._moments.keep()
 
     @property
@@ -99,8 +101,7 @@ class AgentApps:
             stream.reset()
             return
         self._running += 1
-        inbox = Inbox()
-        inbox.feed(stream.receive_nowait() or b"")  # nearly always all of the head
+        inbox = Inbox(stream.receive_nowait() or b"")  # nearly always all of the head
         try:
             head = inbox.take(request_decoder)
             passage = self._certain(stream, head) if head is not None else None
@@ -178,7 +179,9 @@ class AgentApps:
             except _Unanswerable as why:
                 await refuse(stream, why.answer)
                 return
-            passage = Passage(stream, offered, credential, head, inbox.rest(), self._events)
+            passage = Passage(
+                stream, offered, credential, head, inbox.rest(), self._events, self._now
+            )
         with self._live.hold(head.session, _Cut(scope)):
             await passage.carry()
 
@@ -207,7 +210,7 @@ class AgentApps:
             if len(self._allowed) >= MAX_SESSIONS:
                 self._allowed.clear()
             self._allowed[head.session] = credential, offered
-        return Passage(stream, offered, credential, head, b"", self._events)
+        return Passage(stream, offered, credential, head, b"", self._events, self._now)
 
     async def _credential(self, head: RequestHead) -> SessionCredential:
         """Return who the session is, as auth signed it.

@@ -10,6 +10,7 @@ from tport.engine.agent.observed import Failed, Observed, Page, Reply, Seen, is_
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.config.known_apps import KnownApp
 from tport.engine.proto.fields import values
+from tport.engine.proto.sieve import write_lines
 from tport.engine.types.app import App
 from tport.engine.types.probe import Check, Finding, ProbeReport, Proposal, Verdict
 
@@ -215,9 +216,9 @@ class _Judge:
         if urlsplit(location).netloc.lower() == self._public:
             return True
         app = Proposal(uri=self._seen.uri, host=host).applied(self._app)
-        headers = ((b"location", location.encode("latin-1")),)
+        headers = [(b"location", location.encode("latin-1"))]
         rewriter = Rewriter(app, hostname=self._hostname)
-        return tuple(rewriter.response(status, headers, public=self._public)) != headers
+        return rewriter.response(status, headers, public=self._public) != write_lines(headers)
 
     def _cookies(self) -> None:
         assert self._seen.landing is not None

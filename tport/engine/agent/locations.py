@@ -14,6 +14,8 @@ _ABSOLUTE = re.compile(
 # All before the URL, by HTML's "shared declarative refresh steps". It matches anything, so that
 # no long value can make it try again and again.
 _BEFORE_URL = re.compile(rb"[0-9.]*[;, \t]*(?:url[ \t]*=[ \t]*)?", re.IGNORECASE)
+# What `Locations.header` may change.
+ADDRESS_HEADERS: Final = frozenset({b"location", b"content-location", b"refresh"})
 _DEFAULT_PORT: Final[Mapping[bytes, int]] = {b"http": 80, b"https": 443}
 
 Authority = tuple[bytes, int]
@@ -85,8 +87,3 @@ class Locations:
             url, end, behind = rest[1:].partition(quote)
             return b"".join((before, quote, self._url(url, public), end, behind))
         return before + self._url(rest, public)
-
-
-def is_address_header(name: bytes) -> bool:
-    """Tell whether `Locations.header` may change a header of this name."""
-    return name in (b"location", b"content-location", b"refresh")

@@ -20,8 +20,9 @@ from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream, close
 from tport.engine.errors import ConnectionProblem, TportError
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
-from tport.engine.proto.fields import Headers
+from tport.engine.proto.fields import Lines
 from tport.engine.proto.framing import NO_BODY
+from tport.engine.proto.sieve import write_lines
 from tport.engine.types.app import App
 from tport.engine.types.session import SessionCredential
 
@@ -150,7 +151,7 @@ class Nobody:
             first_byte=first_byte,
         )
 
-    def _headers(self, app: App, extra: Sequence[tuple[bytes, bytes]], *, upgrade: bool) -> Headers:
+    def _headers(self, app: App, extra: Sequence[tuple[bytes, bytes]], *, upgrade: bool) -> Lines:
         named = {name for name, _ in extra}
         asked = [(name, value) for name, value in self._own if name not in named]
         asked += extra
@@ -158,9 +159,8 @@ class Nobody:
             asked.append((b"sec-websocket-version", b"13"))
             asked.append((b"sec-websocket-key", base64.b64encode(os.urandom(16))))
         rewriter = Rewriter(app, hostname=self._hostname)
-        return rewriter.request(
-            asked, _credential(app), remote=VISITOR, public=self._public
-        ).headers
+        block = write_lines(asked)
+        return rewriter.request(block, _credential(app), remote=VISITOR, public=self._public).lines
 
 
 def target_of(uri: str) -> str:

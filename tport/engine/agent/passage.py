@@ -21,9 +21,11 @@ from tport.engine.net.http1_client import ClientConnection, UpstreamGone
 from tport.engine.net.moments import MOMENT
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.tcp import Prompt
-from tport.engine.proto.fields import forwardable
+from tport.engine.proto.fields import Lines, forwardable
 from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
+from tport.engine.proto.head import Block
 from tport.engine.proto.head import ResponseHead as HttpHead
+from tport.engine.proto.sieve import write_lines
 from tport.engine.proto.tunnel import (
     SPARE,
     Accepted,
@@ -42,6 +44,7 @@ SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, with
 # s after which the proxy is told that the application is still waited for; it gives up a silent
 # agent after 90.
 PULSE: Final = 30.0
+MAX_NOTES: Final = 16  # ways in which one head is told: to an address each
 
 
 Over = Callable[["Passage", bool], None]  # what a passage without a task came to: see `take`
@@ -76,8 +79,13 @@ class Passage:
         head: RequestHead,
         rest: bytes,
         events: EventQueue,
+        now: Callable[[], float] = trio.current_time,
     ) -> None:
-        """`rest`: what of the body came with the head."""
+        """
+        Args:
+            rest: what of the body came with the head.
+            now: trio's time.
+        """
         self.stream = stream
         self._offered = offered
         self._credential = credential
@@ -86,7 +94,8 @@ class Passage:
         self._events = events
         self._answering = False  # a head has been sent: too late for NoAnswer
         self._give_up_at = math.inf  # on the wait for a head
-        self._began = trio.current_time()
+        self._now = now
+        self._began = now()
         # What `take` has come to.
         self._begun: tuple[ClientConnection, Prompt] | None = None  # by which it was sent
         self._answered: HttpHead | None = None
@@ -112,17 +121,18 @@ class Passage:
         limit = self._offered.app.timeouts.response_head
         if head.length != 0 or head.upgrade or head.method not in SAFE or 0 < limit < MOMENT:
             return False
-        connection = upstream.take_nowait()
+        connection = upstream.take_nowait(self._began)
         prompt = connection.prompt if connection is not None else None
         if connection is None or prompt is None:
             return False
         try:
             target = self._offered.rewriter.target_for(head.target)
             if isinstance(target, Redirect):
-                if not upstream.keep(connection):
+                if not upstream.keep(connection, self._began):
                     prompt.close()
                 return False
-            self._progress()
+            if limit:
+                self._progress()
             sent = connection.ask_nowait(head.method, target, self._rewritten())
         except Exception:  # whatever it is: `carry` comes to it again, and tells
             prompt.close()
@@ -177,7 +187,7 @@ class Passage:
             whole = False
         if whole:
             self._listen_no_more()
-            if not self._offered.upstream.keep(connection):
+            if not self._offered.upstream.keep(connection, self._now()):
                 prompt.close()
             self.stream.close()
             self._end(True)
@@ -194,9 +204,9 @@ class Passage:
         self._here = connection.body_here()
         if not connection.body_done:
             return False
-        if not self.stream.send_last_nowait(pack(self._told(head)) + self._here):
+        if not self.stream.send_last_nowait(self._told(head) + self._here):
             return False
-        self._offered.upstream.health.answered(head.status, trio.current_time())
+        self._offered.upstream.health.answered(head.status, self._now())
         return True
 
     # --- By a task -----------------------------------------------------------------------------
@@ -321,14 +331,14 @@ class Passage:
             await self._answer(connection)
             nursery.cancel_scope.cancel()
 
-    def _rewritten(self) -> list[tuple[bytes, bytes]]:
+    def _rewritten(self) -> Lines:
         """Return the headers for the application.
 
         Raises:
             InvalidRequest: they can't be sent.
         """
         head = self.head
-        headers, skipped = self._offered.rewriter.request(
+        lines, skipped = self._offered.rewriter.request(
             head.headers, self._credential, remote=head.remote, public=head.public
         )
         for reason in skipped:
@@ -338,7 +348,7 @@ class Passage:
                 user=self._credential.user,
                 error=reason,
             )
-        return headers
+        return lines
 
     async def _go_on(self, connection: ClientConnection, prompt: Prompt) -> None:
         """Receive the answer to what `take` sent."""
@@ -367,15 +377,15 @@ class Passage:
     # --- Down ----------------------------------------------------------------------------------
 
     async def _redirect(self, target: Redirect) -> None:
-        await self._send_head(302, b"Found", [(b"location", target.location)], 0)
+        await self._send_head(302, b"Found", write_lines([(b"location", target.location)]), 0)
 
     async def _send_head(
-        self, status: int, reason: bytes, headers: list[tuple[bytes, bytes]], length: int | None
+        self, status: int, reason: bytes, headers: Lines, length: int | None
     ) -> None:
         final = status >= 200 or status == 101
         self._answering = self._answering or final
         await self.stream.send_all(
-            pack(ResponseHead(status=status, reason=reason, headers=tuple(headers), length=length))
+            pack(ResponseHead(status=status, reason=reason, headers=headers, length=length))
         )
 
     async def _answer(self, connection: ClientConnection) -> None:
@@ -388,7 +398,7 @@ class Passage:
             await self._switch(connection)
             return
         self._answering = True
-        data = pack(self._told(head)) + self._here + connection.body_here()
+        data = self._told(head) + self._here + connection.body_here()
         if connection.body_done:
             await self.stream.send_last(data)
             return
@@ -402,13 +412,24 @@ class Passage:
             ) from None
         await self.stream.send_eof()
 
-    def _told(self, head: HttpHead) -> ResponseHead:
-        return ResponseHead(
-            status=head.status,
-            reason=head.reason,
-            headers=tuple(self._headers(head)),
-            length=head.length,
-        )
+    def _told(self, head: HttpHead) -> bytes:
+        """Return the message about a final head: the same for the same head and public name."""
+        notes = head.headers.notes if isinstance(head.headers, Block) else {}
+        key = self._offered.rewriter, self.head.public, head.status
+        told: bytes | None = notes.get(key)
+        if told is None:
+            told = pack(
+                ResponseHead(
+                    status=head.status,
+                    reason=head.reason,
+                    headers=self._headers(head),
+                    length=head.length,
+                )
+            )
+            if len(notes) >= MAX_NOTES:
+                notes.clear()
+            notes[key] = told
+        return told
 
     async def _final_head(self, connection: ClientConnection) -> HttpHead:
         """Return the last head, passing on those before it.
@@ -433,7 +454,7 @@ class Passage:
             else:
                 return head
 
-    def _headers(self, head: HttpHead) -> list[tuple[bytes, bytes]]:
+    def _headers(self, head: HttpHead) -> Lines:
         passed = forwardable(head.headers, head.connection_tokens, odd_names=True)
         return self._offered.rewriter.response(head.status, passed, public=self.head.public)
 

@@ -138,7 +138,7 @@ class Upstream:
         await trio.aclose_forcefully(tls)
         return True
 
-    def take_nowait(self) -> ClientConnection | None:
+    def take_nowait(self, now: float) -> ClientConnection | None:
         """Return a kept connection for who uses it without a task; None: `take` or dial.
 
         One that is about to die may be among them, of which nobody has told yet: only for what
@@ -147,7 +147,7 @@ class Upstream:
         if not self._kept:
             return None
         since, connection = self._kept[-1]
-        if not connection.seems_quiet or trio.current_time() - since > KEEP:
+        if not connection.seems_quiet or now - since > KEEP:
             return None
         self._kept.pop()
         return connection
@@ -163,13 +163,13 @@ class Upstream:
 
     async def put(self, connection: ClientConnection) -> None:
         """Keep a connection for the next request, if it can take one."""
-        if not self.keep(connection):
+        if not self.keep(connection, trio.current_time()):
             await close(connection)
 
-    def keep(self, connection: ClientConnection) -> bool:
+    def keep(self, connection: ClientConnection, now: float) -> bool:
         """Keep a connection for the next request; False: it can't take one, close it."""
         if connection.reusable and len(self._kept) < MAX_KEPT and not self._retired:
-            self._kept.append((trio.current_time(), connection))
+            self._kept.append((now, connection))
             return True
         return False
 

@@ -100,6 +100,7 @@ class AuthCache:
         self._known = _Known()
         self._sessions: dict[str, AppSession] = {}
         self._ended: dict[str, None] = {}
+        self._now: Callable[[], float] = trio.current_time  # until `keep` finds a shorter way
         self._last_current = -float("inf")
         self._watches = 0  # begun, and told whole
         self._moved = trio.Event()
@@ -152,7 +153,7 @@ class AuthCache:
     @property
     def age(self) -> float:
         """Seconds since auth last said that all is told."""
-        return trio.current_time() - self._last_current
+        return self._now() - self._last_current
 
     def epoch(self, user_key: str) -> int:
         """Return the epoch before which grants to a user are void; -1: the user is gone, or locked."""
@@ -271,6 +272,7 @@ class AuthCache:
         self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> NoReturn:
         """Follow auth until cancelled. Started means: all there is has been told once."""
+        self._now = trio.lowlevel.current_clock().current_time
         started = False
         most = RETRY  # s to wait at most before the next try
         while True:

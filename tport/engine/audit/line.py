@@ -61,7 +61,9 @@ def encode_line(
 
 def format_time(time: datetime) -> str:
     """Write an aware time as RFC 3339 in UTC with milliseconds: such texts sort as their times do."""
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    if time.tzinfo is not UTC:
+        time = time.astimezone(UTC)
+    return time.isoformat(timespec="milliseconds").removesuffix("+00:00") + "Z"
 
 
 def _time(claimed: object, now: datetime) -> datetime:

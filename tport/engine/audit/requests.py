@@ -45,6 +45,9 @@ def request_line(record: RequestRecord, origin: str, cluster: str) -> bytes:
 
     What a client chose (path, query, agent) is cut as `line` cuts it.
     """
+    path, query, error, agent = record.path, record.query, record.error, record.user_agent
+    if len(path) + len(query) + len(error) + len(agent) > FIELD_LIMIT:  # hardly ever
+        path, query, error, agent = map(_cut, (path, query, error, agent))
     line = _Line(
         time=format_time(record.time),
         uid=record.request_id,
@@ -55,15 +58,15 @@ def request_line(record: RequestRecord, origin: str, cluster: str) -> bytes:
         app_name=record.app,
         app_public_addr=record.host,
         method=record.method,
-        path=_cut(record.path),
-        raw_query=_cut(record.query),
+        path=path,
+        raw_query=query,
         status_code=record.status,
         bytes_in=record.bytes_in,
         bytes_out=record.bytes_out,
         duration_ms=record.duration,
-        error=_cut(record.error),
+        error=error,
         addr_remote=record.remote,
-        user_agent=_cut(record.user_agent),
+        user_agent=agent,
         sid=record.session,
         server_id=origin,
         server_kind="proxy",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import NamedTuple
 
 import trio
 
@@ -14,12 +15,34 @@ from tport.engine.net.flow import Flow, Sink, Source
 from tport.engine.net.http1_wire import PIECE, ClientGone, Limits, Wire
 from tport.engine.net.seats import Seat
 from tport.engine.proto.body import LAST_CHUNK, body_reader, encode_chunk
+from tport.engine.proto.fields import Headers, Lines
 from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing
 from tport.engine.proto.head import RequestHead
 from tport.engine.proto.head_writer import write_response_head
+from tport.engine.proto.sieve import read_lines, write_lines
 
-Headers = Sequence[tuple[bytes, bytes]]
-Seal = Callable[[Headers], Headers]
+
+class Seal(NamedTuple):
+    """The last word on one header: each answer has it with this value, and with no other.
+
+    Attributes:
+        value: b"": no answer has it.
+    """
+
+    name: bytes
+    value: bytes = b""
+
+    def of(self, headers: Headers) -> Headers:
+        """Return the headers as they are then."""
+        kept = [field for field in headers if field[0].lower() != self.name]
+        return [*kept, (self.name, self.value)] if self.value else kept
+
+    def of_lines(self, lines: Lines) -> Lines:
+        """Return the lines as they are then."""
+        if lines.find(self.name) >= 0:  # by that name, or in somebody's value
+            return write_lines(self.of(read_lines(lines)))
+        return Lines(lines + b"%b: %b\r\n" % self) if self.value else lines
+
 
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -41,42 +64,47 @@ class Exchange:
         on_head: makes the headers of the final head from those it was to have; None: they stay.
     """
 
+    # As each request begins: of the class, for setting them takes as long as reading a head.
+    status = 0
+    received = 0
+    sent = 0
+    finished = False
+    aborted = False
+    upgraded = False
+    on_head: Callable[[Headers], Headers] | None = None
+    _body_got = 0  # bytes in this window
+    _continuing: trio.Event | None = None  # while 100 is on its way
+    _framing = NO_BODY
+
     def __init__(
         self,
         request: RequestHead,
         wire: Wire,
         limits: Limits,
         *,
+        began: float = 0.0,
         last: bool = False,
         seal: Seal | None = None,
         seat: Seat | None = None,
     ) -> None:
         """
         Args:
+            began: trio's time when it was read.
             last: the connection ends after this answer in any case.
             seal: has the last word on the headers of the final head; of 101, too.
             seat: the connection's; see `recognise`.
         """
         self.request = request
-        self.status = 0
-        self.received = 0
-        self.sent = 0
-        self.finished = False
-        self.aborted = False
-        self.upgraded = False
+        self.began = began
         # Bytes after an upgrade that we refuse are no request, whatever they look like (HTTP-09).
         self.keep_alive = request.keep_alive and not request.upgrade and not last
-        self.on_head: Callable[[Headers], Headers] | None = None
         self._seal = seal
         self._seat = seat
         self._wire = wire
         self._limits = limits
         self._body = body_reader(request.framing)
         self._body_left = limits.body_grace + limits.body_window  # s for the bytes of this window
-        self._body_got = 0  # bytes in this window
         self._continue_owed = request.expect_continue
-        self._continuing: trio.Event | None = None  # while 100 is on its way
-        self._framing = NO_BODY
 
     def recognise(self) -> None:
         """Note that the client has shown who they are: the connection is no stranger's any more."""
@@ -208,7 +236,7 @@ class Exchange:
     async def send_head(
         self,
         status: int,
-        headers: Headers,
+        headers: Headers | Lines,
         *,
         reason: bytes = b"",
         framing: Framing | None = None,
@@ -238,7 +266,7 @@ class Exchange:
         self.finished = end
 
     def answer_nowait(
-        self, status: int, headers: Headers, *, reason: bytes, framing: Framing, body: bytes
+        self, status: int, headers: Headers | Lines, *, reason: bytes, framing: Framing, body: bytes
     ) -> None:
         """Send a whole answer without waiting, to a request that was taken in its `turn`.
 
@@ -251,16 +279,15 @@ class Exchange:
         self.finished = True
 
     def _final_head(
-        self, status: int, headers: Headers, reason: bytes, framing: Framing | None
+        self, status: int, headers: Headers | Lines, reason: bytes, framing: Framing | None
     ) -> bytes:
         """Settle what the answer will be, and return its head's bytes."""
         if self.head_sent or status == 101:
             raise RuntimeError("a second answer to one request, or 101 without upgrade()")
         self.status = status
         if self.on_head is not None:
-            headers = self.on_head(headers)
-        if self._seal is not None:
-            headers = self._seal(headers)
+            headers = self.on_head(read_lines(headers) if isinstance(headers, bytes) else headers)
+        headers = self._sealed(headers)
         self._continue_owed = self._continue_owed and not self._body.done
         self._settle(framing)
         try:
@@ -321,17 +348,15 @@ class Exchange:
         """Cut the connection when the handler returns: the client can't take this for whole."""
         self.aborted = True
 
-    async def upgrade(self, headers: Headers) -> UpgradedStream:
+    async def upgrade(self, headers: Headers | Lines) -> UpgradedStream:
         """Send 101 and return the connection as bytes, from the first that follow the request.
 
         Only for a request whose `upgrade` is set. HTTP never comes back on this connection.
         """
         if not self.request.upgrade or self.head_sent:
             raise RuntimeError("an upgrade that nobody asked for, or after the answer")
-        if self._seal is not None:
-            headers = self._seal(headers)
         head = write_response_head(
-            101, b"", headers, NO_BODY, keep_alive=True, upgrade=self.request.upgrade
+            101, b"", self._sealed(headers), NO_BODY, keep_alive=True, upgrade=self.request.upgrade
         )
         self.status = 101
         self.keep_alive = False
@@ -339,7 +364,16 @@ class Exchange:
         await self._write(head)
         return UpgradedStream(self._wire, self)
 
-    async def _send_informational(self, status: int, headers: Headers, reason: bytes) -> None:
+    def _sealed(self, headers: Headers | Lines) -> Headers | Lines:
+        if self._seal is None:
+            return headers
+        if isinstance(headers, bytes):
+            return self._seal.of_lines(headers)
+        return self._seal.of(headers)
+
+    async def _send_informational(
+        self, status: int, headers: Headers | Lines, reason: bytes
+    ) -> None:
         if self.request.version != b"1.1":
             return  # RFC 9110 §15.2
         if status == 100:

@@ -20,13 +20,15 @@ import trio
 
 from tport.engine.defaults import MAX_HEAD
 from tport.engine.errors import RemoteProtocolError, TportError
-from tport.engine.net.exchange import Exchange, Headers, Seal
+from tport.engine.net.exchange import Exchange, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.seats import Seat
 from tport.engine.net.sockets import cut
 from tport.engine.net.turns import Answer, Begun, Turns
+from tport.engine.proto.fields import Headers
 from tport.engine.proto.framing import of_length
-from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
+from tport.engine.proto.head import RequestHead, find_head_end, parse_request_head
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.head_writer import write_response_head
 
 __all__ = ["ClientGone", "Drain", "Exchange", "Limits", "open_http1", "plain_page", "serve_http1"]
@@ -155,6 +157,7 @@ class _Connection:
         self._limits = limits
         self._drain = drain
         self._seal = seal
+        self._now = trio.lowlevel.current_clock().current_time  # what trio.current_time ends in
         self._wire = Wire(stream, limits)
         self._seat = seat
         self._is_shed = False
@@ -269,6 +272,7 @@ class _Connection:
             request,
             self._wire,
             self._limits,
+            began=self._now(),
             last=self._drain.begun,
             seal=self._seal,
             seat=self._seat,
@@ -375,7 +379,7 @@ class _Connection:
     async def _refuse(self, bad: BadHead) -> None:
         headers, body = self._refusal(bad)
         if self._seal is not None:
-            headers = self._seal(headers)
+            headers = self._seal.of(headers)
         head = write_response_head(bad.status, b"", headers, of_length(len(body)), keep_alive=False)
         await self._wire.send(head + body)
 

@@ -17,10 +17,12 @@ from tport.engine.net.flow import End, Flow, Sink, Source, open_end
 from tport.engine.net.sockets import is_readable, prompt_of
 from tport.engine.net.tls import tls_problem
 from tport.engine.proto.body import LAST_CHUNK, BodyReader, body_reader, encode_chunk
-from tport.engine.proto.fields import Headers, values
+from tport.engine.proto.fields import Headers, Lines, values
 from tport.engine.proto.framing import NO_BODY, Framing
-from tport.engine.proto.head import BadHead, ResponseHead, find_head_end, parse_response_head
+from tport.engine.proto.head import ResponseHead, find_head_end, parse_response_head
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.head_writer import write_request_head
+from tport.engine.proto.sieve import read_lines
 from tport.engine.proto.websocket import accept_key
 
 # Schemes that sign a connection in and not a request: RFC 4559 §6. Who asks by it next would be
@@ -67,7 +69,7 @@ class ClientConnection:
         self,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        headers: Headers | Lines,
         framing: Framing,
         *,
         upgrade: bytes = b"",
@@ -86,7 +88,7 @@ class ClientConnection:
         await self._send(framed)
         self._request_sent = framing.length is not None and self._request_left == 0
 
-    def ask_nowait(self, method: bytes, target: bytes, headers: Headers) -> bool:
+    def ask_nowait(self, method: bytes, target: bytes, headers: Headers | Lines) -> bool:
         """Send a request without a body, without waiting; only where there is a `prompt`.
 
         Returns:
@@ -107,7 +109,7 @@ class ClientConnection:
         self,
         method: bytes,
         target: bytes,
-        headers: Headers,
+        headers: Headers | Lines,
         framing: Framing,
         upgrade: bytes,
         keep_alive: bool,
@@ -116,7 +118,7 @@ class ClientConnection:
         """Begin a request; return the bytes to send."""
         self.answer_begun = False
         self._method = method
-        self._websocket_key = values(headers, b"sec-websocket-key")[0] if upgrade else b""
+        self._websocket_key = _websocket_key(headers) if upgrade else b""
         self._request = framing
         self._request_left = framing.length or 0
         self._request_sent = False
@@ -408,8 +410,17 @@ class _AnswerSource:
         return payload
 
 
-def _binds(headers: Headers) -> bool:
+def _binds(headers: Headers | Lines) -> bool:
     """Tell whether a request may sign in whoever uses its connection."""
+    if isinstance(headers, bytes):
+        if headers.find(b"authorization: ") < 0:  # of most requests
+            return False
+        headers = read_lines(headers)
     return any(
         name == b"authorization" and value.lower().startswith(_BINDING) for name, value in headers
     )
+
+
+def _websocket_key(headers: Headers | Lines) -> bytes:
+    fields = read_lines(headers) if isinstance(headers, bytes) else headers
+    return values(fields, b"sec-websocket-key")[0]

@@ -36,10 +36,13 @@ class Patience:
     def __len__(self) -> int:
         return len(self._until)
 
-    def begin(self, this: Timed) -> None:
-        """Give it its time, from now on; again, if it has some already."""
+    def begin(self, this: Timed, now: float | None = None) -> None:
+        """Give it its time, from now on; again, if it has some already.
+
+        `now`: trio's time, where it is known.
+        """
         self._until.pop(this, None)
-        self._until[this] = until = trio.current_time() + self._seconds
+        self._until[this] = until = self._seconds + (trio.current_time() if now is None else now)
         self._keeper.wake_by(until)
 
     def end(self, this: Timed) -> None:

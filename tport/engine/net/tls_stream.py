@@ -273,7 +273,8 @@ class TlsStream(trio.abc.Stream):
                 if not part:
                     self._ended = True
                     break
-                if not incoming.pending and not tls.pending():
+                # Of a record nothing is left behind what is less than was asked for.
+                if not incoming.pending and (len(part) < _RECORD or not tls.pending()):
                     if not parts:
                         return part  # one record, as of nearly every request
                     parts.append(part)
@@ -376,7 +377,8 @@ class _PromptTls:
     def receive_nowait(self) -> bytes | None:
         stream, transport = self._stream, self._transport
         while transport.may_have_come or stream._left or stream._ended or stream._broken:
-            stream._check_usable()
+            if stream._closed or stream._broken is not None:
+                stream._check_usable()
             if stream._ended:
                 return b""  # what follows a goodbye is nobody's
             if (data := transport.receive_nowait()) is not None:
@@ -415,7 +417,8 @@ class _PromptTls:
 
     def _encrypt(self, data: bytes | bytearray | memoryview) -> None:
         stream = self._stream
-        stream._check_usable()
+        if stream._closed or stream._broken is not None:
+            stream._check_usable()
         if 0 < len(data) <= _RECORD:
             stream._write(data)
         else:

@@ -26,7 +26,8 @@ from tport.engine.net.exchange import Exchange
 from tport.engine.net.http1_wire import Drain, Limits, Wire
 from tport.engine.net.patience import patience
 from tport.engine.net.tcp import Prompt
-from tport.engine.proto.head import BadHead, RequestHead, find_head_end, parse_request_head
+from tport.engine.proto.head import RequestHead, find_head_end, parse_request_head
+from tport.engine.proto.head_meaning import BadHead
 
 Answer = Callable[[Exchange], Awaitable[None]]
 
@@ -174,8 +175,8 @@ class Turns:
             self._wire.buffer[:0] = head
             self._stop(None)  # it is judged again, and refused, by the task
             return
-        self._patience.begin(self)
         self._exchange = exchange = self._exchange_for(request)
+        self._patience.begin(self, exchange.began)
         if request.framing.length != 0 or request.upgrade or not self._taken(exchange):
             self._stop(Begun(exchange, self._handle))
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NewType
 
-Headers = Sequence[tuple[bytes, bytes]]  # names lower case, in the order they came
+Field = tuple[bytes, bytes]  # name in lower case, value without blanks around it
+Headers = Sequence[Field]  # in the order they came
+Lines = NewType("Lines", bytes)  # of headers: `name: value` and CRLF each, fit to be sent
 
 # Rebuilt on each hop, never copied: RFC 9110 §7.6.1, and what h2c and old proxies add.
 HOP_BY_HOP: Final = frozenset(

@@ -4,28 +4,40 @@ Whatever two servers on a request's way could understand differently is refused 
 rules of our own (HTTP-01 to HTTP-11), then by h11's grammar, which must read the same headers.
 
 A head is judged in three steps: its bytes (`_lines`), each of its lines (`_fields` and h11), and
-what several lines mean together (`_framing`, `_host`, `_connection_tokens`, `_upgrade`). The
+what several lines mean together (`head_meaning`). The
 second is remembered from one head to the next (`known_lines`): a head of HTTP/1.1 whose lines are
 all plain, as nearly every one is, needs no more than looking them up and judging them together.
-Any other goes the long way, and is refused there in words of its own.
+The third is remembered where all lines below the first came before, in this order and to the byte:
+browsers ask for one thing after the other in the same words. Any other head goes the long way, and is
+refused there in words of its own.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from functools import lru_cache
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Any, Final
 
 import h11
 import msgspec
 
 from tport.engine.defaults import MAX_HEAD, MAX_HEAD_LINE, MAX_HEADERS, MAX_TARGET
-from tport.engine.errors import InvalidRequest, RemoteProtocolError
-from tport.engine.proto.fields import END_TO_END, fold, is_reserved, values
-from tport.engine.proto.framing import CHUNKED, NO_BODY, UNTIL_CLOSE, Framing, of_length
-from tport.engine.proto.host import split_host
+from tport.engine.proto.fields import values
+from tport.engine.proto.framing import UNTIL_CLOSE, Framing
+from tport.engine.proto.head_meaning import (
+    BadHead,
+    Special,
+    connection_tokens_in,
+    expects_continue,
+    host_in,
+    request_framing,
+    request_upgrade,
+    response_framing,
+    response_upgrade,
+    special_of,
+)
 from tport.engine.proto.known_lines import KnownLines
+from tport.engine.proto.memory import Memory
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one.
@@ -37,35 +49,23 @@ _PLAIN_STATUS = re.compile(rb"HTTP/1\.1 ([2-9][0-9]{2})(?: ([\t\x20-\x7e\x80-\xf
 _STATUS_LINE = re.compile(rb"HTTP/(1\.[01]) ([1-9][0-9]{2})(?: (.*))?")
 METHOD: Final = re.compile(rb"[A-Z]{1,20}|(?:VERSION|BASELINE)-CONTROL")  # RFC 3253: two have a -
 TARGET: Final = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # origin-form; a fragment is never sent
-_LENGTH = re.compile(rb"[0-9]{1,15}")
-_TOO_LONG = re.compile(rb"[0-9]{16,20}")  # honest, but nobody's body: up to 64 bits
-_WEBSOCKET_KEY = re.compile(rb"[A-Za-z0-9+/]{22}==")  # 16 bytes in base64
 
 _UNSERVED: Final = frozenset({b"CONNECT", b"TRACE"})
-# Headers that decide how the message is read. All others only pass.
-_SPECIAL = frozenset(
-    {
-        b"connection",
-        b"content-length",
-        b"expect",
-        b"host",
-        b"sec-websocket-key",
-        b"sec-websocket-version",
-        b"transfer-encoding",
-        b"upgrade",
-    }
-)
-_Special = Mapping[bytes, list[bytes]]
 
 
-class BadHead(RemoteProtocolError):
-    """A head that may not be believed. Answer `status` and close: what follows is unknown."""
+class Block(tuple[tuple[bytes, bytes], ...]):
+    """The headers of a head whose lines below the first came before, all and to the byte.
 
-    status: int  # type: ignore[misc]  # a ClassVar above: other errors have one status, this eight
+    Attributes:
+        notes: what others found out of these headers and of nothing else, by who found it.
+    """
 
-    def __init__(self, message: str, status: int = 400) -> None:
-        super().__init__(message)
-        self.status = status
+    notes: dict[object, Any]
+
+    def __new__(cls, headers: Iterable[tuple[bytes, bytes]]) -> Block:
+        block = super().__new__(cls, headers)
+        block.notes = {}
+        return block
 
 
 class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,7 +74,8 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         target: in origin form, raw, as it came.
         version: b"1.1" or b"1.0".
-        headers: all of them, names lower case, in order; see `fields.forwardable`.
+        headers: all of them, names lower case, in order; see `fields.forwardable`. A `Block`, the
+            same for the same lines, where they came before.
         host: normal form; "" only in HTTP/1.0 without a Host.
         port: as the Host header says it, None when it doesn't.
         keep_alive: the client expects the connection to go on.
@@ -141,11 +142,31 @@ def parse_request_head(head: bytes) -> RequestHead:
         BadHead: with the status to answer.
     """
     head = head.removeprefix(b"\r\n")  # RFC 9112 §2.2
-    if (plain := _plain(head, _PLAIN_REQUEST, _asked)) is not None:
-        (method, target), headers, special = plain
+    first, _, rest = head.partition(b"\r\n")
+    line = _PLAIN_REQUEST.fullmatch(first)
+    if line is not None and len(head) <= MAX_HEAD_LINE:
+        method, target = line.groups()
         if method not in _UNSERVED and len(target) <= MAX_TARGET:
-            return _request(method, target, b"1.1", headers, special)
+            if (known := _blocks.get(rest)) is not None:
+                return RequestHead(
+                    method=method, target=target, version=b"1.1", upgrade=b"", **known
+                )
+            if (plain := _plain(rest, _asked)) is not None:
+                headers, special = plain
+                request = _request(method, target, b"1.1", headers, special)
+                _remember(rest, request)
+                return request
     return judge_request_head(head)
+
+
+def _remember(rest: bytes, request: RequestHead) -> None:
+    """Keep what the lines of a plain request say together: nothing of it depends on the first."""
+    if type(request.headers) is Block:
+        names = (
+            "headers", "framing", "host", "port", "keep_alive", "expect_continue", "connection_tokens",
+        )  # fmt: skip
+        said = {name: getattr(request, name) for name in names}
+        _blocks.keep(rest, said, len(rest))
 
 
 def judge_request_head(head: bytes) -> RequestHead:
@@ -157,7 +178,7 @@ def judge_request_head(head: bytes) -> RequestHead:
     lines = _lines(head)
     method, target, version = _request_line(lines[0])
     headers = _fields(lines)
-    request = _request(method, target, version, headers, _special(headers))
+    request = _request(method, target, version, headers, special_of(headers))
     _judge_by_h11(h11.Connection(h11.SERVER, MAX_HEAD), head, headers)
     return request
 
@@ -167,22 +188,22 @@ def _request(
     target: bytes,
     version: bytes,
     headers: Sequence[tuple[bytes, bytes]],
-    special: _Special,
+    special: Special,
 ) -> RequestHead:
-    tokens = _connection_tokens(special)
-    framing = _request_framing(special, version)
-    host, port = _host(special, version)
+    tokens = connection_tokens_in(special)
+    framing = request_framing(special, version)
+    host, port = host_in(special, version)
     return RequestHead(
         method=method,
         target=target,
         version=version,
-        headers=tuple(headers),
+        headers=headers if isinstance(headers, Block) else tuple(headers),
         framing=framing,
         host=host,
         port=port,
         keep_alive=version == b"1.1" and b"close" not in tokens,
-        expect_continue=_expects_continue(special) and version == b"1.1" and framing.length != 0,
-        upgrade=_request_upgrade(special, method, version, tokens, framing),
+        expect_continue=expects_continue(special) and version == b"1.1" and framing.length != 0,
+        upgrade=request_upgrade(special, method, version, tokens, framing),
         connection_tokens=tokens,
     )
 
@@ -200,9 +221,20 @@ def parse_response_head(head: bytes, *, request_method: bytes) -> ResponseHead:
 
 
 def _parse_response_head(head: bytes, request_method: bytes) -> ResponseHead:
-    if (plain := _plain(head, _PLAIN_STATUS, _answered)) is not None:
-        (code, reason), headers, special = plain
-        return _response(int(code), reason or b"", b"1.1", headers, special, request_method)
+    if (known := _answers.get(head)) is not None and request_method != b"HEAD":
+        return known
+    first, _, rest = head.partition(b"\r\n")
+    line = _PLAIN_STATUS.fullmatch(first)
+    if (
+        line is not None
+        and len(head) <= MAX_HEAD_LINE
+        and (plain := _plain(rest, _answered)) is not None
+    ):
+        headers, special = plain
+        answer = _response(int(line[1]), line[2] or b"", b"1.1", headers, special, request_method)
+        if type(answer.headers) is Block and request_method != b"HEAD":
+            _answers.keep(head, answer, len(head))
+        return answer
     return judge_response_head(head, request_method)
 
 
@@ -218,7 +250,7 @@ def judge_response_head(head: bytes, request_method: bytes) -> ResponseHead:
         raise BadHead("the status line is malformed")
     version, status = line[1], int(line[2])
     headers = _fields(lines)
-    special = _special(headers)
+    special = special_of(headers)
     response = _response(status, line[3] or b"", version, headers, special, request_method)
     _judge_by_h11(_h11_client(status), head, headers)
     return response
@@ -229,20 +261,20 @@ def _response(
     reason: bytes,
     version: bytes,
     headers: Sequence[tuple[bytes, bytes]],
-    special: _Special,
+    special: Special,
     request_method: bytes,
 ) -> ResponseHead:
-    tokens = _connection_tokens(special)
-    framing, length = _response_framing(special, version, status, request_method)
+    tokens = connection_tokens_in(special)
+    framing, length = response_framing(special, version, status, request_method)
     return ResponseHead(
         status=status,
         reason=reason,
         version=version,
-        headers=tuple(headers),
+        headers=headers if isinstance(headers, Block) else tuple(headers),
         framing=framing,
         length=length,
         keep_alive=version == b"1.1" and b"close" not in tokens and framing != UNTIL_CLOSE,
-        upgrade=_response_upgrade(special, tokens) if status == 101 else b"",
+        upgrade=response_upgrade(special, tokens) if status == 101 else b"",
         connection_tokens=tokens,
     )
 
@@ -253,27 +285,40 @@ _asked = KnownLines()  # lines of requests; apart, so that neither side empties 
 _answered = KnownLines()
 
 
-def _plain(
-    head: bytes, first_line: re.Pattern[bytes], known: KnownLines
-) -> tuple[tuple[bytes, bytes], Sequence[tuple[bytes, bytes]], _Special] | None:
-    """Return the parts of the first line, the headers and the special ones of a plain head.
+# Heads whose lines below the first came before, of each direction: a block is a person's session and
+# kind of page. What they mean takes some three times as many bytes again.
+MAX_BLOCKS: Final = 4096
+MAX_BLOCK_BYTES: Final = 2 * 1024 * 1024  # of all of them
+MAX_BLOCK: Final = 4096  # bytes of one
+
+_blocks: Final = Memory[bytes, dict[str, Any]](
+    count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
+)
+_answers: Final = Memory[bytes, ResponseHead](  # to other methods than HEAD
+    count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
+)
+
+
+def _plain(rest: bytes, known: KnownLines) -> tuple[Sequence[tuple[bytes, bytes]], Special] | None:
+    """Return the headers and the special ones of a plain head, from all that follows its first line.
 
     None: it is to be looked at in full, line by line and by h11 as a whole. That is so for
     whatever is wrong with it, for HTTP/1.0, codings and upgrades, and for heads of many lines.
+    The headers are a `Block` where each line has come before.
     """
-    if len(head) > MAX_HEAD_LINE or not head.endswith(b"\r\n\r\n"):
+    if not rest.endswith(b"\r\n\r\n"):
         return None
-    lines = head[:-4].split(b"\r\n")
-    first = first_line.fullmatch(lines.pop(0))
-    if first is None or len(lines) > MAX_HEADERS:
+    lines = rest[:-4].split(b"\r\n")
+    if len(lines) > MAX_HEADERS:
         return None
+    before = known.judged
     headers = known.fields(lines)
     if headers is None:
         return None
-    special = _special(headers)
+    special = special_of(headers)
     if b"transfer-encoding" in special or b"upgrade" in special:
         return None
-    return (first[1], first[2]), headers, special
+    return (Block(headers) if known.judged == before else headers), special
 
 
 # --- The bytes, and each line ------------------------------------------------------------------
@@ -351,142 +396,3 @@ def _h11_client(status: int) -> h11.Connection:
         fields = [("host", "x"), ("connection", "upgrade"), ("upgrade", "websocket")]
         connection.send(h11.Request(method="GET", target="/", headers=fields))
     return connection
-
-
-# --- What the lines mean together ----------------------------------------------------------------
-
-
-def _special(headers: Sequence[tuple[bytes, bytes]]) -> _Special:
-    special: dict[bytes, list[bytes]] = {}
-    for name, value in headers:
-        if name in _SPECIAL:
-            special.setdefault(name, []).append(value)
-    return special
-
-
-def _request_framing(special: _Special, version: bytes) -> Framing:
-    chunked, length = _declared(special, version)
-    return CHUNKED if chunked else NO_BODY if length is None else of_length(length)
-
-
-def _response_framing(
-    special: _Special, version: bytes, status: int, request_method: bytes
-) -> tuple[Framing, int | None]:
-    chunked, length = _declared(special, version)
-    if status < 200 or status == 204:
-        if chunked or length:
-            raise BadHead(f"an answer of status {status} announces a body")
-        return NO_BODY, 0
-    if status == 304 or request_method == b"HEAD":
-        return NO_BODY, length
-    if chunked:
-        return CHUNKED, None
-    return (UNTIL_CLOSE, None) if length is None else (of_length(length), length)
-
-
-def _declared(special: _Special, version: bytes) -> tuple[bool, int | None]:
-    """Return whether the body is chunked, and its length if declared; never both (HTTP-01)."""
-    lengths = special.get(b"content-length", ())
-    codings = special.get(b"transfer-encoding", ())
-    if lengths and codings:
-        raise BadHead("Content-Length and Transfer-Encoding exclude each other")
-    if codings:
-        if version != b"1.1":
-            raise BadHead("HTTP/1.0 knows no Transfer-Encoding")
-        if len(codings) > 1:
-            raise BadHead("Transfer-Encoding may be given once")
-        if codings[0].lower() != b"chunked":
-            raise BadHead("the only Transfer-Encoding known here is chunked", 501)
-        return True, None
-    if not lengths:
-        return False, None
-    if len(lengths) > 1:
-        raise BadHead("Content-Length may be given once")
-    if not _LENGTH.fullmatch(lengths[0]):
-        if _TOO_LONG.fullmatch(lengths[0]):
-            raise BadHead("the body is too long", 413)
-        raise BadHead("Content-Length is no plain number")
-    return False, int(lengths[0])
-
-
-def _host(special: _Special, version: bytes) -> tuple[str, int | None]:
-    hosts = special.get(b"host", ())
-    if not hosts and version == b"1.0":
-        return "", None
-    if len(hosts) != 1:
-        raise BadHead("the Host header must be given once")
-    try:
-        return _known_host(hosts[0]) if len(hosts[0]) <= _MAX_KEPT else split_host(hosts[0])
-    except InvalidRequest as error:
-        raise BadHead(f"the Host header is malformed: {error}") from None
-
-
-_MAX_KEPT: Final = 300  # bytes of a value whose meaning is kept: what is longer means nothing
-_known_host = lru_cache(maxsize=1024)(split_host)
-
-
-def _connection_tokens(special: _Special) -> frozenset[bytes]:
-    lines = special.get(b"connection")
-    if lines is None:
-        return _NO_TOKENS
-    kept = len(lines) == 1 and len(lines[0]) <= _MAX_KEPT
-    return _known_tokens(lines[0]) if kept else _tokens(lines)
-
-
-_NO_TOKENS: Final = frozenset[bytes]()
-
-
-@lru_cache(maxsize=256)
-def _known_tokens(line: bytes) -> frozenset[bytes]:
-    return _tokens((line,))
-
-
-def _tokens(lines: Sequence[bytes]) -> frozenset[bytes]:
-    tokens = _list(lines)
-    for token in tokens:
-        if not _TOKEN.fullmatch(token):
-            raise BadHead("the Connection header is malformed")
-        folded = fold(token)
-        if folded in END_TO_END or is_reserved(folded):
-            raise BadHead(f"Connection may not name {token.decode('ascii')}")
-    return frozenset(tokens)
-
-
-def _expects_continue(special: _Special) -> bool:
-    expects = special.get(b"expect", ())
-    if not expects:
-        return False
-    if len(expects) > 1 or expects[0].lower() != b"100-continue":
-        raise BadHead("the only expectation met here is 100-continue", 417)
-    return True
-
-
-def _request_upgrade(
-    special: _Special, method: bytes, version: bytes, tokens: frozenset[bytes], framing: Framing
-) -> bytes:
-    """Return b"websocket" for a valid handshake, b"" for no upgrade or one we ignore (HTTP-08)."""
-    protocols = _list(special.get(b"upgrade", ()))
-    if b"websocket" not in protocols or b"upgrade" not in tokens or version != b"1.1":
-        return b""  # RFC 9110 §7.8: any of these may be ignored
-    if len(protocols) > 1:
-        raise BadHead("Upgrade names websocket and something else")
-    if method != b"GET" or framing.length != 0:
-        raise BadHead("a WebSocket handshake is a GET without a body")
-    if special.get(b"sec-websocket-version") != [b"13"]:
-        raise BadHead("the only WebSocket version known here is 13")
-    keys = special.get(b"sec-websocket-key", ())
-    if len(keys) != 1 or not _WEBSOCKET_KEY.fullmatch(keys[0]):
-        raise BadHead("Sec-WebSocket-Key must be 16 bytes in base64, given once")
-    return b"websocket"
-
-
-def _response_upgrade(special: _Special, tokens: frozenset[bytes]) -> bytes:
-    if _list(special.get(b"upgrade", ())) != [b"websocket"] or b"upgrade" not in tokens:
-        raise BadHead("101 switches to something other than websocket")
-    return b"websocket"
-
-
-def _list(lines: Sequence[bytes]) -> list[bytes]:
-    """Return the members of a comma-separated header, lower case; empty ones don't count."""
-    members = [member.strip(b" \t").lower() for line in lines for member in line.split(b",")]
-    return [member for member in members if member]

@@ -10,22 +10,20 @@ import re
 from http import HTTPStatus
 from typing import Final
 
-from tport.engine.proto.fields import Headers
+from tport.engine.proto.fields import Headers, Lines
 from tport.engine.proto.framing import NO_BODY, Framing
 from tport.engine.proto.head import METHOD, TARGET
+from tport.engine.proto.sieve import write_lines
 
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _VALUE = re.compile(rb"[\t\x20-\x7e\x80-\xff]*")
-_WRITTEN_HERE: Final = frozenset(
-    {b"connection", b"content-length", b"transfer-encoding", b"upgrade"}
-)
 _REASONS: Final = {int(status): status.phrase.encode() for status in HTTPStatus}
 
 
 def write_request_head(
     method: bytes,
     target: bytes,
-    headers: Headers,
+    headers: Headers | Lines,
     framing: Framing,
     *,
     keep_alive: bool = True,
@@ -41,20 +39,20 @@ def write_request_head(
     if framing == NO_BODY and method in {b"POST", b"PUT", b"PATCH"}:
         length = b"content-length: 0\r\n"  # RFC 9110 §8.6; some servers answer 411 without
     else:
-        length = _framing_line(framing)
+        length = b"" if framing is NO_BODY else _framing_line(framing)
     return b"%b %b HTTP/1.1\r\n%b%b%b\r\n" % (
         method,
         target,
-        _field_lines(headers),
+        headers if isinstance(headers, bytes) else write_lines(headers),
         length,
-        _connection_lines(keep_alive, upgrade),
+        b"" if keep_alive and not upgrade else _connection_lines(upgrade),
     )
 
 
 def write_response_head(
     status: int,
     reason: bytes,
-    headers: Headers,
+    headers: Headers | Lines,
     framing: Framing,
     *,
     keep_alive: bool,
@@ -74,47 +72,10 @@ def write_response_head(
     return b"HTTP/1.1 %d %b\r\n%b%b%b\r\n" % (
         status,
         reason,
-        _field_lines(headers),
+        headers if isinstance(headers, bytes) else write_lines(headers),
         _framing_line(framing),
-        _connection_lines(keep_alive, upgrade),
+        b"" if keep_alive and not upgrade else _connection_lines(upgrade),
     )
-
-
-_MAX_LINES: Final = 4096
-_MAX_BYTES: Final = 1024 * 1024  # of lines: as much as `known_lines` has of what is read
-_MAX_LINE: Final = 4096  # bytes; longer ones are checked each time
-
-
-class _Lines(dict[tuple[bytes, bytes], bytes]):
-    """Fields and their lines, once checked; emptied when full."""
-
-    def __init__(self) -> None:
-        self._held = 0
-
-    def __missing__(self, field: tuple[bytes, bytes]) -> bytes:
-        line = _field_line(*field)
-        if len(line) <= _MAX_LINE:
-            if len(self) >= _MAX_LINES or self._held + len(line) > _MAX_BYTES:
-                self.clear()
-                self._held = 0
-            self[field] = line
-            self._held += len(line)
-        return line
-
-
-_lines: Final = _Lines()
-
-
-def _field_lines(headers: Headers) -> bytes:
-    return b"".join([_lines[field] for field in headers])
-
-
-def _field_line(name: bytes, value: bytes) -> bytes:
-    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
-        raise ValueError(f"header {name!r} can't be sent as it is")
-    if name.lower() in _WRITTEN_HERE:
-        raise ValueError(f"header {name!r} is set by the connection alone")
-    return b"%b: %b\r\n" % (name, value)
 
 
 def _framing_line(framing: Framing) -> bytes:
@@ -123,9 +84,9 @@ def _framing_line(framing: Framing) -> bytes:
     return b"transfer-encoding: chunked\r\n" if framing.kind == "chunked" else b""
 
 
-def _connection_lines(keep_alive: bool, upgrade: bytes) -> bytes:
+def _connection_lines(upgrade: bytes) -> bytes:
     if upgrade:
         if not _NAME.fullmatch(upgrade):
             raise ValueError("an upgrade that can't be sent")
         return b"connection: upgrade\r\nupgrade: %b\r\n" % upgrade
-    return b"" if keep_alive else b"connection: close\r\n"
+    return b"connection: close\r\n"

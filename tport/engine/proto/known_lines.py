@@ -17,9 +17,9 @@ from typing import Final
 
 from h11._readers import header_field_re  # h11's own grammar of one line; a test holds it to h11
 
-_CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
+from tport.engine.proto.fields import Field
 
-Field = tuple[bytes, bytes]  # name in lower case, value without blanks around it
+_CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
 
 MAX_LINES: Final = 4096
 MAX_BYTES: Final = 1024 * 1024  # of lines; a quarter of it is what a busy proxy comes to
@@ -31,6 +31,7 @@ class KnownLines:
 
     Attributes:
         held: bytes of lines that are known now.
+        judged: how many were judged since the start, for they were not known.
     """
 
     def __init__(self, *, lines: int = MAX_LINES, size: int = MAX_BYTES) -> None:
@@ -38,6 +39,7 @@ class KnownLines:
         self._size = size
         self._known: dict[bytes, Field] = {}
         self.held = 0
+        self.judged = 0
 
     @property
     def count(self) -> int:
@@ -60,14 +62,20 @@ class KnownLines:
         return fields
 
     def _judge(self, line: bytes) -> Field | None:
-        judged = header_field_re.fullmatch(line)
-        if judged is None or not _CLEAN.fullmatch(line):
-            return None
-        field = judged["field_name"].lower(), judged["field_value"]
-        if len(line) <= MAX_LINE:
+        self.judged += 1
+        field = judge_line(line)
+        if field is not None and len(line) <= MAX_LINE:
             if len(self._known) >= self._lines or self.held + len(line) > self._size:
                 self._known.clear()
                 self.held = 0
             self._known[line] = field
             self.held += len(line)
         return field
+
+
+def judge_line(line: bytes) -> Field | None:
+    """Return what a line says, without its CRLF; None: it is no header line."""
+    judged = header_field_re.fullmatch(line)
+    if judged is None or not _CLEAN.fullmatch(line):
+        return None
+    return judged["field_name"].lower(), judged["field_value"]

@@ -22,7 +22,7 @@ import msgspec
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.types.app import App
 
-PROTOCOL: Final = 1  # raised when a message changes its meaning; new fields don't need it
+PROTOCOL: Final = 2  # raised when a message changes its meaning; new fields don't need it
 MAX_MESSAGE: Final = 1 << 20  # bytes; a head is ≤ 64 KiB, an agent's 1,000 offers ≤ 1 MiB
 
 # Bytes of one about an answer: its head is ≤ 64 KiB where it comes from, and grows by what its agent
@@ -115,17 +115,19 @@ Control = ProxyHello | AgentHello | Offers | Verdicts | Proxies
 
 # --- Request streams -------------------------------------------------------------------------
 
-Headers = tuple[tuple[bytes, bytes], ...]
 # Of a body, as many digits as a head may have; who sends another is not understood.
 Length = Annotated[int, msgspec.Meta(ge=0, lt=10**15)]
 
 
-class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="request"):
+class RequestHead(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="request"
+):
     """One request.
 
     Attributes:
         session: id of the app session; `credential` is its JWS, or "" when the agent has it.
-        headers: names lower case; hop-by-hop and reserved ones and our cookies are gone already.
+        headers: as lines, see `proto.sieve`; hop-by-hop and reserved ones and our cookies are gone
+            already.
         length: of the body in bytes; None: unknown until its end.
         upgrade: b"websocket" when the client asks to leave HTTP.
         remote: the client's IP address.
@@ -137,7 +139,7 @@ class RequestHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, ta
     credential: str
     method: bytes
     target: bytes
-    headers: Headers
+    headers: bytes
     length: Length | None
     upgrade: bytes
     remote: str
@@ -152,12 +154,14 @@ class Accepted(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="
     """
 
 
-class ResponseHead(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="response"):
-    """The head of an answer; 1xx ones come before the last. `length` as in RequestHead."""
+class ResponseHead(
+    msgspec.Struct, frozen=True, gc=False, kw_only=True, array_like=True, tag="response"
+):
+    """The head of an answer; 1xx ones come before the last. `headers`, `length` as in RequestHead."""
 
     status: int
     reason: bytes
-    headers: Headers
+    headers: bytes
     length: Length | None
 
 
@@ -196,10 +200,14 @@ def pack(message: Control | RequestHead | Answer) -> bytes:
 class Inbox:
     """Cuts messages from the front of a stream's bytes, wherever the network cut those."""
 
-    def __init__(self, limit: int = MAX_MESSAGE) -> None:
-        """`limit`: bytes of one message."""
+    def __init__(self, data: bytes = b"", *, limit: int = MAX_MESSAGE) -> None:
+        """
+        Args:
+            data: what has come by now.
+            limit: bytes of one message.
+        """
         self._limit = limit
-        self._buffer: bytes | bytearray = b""  # as it came, until there is more
+        self._buffer: bytes | bytearray = data  # as it came, until there is more
 
     def feed(self, data: bytes | bytearray) -> None:
         if not self._buffer:

@@ -26,9 +26,11 @@ from tport.engine.net.moments import Moments
 from tport.engine.net.turns import Turns
 from tport.engine.proto.device_token import presented_secret
 from tport.engine.proto.fetch import wants_html
+from tport.engine.proto.fields import Lines
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proto.tunnel import RequestHead
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.proxy.asked import read_asked
 from tport.engine.proxy.cross_origin import heed_origin, may_change, may_connect
 from tport.engine.proxy.device_tokens import DeviceTokens
 from tport.engine.proxy.failures import failure_of
@@ -84,6 +86,7 @@ class Apps:
             port_suffix: what follows an application's host in its address: ":3080", or "".
         """
         self._cache = cache
+        self._names = names
         self._tunnels = tunnels
         self._forwarder = forwarder
         self._pages = pages
@@ -94,6 +97,7 @@ class Apps:
         self._offers = offers
         self._clock = clock
         self.moments = moments
+        self._now = trio.lowlevel.current_clock().current_time  # what trio.current_time ends in
         # By session: the tunnel for its requests, for as long as nothing changes.
         self._allowed_now: dict[str, tuple[trio.Event, Tunnel]] = {}
         self._sign_in = SignIn(
@@ -126,9 +130,10 @@ class Apps:
         path = request.target.partition(b"?")[0]
         if path.startswith(RESERVED) or path == LOGOUT:
             return False
-        if presented_secret(request.headers) is not None:
+        asked = read_asked(request, self._names.app)
+        if asked.shows_secret or not asked.session:
             return False
-        session = self._sign_in.known_session(request)
+        session = self._sign_in.known_session(asked.session, request.host)
         if session is None or session.web_session == "":
             return False
         if heed_origin(exchange, self._offers) is not None:
@@ -138,7 +143,7 @@ class Apps:
         tunnel = self._allowed_tunnel(session)
         if tunnel is None:
             return False
-        head = self._head(request, session, remote)
+        head = self._head(request, asked.passed, session, remote)
         begun = self._forwarder.begin(exchange, head, tunnel)
         if begun is None:
             return False
@@ -250,7 +255,9 @@ class Apps:
             self._denied(session, remote, "what another origin's page sent")
             await send_page(exchange, cross_site(self._pages, request))
             return
-        await self._pass_on(exchange, session, self._head(request, session, remote), None)
+        await self._pass_on(
+            exchange, session, self._head(request, for_agent(request), session, remote), None
+        )
 
     async def _pass_on(
         self, exchange: Exchange, session: AppSession, head: RequestHead, begun: Begun | None
@@ -322,14 +329,16 @@ class Apps:
 
     # --- Through the tunnel ----------------------------------------------------------------------
 
-    def _head(self, request: HttpHead, session: AppSession, remote: str) -> RequestHead:
+    def _head(
+        self, request: HttpHead, passed: Lines, session: AppSession, remote: str
+    ) -> RequestHead:
         return RequestHead(
             app=session.app,
             session=session.id,
             credential="",
             method=request.method,
             target=request.target,
-            headers=tuple(for_agent(request)),
+            headers=passed,
             length=request.framing.length,
             upgrade=request.upgrade,
             remote=remote,
@@ -372,7 +381,7 @@ class Apps:
     def _note(
         self, exchange: Exchange, session: AppSession, head: RequestHead, began: float, error: str
     ) -> None:
-        ended = trio.current_time()
+        ended = self._now()
         self.tally.ended(session.app, exchange.status, began, ended)
         if self._request_log is not None:
             error = error or ("" if exchange.is_whole else "cut")

@@ -35,6 +35,8 @@ def heed_origin(exchange: Exchange, offers: Offers) -> Sequence[Field] | None:
     definition's words and no others.
     """
     request = exchange.request
+    if offers.is_plain(request.host):
+        return None
     cors = _cors_for(request, offers)
     if cors is None:
         if offers.peers(request.host):

@@ -6,29 +6,32 @@ from typing import Final, Literal
 
 from tport.engine.proto.cookies import strip_cookies
 from tport.engine.proto.device_token import is_device_token
-from tport.engine.proto.fields import fold, forwardable, is_reserved
+from tport.engine.proto.fields import HOP_BY_HOP, Field, Lines, fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead
-
-Field = tuple[bytes, bytes]
+from tport.engine.proto.sieve import FieldSieve
 
 MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
 MAX_NAME: Final = 128
 
 
-def for_agent(request: RequestHead) -> list[Field]:
-    """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies or tokens of ours."""
+def for_agent(request: RequestHead) -> Lines:
+    """Return the lines that go on: no hop-by-hop, no reserved ones, no cookies or tokens of ours."""
     headers, named = request.headers, request.connection_tokens
-    passed: list[Field] = []
-    for field in headers if not named else [field for field in headers if field[0] not in named]:
-        kind = _KINDS[field[0]]
-        if kind == "passes":
-            passed.append(field)
-        elif kind == "cookie":
-            if kept := strip_cookies(field[1]):
-                passed.append((b"cookie", kept))
-        elif kind == "authorization" and not is_device_token(field[1]):
-            passed.append(field)
-    return passed
+    if named and not named <= HOP_BY_HOP:  # what stays is not told by each field alone
+        headers = tuple(field for field in headers if field[0] not in named)
+    return _SIEVE.lines(headers)
+
+
+def _passed(field: Field) -> Field | None:
+    kind = _KINDS[field[0]]
+    if kind == "cookie":
+        kept = strip_cookies(field[1])
+        return (b"cookie", kept) if kept else None
+    stays = kind == "stays" or (kind == "authorization" and is_device_token(field[1]))
+    return None if stays else field
+
+
+_SIEVE: Final = FieldSieve(_passed)
 
 
 _Kind = Literal["passes", "stays", "cookie", "authorization"]

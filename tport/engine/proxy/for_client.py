@@ -6,28 +6,33 @@ believed. Names come in any case here, since HTTP knows none and whoever sends t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Final, Literal
 
 from tport.engine.proto.cookies import allowed_set_cookie, host_only
-from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, fold, is_reserved
-
-Field = tuple[bytes, bytes]
+from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, Field, Lines, fold, is_reserved
+from tport.engine.proto.sieve import LineSieve
 
 MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
 MAX_NAME: Final = 128
 
 
-def for_client(headers: Sequence[Field]) -> list[Field]:
-    """Return the headers that go on: no hop-by-hop, no reserved ones, no cookies of ours or for others."""
-    passed: list[Field] = []
-    for field in headers:
-        kind = _KINDS[field[0]]
-        if kind == "passes":
-            passed.append(field)
-        elif kind == "cookie" and allowed_set_cookie(field[1]):
-            passed.append((b"set-cookie", host_only(field[1])))
-    return passed
+def for_client(block: bytes) -> Lines:
+    """Return the lines that go on: no hop-by-hop, no reserved ones, no cookies of ours or for others.
+
+    Raises:
+        ValueError: it is no block of header lines.
+    """
+    return _SIEVE.lines(block)
+
+
+def _passed(field: Field) -> Field | None:
+    kind = _KINDS[field[0]]
+    if kind == "cookie":
+        return (b"set-cookie", host_only(field[1])) if allowed_set_cookie(field[1]) else None
+    return field if kind == "passes" else None
+
+
+_SIEVE: Final = LineSieve(_passed)
 
 
 _Kind = Literal["passes", "stays", "cookie"]

@@ -10,17 +10,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from tport.engine.net.exchange import Headers
+from tport.engine.net.exchange import Seal
 
 _NAME: Final = b"strict-transport-security"
-_OURS: Final = (_NAME, b"max-age=63072000")  # s, two years; Mozilla's guideline 6.0
 
-
-def with_hsts(headers: Headers) -> Headers:
-    """Return the headers of an answer under a certificate that every browser trusts."""
-    return [*without_hsts(headers), _OURS]
-
-
-def without_hsts(headers: Headers) -> Headers:
-    """Return the headers of an answer under any other certificate."""
-    return [header for header in headers if header[0].lower() != _NAME]
+# Of answers under a certificate that every browser trusts; and under any other one.
+WITH_HSTS: Final = Seal(_NAME, b"max-age=63072000")  # s, two years; Mozilla's guideline 6.0
+WITHOUT_HSTS: Final = Seal(_NAME)

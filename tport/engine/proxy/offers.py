@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from tport.engine.api.cache import AuthCache
 from tport.engine.types.app import App, AppServer, public_host
@@ -23,6 +23,7 @@ class Offers:
         self._known: Sequence[AppServer] = ()
         self._by_host: Mapping[str, App] = {}
         self._peers: Mapping[str, frozenset[bytes]] = {}
+        self._heeding: Collection[str] = ()
 
     def at(self, host: str) -> App | None:
         """Return the application at `host` (normal); None: nobody offers one there."""
@@ -37,6 +38,11 @@ class Offers:
         """
         self._look()
         return self._peers.get(host, frozenset())
+
+    def is_plain(self, host: str) -> bool:
+        """Tell whether no other origin is anything to what is at `host`: no `cors`, no neighbours."""
+        self._look()
+        return host not in self._heeding
 
     def _look(self) -> None:
         servers = self._cache.servers
@@ -59,3 +65,4 @@ class Offers:
                 others = frozenset(origins[other] for other in hosts if other != host)
                 peers[host] = peers.get(host, frozenset()) | others
         self._by_host, self._peers = by_host, peers
+        self._heeding = {host for host, app in by_host.items() if app.cors or peers.get(host)}

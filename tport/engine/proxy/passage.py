@@ -50,19 +50,20 @@ class Begun:
     """A request that was sent without a task, whose answer may come whole in a moment.
 
     Attributes:
-        inbox: what has come of its answer.
+        inbox: what has come of its answer; None: nothing has.
         answer: the first message of it, where that came and was not for here.
         problem: what is wrong with it.
     """
+
+    inbox: Inbox | None = None
+    answer: Answer | None = None
+    problem: RemoteProtocolError | None = None
 
     def __init__(self, exchange: Exchange, stream: MuxStream, tunnel: Tunnel) -> None:
         self.exchange = exchange
         self.stream = stream
         self.tunnel = tunnel
-        self.inbox = Inbox(MAX_ANSWER_MESSAGE)
-        self.answer: Answer | None = None
-        self.problem: RemoteProtocolError | None = None
-        self.began = trio.current_time()
+        self.began = exchange.began
 
     def pass_on(self) -> bool:
         """Pass the answer on if all of it has come; False: let `Forwarder.forward` go on.
@@ -72,8 +73,8 @@ class Begun:
         """
         stream = self.stream
         try:
-            self.inbox.feed(stream.receive_nowait() or b"")
-            self.answer = answer = self.inbox.take(answer_decoder)
+            self.inbox = inbox = Inbox(stream.receive_nowait() or b"", limit=MAX_ANSWER_MESSAGE)
+            self.answer = answer = inbox.take(answer_decoder)
         except RemoteProtocolError as problem:
             self.problem = problem
             return False
@@ -87,7 +88,7 @@ class Begun:
                 for_client(answer.headers),
                 reason=answer.reason,
                 framing=_framing(answer),
-                body=self.inbox.rest(),
+                body=inbox.rest(),
             )
         except ValueError as bad:
             self.problem = _unfit(bad)
@@ -184,7 +185,7 @@ class Passage:
         self._body = body
         self._cut = cut
         self._accepted = trio.Event()
-        self._inbox = begun.inbox if begun is not None else Inbox(MAX_ANSWER_MESSAGE)
+        self._inbox = (begun and begun.inbox) or Inbox(limit=MAX_ANSWER_MESSAGE)
         self._heard = False  # something of an answer has come
         self.give_up_at = trio.current_time() + ANSWER_DEADLINE
         self.is_sent = False
@@ -314,7 +315,7 @@ class Passage:
             return None
         if begun.problem is not None:
             raise begun.problem
-        self._heard = begun.answer is not None or not begun.inbox.is_empty
+        self._heard = begun.answer is not None or not self._inbox.is_empty
         return begun.answer
 
     async def _download(self, answer: ResponseHead) -> None:

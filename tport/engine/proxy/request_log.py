@@ -11,8 +11,10 @@ import logging
 from collections import deque
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Final, NamedTuple, NoReturn
+from itertools import islice
+from typing import Final, NoReturn
 
+import msgspec
 import trio
 
 from tport.engine.api.events import EventQueue
@@ -33,7 +35,7 @@ RETRY: Final = 1.0  # s between two tries
 Clock = Callable[[], datetime]
 
 
-class Served(NamedTuple):
+class Served(msgspec.Struct, frozen=True, gc=False):
     """What the request path notes of a request when it ends; times are trio's."""
 
     request: HttpHead
@@ -130,7 +132,7 @@ class RequestLog:
         """Send the first so many, as often as it takes; what auth refuses is dropped, and said."""
         behind = timedelta(seconds=trio.current_time())
         origin = self._clock() - behind  # the wall clock at trio's 0
-        batch = tuple(self._record(self._served[n], origin) for n in range(count))
+        batch = tuple([self._record(served, origin) for served in islice(self._served, count)])
         while True:
             try:
                 await self._auth.record_requests(requests=batch)
@@ -147,7 +149,11 @@ class RequestLog:
     def _record(self, served: Served, origin: datetime) -> RequestRecord:
         request, session = served.request, served.session
         path, _, query = request.target.partition(b"?")
-        agent = next((value for name, value in request.headers if name == b"user-agent"), b"")
+        agent = b""
+        for name, value in request.headers:
+            if name == b"user-agent":
+                agent = value
+                break
         return RequestRecord(
             time=origin + timedelta(seconds=served.ended),
             duration=round((served.ended - served.began) * 1000, 3),

@@ -56,14 +56,15 @@ from tport.engine.net.turns import Turns
 from tport.engine.proto.client_hello import ClientHello
 from tport.engine.proto.fetch import wants_html
 from tport.engine.proto.fields import Headers
-from tport.engine.proto.head import BadHead, RequestHead
+from tport.engine.proto.head import RequestHead
+from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proxy.agent_door import AgentDoor
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
 from tport.engine.proxy.apps import Apps
 from tport.engine.proxy.certificate_part import CertificatePart
 from tport.engine.proxy.doorstep import Doorstep
 from tport.engine.proxy.forward import Forwarder
-from tport.engine.proxy.hsts import with_hsts, without_hsts
+from tport.engine.proxy.hsts import WITH_HSTS, WITHOUT_HSTS
 from tport.engine.proxy.measured import Measured
 from tport.engine.proxy.offers import Offers
 from tport.engine.proxy.pages import send_page
@@ -423,7 +424,7 @@ class _Proxy:
             refusal=visit.refusal,
             limits=self._limits,
             drain=self._drain,
-            seal=with_hsts if hsts else without_hsts,
+            seal=WITH_HSTS if hsts else WITHOUT_HSTS,
             seat=seat,
         )
 
@@ -440,9 +441,13 @@ class _Proxy:
         else:
             await run_asgi(self._web, exchange, client=(remote, 0))
 
-    def take(self, exchange: Exchange, turns: Turns, server_name: str | None, remote: str) -> bool:
-        if self._room(exchange.request, server_name) is not Room.APP:
-            return False
+    def app_host(self, server_name: str | None) -> str | None:
+        """Return the one Host by which requests with this SNI may reach an application."""
+        host = server_name or ""
+        where = room(server_name=server_name, host=host, own_hosts=self._own_hosts, path=b"")
+        return host if where is Room.APP else None
+
+    def take(self, exchange: Exchange, turns: Turns, remote: str) -> bool:
         return self._apps.take(exchange, turns, remote=remote)
 
     def refusal(self, bad: BadHead, server_name: str | None) -> Page:
@@ -473,13 +478,14 @@ class _Proxy:
 class _Visit:
     """What a browser's connection asks of the proxy, with what is known of the connection."""
 
-    __slots__ = ("_client_of", "_name", "_proxy")
+    __slots__ = ("_app_host", "_client_of", "_name", "_proxy")
 
     def __init__(
         self, proxy: _Proxy, name: str | None, client_of: Callable[[Headers], str]
     ) -> None:
         self._proxy = proxy
         self._name = name
+        self._app_host = proxy.app_host(name)
         self._client_of = client_of
 
     async def answer(self, exchange: Exchange) -> None:
@@ -487,8 +493,10 @@ class _Visit:
         await self._proxy.answer(exchange, self._name, remote)
 
     def take(self, exchange: Exchange, turns: Turns) -> bool:
-        remote = self._client_of(exchange.request.headers)
-        return self._proxy.take(exchange, turns, self._name, remote)
+        request = exchange.request
+        if request.host != self._app_host:
+            return False
+        return self._proxy.take(exchange, turns, self._client_of(request.headers))
 
     def refusal(self, bad: BadHead) -> Page:
         return self._proxy.refusal(bad, self._name)

@@ -78,14 +78,12 @@ class SignIn:
         self._offers = offers
         self._limiter = AddressLimiter(clock, per_minute=TOLD_PER_MINUTE, burst=TOLD_BURST)
 
-    def known_session(self, request: HttpHead) -> AppSession | None:
+    def known_session(self, session_id: str, host: str) -> AppSession | None:
         """Return what `session` would, if that is known without asking or telling anybody."""
-        cookies = [value for name, value in request.headers if name == b"cookie"]
-        secret = find_cookie(cookies, self._names.app)
-        if secret is None or self._cache.age > AUTH_GRACE:
+        if self._cache.age > AUTH_GRACE:
             return None
-        session = self._cache.live_session(session_id(secret.decode("ascii")))
-        return session if session is not None and session.host == request.host else None
+        session = self._cache.live_session(session_id)
+        return session if session is not None and session.host == host else None
 
     async def session(self, request: HttpHead, remote: str) -> AppSession:
         """Return the live session that the request's cookie names, for this host.

@@ -7,7 +7,7 @@ from datetime import datetime
 import msgspec
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, array_like=True):
+class RequestRecord(msgspec.Struct, frozen=True, gc=False, kw_only=True, array_like=True):
     """One request of a live session, once it has ended; a WebSocket when it was closed.
 
     Attributes:

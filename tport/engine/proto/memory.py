@@ -1,0 +1,38 @@
+"""What was found out of bytes, by those bytes: bounded, and emptied when full. Sans-IO.
+
+For facts about bytes alone, which hold as often as they come. A flood of what comes but once costs its
+finding out, as it would without a memory, and no room.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+from typing import Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+
+class Memory(dict[K, V], Generic[K, V]):
+    """Look up as in any dictionary; put in by `keep`."""
+
+    def __init__(self, *, count: int, size: int, longest: int) -> None:
+        """
+        Args:
+            count, size: of what it holds, and its bytes, at most.
+            longest: bytes beyond which something is not kept.
+        """
+        self._count = count
+        self._size = size
+        self._longest = longest
+        self._held = 0
+
+    def keep(self, key: K, value: V, size: int) -> None:
+        """Remember what was found out of `key`; both are of so many bytes together."""
+        if size > self._longest:
+            return
+        if len(self) >= self._count or self._held + size > self._size:
+            self.clear()
+            self._held = 0
+        self[key] = value
+        self._held += size

@@ -1,0 +1,47 @@
+"""What a request's headers say to the proxy, found out once for the same headers."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from tport.engine.proto.cookies import find_cookie
+from tport.engine.proto.device_token import presented_secret
+from tport.engine.proto.fields import Lines
+from tport.engine.proto.head import Block, RequestHead
+from tport.engine.proxy.for_agent import for_agent
+from tport.engine.types.session import session_id
+
+
+class Asked(NamedTuple):
+    """It is all about the headers' bytes: whether a session lives, and what it may, is nothing of it.
+
+    Attributes:
+        session: the id of the session that the cookie names; "": none.
+        shows_secret: a device token, or what is meant as one, is among them.
+        passed: what an agent is sent of them.
+    """
+
+    session: str
+    shows_secret: bool
+    passed: Lines
+
+
+def read_asked(request: RequestHead, cookie: bytes) -> Asked:
+    """Return what the headers of a request say; `cookie` is the name of the session's."""
+    headers = request.headers
+    if not isinstance(headers, Block):
+        return _read(request, cookie)
+    if (known := headers.notes.get(cookie)) is None:
+        known = headers.notes[cookie] = _read(request, cookie)
+    assert isinstance(known, Asked)
+    return known
+
+
+def _read(request: RequestHead, cookie: bytes) -> Asked:
+    cookies = [value for name, value in request.headers if name == b"cookie"]
+    secret = find_cookie(cookies, cookie)
+    return Asked(
+        session="" if secret is None else session_id(secret.decode("ascii")),
+        shows_secret=presented_secret(request.headers) is not None,
+        passed=for_agent(request),
+    )
