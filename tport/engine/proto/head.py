@@ -68,7 +68,7 @@ class Block(tuple[tuple[bytes, bytes], ...]):
         return block
 
 
-class RequestHead(msgspec.Struct, frozen=True, kw_only=True):
+class RequestHead(msgspec.Struct, frozen=True):
     """A request's head, believed.
 
     Attributes:
@@ -148,9 +148,7 @@ def parse_request_head(head: bytes) -> RequestHead:
         method, target = line.groups()
         if method not in _UNSERVED and len(target) <= MAX_TARGET:
             if (known := _blocks.get(rest)) is not None:
-                return RequestHead(
-                    method=method, target=target, version=b"1.1", upgrade=b"", **known
-                )
+                return RequestHead(method, target, *known)
             if (plain := _plain(rest, _asked)) is not None:
                 headers, special = plain
                 request = _request(method, target, b"1.1", headers, special)
@@ -162,11 +160,8 @@ def parse_request_head(head: bytes) -> RequestHead:
 def _remember(rest: bytes, request: RequestHead) -> None:
     """Keep what the lines of a plain request say together: nothing of it depends on the first."""
     if type(request.headers) is Block:
-        names = (
-            "headers", "framing", "host", "port", "keep_alive", "expect_continue", "connection_tokens",
-        )  # fmt: skip
-        said = {name: getattr(request, name) for name in names}
-        _blocks.keep(rest, said, len(rest))
+        _, _, *said = msgspec.structs.astuple(request)
+        _blocks.keep(rest, tuple(said), len(rest))
 
 
 def judge_request_head(head: bytes) -> RequestHead:
@@ -291,7 +286,8 @@ MAX_BLOCKS: Final = 4096
 MAX_BLOCK_BYTES: Final = 2 * 1024 * 1024  # of all of them
 MAX_BLOCK: Final = 4096  # bytes of one
 
-_blocks: Final = Memory[bytes, dict[str, Any]](
+# What follows method and target in a RequestHead.
+_blocks: Final = Memory[bytes, tuple[Any, ...]](
     count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
 )
 _answers: Final = Memory[bytes, ResponseHead](  # to other methods than HEAD

@@ -413,7 +413,7 @@ class _Proxy:
         by_task: Callable[[Work], None],
         closed: Callable[[], None],
     ) -> Callable[[], None]:
-        visit = _Visit(self, server_name, self._settings.clients.of_requests(remote))
+        visit = _Visit(self, self._apps, server_name, self._settings.clients.of_requests(remote))
         return open_http1(
             tls,
             visit.answer,
@@ -447,9 +447,6 @@ class _Proxy:
         where = room(server_name=server_name, host=host, own_hosts=self._own_hosts, path=b"")
         return host if where is Room.APP else None
 
-    def take(self, exchange: Exchange, turns: Turns, remote: str) -> bool:
-        return self._apps.take(exchange, turns, remote=remote)
-
     def refusal(self, bad: BadHead, server_name: str | None) -> Page:
         if bad.status != 431:
             return plain_page(bad)
@@ -478,12 +475,12 @@ class _Proxy:
 class _Visit:
     """What a browser's connection asks of the proxy, with what is known of the connection."""
 
-    __slots__ = ("_app_host", "_client_of", "_name", "_proxy")
+    __slots__ = ("_app_host", "_apps", "_client_of", "_name", "_proxy")
 
     def __init__(
-        self, proxy: _Proxy, name: str | None, client_of: Callable[[Headers], str]
+        self, proxy: _Proxy, apps: Apps, name: str | None, client_of: Callable[[Headers], str]
     ) -> None:
-        self._proxy = proxy
+        self._proxy, self._apps = proxy, apps
         self._name = name
         self._app_host = proxy.app_host(name)
         self._client_of = client_of
@@ -496,7 +493,7 @@ class _Visit:
         request = exchange.request
         if request.host != self._app_host:
             return False
-        return self._proxy.take(exchange, turns, self._client_of(request.headers))
+        return self._apps.take(exchange, turns, remote=self._client_of(request.headers))
 
     def refusal(self, bad: BadHead) -> Page:
         return self._proxy.refusal(bad, self._name)
