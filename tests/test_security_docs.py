@@ -6,7 +6,6 @@ import re
 
 from tests.security.coverage import (
     IN_ITS_PART,
-    OPEN,
     PAGE,
     PROMISES,
     ROOT,
@@ -25,12 +24,6 @@ def test_every_promise_has_a_test_through_a_whole_cluster_or_says_why_it_has_non
         id_: [file for file in found.get(id_, {}) if not is_whole(file)] for id_ in IN_ITS_PART
     }
     assert [id_ for id_, files in parts.items() if not files] == []
-
-
-def test_what_is_named_as_open_is_neither_proved_nor_unknown() -> None:
-    """Who adds the proof takes it from the list: `OPEN` in tests/security/coverage.py."""
-    assert OPEN.keys() <= PROMISES.keys()
-    assert not OPEN.keys() & IN_ITS_PART.keys()
 
 
 def test_no_test_names_a_promise_that_nobody_made() -> None:

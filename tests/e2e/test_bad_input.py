@@ -147,6 +147,28 @@ def join(cluster: Cluster, name: str, token: Path, *flags: str, address: str = "
     )
 
 
+@pytest.mark.parametrize(
+    "uri",
+    ["http://h:1/$(id)", "http://h:1/;id", "http://h:1/a&id", "http://h:1/'$(id)'", "http://h:1/*"],
+)
+def test_ops_11_a_command_that_is_shown_can_be_pasted_whatever_is_in_it(
+    cluster: Cluster, uri: str
+) -> None:
+    """OPS-11: by a POSIX shell each of its words is what it was made of, and nothing else is run."""
+    said = cluster.tell("tokens", "add", "--type=app", "--app-name=shown", f"--app-uri={uri}")
+    command = "\n".join(said[said.index("tport start") :].splitlines()[:2])
+
+    ran = subprocess.run(
+        ["sh", "-c", 'tport() { printf "%s\\n" "$@"; }\n' + command],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert ran.stdout.splitlines()[-2:] == ["--app-name=shown", f"--app-uri={uri}"]
+    assert ran.stdout.startswith("start\n--roles=app\n")
+
+
 def token_file(cluster: Cluster, name: str, *flags: str) -> Path:
     path = cluster.folder / f"{name}.token"
     path.touch(0o600)

@@ -178,10 +178,6 @@ IN_ITS_PART: Mapping[str, str] = {
     "OPS-09": "what is installed, before anything runs",
     "OPS-10": "the clock of auth, whoever asks it",
 }
-# Not proved, and what is missing.
-OPEN: Mapping[str, str] = {
-    "OPS-11": "names are of letters that no shell minds; no test pastes what a page shows",
-}
 
 
 @cache
@@ -216,8 +212,6 @@ def is_whole(file: str) -> bool:
 
 def status(id_: str, files: Collection[str]) -> str:
     """Return how an ID stands, in words."""
-    if id_ in OPEN:
-        return f"open: {OPEN[id_]}"
     if any(map(is_whole, files)):
         return "holds"
     return f"holds in its part: {IN_ITS_PART[id_]}" if id_ in IN_ITS_PART else "not proved"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from enum import StrEnum
 from typing import Annotated
@@ -87,7 +88,7 @@ On the application's machine, put it into a file (the shell's history never sees
 and start the agent:
 
   tport start --roles=app --token=/tmp/token --auth-server={proxy} \\
-      --app-name={name} --app-uri={uri}
+      --app-name={name} --app-uri={shlex.quote(uri)}
 """
     )
     if made.public_addr:

@@ -35,11 +35,16 @@ async def serve(nursery: trio.Nursery, *troubles: Trouble) -> trio.SocketListene
 
 
 async def ask(
-    nursery: trio.Nursery, path: str, *troubles: Trouble, method: str = "GET", accept: str = "*/*"
+    nursery: trio.Nursery,
+    path: str,
+    *troubles: Trouble,
+    method: str = "GET",
+    accept: str = "*/*",
+    host: str = "x",
 ) -> Answer:
     listener = await serve(nursery, *troubles)
     async with await trio.open_tcp_stream(*listener.socket.getsockname()) as client:
-        head = f"{method} {path} HTTP/1.1\r\nHost: x\r\nAccept: {accept}\r\n\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n"
         await client.send_all(head.encode())
         return await read_answer(client, method=method)
 
@@ -49,6 +54,21 @@ async def test_a_good_process_is_ok(nursery: trio.Nursery, path: str) -> None:
     answer = await ask(nursery, path)
     assert (answer.status, json.loads(answer.body)["status"]) == (200, "ok")
     assert answer.header("cache-control") == "no-store"
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz", "/metrics"])
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *(("rebound.evil.test", 421), ("rebound.evil.test:3000", 421), ("EVIL.test.", 421)),
+        *(("127.0.0.1:3000", 200), ("localhost", 200), ("[::1]:3000", 200), ("agent", 200)),
+    ],
+)
+async def test_ag_18_no_page_in_a_browser_here_reads_it_by_a_name_of_its_own(
+    nursery: trio.Nursery, path: str, host: str, status: int
+) -> None:
+    """AG-18: DNS rebinding; to the browser that is the page's own origin."""
+    assert (await ask(nursery, path, host=host)).status == status
 
 
 async def test_a_degraded_one_lives_and_is_not_ready_and_says_why(nursery: trio.Nursery) -> None:

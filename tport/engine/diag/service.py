@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from ipaddress import ip_address
 from typing import Final, Protocol
 
 import trio
@@ -18,6 +19,7 @@ from tport.engine.defaults import DIAG_CONNECTIONS
 from tport.engine.metrics.sample import Trouble
 from tport.engine.metrics.text import CONTENT_TYPE
 from tport.engine.net.http1 import Exchange, serve_http1
+from tport.engine.proto.host import is_address
 
 PATHS: Final = ("/healthz", "/readyz", "/metrics")
 _NO_STORE: Final = (b"cache-control", b"no-store")
@@ -42,12 +44,19 @@ async def serve_diagnostics(
     /healthz is 200 while the process answers. /readyz is 200 while it does all that it is for, else
     503; it tells what is degraded and why, and warnings: as JSON, or as plain words for who asks
     for text, as browsers do. /metrics is for Prometheus.
+
+    On a port of this machine alone nobody is answered who asks for a name of the Internet's: that is a
+    page in a browser here, whose own name has been made to lead to this machine (DNS rebinding).
     """
+    is_local = ip_address(listener.socket.getsockname()[0]).is_loopback
     room = trio.CapacityLimiter(DIAG_CONNECTIONS)
 
     async def answer(exchange: Exchange) -> None:
         request = exchange.request
         path = request.target.partition(b"?")[0].decode("latin-1")
+        if is_local and not _is_of_this_machine(request.host):
+            await _json(exchange, 421, {"error": "misdirected-request"})
+            return
         if path in PATHS and request.method not in (b"GET", b"HEAD"):
             await _json(exchange, 405, {"error": "method-not-allowed"}, (b"allow", b"GET, HEAD"))
         elif path == "/healthz":
@@ -69,6 +78,11 @@ async def serve_diagnostics(
                 room.release_on_behalf_of(stream)
 
     await trio.serve_listeners(serve, [listener], task_status=task_status)
+
+
+def _is_of_this_machine(host: str) -> bool:
+    """Tell whether no stranger can have given this host its address: it is one, or no full name."""
+    return is_address(host) or "." not in host or host.endswith(".localhost")
 
 
 async def _ready(exchange: Exchange, troubles: Sequence[Trouble]) -> None:
