@@ -22,6 +22,12 @@ URLSAFE = base64.urlsafe_b64encode(RANDOM).decode().rstrip("=")
         f"authorization: Bearer {CANARY}",
         f"Authorization: Basic {CANARY}",
         f'{{"password": "{CANARY}"}}',
+        f'{{"password": "a walrus {CANARY}"}}',
+        f'{{"password": "a \\"walrus\\" {CANARY}", "x": 1}}',
+        f"password: 'a walrus {CANARY}'",
+        f'Cookie: a=b; c=d, e="{CANARY}"',
+        f"Cookie: a=b; session={CANARY}",
+        f"Set-Cookie: a=b; Path=/; session={CANARY}",
         f"DB_PASSWORD={CANARY}",
         f"x-api-key: {CANARY}",
         f"Cookie: session={CANARY}",
@@ -69,3 +75,12 @@ def test_known_secrets_go_whatever_they_look_like_and_short_ones_redact_no_words
     assert without_known("a walrus paints", {"walrus"}) == f"a {GONE} paints"
     assert without_known("walrus-paints-doors", {"walrus-paints", "walrus"}) == f"{GONE}-doors"
     assert without_known("a walrus paints", {"a"}) == "a walrus paints"
+
+
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize(
+    "unit", ["a-", "token", "?", "a/", "://", "cookie-", "password:'", "-----BEGIN "]
+)
+def test_no_line_of_a_log_makes_it_endless(unit: str) -> None:
+    """Strangers write some of what is in a log; half a megabyte of it is looked through."""
+    redacted(unit * (512 * 1024 // len(unit)))

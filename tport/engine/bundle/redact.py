@@ -12,18 +12,27 @@ from typing import Final
 
 GONE: Final = "[redacted]"
 _SHORTEST: Final = 6  # characters of a known secret; a shorter one would redact words
+# What stands before such a word in a name is none of the search's business: strangers write some of
+# what is in a log, and no line is to make it long.
+_NAMED: Final = (
+    r"(?i)((?:password|passwd|passphrase|secret|token|hmac|api[_-]?key)[\w-]{0,64}\"?\s*[:=]\s*"
+)
 _PATTERNS: Final = (
     (re.compile(r"-----BEGIN [^-]*-----.*?(-----END [^-]*-----|\Z)", re.DOTALL), GONE),
     (re.compile(r"(://)[^/@\s]+@"), rf"\1{GONE}@"),  # user and password in a URL
     (re.compile(r"\?[^\s\"'<>]+"), f"?{GONE}"),  # a query
     (re.compile(r"(?i)\b(bearer|basic)\s+\S+"), rf"\1 {GONE}"),
+    # Of several cookies the first is as secret as the last.
     (
-        re.compile(
-            r"(?i)\b([\w-]*(?:authorization|cookie|password|passwd|secret|token|hmac|api[_-]?key)"
-            r"[\w-]*)(\"?\s*[:=]\s*\"?)[^\s\",;]+"
-        ),
-        rf"\1\2{GONE}",
+        re.compile(r"(?i)((?:authorization|cookie)[\w-]{0,64}\"?\s*[:=])[^\r\n]*"),
+        rf"\1 {GONE}",
     ),
+    # In quotes a secret may have several words.
+    (
+        re.compile(rf"{_NAMED})(?:\"(?:[^\"\\\n]|\\.)*\"?|'(?:[^'\\\n]|\\.)*'?)"),
+        rf'\1"{GONE}"',
+    ),
+    (re.compile(rf"{_NAMED}\"?)[^\s\",;]+"), rf"\1{GONE}"),
     # Our own are 32 and more characters of this kind; ids of requests and machines are not.
     (re.compile(r"\btport_[A-Za-z0-9_-]{20,}"), GONE),
     (re.compile(r"(?<![\w-])[A-Za-z0-9_+/-]{40,}={0,2}(?![\w-])"), GONE),
