@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import tracemalloc
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -76,6 +77,32 @@ async def test_noting_a_request_waits_for_nothing_even_when_there_is_no_room() -
     with assert_no_checkpoints():
         for _ in range(REQUEST_LOG_QUEUE + 1):
             world.note()
+
+
+async def test_large_heads_fill_no_memory_while_auth_is_away(autojump_clock: MockClock) -> None:
+    """DOS-02: who is signed in may send 64 KiB a head, and 20,000 requests may wait."""
+    world = World(include_query=True)
+    size, count = 30_000, 4000
+    tracemalloc.start()
+    try:
+        for n in range(count):
+            lines = (
+                b"GET /%d?%b HTTP/1.1" % (n, b"q" * 4000),
+                b"Host: grafana.proxy.test",
+                b"User-Agent: UA %d" % n,
+                *(b"X-%d: %d%b" % (i, n, b"y" * (size // 3)) for i in range(3)),
+            )
+            request = parse_request_head(b"\r\n".join([*lines, b"", b""]))
+            world.log.note(cast("Exchange", Ended(request)), session(), str(n), "", (0, 0), "")
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    await world.log.send()
+
+    assert held < count * size / 3
+    told = [record for batch in world.auth.batches for record in batch]
+    assert [record.path for record in told] == [f"/{n}" for n in range(count)]
+    assert [record.user_agent for record in told] == [f"UA {n}" for n in range(count)]
 
 
 async def test_a_request_is_told_with_who_what_and_how_it_ended_and_no_secret(

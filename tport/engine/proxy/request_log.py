@@ -16,6 +16,7 @@ from typing import Final, NoReturn
 
 import msgspec
 import trio
+from msgspec.structs import replace
 
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
@@ -31,6 +32,10 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 200  # in one call: 1 ms of the loop's time
 INTERVAL: Final = 0.25  # s from the first request of a batch until it is sent
 RETRY: Final = 1.0  # s between two tries
+# Requests that wait whole, as they are noted quickest: 32 MiB at most. Of further ones only what is told
+# is kept, so that large heads fill no memory while auth is away.
+WHOLE: Final = 500
+MAX_TOLD: Final = 2048  # bytes of a target, or of a user agent, of those
 
 Clock = Callable[[], datetime]
 
@@ -90,9 +95,10 @@ class RequestLog:
             self._lost += 1
             self.lost += 1
             return
+        request = exchange.request
         served.append(
             Served(
-                exchange.request,
+                request if len(served) < WHOLE else _without_the_rest(request),
                 session,
                 request_id,
                 remote,
@@ -149,11 +155,7 @@ class RequestLog:
     def _record(self, served: Served, origin: datetime) -> RequestRecord:
         request, session = served.request, served.session
         path, _, query = request.target.partition(b"?")
-        agent = b""
-        for name, value in request.headers:
-            if name == b"user-agent":
-                agent = value
-                break
+        agent = _agent(request)
         return RequestRecord(
             time=origin + timedelta(seconds=served.ended),
             duration=round((served.ended - served.began) * 1000, 3),
@@ -172,3 +174,16 @@ class RequestLog:
             user_agent=agent.decode("utf-8", "replace"),
             error=served.error,
         )
+
+
+def _agent(request: HttpHead) -> bytes:
+    for name, value in request.headers:
+        if name == b"user-agent":
+            return value
+    return b""
+
+
+def _without_the_rest(request: HttpHead) -> HttpHead:
+    """Return of a head what is told of it."""
+    agent = (b"user-agent", _agent(request)[:MAX_TOLD])
+    return replace(request, target=request.target[:MAX_TOLD], headers=(agent,))
