@@ -320,7 +320,10 @@ class Passage:
             else of_length(head.length)
         )
         self._progress()
-        await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
+        try:
+            await connection.send_head(head.method, target, headers, framing, upgrade=head.upgrade)
+        except ValueError as bad:  # no honest proxy asks for it
+            raise InvalidRequest(f"it can't be sent: {bad}") from None
         if head.length is None or head.length > SPARE:
             await self.stream.send_all(pack(Accepted()))
         if head.length == 0:

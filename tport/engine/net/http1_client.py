@@ -118,7 +118,7 @@ class ClientConnection:
         """Begin a request; return the bytes to send."""
         self.answer_begun = False
         self._method = method
-        self._websocket_key = _websocket_key(headers) if upgrade else b""
+        self._websocket_key = _websocket_key(headers, upgrade) if upgrade else b""
         self._request = framing
         self._request_left = framing.length or 0
         self._request_sent = False
@@ -421,6 +421,14 @@ def _binds(headers: Headers | Lines) -> bool:
     )
 
 
-def _websocket_key(headers: Headers | Lines) -> bytes:
+def _websocket_key(headers: Headers | Lines, upgrade: bytes) -> bytes:
+    """Return the key of a WebSocket's handshake.
+
+    Raises:
+        ValueError: it is none.
+    """
     fields = read_lines(headers) if isinstance(headers, bytes) else headers
-    return values(fields, b"sec-websocket-key")[0]
+    keys = values(fields, b"sec-websocket-key")
+    if upgrade != b"websocket" or len(keys) != 1:
+        raise ValueError("an upgrade that is no WebSocket's handshake")
+    return keys[0]
