@@ -101,3 +101,28 @@ async def test_each_run_of_trio_has_its_own() -> None:
     await trio.to_thread.run_sync(trio.run, run)
     assert mine is ready()
     assert others[0] is not mine
+
+
+async def test_what_is_due_at_the_end_comes_behind_all_who_are_told_in_the_same_breath() -> None:
+    """And only then: outside of a pass nobody would call it."""
+    order: list[str] = []
+    a, b = socket.socketpair(), socket.socketpair()
+    with a[0], a[1], b[0], b[1]:
+        for name, (here, _) in (("a", a), ("b", b)):
+
+            def told(_: int, name: str = name) -> None:
+                order.append(name)
+                assert ready().at_end(lambda: order.append(f"end of {name}"))
+
+            ready().add(here, told)
+        await settled()
+        order.clear()
+        assert not ready().at_end(lambda: order.append("never"))
+        a[1].send(b"x")
+        b[1].send(b"x")
+        await settled()
+        for here, _ in (a, b):
+            ready().forget(here)
+
+    assert sorted(order[:2]) == ["a", "b"]
+    assert sorted(order[2:]) == ["end of a", "end of b"]

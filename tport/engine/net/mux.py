@@ -1,8 +1,10 @@
 """The reverse tunnel's multiplexer: yamux over a trio stream.
 
-One task reads, one writes, one asks for signs of life; everybody else only queues. So a frame
-is never cut in half by the cancellation of the task that wanted it sent, `reset` reaches the
-peer though it may not wait, and all that was queued in one scheduler pass leaves in one write.
+It is carried by plain calls, from where its bytes arrive, and behind all that was told of in the same
+breath. Nobody who uses a stream sends by himself: all only queue. So a frame is never cut in half
+by the cancellation of the task that wanted it sent, `reset` reaches the peer though it may not wait,
+and all that was queued in one pass leaves in one write. Two tasks stand by: one for what is due when no
+bytes arrive, one that asks for signs of life.
 """
 
 from __future__ import annotations
@@ -16,9 +18,11 @@ from typing import Final, NoReturn
 
 import trio
 
-from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, MAX_STREAMS, READ_SIZE, TUNNEL_QUEUE
+from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, MAX_STREAMS, TUNNEL_QUEUE
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
+from tport.engine.net.flow import TURN, End, open_end
 from tport.engine.net.mux_stream import MuxStream
+from tport.engine.net.ready import HAS_EPOLL, ready
 from tport.engine.net.waiter import Waiter
 from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 from tport.engine.proto.yamux import NORMAL, PROTOCOL_ERROR, SLACK, Connection
@@ -85,7 +89,12 @@ class Mux:
         self._take: Callable[[MuxStream], None] | None = None  # instead of queueing it there
         # Who is to be told, once all that came with it is understood, too; in that order.
         self._stirred: dict[MuxStream, None] = {}
-        self._queued = Waiter()  # where the writer waits
+        self._end_point: End | None = None  # of the transport, while it is served
+        self._blocked = False  # the transport keeps something
+        self._is_due = False  # something is to be sent, and somebody will
+        self._others_first = False  # more has come; the task takes it, after other tasks
+        self._news = Waiter()  # where that waits
+        self._bug: Exception | None = None
         self._crowded: set[MuxStream] = (
             set()
         )  # wait for the tunnel's queue, not for their own credit
@@ -98,6 +107,7 @@ class Mux:
         self._ping: tuple[int, float] | None = None  # the last one's value and time
         self._rtts: deque[float] = deque(maxlen=RTTS)
         self._rtt: float | None = None
+        self._ready = ready() if HAS_EPOLL else None
         # What trio.current_time calls, by two calls more.
         self._now = trio.lowlevel.current_clock().current_time
         self.last_heard = self._now()
@@ -135,7 +145,7 @@ class Mux:
         if len(self._streams) >= self._max_streams:
             raise LimitExceeded(f"{self._max_streams} streams are open already", retry_after=1)
         stream_id = self._connection.open_stream(now=self._now())
-        self._queued.wake()
+        self._queue()
         window = self._connection.receive_window(stream_id)
         assert window is not None
         stream = self._streams[stream_id] = MuxStream(self, stream_id, window)
@@ -172,7 +182,7 @@ class Mux:
         """
         self._going_away = True
         self._connection.go_away()
-        self._queued.wake()
+        self._queue()
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Serve the tunnel until the peer has gone away and the last stream is closed.
@@ -185,13 +195,18 @@ class Mux:
         """
         self.last_heard = self._now()
         try:
-            async with trio.open_nursery() as nursery:
+            async with open_end(self._transport) as end_point, trio.open_nursery() as nursery:
                 self._tasks = nursery.cancel_scope
-                nursery.start_soon(self._read)
-                nursery.start_soon(self._write)
+                self._end_point = end_point
+                end_point.on_arrival, end_point.on_room = self._arrived, self._room
+                nursery.start_soon(self._serve)
                 nursery.start_soon(self._echo)
                 task_status.started()
+                self._arrived()  # what came before anybody listened
         finally:
+            if (served := self._end_point) is not None:
+                served.on_arrival = served.on_room = None
+                self._end_point = None
             clean = self._over and self._problem is None
             self._over = True
             self._opened.close()
@@ -202,42 +217,60 @@ class Mux:
                 with suppress(trio.BrokenResourceError):
                     await self._transport.aclose()
             self._finished.set()
+        if self._bug is not None:
+            raise self._bug
         if self._problem is not None:
             raise self._problem
 
-    # --- the three tasks -------------------------------------------------------------------
+    # --- what comes ------------------------------------------------------------------------
 
-    async def _read(self) -> None:
-        receive_data, streams = self._connection.receive_data, self._streams
-        while not self._over:
+    def _arrived(self) -> None:
+        """Take what has come; after so much of it others have their turn first."""
+        assert self._end_point is not None, "not yet served"
+        receive_nowait = self._end_point.receive_nowait
+        for _ in range(TURN):
+            if self._over:
+                return
             try:
-                data = await self._transport.receive_some(READ_SIZE)
+                data = receive_nowait()
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._end(ConnectionProblem(f"the tunnel broke: {str(error) or 'connection lost'}"))
+                self._broke(error)
+                return
+            if data is None:
                 return
             if not data:
                 agreed = self._going_away or self._peer_going_away
                 finished = agreed and not self._streams
                 self._end(None if finished else ConnectionProblem("the peer closed the tunnel"))
                 return
-            self.last_heard = now = self._now()
             try:
-                for event in receive_data(data, now=now):
-                    if type(event) is DataReceived:  # two of three, and quicker than by a `match`
-                        if (stream := streams.get(event.stream_id)) is not None:
-                            stream._arrived(event.data)
-                    elif type(event) is StreamEnded:
-                        if (stream := streams.get(event.stream_id)) is not None:
-                            stream._end_arrived()
-                    else:
-                        self._handle(event, now)
-                if self._stirred:
-                    self._tell()
+                self._understand(data)
             except RemoteProtocolError as error:
                 self._give_up(error)
                 return
-            if self._connection.has_urgent:
-                self._queued.wake()
+            except Exception as error:  # a bug: `run` raises it
+                self._bug = error
+                self._end(None)
+                return
+        self._others_first = True
+        self._news.wake()
+
+    def _understand(self, data: bytes) -> None:
+        self.last_heard = now = self._now()
+        streams = self._streams
+        for event in self._connection.receive_data(data, now=now):
+            if type(event) is DataReceived:  # two of three, and quicker than by a `match`
+                if (stream := streams.get(event.stream_id)) is not None:
+                    stream._arrived(event.data)
+            elif type(event) is StreamEnded:
+                if (stream := streams.get(event.stream_id)) is not None:
+                    stream._end_arrived()
+            else:
+                self._handle(event, now)
+        if self._stirred:
+            self._tell()
+        if self._connection.has_urgent:
+            self._queue()
 
     def _handle(self, event: Event, now: float) -> None:
         match event:
@@ -289,9 +322,22 @@ class Mux:
         except trio.WouldBlock:
             stream.reset()
 
-    async def _write(self) -> None:
-        connection, streams = self._connection, self._streams
-        while True:
+    # --- what is sent ----------------------------------------------------------------------
+
+    def _queue(self) -> None:
+        """Something is to be sent: with all else that the sockets' news lead to, or by the task."""
+        if not self._is_due:
+            self._is_due = True
+            if self._ready is None or not self._ready.at_end(self._flush):
+                self._news.wake()
+
+    def _flush(self) -> None:
+        """Send what is due, as far as the transport takes it; more than so much by the task."""
+        connection, streams, end_point = self._connection, self._streams, self._end_point
+        if end_point is None or self._blocked:
+            self._is_due = end_point is None
+            return
+        for _ in range(TURN):
             data = connection.data_to_send()
             # Before the write, so that those who refill the queue do it meanwhile.
             for stream_id in connection.moved:
@@ -303,16 +349,47 @@ class Mux:
                 for stream in crowded:
                     stream._room_came()
             if not data:
+                self._is_due = False
                 if self._over:
                     self._tasks.cancel()
-                    return
-                await self._queued.wait()
-                continue
-            try:
-                await self._transport.send_all(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._end(ConnectionProblem(f"the tunnel broke: {str(error) or 'connection lost'}"))
                 return
+            try:
+                self._blocked = not end_point.send_nowait(data)
+            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+                self._broke(error)
+                return
+            if self._blocked:
+                self._is_due = False
+                return
+        self._news.wake()
+
+    def _room(self) -> None:
+        """The transport may take more."""
+        if not self._blocked or self._end_point is None:
+            return
+        try:
+            self._blocked = not self._end_point.send_nowait(b"")
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._broke(error)
+            return
+        if not self._blocked:
+            self._is_due = True
+            self._flush()
+
+    # --- the two tasks ---------------------------------------------------------------------
+
+    async def _serve(self) -> NoReturn:
+        """Do what nobody does by the way: what others were to have their turn before."""
+        while True:
+            if self._is_due or self._others_first:
+                await trio.lowlevel.checkpoint()
+            else:
+                await self._news.wait()
+            if self._others_first:
+                self._others_first = False
+                self._arrived()
+            if self._is_due:
+                self._flush()
 
     async def _echo(self) -> NoReturn:
         due = self._now()
@@ -329,11 +406,14 @@ class Mux:
                 )
                 await trio.sleep_forever()
             self._ping = (self._connection.ping(), now)
-            self._queued.wake()
+            self._queue()
             due = min(now + self._echo_interval, dead)
             await trio.sleep_until(due)
 
     # --- endings ---------------------------------------------------------------------------
+
+    def _broke(self, error: Exception) -> None:
+        self._end(ConnectionProblem(f"the tunnel broke: {str(error) or 'connection lost'}"))
 
     def _end(self, problem: ConnectionProblem | None) -> None:
         """Stop at once: there is nobody to write to."""
@@ -349,7 +429,7 @@ class Mux:
         self._over = True
         self._break_streams()
         self._tasks.deadline = self._now() + LAST_WORDS
-        self._queued.wake()
+        self._queue()
 
     def _break_streams(self) -> None:
         for stream in self._streams.values():
@@ -361,7 +441,7 @@ class Mux:
         if self._peer_going_away and not self._streams and not self._over:
             self._over = True
             self._tasks.deadline = self._now() + self._echo_deadline
-            self._queued.wake()
+            self._queue()
 
     # --- for MuxStream ---------------------------------------------------------------------
 
@@ -372,7 +452,7 @@ class Mux:
 
     def _send(self, stream_id: int, data: bytes | memoryview) -> None:
         self._connection.send(stream_id, data)
-        self._queued.wake()
+        self._queue()
 
     def _note_crowded(self, stream: MuxStream) -> None:
         if self._connection.queued >= TUNNEL_QUEUE:
@@ -383,18 +463,18 @@ class Mux:
         if connection.queued >= TUNNEL_QUEUE:
             return False
         if connection.send_whole(stream_id, data, last=last):
-            self._queued.wake()
+            self._queue()
             return True
         return False
 
     def _end_stream(self, stream_id: int) -> None:
         self._connection.end(stream_id)
-        self._queued.wake()
+        self._queue()
 
     def _grant(self, stream_id: int, window: ReceiveWindow) -> None:
         credit = window.grant(now=self._now(), rtt=self._rtt)
         self._connection.grant(stream_id, credit)
-        self._queued.wake()
+        self._queue()
 
     def _close_stream(self, stream_id: int, *, cut: bool) -> None:
         stream = self._streams.pop(stream_id)
@@ -404,6 +484,6 @@ class Mux:
             self._connection.reset(stream_id)
         else:
             self._connection.close(stream_id)
-        self._queued.wake()
+        self._queue()
         if self._peer_going_away:
             self._end_if_finished()

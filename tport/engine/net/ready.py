@@ -39,6 +39,7 @@ class Ready:
     def __init__(self) -> None:
         self._epoll = select.epoll()
         self._told: dict[int, Told] = {}
+        self._ends: list[Callable[[], None]] | None = None  # of the pass; None: there is none now
 
     def add(self, sock: socket.socket, told: Told) -> None:
         """Tell `told` whenever the socket has news, from what it has now on.
@@ -59,12 +60,23 @@ class Ready:
         self.forget(sock)
         self._epoll.unregister(sock.fileno())
 
+    def at_end(self, call: Callable[[], None]) -> bool:
+        """Call this once all are told who are told now; False: nobody is, and it will not be called.
+
+        It must not block or raise.
+        """
+        if self._ends is None:
+            return False
+        self._ends.append(call)
+        return True
+
     async def keep(self) -> NoReturn:
         """Tell the news until cancelled."""
         poll, told, number = self._epoll.poll, self._told, self._epoll.fileno()
         try:
             while True:
                 await trio.lowlevel.wait_readable(number)
+                ends = self._ends = []
                 for socket_number, events in poll(0, BATCH):
                     # Of a socket closed in this very batch there is nobody to tell; and news of
                     # one that has its number by now do no harm: they are hints.
@@ -74,6 +86,12 @@ class Ready:
                         tell(events)
                     except Exception:
                         logger.exception("a socket's news were not understood")
+                for call in ends:  # and those that they add
+                    try:
+                        call()
+                    except Exception:
+                        logger.exception("what sockets' news led to could not be ended")
+                self._ends = None
         finally:
             self._epoll.close()
 
