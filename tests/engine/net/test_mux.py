@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from typing import NoReturn
 
 import pytest
 import trio
@@ -824,3 +825,28 @@ async def test_a_flow_into_a_tunnel_holds_no_more_than_the_window_and_a_piece() 
         await wait_all_tasks_blocked()
         assert source.given > INITIAL_WINDOW + READ_SIZE
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("way", ["receive_data", "data_to_send"])
+async def test_a_bug_in_the_tunnel_itself_ends_it_and_is_raised(
+    way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def bug(*_: object, **__: object) -> NoReturn:
+        raise ZeroDivisionError("a bug, put there by a test")
+
+    async def run_proxy() -> None:
+        with pytest.raises(ZeroDivisionError):
+            await proxy.run()
+
+    async def run_agent() -> None:
+        with suppress(ConnectionProblem):
+            await agent.run()
+
+    proxy, agent = mux_pair()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(run_proxy)
+        nursery.start_soon(run_agent)
+        await wait_all_tasks_blocked()
+        monkeypatch.setattr(proxy._connection, way, bug)
+        agent.go_away()  # something comes
+        proxy.go_away()  # something is to be sent

@@ -333,6 +333,15 @@ class Mux:
 
     def _flush(self) -> None:
         """Send what is due, as far as the transport takes it; more than so much by the task."""
+        try:
+            self._send_due()
+        except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
+            self._broke(error)
+        except Exception as error:  # a bug: `run` raises it
+            self._bug = error
+            self._end(None)
+
+    def _send_due(self) -> None:
         connection, streams, end_point = self._connection, self._streams, self._end_point
         if end_point is None or self._blocked:
             self._is_due = end_point is None
@@ -353,11 +362,7 @@ class Mux:
                 if self._over:
                     self._tasks.cancel()
                 return
-            try:
-                self._blocked = not end_point.send_nowait(data)
-            except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
-                self._broke(error)
-                return
+            self._blocked = not end_point.send_nowait(data)
             if self._blocked:
                 self._is_due = False
                 return
