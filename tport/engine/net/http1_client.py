@@ -22,11 +22,12 @@ from tport.engine.proto.framing import NO_BODY, Framing
 from tport.engine.proto.head import ResponseHead, find_head_end, parse_response_head
 from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.head_writer import write_request_head
-from tport.engine.proto.sieve import read_lines
+from tport.engine.proto.sieve import read_lines, write_lines
 from tport.engine.proto.websocket import accept_key
 
 # Schemes that sign a connection in and not a request: RFC 4559 §6. Who asks by it next would be
 # taken for the same person.
+_AUTHORIZATION: Final = b"authorization: "
 _BINDING: Final = (b"negotiate", b"nego2", b"ntlm", b"kerberos")
 
 _CLOSED: Final = "the application closed the connection"
@@ -412,13 +413,15 @@ class _AnswerSource:
 
 def _binds(headers: Headers | Lines) -> bool:
     """Tell whether a request may sign in whoever uses its connection."""
-    if isinstance(headers, bytes):
-        if headers.find(b"authorization: ") < 0:  # of most requests
-            return False
-        headers = read_lines(headers)
-    return any(
-        name == b"authorization" and value.lower().startswith(_BINDING) for name, value in headers
-    )
+    lines = headers if isinstance(headers, bytes) else write_lines(headers)
+    at = lines.find(_AUTHORIZATION)
+    while at >= 0:  # in some value, maybe, and not where a line begins
+        begins = at == 0 or lines[at - 1 : at] == b"\n"
+        start = at + len(_AUTHORIZATION)
+        if begins and lines[start : start + 16].lower().startswith(_BINDING):
+            return True
+        at = lines.find(_AUTHORIZATION, start)
+    return False
 
 
 def _websocket_key(headers: Headers | Lines, upgrade: bytes) -> bytes:
