@@ -48,18 +48,16 @@ class KnownLines:
 
     def fields(self, lines: Sequence[bytes]) -> list[Field] | None:
         """Return what these lines say, in order; None: one of them is no header line."""
-        known = self._known
-        try:
-            return [known[line] for line in lines]
-        except KeyError:
-            pass
-        fields = []
-        for line in lines:
-            field = known.get(line) or self._judge(line)
+        fields = list(map(self._known.get, lines))
+        if None not in fields:
+            return fields  # type: ignore[return-value]  # just looked
+        judged: list[Field] = []
+        for line, known in zip(lines, fields, strict=True):
+            field = known or self._judge(line)
             if field is None:
                 return None
-            fields.append(field)
-        return fields
+            judged.append(field)
+        return judged
 
     def _judge(self, line: bytes) -> Field | None:
         self.judged += 1

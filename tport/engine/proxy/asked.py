@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from tport.engine.proto.cookies import find_cookie
 from tport.engine.proto.device_token import presented_secret
@@ -10,6 +11,8 @@ from tport.engine.proto.fields import Lines
 from tport.engine.proto.head import Block, RequestHead
 from tport.engine.proxy.for_agent import for_agent
 from tport.engine.types.session import session_id
+
+MAX_COOKIES: Final = 2048  # bytes of a header whose session is remembered: 2 MiB of them
 
 
 class Asked(NamedTuple):
@@ -38,10 +41,18 @@ def read_asked(request: RequestHead, cookie: bytes) -> Asked:
 
 
 def _read(request: RequestHead, cookie: bytes) -> Asked:
-    cookies = [value for name, value in request.headers if name == b"cookie"]
-    secret = find_cookie(cookies, cookie)
+    cookies = tuple([value for name, value in request.headers if name == b"cookie"])
+    kept = len(cookies) == 1 and len(cookies[0]) <= MAX_COOKIES
     return Asked(
-        session="" if secret is None else session_id(secret.decode("ascii")),
+        session=_known_session(cookies, cookie) if kept else _session(cookies, cookie),
         shows_secret=presented_secret(request.headers) is not None,
         passed=for_agent(request),
     )
+
+
+def _session(cookies: tuple[bytes, ...], cookie: bytes) -> str:
+    secret = find_cookie(cookies, cookie)
+    return "" if secret is None else session_id(secret.decode("ascii"))
+
+
+_known_session = lru_cache(maxsize=1024)(_session)
