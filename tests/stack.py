@@ -9,6 +9,7 @@ Requests are written byte by byte by the test's own client, so that it may also 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import ssl
@@ -17,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ParamSpec, TypeVar
 
 import msgspec
 import trio
@@ -46,6 +48,9 @@ from tport.engine.types.factor import OFF, FactorPolicy
 from tport.engine.types.identity import Identity
 from tport.engine.types.role import Role
 from tport.engine.types.session import session_id
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 DOMAIN = "tport.localhost"
 PASSWORD = "a walrus paints nine doors"
@@ -449,6 +454,27 @@ def without_secrets(page: bytes) -> bytes:
     return re.sub(rb'(name="(?:token|state)" value=)"[^"]+"', rb"\1", page)
 
 
+def _failing_as_its_block(
+    opened: Callable[P, contextlib.AbstractAsyncContextManager[T]],
+) -> Callable[P, contextlib.AbstractAsyncContextManager[T]]:
+    """Raise what the block raises, though leaving cancels: what that raises would stand for it, and be lost."""
+
+    @asynccontextmanager
+    async def made(*args: P.args, **kwargs: P.kwargs) -> AsyncIterator[T]:
+        failed: BaseException | None = None
+        async with opened(*args, **kwargs) as value:
+            try:
+                yield value
+            except (Exception, BaseExceptionGroup) as problem:
+                failed = problem
+                raise
+        if failed is not None:
+            raise failed
+
+    return made
+
+
+@_failing_as_its_block
 @asynccontextmanager
 async def open_stack(
     *,

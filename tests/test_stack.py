@@ -54,3 +54,15 @@ async def test_a_mistyped_name_gets_the_page_that_a_forbidden_one_gets_not_a_bro
 
         assert answer.status == 302
         assert "/web/launch?" in answer.header("location")
+
+
+@pytest.mark.parametrize("drain", [True, False])
+async def test_a_test_that_fails_in_a_cluster_fails(drain: bool) -> None:
+    with pytest.raises(BaseException) as raised:
+        async with open_stack(drain=drain):
+            raise AssertionError("the test's own")
+
+    problem: BaseException = raised.value
+    while isinstance(problem, BaseExceptionGroup):
+        [problem] = problem.exceptions
+    assert str(problem) == "the test's own"
