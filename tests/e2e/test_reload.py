@@ -31,6 +31,7 @@ def states(cluster: Cluster) -> dict[str, str]:
 def test_an_edited_file_adds_changes_and_removes_applications_of_a_running_agent(
     tmp_path: Path,
 ) -> None:
+    """R-34: and what is no file any more changes nothing."""
     with start_cluster(tmp_path) as cluster:
         upstream = start_upstream(cluster)
         agent = cluster.start_agent_of(section(one=upstream.url))
