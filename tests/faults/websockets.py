@@ -2,10 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import trio
 
 from tests.stack import Person, Stack, read_all, read_answer
 from tport.engine.net.tls_stream import TlsStream
+
+UPGRADE: Final = (
+    "Connection: Upgrade",
+    "Upgrade: websocket",
+    "Sec-WebSocket-Version: 13",
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",  # and what agrees to it: RFC 6455 §1.3
+)
+AGREED: Final = (
+    b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+    b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
+)
 
 
 class Upgrading:
@@ -19,10 +32,7 @@ class Upgrading:
     async def _script(self, stream: trio.SocketStream) -> None:
         head = await self._app.take_head(stream)
         if b"upgrade: websocket" in head.lower():
-            await stream.send_all(
-                b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                b"Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n"
-            )
+            await stream.send_all(AGREED)
             await read_all(stream)
         elif head:
             self.asked.set()
@@ -42,10 +52,7 @@ async def open_websocket(person: Person) -> TlsStream:
     client = await send(
         person,
         "/ws",
-        "Connection: Upgrade",
-        "Upgrade: websocket",
-        "Sec-WebSocket-Version: 13",
-        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+        *UPGRADE,
         f"Origin: https://{person.stack.host('raw')}:{person.stack.port}",
     )
     assert (await read_answer(client)).status == 101
