@@ -1,0 +1,92 @@
+"""Many agents in one process: `python -m tests.faults.many_agents PORT TOKEN-FILE COUNT`.
+
+Each joins, and keeps a tunnel as real ones do, by the same code; they offer nothing. A line tells how many
+tunnels are up whenever that has changed: `held 1000`.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from tport.engine.agent.join import join_cluster
+from tport.engine.agent.state import AgentState
+from tport.engine.agent.tunnel import TunnelKeeper
+from tport.engine.config.address import Address
+from tport.engine.defaults import ALPN_TUNNEL
+from tport.engine.errors import ConnectionProblem
+from tport.engine.net.dial import dial_tcp
+from tport.engine.net.mux_stream import MuxStream
+from tport.engine.net.tls import connect_tls
+from tport.engine.pki.contexts import tunnel_client_context
+from tport.engine.process import wall_clock
+from tport.engine.proto.tunnel import Offers, Verdicts
+
+AT_ONCE: Final = 8  # that join; it is not what is tested
+LOOK: Final = 0.1  # s between looks at how many tunnels are up
+
+
+async def main(port: int, token: str, count: int) -> None:
+    proxy = Address("127.0.0.1", port)
+    keepers: list[TunnelKeeper] = []
+    joining = trio.CapacityLimiter(AT_ONCE)
+    async with trio.open_nursery() as nursery:
+
+        async def run(number: int) -> None:
+            async with joining:
+                state = await join_cluster(
+                    proxy,
+                    token,
+                    hostname=f"many-{number}",
+                    pins=(),
+                    insecure=False,
+                    clock=wall_clock,
+                )
+            keeper = TunnelKeeper(
+                agent_id=state.host_id,
+                hostname=f"many-{number}",
+                cluster=state.authorities.cluster,
+                dial=partial(dial, proxy, state),
+                take=refuse,
+                offers=lambda: Offers(apps=()),
+                on_verdicts=ignore,
+            )
+            keepers.append(keeper)
+            await keeper.keep()
+
+        for number in range(count):
+            nursery.start_soon(run, number)
+        told = -1
+        while True:
+            held = sum(keeper.connected for keeper in keepers)
+            if held != told:
+                sys.stdout.write(f"held {held}\n")
+                sys.stdout.flush()
+                told = held
+            await trio.sleep(LOOK)
+
+
+async def dial(proxy: Address, state: AgentState, proxy_id: str) -> trio.abc.Stream:
+    context = tunnel_client_context(state.pair, state.authorities.host, proxy_id=proxy_id)
+    stream = await dial_tcp(proxy.host, proxy.port)
+    tls = await connect_tls(stream, context, server_name=None, alpn=ALPN_TUNNEL)
+    if tls.peer_certificate is None:
+        await trio.aclose_forcefully(tls)
+        raise ConnectionProblem("no certificate")
+    return tls
+
+
+def refuse(stream: MuxStream, _: trio.Nursery) -> None:
+    stream.on_arrival = None
+    stream.reset()
+
+
+def ignore(_: Verdicts) -> None: ...
+
+
+if __name__ == "__main__":
+    trio.run(main, int(sys.argv[1]), Path(sys.argv[2]).read_text().strip(), int(sys.argv[3]))
