@@ -265,7 +265,7 @@ def test_each_proxy_process_can_be_restarted_and_no_request_fails(
         time.sleep(0.5)
     seen = in_sum(readers)
 
-    assert seen["right"] > 10
+    assert seen["right"] > 10, seen
     failed = seen.total() - seen["right"]
     hold(f"R-02 of {seen.total()} requests during two restarts, failed", failed, at_most=0)
 

@@ -187,10 +187,8 @@ proxy_service: {{enabled: no}}
     return agent
 
 
-def start_with_figures(folder: Path) -> Cluster:
+def start(folder: Path) -> Cluster:
     cluster = Cluster(folder, free_port(), "")
-    text = cluster.file.read_text()
-    cluster.file.write_text(text.replace("tport:\n", 'tport:\n  diag_addr: "127.0.0.1:0"\n', 1))
     cluster.start_services()
     return cluster
 
@@ -231,7 +229,7 @@ async def test_under_an_ordinary_load_nothing_grows_and_nothing_fails(
     async with trio.open_nursery() as nursery:
         [listener] = await nursery.start(partial(trio.serve_tcp, echo, 0, host="127.0.0.1"))
         port = listener.socket.getsockname()[1]
-        cluster = await thread(start_with_figures, tmp_path)
+        cluster = await thread(start, tmp_path)
         try:
             files = await thread(start_upstream, cluster)
             agent = await thread(start_agent, cluster, files.url, port)

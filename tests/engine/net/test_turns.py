@@ -281,6 +281,30 @@ async def test_a_service_that_stops_ends_idle_connections_and_lets_answers_go_ou
     assert said.endswith(b"last")
 
 
+async def test_who_has_just_connected_may_ask_once_while_a_service_stops_patiently() -> None:
+    """R-02: no browser repeats what is refused on a connection just made. Who has asked before is ended."""
+    server, drain = Server(), Drain()
+    async with (
+        connected(server, drain=drain) as new,
+        connected(server, drain=drain) as silent,
+        connected(server, drain=drain) as resting,
+    ):
+        await resting.send_all(get(b"/1"))
+        await read_until(resting, b"now")
+        drain.begin(patiently=True)
+        assert await read_all(resting) == b""
+        async with connected(server, drain=drain) as late:
+            for each in (new, late):
+                await each.send_all(get(b"/2"))
+                said = await read_all(each)
+                assert b"connection: close\r\n" in said
+                assert said.endswith(b"now")
+            await wait_all_tasks_blocked()
+            assert silent.receive_nowait() is None
+            drain.lose_patience()
+            assert await read_all(silent) == b""
+
+
 async def test_a_client_that_wants_one_answer_gets_one() -> None:
     server = Server()
     async with connected(server) as client:

@@ -66,19 +66,32 @@ class ClientGone(TportError):
 
 
 class Drain:
-    """Ends the connections of a service: idle ones at once, busy ones with their next answer."""
+    """Ends the connections of a service: idle ones at once, busy ones with their next answer.
+
+    Attributes:
+        is_patient: who has just connected, and asked nothing yet, may still ask once.
+    """
 
     def __init__(self) -> None:
         self.begun = False
+        self.is_patient = False
         self._idle: set[Callable[[], None]] = set()
 
-    def begin(self) -> None:
-        self.begun = True
+    def begin(self, *, patiently: bool = False) -> None:
+        """End them. `patiently`: but for those new ones, which `lose_patience` ends."""
+        self.begun, self.is_patient = True, patiently
         for end in list(self._idle):
             end()
 
+    def lose_patience(self) -> None:
+        self.begin()
+
     def enter_idle(self, end: Callable[[], None]) -> None:
-        """Call `end` when the service stops, or at once if it does already."""
+        """Call `end` when the service stops, or at once if it does already.
+
+        It need not end a connection on which nothing was asked while this `is_patient`: then it
+        is called again.
+        """
         self._idle.add(end)
         if self.begun:
             end()

@@ -81,6 +81,7 @@ class Turns:
         self._patience = patience(limits.idle)
         self._exchange: Exchange | None = None  # the one that was taken
         self._is_ended = False  # the client sends no more
+        self._has_asked = False  # here: what a task has read comes after the first
         self._is_over = True
 
     def begin(self) -> None:
@@ -124,7 +125,7 @@ class Turns:
         if self._exchange is not None:
             self._exchange.keep_alive = False
             self._patience.begin(self)
-        else:
+        elif self._has_asked or not self._drain.is_patient:
             self._close()
 
     def _leave_client(self) -> None:
@@ -175,6 +176,7 @@ class Turns:
             self._wire.buffer[:0] = head
             self._stop(None)  # it is judged again, and refused, by the task
             return
+        self._has_asked = True
         self._exchange = exchange = self._exchange_for(request)
         self._patience.begin(self, exchange.began)
         if request.framing.length != 0 or request.upgrade or not self._taken(exchange):

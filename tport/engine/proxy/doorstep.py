@@ -105,6 +105,11 @@ class Doorstep:
         self._here: set[_Visitor] = set()
         self._left = trio.Event()
 
+    @property
+    def arriving(self) -> int:
+        """How many have not come as far as to speak HTTP, or anything else."""
+        return sum(not visitor.is_browser and not visitor.tasks for visitor in self._here)
+
     def begin(self, tasks: trio.Nursery) -> None:
         """Have what needs a task done in this nursery, which stays open as long as connections come."""
         self._tasks = tasks
@@ -164,6 +169,7 @@ class _Visitor:
 
     Attributes:
         expect_header: a PROXY header comes first.
+        is_browser: it speaks HTTP.
         tasks: how many tasks have it: one, or none; two for the moment in which one begins another.
     """
 
@@ -188,7 +194,7 @@ class _Visitor:
         self._name: str | None = None
         self._hsts = False
         self._patience = doorstep.for_hellos
-        self._is_browser = False
+        self.is_browser = False
         self._abandon: Callable[[], None] | None = None
         self._is_over = False
 
@@ -218,7 +224,7 @@ class _Visitor:
         self._abandon = self._stream.on_arrival = self._tls = None  # no cycle is left behind
         self._stream.close()
         self._seat.leave()
-        self._doorstep.left(self, browser=self._is_browser)
+        self._doorstep.left(self, browser=self.is_browser)
 
     # --- By a task --------------------------------------------------------------------------------
 
@@ -368,7 +374,7 @@ class _Visitor:
     def _open(self, tls: TlsStream) -> None:
         self._patience.end(self)
         self._tls = None
-        self._is_browser = True
+        self.is_browser = True
         self._doorstep.browsers += 1
         self._abandon = self._doorstep.rooms.open_browser(
             tls,
