@@ -55,8 +55,8 @@ async def test_requests_that_an_application_never_answers_cost_the_others_nothin
     hold: Hold, stuck: int, times: int
 ) -> None:
     """R-22: the application beside it answers as it did before."""
-    at_once = trio.CapacityLimiter(20)  # handshakes: a queue of those is another test's
-    waiting = trio.Semaphore(0)
+    at_once = trio.CapacityLimiter(20)  # strangers: what too many of those do is another test's
+    waiting, stood = trio.Semaphore(0), trio.Semaphore(0)
     async with open_stack(debug_app=False, drain=False) as stack:
 
         async def hang(stream: trio.SocketStream) -> None:
@@ -70,6 +70,8 @@ async def test_requests_that_an_application_never_answers_cost_the_others_nothin
                 client = await stack.connect(host)
                 head = f"GET / HTTP/1.1\r\nHost: {host}:{stack.port}\r\n"
                 await client.send_all(f"{head}Cookie: {alice.cookie('raw')}\r\n\r\n".encode())
+                await waiting.acquire()
+                stood.release()
             try:
                 await client.receive_some(1)
             finally:
@@ -83,7 +85,7 @@ async def test_requests_that_an_application_never_answers_cost_the_others_nothin
                 nursery.start_soon(be_stuck)
             with trio.fail_after(90):
                 for _ in range(stuck):
-                    await waiting.acquire()
+                    await stood.acquire()
             beside = await durations(alice, "echo", times)
             nursery.cancel_scope.cancel()
 
