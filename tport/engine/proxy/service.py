@@ -73,6 +73,7 @@ from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.router import Door, Room, door, room, wanted_proxy
 from tport.engine.proxy.settings import ProxySettings, Surroundings, WebParts
 from tport.engine.proxy.siblings import elsewhere, take_over, wait_for_tunnels
+from tport.engine.proxy.stopping import let_finish
 from tport.engine.proxy.tunnels import Tunnels, TunnelService
 from tport.engine.proxy.waiting import Waiting
 from tport.engine.types.app import App, public_host
@@ -80,11 +81,6 @@ from tport.engine.types.app import App, public_host
 logger = logging.getLogger(__name__)
 
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
-GOODBYE: Final = 2.0  # s for WebSockets to be closed, and what else still runs, when we stop
-# s in which who had been let in when we were told to stop may ask something: browsers repeat no
-# request that is refused on a connection just made.
-FIRST_REQUEST: Final = 1.0
-LOOK: Final = 0.2  # s between looks at what still runs then
 # s between looks at the clock on behalf of what runs: an expired session's WebSocket has a second
 # more for its last frame (forward.CLOSE_DEADLINE), and within 5 s all is over.
 JUDGE_INTERVAL: Final = 3.0
@@ -327,33 +323,13 @@ class _Proxy:
                     task_status.started()
                     await stop.wait()
                     accepting.cancel_scope.cancel()
-                self._drain.begin(patiently=True)
-                with trio.move_on_after(max(drain - GOODBYE, 0)):
-                    with trio.move_on_after(FIRST_REQUEST):
-                        await self._until_only_websockets(arriving=True)
-                    self._drain.lose_patience()
-                    await self._until_only_websockets(arriving=False)
-                self._forwarder.close_websockets()
-                with trio.move_on_after(min(drain, GOODBYE)):
-                    await self._doorstep.until_quiet()
+                await let_finish(self._drain, self._doorstep, self._forwarder, drain)
                 connections.cancel_scope.cancel()
             with trio.move_on_after(LAST_EVENTS):
                 if self._request_log is not None:
                     await self._request_log.send()
                 await self._events.wait_sent()
             background.cancel_scope.cancel()
-
-    async def _until_only_websockets(self, *, arriving: bool) -> None:
-        """Wait until all that browsers still have open are WebSockets: those end when told to.
-
-        Args:
-            arriving: and nobody shakes hands.
-        """
-        while self._doorstep.browsers > self._forwarder.websockets or (
-            arriving and self._doorstep.arriving
-        ):
-            with trio.move_on_after(LOOK):  # what becomes a WebSocket now tells nobody
-                await self._doorstep.until_one_left()
 
     @asynccontextmanager
     async def _connections(self) -> AsyncIterator[trio.Nursery]:
