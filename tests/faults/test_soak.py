@@ -33,7 +33,7 @@ from tests.stack import read_answer
 pytestmark = pytest.mark.e2e
 
 MINUTES: Final = float(os.environ.get("SOAK_MINUTES", "10"))
-WARM: Final = 0.3  # of the time, after which what is made once is made
+WARM: Final = 0.5  # of the time, after which what is made once is made, and caches are full
 READERS: Final = 10  # who ask on kept connections
 PAUSE: Final = 5.0  # s between two messages on a WebSocket
 GROWN: Final = 16 * MIB  # bytes that a process may have grown by from WARM to the end
