@@ -160,7 +160,7 @@ def test_every_limit_is_documented_with_its_value() -> None:
 
 def _spellings(value: float) -> list[str]:
     """Return how a page may write a number: with commas, or as KiB and MiB."""
-    words = [f"{value:,.0f}"]
+    words = [f"{value:,.0f}" if value >= 1 else f"{value * 100:.0f} %"]
     for size, unit in ((1024, "KiB"), (1024 * 1024, "MiB")):
         if value >= size and value % size == 0:
             words.append(f"{value // size:.0f} {unit}")

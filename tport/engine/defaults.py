@@ -81,6 +81,11 @@ STRANGERS: Final = 2000  # connections on which nobody has shown a session, a to
 STRANGERS_PER_ADDRESS: Final = 200  # of them from one address; a browser opens six and more at once
 # File descriptors that no browser gets: for tunnels, auth, storage, logs. Source: DOS-08
 RESERVED_DESCRIPTORS: Final = 64
+# Parts of the memory that a cgroup gives this process: from the first on strangers come only for others,
+# from the second on those who rest are ended, before the kernel kills. As Envoy's overload manager,
+# which begins at 95 and 98 % of its heap; ours shares the limit with others. Source: R-30
+MEMORY_TIGHT: Final = 0.85
+MEMORY_FULL: Final = 0.95
 HTTP_CONNECTIONS: Final = 200  # to port 80, where one answer ends each
 AUTH_CONNECTIONS: Final = 2000  # to auth; each agent and proxy keeps a few
 AUTH_STRANGERS: Final = 500  # of them without a certificate of ours: joining needs one for seconds

@@ -106,7 +106,9 @@ class Seats:
 
     Attributes:
         shed: what was turned away or ended for want of room, by what it was: `connections` that
-            found none in all, `address`: none for theirs; `resting` ones that made room.
+            found none in all, `address`: none for theirs; `resting` ones that made room; `memory`:
+            it was too tight for one more.
+        is_tight: strangers come only where others go.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class Seats:
     ) -> None:
         """`is_shared`: whether many clients come from an address: it has no share of its own."""
         self.shed = Counter[str]() if shed is None else shed
+        self.is_tight = False
         self._room = room
         self._is_shared = is_shared
         self._strangers: dict[Seat, None] = {}  # the oldest first
@@ -139,6 +142,9 @@ class Seats:
             return None
         if not self._room_in_all():
             self.shed["connections"] += 1
+            return None
+        if self.is_tight and not self._end_one(self._strangers):
+            self.shed["memory"] += 1
             return None
         seat = Seat(self, address)
         self._strangers[seat] = None

@@ -47,6 +47,7 @@ from tport.engine.errors import (
 from tport.engine.net.accept import accept
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Drain, Exchange, Limits, Page, Work, open_http1, plain_page
+from tport.engine.net.memory import keep_within_memory, memory_usage
 from tport.engine.net.moments import Moments
 from tport.engine.net.seats import Seat, Seats, closed_by_nobody
 from tport.engine.net.streams import PrefixedStream
@@ -307,6 +308,7 @@ class _Proxy:
                 background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
+            background.start_soon(keep_within_memory, self._seats, memory_usage())
             background.start_soon(keep_presence, self._around.auth, self._settings, self._tunnels)
             background.start_soon(self._certificates.keep)
             async with self._connections() as connections:
