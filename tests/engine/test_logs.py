@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tport.engine.config.model import Log
+from tport.engine.defaults import LOG_LINES
 from tport.engine.errors import ConfigError
-from tport.engine.logs import JsonLines, LogFile, TextLines, set_up_logging
+from tport.engine.logs import JsonLines, LogFile, Repeats, TextLines, set_up_logging
 
 
 @pytest.fixture(autouse=True)
@@ -154,3 +155,67 @@ def test_r_16_a_file_that_takes_no_more_costs_lines_that_are_counted_and_told(
     assert first.endswith("four\n")
     assert "1 lines of the log" in file.read_text()
     assert file.read_text().endswith("six\n")
+
+
+# --- Repeats ---------------------------------------------------------------------------------------
+
+
+class Lines:
+    """A handler's lines, by the words of their templates filled in; time is the test's."""
+
+    def __init__(self) -> None:
+        self.written: list[str] = []
+        self.now = 1000.0
+        self.filter = Repeats(self._add)
+
+    def _add(self, entry: logging.LogRecord) -> None:
+        self.written.append(entry.getMessage())
+
+    def log(self, message: str, *args: object, level: int = logging.WARNING) -> None:
+        entry = record(message, *args, level=level)
+        entry.created = self.now
+        if self.filter.filter(entry):
+            self._add(entry)
+
+
+def test_of_the_same_line_the_first_are_written_and_the_rest_is_counted() -> None:
+    """DOS-10: whatever it is about, and told when the minute is over."""
+    lines = Lines()
+    for number in range(1000):
+        lines.log("%s could not be served", f"192.0.2.{number}")
+    assert len(lines.written) == LOG_LINES
+
+    lines.log("all is well")
+    lines.now += 61
+    lines.log("%s could not be served", "192.0.2.1")
+
+    left_out = f"{1000 - LOG_LINES} more lines in a minute like this were left out"
+    assert lines.written[LOG_LINES:] == [
+        "all is well",
+        f"{left_out}: %s could not be served",
+        "192.0.2.1 could not be served",
+    ]
+
+
+def test_who_debugs_sees_all_and_a_clock_set_back_begins_a_new_minute() -> None:
+    lines = Lines()
+    for _ in range(200):
+        lines.log("a detail", level=logging.DEBUG)
+    assert len(lines.written) == 200
+
+    for _ in range(LOG_LINES):
+        lines.log("again")
+    lines.now -= 3600
+    lines.log("again")
+    assert lines.written[-1] == "again"
+    assert len(lines.written) == 200 + LOG_LINES + 1
+
+
+def test_the_log_as_it_is_set_up_leaves_repeats_out(tmp_path: Path) -> None:
+    path = tmp_path / "tport.log"
+    set_up_logging(Log(output=str(path)))
+
+    for _ in range(500):
+        logging.getLogger("tport.engine.x").warning("the same")
+
+    assert len(path.read_text().splitlines()) in range(LOG_LINES, 2 * LOG_LINES + 2)

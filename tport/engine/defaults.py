@@ -158,6 +158,7 @@ REFUSAL_BURST: Final = 40
 # beyond is counted, and an event tells it. Source: DOS-10
 FAILURES_WRITTEN: Final = 600
 SAME_FAILURES_WRITTEN: Final = 60  # of them, by one person from one address
+LOG_LINES: Final = 60  # of the program's log, of one kind, in a minute. Source: DOS-10
 EVENT_QUEUE: Final = (
     1000  # events that wait while auth can't be reached; what comes then is counted
 )

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import re
 import sys
+from collections import Counter
+from collections.abc import Callable
 from datetime import UTC, datetime
 from io import TextIOWrapper
 from logging.handlers import WatchedFileHandler
 from typing import BinaryIO, ClassVar, Final, TextIO, cast
 
 from tport.engine.config.model import Log
+from tport.engine.defaults import LOG_LINES
 from tport.engine.errors import ConfigError
+
+MINUTE: Final = 60.0  # s in which lines are counted together
 
 _LEVELS: Final = {
     "debug": logging.DEBUG,
@@ -132,6 +138,49 @@ def _lost_lines(count: int) -> logging.LogRecord:
     return logging.LogRecord(__name__, logging.WARNING, __file__, 0, text, (count,), None)
 
 
+class Repeats(logging.Filter):
+    """Lets the same line through so often a minute, counts the rest, and has the count written after it.
+
+    The same is what comes from one place in the source, whatever it is about: what somebody can make
+    happen a thousand times a second writes no more than LOG_LINES of it. Debugging leaves nothing out.
+
+    Attributes:
+        left_out: lines that were not written, since the start.
+    """
+
+    left_out: ClassVar[int] = 0  # of all handlers of this process
+
+    def __init__(self, write: Callable[[logging.LogRecord], object]) -> None:
+        """`write`: takes the lines that say how many were left out."""
+        super().__init__()
+        self._write = write
+        self._began = -math.inf  # of this minute, as records have it
+        self._seen: Counter[tuple[str, str, str]] = Counter()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.INFO or record.msg == _LEFT_OUT:
+            return True
+        if not self._began <= record.created < self._began + MINUTE:
+            seen, self._seen, self._began = self._seen, Counter(), record.created
+            for (name, text, _), count in seen.items():
+                if count > LOG_LINES:
+                    self._write(_left_out(name, count - LOG_LINES, text))
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        key = (record.name, str(record.msg), kind)
+        self._seen[key] += 1
+        if self._seen[key] <= LOG_LINES:
+            return True
+        Repeats.left_out += 1
+        return False
+
+
+_LEFT_OUT: Final = "%d more lines in a minute like this were left out: %s"
+
+
+def _left_out(name: str, count: int, text: str) -> logging.LogRecord:
+    return logging.LogRecord(name, logging.WARNING, __file__, 0, _LEFT_OUT, (count, text), None)
+
+
 def set_up_logging(log: Log, *, worker: int = 0) -> None:
     """Send tport's log lines where the configuration says; others' only from warnings on.
 
@@ -160,5 +209,6 @@ def set_up_logging(log: Log, *, worker: int = 0) -> None:
     else:
         formatter = TextLines(with_time=to_file, worker=worker)
     handler.setFormatter(formatter)
+    handler.addFilter(Repeats(handler.handle))
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
     logging.getLogger("tport").setLevel(_LEVELS[log.severity])

@@ -16,7 +16,7 @@ import trio
 
 import tport
 from tport.engine.diag.stalls import Stalls
-from tport.engine.logs import LogFile
+from tport.engine.logs import LogFile, Repeats
 from tport.engine.metrics.sample import Sample, Trouble, one
 
 LOOK: Final = 1.0  # s between two looks at whether the loop keeps up
@@ -64,6 +64,7 @@ class ProcessFigures:
         yield one("tport_loop_stalls_total", self._stalls.count)
         yield one("tport_tasks", trio.lowlevel.current_statistics().tasks_living)
         yield one("tport_shed_total", LogFile.lost, "log")
+        yield one("tport_shed_total", Repeats.left_out, "log-repeats")
         yield one("process_cpu_seconds_total", time.process_time())
         yield one("process_start_time_seconds", _BEGAN)
         with suppress(OSError, IndexError, ValueError):  # elsewhere than on Linux
