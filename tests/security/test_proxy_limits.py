@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 
 import pytest
 import trio
 
 from tests.stack import Answer, Person, Stack, open_stack, read_answer
 from tport.engine.config.model import ConnectionLimits
+from tport.engine.defaults import ALPN_AUTH
+from tport.engine.net.seats import Room
 from tport.engine.net.tls_stream import TlsStream
 
 ATTACKER, ANOTHER, HONEST = "127.0.0.66", "127.0.0.67", "127.0.0.8"
@@ -198,3 +200,34 @@ async def test_dos_01_agents_keep_their_tunnels_and_calls_while_strangers_knock(
         async with held(narrow, "127.0.0.1", 30, stage):  # the agent's own address
             assert (await ask(narrow, HONEST, alice)).status == 200
     assert len(await narrow.events("tunnel.down")) == 0
+
+
+async def test_dos_01_strangers_at_auth_keep_no_machine_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DOS-01: auth is reached by the public port, too, and has a room of its own for who shows no certificate."""
+    room = Room(connections=20, per_address=20, strangers=6, strangers_per_address=4)
+    monkeypatch.setattr("tport.engine.auth.server._ROOM", room)
+    async with open_stack(drain=False, diagnostics=True) as stack, AsyncExitStack() as attack:
+        context = stack.context(alpn=[ALPN_AUTH], verify=False)
+
+        async def knock(address: str) -> TlsStream:
+            stream = await dial(stack, address)
+            tls = TlsStream(stream, context, server_side=False, server_name=None)
+            await tls.do_handshake()
+            return await attack.enter_async_context(tls)
+
+        for number in range(5):
+            for _ in range(6):
+                with suppress(trio.BrokenResourceError, OSError):
+                    await knock(f"127.0.1.{number}")
+        with trio.fail_after(5):
+            tls = await knock(HONEST)
+            await tls.send_all(b"POST /v1/nothing HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert (await read_answer(tls)).status == 404
+        assert await shed(stack, "auth-resting") >= 24
+        assert await shed(stack, "auth-connections") == 0
+        alice = await stack.user("alice")
+        await alice.open("echo")
+        assert (await ask(stack, HONEST, alice)).status == 200
+        assert len(await stack.events("tunnel.down")) == 0

@@ -96,6 +96,11 @@ MAX_CLIENT_HELLO: Final = 16 * 1024  # bytes, record headers included; Chromium'
 HANDSHAKE_DEADLINE: Final = 10.0  # s for the rest of a TLS handshake
 HEAD_DEADLINE: Final = 10.0  # s for a whole head, from its first byte, however it drips
 IDLE_TIMEOUT: Final = 60.0  # s until the first byte of the next request; nginx has 75, Apache 5
+# A peer that has vanished without a goodbye is noticed by the kernel after two minutes, also where
+# nothing is sent and nothing is due: a WebSocket, a download that the application holds up.
+KEEPALIVE_IDLE: Final = 60  # s of silence until it is asked; below what common NATs remember
+KEEPALIVE_INTERVAL: Final = 15  # s between two questions
+KEEPALIVE_PROBES: Final = 4  # questions without an answer
 BODY_GRACE: Final = 10.0  # s before the rate of a body counts: mobile networks stall so long
 BODY_WINDOW: Final = 30.0  # s over which it is averaged
 BODY_RATE: Final = 500  # bytes a second of a body at the least, as Apache's mod_reqtimeout asks

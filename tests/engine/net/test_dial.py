@@ -10,7 +10,12 @@ from trio.testing import MockClock
 
 from tport.engine.config.address import Address
 from tport.engine.errors import ConfigError, ConnectionProblem
-from tport.engine.net.dial import dial_tcp, dial_through_proxy, is_this_machine, open_listener
+from tport.engine.net.dial import (
+    dial_tcp,
+    dial_through_proxy,
+    is_this_machine,
+    open_listener,
+)
 
 
 class Resolver(trio.abc.HostnameResolver):
@@ -46,6 +51,22 @@ def port_of(listener: trio.SocketListener) -> int:
 async def free_port() -> int:
     async with await open_listener(Address("127.0.0.1", 0)) as listener:
         return port_of(listener)
+
+
+async def test_a_peer_that_vanishes_is_noticed_within_two_minutes() -> None:
+    """DOS-01: by the kernel, where nothing is sent and nothing is due; on connections of both kinds."""
+    async with await open_listener(Address("127.0.0.1", 0)) as listener:
+        ours = await dial_tcp("127.0.0.1", port_of(listener))
+        theirs = await listener.accept()
+        for sock in (ours.socket, theirs.socket):
+            asked = [
+                sock.getsockopt(socket.IPPROTO_TCP, option)
+                for option in (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+            ]
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+            assert asked[0] + asked[1] * asked[2] == 120
+        await ours.aclose()
+        await theirs.aclose()
 
 
 @pytest.mark.parametrize(

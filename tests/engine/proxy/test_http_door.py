@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 import trio
 
 from tests.stack import Answer, read_answer
+from tport.engine.defaults import HTTP_CONNECTIONS
 from tport.engine.proto.forwarded import parse_network
 from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.http_door import HttpDoor
@@ -115,3 +116,16 @@ async def test_behind_a_load_balancer_its_header_comes_first() -> None:
 
         with pytest.raises((EOFError, trio.BrokenResourceError)):
             await ask(port, f"{CHALLENGE}/token")
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nHost: "], ids=["nothing", "half a head"])
+async def test_dos_01_whoever_holds_connections_keeps_no_ca_out(port: int, sent: bytes) -> None:
+    """DOS-01: 250 from one address, of the 200 that there may be in all."""
+    async with AsyncExitStack() as held:
+        for _ in range(HTTP_CONNECTIONS + 50):
+            stream = await trio.open_tcp_stream("127.0.0.1", port, local_address="127.0.0.66")
+            await held.enter_async_context(stream)
+            if sent:
+                await stream.send_all(sent)
+
+        assert (await ask(port, f"{CHALLENGE}/token")).body == b"token.k"

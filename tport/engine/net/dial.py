@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import trio
 
 from tport.engine.config.address import Address
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import KEEPALIVE_IDLE, KEEPALIVE_INTERVAL, KEEPALIVE_PROBES, READ_SIZE
 from tport.engine.errors import ConfigError, ConnectionProblem
 from tport.engine.net.port_holder import port_holder
 from tport.engine.net.streams import PrefixedStream
@@ -52,8 +52,11 @@ async def dial_tcp(host: str, port: int, *, deadline: float = DIAL_DEADLINE) -> 
     try:
         with trio.fail_after(deadline):
             if is_this_machine(host):
-                return direct(await _dial_this_machine(port))
-            return direct(await trio.open_tcp_stream(host, port))
+                stream = direct(await _dial_this_machine(port))
+            else:
+                stream = direct(await trio.open_tcp_stream(host, port))
+            _look_after(stream.socket)
+            return stream
     except trio.TooSlowError:
         raise ConnectionProblem(
             f"{where} does not answer (waited {deadline:g} s)",
@@ -134,7 +137,20 @@ async def open_listener(address: Address) -> trio.SocketListener:
             holder = await trio.to_thread.run_sync(port_holder, address.port)
         raise _listen_problem(address, error, holder) from None
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # accepted sockets inherit it
+    _look_after(sock)  # and this
     return trio.SocketListener(trio.socket.from_stdlib_socket(sock))
+
+
+def _look_after(sock: socket.socket) -> None:
+    """Have the kernel ask the peer whether it is still there: a laptop that was closed says no goodbye."""
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name, value in (  # not on every system: there, after two hours
+        ("TCP_KEEPIDLE", KEEPALIVE_IDLE),
+        ("TCP_KEEPINTVL", KEEPALIVE_INTERVAL),
+        ("TCP_KEEPCNT", KEEPALIVE_PROBES),
+    ):
+        if (option := getattr(socket, name, None)) is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
 
 
 def port_of(listener: trio.SocketListener) -> int:
