@@ -436,13 +436,14 @@ async def test_dos_10_a_flood_of_failures_is_counted_and_fills_no_disk(
             nursery.start_soon(knock, first)
         for _ in range(20):
             assert (await alice.get("echo")).status == 200
-    sampled: list[int] = []
+    written = counted = 0
     with trio.fail_after(10):
-        while sum(sampled) < 1500 - FAILURES_WRITTEN:
+        while written + counted < 1500 and written < 1000:
             await trio.sleep(0.05)
+            written = len(await stack.events("auth.failed"))  # of which a page has 1,000
             text = (await stack.diagnose("/metrics")).body.decode()
             found = re.findall(r'^tport_shed_total\{what="failures"\} (\d+)', text, re.MULTILINE)
-            sampled = [int(count) for count in found]
+            counted = sum(map(int, found))
 
-    assert len(await stack.events("auth.failed")) == FAILURES_WRITTEN
+    assert FAILURES_WRITTEN <= written < 1000, "a minute may end in between"
     assert len(stack.files()) - before < 4 * MIB
