@@ -278,11 +278,19 @@ class Cluster(Tport):
     """Auth and proxy in one process, after a file like the guide's; agents as further processes."""
 
     def __init__(
-        self, folder: Path, port: int, extras: str, second_factor: str = "off", proxy: str = ""
+        self,
+        folder: Path,
+        port: int,
+        extras: str,
+        second_factor: str = "off",
+        proxy: str = "",
+        *,
+        diagnostics: bool = False,
     ) -> None:
         super().__init__(folder)
         self.port = port
-        self.diag_port = free_port()
+        self.diag_port = free_port() if diagnostics else 0
+        diag = f"\n  diag_addr: 127.0.0.1:{self.diag_port}" if diagnostics else ""
         self.address = f"{DOMAIN}:{port}"
         self.url = f"https://{self.address}"
         self.file = folder / "tport.yaml"
@@ -290,8 +298,7 @@ class Cluster(Tport):
         self.file.write_text(
             f"""\
 tport:
-  data_dir: {self.data_dir}
-  diag_addr: 127.0.0.1:{self.diag_port}
+  data_dir: {self.data_dir}{diag}
 auth_service:
   enabled: "yes"
   listen_addr: 127.0.0.1:0
@@ -322,6 +329,7 @@ ssh_service:
 
     def figure(self, line: str) -> float:
         """Return a figure of /metrics by its name and labels as they stand there; 0 if it isn't."""
+        assert self.diag_port, "a cluster without diagnostics"
         with urlopen(f"http://127.0.0.1:{self.diag_port}/metrics", timeout=PATIENCE) as answer:
             text: str = answer.read().decode()
         found = [each for each in text.splitlines() if each.startswith(f"{line} ")]
@@ -434,6 +442,7 @@ def start_cluster(
     extras: str = "",
     second_factor: str = "off",
     proxy: str = "",
+    diagnostics: bool = False,
 ) -> Iterator[Cluster]:
     """Run auth and proxy in a process of their own until the block ends.
 
@@ -443,8 +452,11 @@ def start_cluster(
         extras: further top-level sections of the file, YAML.
         proxy: further lines of proxy_service, YAML, indented by two.
         second_factor: as in the file; most tests sign in by a password alone.
+        diagnostics: serve them, for `figure`.
     """
-    cluster = Cluster(folder, port or free_port(), extras, second_factor, proxy)
+    cluster = Cluster(
+        folder, port or free_port(), extras, second_factor, proxy, diagnostics=diagnostics
+    )
     try:
         cluster.start_services()
         yield cluster

@@ -90,7 +90,9 @@ class Place:
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     # Kept for longer than it takes to open thousands of them on a busy machine.
     limits = "  limits: {idle_timeout: 30m}"
-    with start_cluster(tmp_path_factory.mktemp("cluster"), proxy=limits) as cluster:
+    with start_cluster(
+        tmp_path_factory.mktemp("cluster"), proxy=limits, diagnostics=True
+    ) as cluster:
         yield Place(cluster)
 
 

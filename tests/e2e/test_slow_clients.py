@@ -132,7 +132,9 @@ def places(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str],
         @cache
         def place(limits: str) -> Place:
             folder = tmp_path_factory.mktemp("cluster")
-            cluster = running.enter_context(start_cluster(folder, proxy=LIMITS[limits]))
+            cluster = running.enter_context(
+                start_cluster(folder, proxy=LIMITS[limits], diagnostics=True)
+            )
             cluster.start_agent("files", start_upstream(cluster).url)
             alice = cluster.signed_in("alice")
             url = cluster.app_url("files")

@@ -85,7 +85,9 @@ class Crowd:
 def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster that believes X-Forwarded-For, so that each try has an address of its own."""
     folder = tmp_path_factory.mktemp("cluster")
-    with start_cluster(folder, proxy="  trusted_proxies: [127.0.0.0/8]") as cluster:
+    with start_cluster(
+        folder, proxy="  trusted_proxies: [127.0.0.0/8]", diagnostics=True
+    ) as cluster:
         cluster.start_agent("files", start_upstream(cluster).url)
         yield cluster
 

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from pathlib import Path
 from threading import Thread
-from urllib.request import urlopen
 
 import pytest
 import trustme
@@ -34,7 +33,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Cluster]]:
     made: list[Cluster] = []
 
     def cluster(*proxy: str) -> Cluster:
-        cluster = Cluster(tmp_path, free_port(), "")
+        cluster = Cluster(tmp_path, free_port(), "", diagnostics=True)
         lines = "".join(f"  {line}\n" for line in ("workers: 2", *proxy))
         text = cluster.file.read_text().replace("proxy_service:\n", f"proxy_service:\n{lines}")
         cluster.file.write_text(text)
@@ -130,20 +129,14 @@ def test_one_scrape_tells_of_all_workers_and_never_less_than_before(
     make: Callable[..., Cluster],
 ) -> None:
     cluster = make()
-    text = cluster.file.read_text()
-    cluster.file.write_text(text.replace("tport:\n", 'tport:\n  diag_addr: ":0"\n', 1))
     cluster.start_services()
     cluster.start_agent("echo", start_upstream(cluster).url)
     person = cluster.signed_in("alice")
     assert person.open(cluster.app_url("echo")).status == 200
     before = workers(cluster)
-    [address] = re.findall(r"diagnostics are at (http://\S+)", cluster.proxy.stderr)
 
     def counted() -> int:
-        with urlopen(f"{address}/metrics") as answer:
-            lines = answer.read().decode().splitlines()
-        label = 'tport_requests_total{app="echo",class="2xx"} '
-        return sum(int(line.removeprefix(label)) for line in lines if line.startswith(label))
+        return int(cluster.figure('tport_requests_total{app="echo",class="2xx"}'))
 
     first = counted()
     ask(cluster, person, "first", 20)

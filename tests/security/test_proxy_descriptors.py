@@ -26,7 +26,7 @@ CLIENTS = 400
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[Cluster]:
     """Auth and proxy in a process that may open FILES files."""
-    cluster = Cluster(tmp_path, free_port(), "")
+    cluster = Cluster(tmp_path, free_port(), "", diagnostics=True)
     try:
         start = f'ulimit -n {FILES} && exec "$0" start --config="$1"'
         cluster.process = cluster.spawn(["/bin/sh", "-c", start, TPORT, str(cluster.file)])
