@@ -37,13 +37,7 @@ from tport.engine.api.changes import (
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
 from tport.engine.defaults import DRAIN
-from tport.engine.errors import (
-    ConnectionProblem,
-    Locked,
-    NotSignedIn,
-    TportError,
-    Unavailable,
-)
+from tport.engine.errors import ConnectionProblem, Locked, NotSignedIn, TportError, Unavailable
 from tport.engine.net.accept import accept
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Drain, Exchange, Limits, Page, Work, open_http1, plain_page
