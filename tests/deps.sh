@@ -32,6 +32,7 @@ iproute2 ip
 lsof lsof
 slowhttptest slowhttptest
 strace strace
+faketime faketime
 testssl.sh testssl
 pebble pebble
 nodejs node

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import cast
+
+import pytest
+import typer
 from msgspec.structs import replace
 
 from tests.fakes import START
+from tport.commands import status as status_module
 from tport.commands.status import report
 from tport.engine.api.answers import ClusterStatus
+from tport.engine.errors import Unavailable
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.health import AppHealth
 
@@ -70,3 +77,21 @@ def test_what_an_agent_calls_its_application_can_not_write_lines_of_its_own() ->
         report(status(offer("x", refused="n")), set()).splitlines()
     )
     assert "\x1b" not in text
+
+
+def test_waiting_goes_on_while_auth_is_too_busy_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers: Iterator[ClusterStatus | Unavailable] = iter(
+        [Unavailable("auth did not answer within 10 s"), status()]
+    )
+
+    def ask(*_: object) -> ClusterStatus:
+        answer = next(answers)
+        if isinstance(answer, Unavailable):
+            raise answer
+        return answer
+
+    monkeypatch.setattr(status_module, "with_cluster", ask)
+    monkeypatch.setattr(status_module, "_pause", lambda _: None)
+    status_module._wait(cast("typer.Context", None), 30)
+
+    assert next(answers, None) is None

@@ -318,7 +318,7 @@ def test_a_dead_agent_s_applications_vanish_at_once(pair: Pair) -> None:
 
 
 async def test_an_agent_that_was_off_for_two_days_comes_back_by_itself(tmp_path: Path) -> None:
-    """Its certificate has expired: it proves that it holds the key, and gets the next one."""
+    """R-21: its certificate has expired: it proves that it holds the key, and gets the next one."""
     async with open_stack() as stack:
         token = await stack.admin.create_token(
             roles=("app",), ttl=600, app_name="", app_uri="", max_uses=1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -102,7 +103,8 @@ async def test_r_15_what_is_written_from_time_to_time_waits_for_space_and_ends_n
     disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """R-15, OPS-04: the administrator's certificate stays as it is, whole, until the next one fits."""
-    monkeypatch.setattr(process_module, "ADMIN_RENEWAL", 0.2)
+    monkeypatch.setattr(process_module, "ADMIN_RENEWAL", timedelta(0))
+    monkeypatch.setattr(process_module, "ADMIN_LOOK", 0.2)
     monkeypatch.setattr(process_module, "ADMIN_RETRY", 0.2)
     async with open_stack() as stack:
         alice = await stack.user("alice")

@@ -10,7 +10,7 @@ from tport.commands.app_state import host_of, lacking, status_and_certificates
 from tport.commands.printing import print_out, print_value, printable, time_text
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
-from tport.engine.errors import ConnectionProblem, NotFound
+from tport.engine.errors import ConnectionProblem, NotFound, Unavailable
 
 if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
@@ -157,7 +157,7 @@ def _wait(ctx: typer.Context, timeout: float) -> None:
             if found.proxy_addrs and not found.degraded:
                 return
             problem, hint = "; ".join(found.degraded) or problem, ""
-        except (ConnectionProblem, NotFound) as error:
+        except (ConnectionProblem, NotFound, Unavailable) as error:
             problem, hint = str(error), error.hint
         if time.monotonic() >= deadline:
             raise ConnectionProblem(f"not well within {timeout:g} s: {problem}", hint=hint)

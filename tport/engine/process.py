@@ -51,6 +51,7 @@ from tport.engine.net.http1 import Drain
 from tport.engine.net.ready import HAS_EPOLL
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.systemd import Supervisor
+from tport.engine.pki.authority import is_current
 from tport.engine.proxy_role import Ports, Reach, run_proxy_role
 from tport.engine.reload import ReloadedApps, Reread, app_set, tell_faulty
 from tport.engine.signals import Signals, forbid_core_dumps
@@ -61,7 +62,8 @@ from tport.engine.workers.pool import Workers
 
 logger = logging.getLogger(__name__)
 
-ADMIN_RENEWAL: Final = 6 * 3600.0  # s after which admin.pem is written anew
+ADMIN_RENEWAL: Final = timedelta(hours=6)  # after which admin.pem is written anew
+ADMIN_LOOK: Final = 2.0  # s between looks at whether it is due; the clock may have been set
 ADMIN_RETRY: Final = 60.0  # s until the next try when it could not be
 OWN_TOKEN_TTL: Final = 600.0  # s; with which an agent in this process joins
 PROXY_DIR: Final = "proxy"
@@ -384,16 +386,19 @@ async def _keep_admin_files(
     """
     await _write_admin_files(service, folder, address)
     task_status.started()
-    wait = ADMIN_RENEWAL
+    clock = service.cluster.clock
+    made = clock()
     while True:
-        await trio.sleep(wait)
+        await trio.sleep(ADMIN_LOOK)
+        if is_current(made, clock(), until=ADMIN_RENEWAL):
+            continue
         try:
             await _write_admin_files(service, folder, address)
         except Unavailable as problem:
             logger.warning("the administrator's certificate is not renewed yet: %s", problem)
-            wait = ADMIN_RETRY
+            await trio.sleep(ADMIN_RETRY)
         else:
-            wait = ADMIN_RENEWAL
+            made = clock()
 
 
 async def _write_admin_files(service: AuthService, folder: Path, address: Address) -> None:

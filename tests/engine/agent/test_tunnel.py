@@ -391,6 +391,7 @@ async def test_a_proxy_of_another_cluster_ends_the_agent(
 async def test_a_proxy_that_can_not_be_talked_to_is_tried_again(
     address: Address, nursery: trio.Nursery, autojump_clock: MockClock, fault: str
 ) -> None:
+    """R-35: the agent says which versions both sides speak, and comes once the proxy is another."""
     address.silent = fault == "silent"
     address.protocol = PROTOCOL if address.silent else PROTOCOL + 1
     nursery.start_soon(address.keeper.keep)

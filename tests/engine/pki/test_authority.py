@@ -16,6 +16,7 @@ from tport.engine.pki.authority import (
     AuthorityKind,
     bundle_pin,
     check_bundle,
+    is_current,
     issue_admin_certificate,
     issue_host_certificate,
     issue_web_certificate,
@@ -241,3 +242,24 @@ def test_a_certificate_is_pem_and_nothing_else(cluster: Cluster) -> None:
     pem = cluster.host.trusted[0]
 
     assert load_certificate(pem).public_bytes(Encoding.PEM).decode() == pem
+
+
+@pytest.mark.parametrize(
+    ("passed", "current"),
+    [
+        (timedelta(0), True),
+        (timedelta(hours=11), True),
+        (timedelta(hours=12), False),
+        (timedelta(minutes=-59), True),
+        (timedelta(minutes=-61), False),  # it is not valid yet by that clock
+        (timedelta(days=-365), False),
+    ],
+    ids=str,
+)
+def test_a_certificate_is_made_anew_at_its_time_and_for_a_clock_that_was_set_before_it(
+    passed: timedelta, *, current: bool
+) -> None:
+    """R-13: else who made it by a clock that was wrong would show it until half its life is over."""
+    made = datetime(2026, 1, 1, tzinfo=UTC)
+
+    assert is_current(made, made + passed, until=timedelta(hours=12)) is current

@@ -348,6 +348,7 @@ async def test_no_window_leads_past_a_certificates_end(rig: Rig, autojump_clock:
 async def test_with_the_ca_down_for_an_hour_the_certificate_comes_when_it_is_back(
     rig: Rig, autojump_clock: MockClock
 ) -> None:
+    """R-19."""
     rig.line.down = True
     proxy = await rig.proxy()
     assert "can't be reached" in await until_failed(proxy)
@@ -363,6 +364,7 @@ async def test_with_the_ca_down_for_an_hour_the_certificate_comes_when_it_is_bac
 async def test_an_old_certificate_serves_while_the_ca_is_down_and_is_told(
     rig: Rig, autojump_clock: MockClock
 ) -> None:
+    """R-19: a certificate that has ended is better than none, for who looks; the alarm was days before."""
     proxy = await rig.proxy()
     await until_obtained(proxy)
     first = await proxy.context(PROXY)

@@ -196,6 +196,7 @@ async def test_a_tunnel_without_an_accepted_offer_comes_and_goes_in_the_log_too(
     ids=["another's name", "another protocol", "too many offers"],
 )
 async def test_a_wrong_hello_ends_the_tunnel(side: Side, greet: Callable[[Far], object]) -> None:
+    """R-35: another protocol is refused whole, never half understood."""
     far = side.connect()
     with pytest.raises(trio.BrokenResourceError):
         await greet(far)  # type: ignore[misc]

@@ -2,6 +2,7 @@
 
 serve    serves until told to stop, and reads files anew; counts 10 requests each time it is asked
 lost     the same, and hands over a connection for a proxy that nobody is; prints what becomes of it
+beat     the same as serve, and gives a sign of life ten times a second
 mute     the same as serve, and tells no figures
 deaf     serves, and gives no sign of life, nor stops
 crash    ends before it serves
@@ -14,7 +15,9 @@ from __future__ import annotations
 
 import socket
 import sys
+import threading
 import time
+from collections.abc import Callable
 
 from tport.engine.metrics.sample import one
 from tport.engine.workers.messages import (
@@ -35,6 +38,12 @@ from tport.engine.workers.messages import (
     pack,
     unpack,
 )
+
+
+def beat(say: Callable[[Message], None]) -> None:
+    while True:
+        time.sleep(0.1)
+        say(Alive())
 
 
 def main(how: str, number: int) -> int:
@@ -61,6 +70,8 @@ def main(how: str, number: int) -> int:
         time.sleep(60)
     near, far = socket.socketpair()
     asked = 0
+    if how == "beat":
+        threading.Thread(target=beat, args=(say,), daemon=True).start()
     if how == "lost":
         message = HandOver("nobody", "192.0.2.9", b"hello")
         socket.send_fds(channel, [pack(message)], [far.fileno()])

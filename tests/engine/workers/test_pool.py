@@ -236,3 +236,20 @@ async def test_a_connection_for_a_proxy_that_is_none_of_the_workers_comes_back(
         "worker 1: 192.0.2.9 said hello",
         "worker 2: 192.0.2.9 said hello",
     ]
+
+
+async def test_r_10_workers_that_were_there_live_on_after_the_main_process_stood_still(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """R-10: as when its virtual machine is moved: their signs of life have come, and wait to be read."""
+    monkeypatch.setattr(pool, "SILENCE", 1.0)
+    async with two("beat", repeat(0.0)) as (workers, _):
+        before = processes(caplog)
+        # From outside, while the loop waits: on waking it finds that time has passed, and nothing else.
+        stop = f"sleep 0.2; kill -STOP {os.getpid()}; sleep 2; kill -CONT {os.getpid()}"
+        await trio.run_process(["sh", "-c", stop])
+        await trio.sleep(0.5)
+
+        assert processes(caplog) == before
+        assert "no sign of life" not in caplog.text
+        assert await troubles(workers) == []

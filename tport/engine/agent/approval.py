@@ -48,7 +48,7 @@ async def join_by_approval(
         NotFound: nobody answered.
         InvalidRequest: the name or the URI is none.
     """
-    bundle = await shown_authorities(proxy)
+    bundle = await shown_authorities(proxy, clock)
     key, csr = make_key_and_csr()
     async with open_remote_auth(auth_dial(proxy, None, bundle.host, clock)) as auth:
         asked = await auth.ask_to_join(csr=csr, hostname=hostname, app=app, uri=uri, title=title)

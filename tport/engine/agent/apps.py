@@ -246,7 +246,10 @@ class AgentApps:
             if credential.sid != head.session:
                 raise AccessDenied("not this session's credential")
         except NotSignedIn:
-            raise _Unanswerable("unknown-session", "the session's credential is over") from None
+            # The proxy has just got it from auth: it is our clock that is another.
+            now = self._clock()
+            why = f"the session's credential does not count by this agent's clock, {now:%FT%TZ}"
+            raise _Unanswerable("unknown-session", why) from None
         except AccessDenied as denied:
             self._events.put("auth.failed", error=denied.reason, sid=head.session)
             raise _Unanswerable("denied", "the session's credential is not valid") from None

@@ -12,7 +12,8 @@ from __future__ import annotations
 import logging
 import ssl
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 import msgspec
 import trio
@@ -20,7 +21,7 @@ import trio
 from tport.engine.agent.state import AgentState, joined_state
 from tport.engine.api.remote import check_is_auth, open_remote_auth
 from tport.engine.config.address import Address
-from tport.engine.defaults import ALPN_AUTH
+from tport.engine.defaults import ALPN_AUTH, CLOCK_SKEW
 from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
 from tport.engine.net.dial import dial_through_proxy
 from tport.engine.net.http1_client import ClientConnection, UpstreamGone
@@ -66,13 +67,13 @@ async def join_cluster(
         insecure: believe whoever answers, when there is no pin.
 
     Raises:
-        ConnectionProblem: the proxy can't be reached, or what answers is none.
+        ConnectionProblem: the proxy can't be reached, what answers is none, or its clock is another.
         AccessDenied: its authorities aren't the pinned ones, or auth refuses the token.
         InvalidRequest: the token is none.
     """
     secret, pin = split_join_token(token)
     pins = (*pins, pin) if pin else tuple(pins)
-    bundle = await _authorities(proxy, pins, insecure=insecure)
+    bundle = await _authorities(proxy, pins, clock, insecure=insecure)
     key, csr = make_key_and_csr()
     async with open_remote_auth(auth_dial(proxy, None, bundle.host, clock)) as auth:
         joined = await auth.join(token=secret, csr=csr, role="app", hostname=hostname)
@@ -119,19 +120,30 @@ def auth_dial(
     return dial
 
 
-async def shown_authorities(proxy: Address) -> Bundle:
+async def shown_authorities(proxy: Address, clock: Clock | None = None) -> Bundle:
     """Fetch what a proxy shows, believed by nobody yet: a person must compare what follows from it.
 
+    Args:
+        clock: must agree with the proxy's; None: it need not.
+
     Raises:
-        ConnectionProblem: it can't be reached, or is no proxy.
+        ConnectionProblem: it can't be reached, is no proxy, or its clock is another.
     """
-    return await _fetch(proxy, https_context(insecure=True), verified=False)
+    bundle, theirs = await _fetch(proxy, https_context(insecure=True), verified=False)
+    if clock is not None:
+        _check_clock(proxy, theirs, clock())
+    return bundle
 
 
-async def _authorities(proxy: Address, pins: Sequence[str], *, insecure: bool) -> Bundle:
+async def _authorities(
+    proxy: Address, pins: Sequence[str], clock: Clock, *, insecure: bool
+) -> Bundle:
     """Fetch the cluster's authorities, and see that somebody vouches for them."""
     unverified = bool(pins) or insecure
-    bundle = await _fetch(proxy, https_context(insecure=unverified), verified=not unverified)
+    bundle, theirs = await _fetch(
+        proxy, https_context(insecure=unverified), verified=not unverified
+    )
+    _check_clock(proxy, theirs, clock())
     if pins:
         _check_pins(pins, bundle)
     elif insecure:
@@ -149,7 +161,25 @@ def _check_pins(pins: Sequence[str], bundle: Bundle) -> None:
         check_bundle(pin, bundle.host, bundle.web)
 
 
-async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> Bundle:
+def _check_clock(proxy: Address, theirs: datetime | None, ours: datetime) -> None:
+    """Raise ConnectionProblem when our clock is so far off the proxy's that nothing would be believed.
+
+    It may be put right meanwhile: that is no reason to give up.
+    """
+    if theirs is None or abs(theirs - ours) <= CLOCK_SKEW:
+        return
+    apart = abs(theirs - ours).total_seconds()
+    raise ConnectionProblem(
+        f"the clock of this machine says {ours:%FT%TZ}, that of {proxy} {theirs:%FT%TZ}: they are"
+        f" {apart:.0f} s apart, {CLOCK_SKEW.total_seconds():.0f} s at most will do",
+        hint="have both clocks kept: sudo timedatectl set-ntp true",
+    )
+
+
+async def _fetch(
+    proxy: Address, context: ssl.SSLContext, *, verified: bool
+) -> tuple[Bundle, datetime | None]:
+    """Return what a proxy shows, and its clock; None: it tells none."""
     with trio.move_on_after(FETCH_DEADLINE):
         stream = await dial_through_proxy(proxy.host, proxy.port)
         try:
@@ -169,7 +199,9 @@ async def _fetch(proxy: Address, context: ssl.SSLContext, *, verified: bool) -> 
     raise ConnectionProblem(f"{proxy} did not answer within {FETCH_DEADLINE:.0f} s")
 
 
-async def _get_bundle(connection: ClientConnection, proxy: Address) -> Bundle:
+async def _get_bundle(
+    connection: ClientConnection, proxy: Address
+) -> tuple[Bundle, datetime | None]:
     body = bytearray()
     try:
         await connection.send_head(
@@ -179,7 +211,7 @@ async def _get_bundle(connection: ClientConnection, proxy: Address) -> Bundle:
         while (piece := await connection.receive_body()) and len(body) < MAX_BUNDLE:
             body += piece
         if head.status == 200:
-            return msgspec.json.decode(bytes(body), type=Bundle)
+            return msgspec.json.decode(bytes(body), type=Bundle), _date(head.headers)
         what = f"it answers {head.status}"
     except (UpstreamGone, RemoteProtocolError, msgspec.DecodeError) as problem:
         what = str(problem)
@@ -187,3 +219,15 @@ async def _get_bundle(connection: ClientConnection, proxy: Address) -> Bundle:
         f"what answers at {proxy} is no tport proxy: {what}",
         hint=_IS_IT_THE_PROXY,
     )
+
+
+def _date(headers: Sequence[tuple[bytes, bytes]]) -> datetime | None:
+    """Return when an answer was made, by its maker's clock, to the second."""
+    for name, value in headers:
+        if name == b"date":
+            try:
+                date = parsedate_to_datetime(value.decode("ascii", "replace")[:64])
+            except ValueError:
+                return None
+            return date.replace(tzinfo=UTC) if date.tzinfo is None else date
+    return None

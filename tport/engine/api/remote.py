@@ -23,6 +23,9 @@ from tport.engine.pki.keys import load_certificate
 from tport.engine.proto.framing import of_length
 
 CALL_DEADLINE: Final = 10.0  # s for one call, dialling included
+QUICK: Final = (
+    1.0  # s for one call while auth answers nothing: people are told at once, not after 10 s
+)
 SILENCE: Final = 10.0  # s without a line after which a watch is lost; there is one each second
 MAX_CONNECTIONS: Final = 16  # calls at a time, each on a connection of its own
 MAX_IDLE: Final = 30.0  # s a connection is kept; auth closes those that idle for 60
@@ -98,6 +101,7 @@ class RemoteAuth:
         self._kept: list[tuple[ClientConnection, float]] = []  # and since when
         self._places = trio.CapacityLimiter(places)
         self._closed = False
+        self._silent = False  # a call got no answer, and nothing came of auth since
 
     async def aclose(self) -> None:
         self._closed = True
@@ -120,14 +124,17 @@ class RemoteAuth:
         body = wire.encode_request(call, arguments)
         if len(body) > self._max_body:
             raise Unavailable(f"{call}: the request is over {self._max_body} bytes")
-        with trio.move_on_after(CALL_DEADLINE):
+        deadline = QUICK if self._silent else CALL_DEADLINE
+        with trio.move_on_after(deadline):
             async with self._places:
                 status, answer = await self._answered(call, body, acting)
+            self._silent = False
             if status != 200:
                 raise wire.decode_error(answer, status)
             return wire.decode_answer(call, answer)
+        self._silent = True
         raise Unavailable(
-            f"auth did not answer within {CALL_DEADLINE:.0f} s", hint="try again in a moment"
+            f"auth did not answer within {deadline:.0f} s", hint="try again in a moment"
         )
 
     async def _answered(self, call: str, body: bytes, acting: str | None) -> tuple[int, bytes]:
@@ -196,15 +203,21 @@ class RemoteAuth:
         if dialling.cancelled_caught:
             raise ConnectionProblem(f"auth can't be reached within {CALL_DEADLINE:.0f} s")
         try:
-            async with aclosing(_changes(connection)) as changes:
+            async with aclosing(_changes(connection, self._heard)) as changes:
                 yield changes
         finally:
             with trio.move_on_after(CLOSE_DEADLINE, shield=True):
                 await connection.aclose()
 
+    def _heard(self) -> None:
+        """Something came of auth: it is there, however long a call of ours takes."""
+        self._silent = False
 
-async def _changes(connection: ClientConnection) -> AsyncGenerator[Change, None]:
-    """Yield what auth tells, until it is silent for too long or ends the connection."""
+
+async def _changes(
+    connection: ClientConnection, heard: Callable[[], None]
+) -> AsyncGenerator[Change, None]:
+    """Yield what auth tells, until it is silent for too long or ends the connection; `heard` each time."""
     buffer = bytearray()
     asked = False
     while True:
@@ -221,6 +234,7 @@ async def _changes(connection: ClientConnection) -> AsyncGenerator[Change, None]
             raise ConnectionProblem(f"auth was silent for {SILENCE:.0f} s")
         if not piece:
             raise ConnectionProblem("auth ended the watch")
+        heard()
         buffer += piece
         *lines, rest = bytes(buffer).split(b"\n")
         buffer = bytearray(rest)

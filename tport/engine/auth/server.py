@@ -43,6 +43,7 @@ from tport.engine.net.http1 import Drain, serve_http1
 from tport.engine.net.seats import Room, Seat, Seats, closed_by
 from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import accept_tls
+from tport.engine.pki.authority import is_current
 from tport.engine.pki.contexts import auth_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.types.identity import Identity
@@ -68,8 +69,7 @@ class AuthServer:
         self._service = service
         self._host_id = host_id
         self._drain = drain or Drain()
-        self._context: ssl.SSLContext | None = None
-        self._renew_at: datetime | None = None
+        self._made: tuple[ssl.SSLContext, datetime] | None = None
         self._seats = Seats(_ROOM)
 
     @property
@@ -147,11 +147,10 @@ class AuthServer:
 
     def _tls_context(self) -> ssl.SSLContext:
         now = self._service.cluster.clock()
-        if self._context is None or self._renew_at is None or now >= self._renew_at:
+        if self._made is None or not is_current(self._made[1], now, until=HOST_CERTIFICATE_TTL / 2):
             pair = self._service.issue_own_identity("auth", self._host_id)
-            self._context = auth_server_context(pair, self._service.authorities.host)
-            self._renew_at = now + HOST_CERTIFICATE_TTL / 2
-        return self._context
+            self._made = auth_server_context(pair, self._service.authorities.host), now
+        return self._made[0]
 
 
 class _Connection:

@@ -7,6 +7,7 @@ the person at the other end of the wire or for the operator, never as an OpenSSL
 from __future__ import annotations
 
 import ssl
+from datetime import UTC, datetime
 from typing import Final
 
 import trio
@@ -22,6 +23,9 @@ from tport.engine.net.tls_stream import TlsStream
 _LINGER: Final = 1.0  # s that a refused client gets to read why
 # A whole TLS record: alert (21), TLS 1.2 as RFC 8446 §5.1 wants it, 2 bytes: fatal, code 120.
 _NO_APPLICATION_PROTOCOL: Final = bytes([21, 3, 3, 0, 2, 2, 120])
+
+_OF_TIME: Final = (9, 10)  # X509_V_ERR_CERT_NOT_YET_VALID, X509_V_ERR_CERT_HAS_EXPIRED
+_CLOCKS: Final = "compare the clocks of both machines: timedatectl"
 
 # What an alert or an error of OpenSSL's means, by a part of its name. The first that fits.
 _MEANINGS: Final = (
@@ -148,7 +152,12 @@ def tls_problem(error: BaseException) -> tuple[str, str]:
     while not isinstance(error, ssl.SSLError) and error.__cause__ is not None:
         error = error.__cause__
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"the certificate does not verify: {error.verify_message}", ""
+        words = f"the certificate does not verify: {error.verify_message}"
+        if error.verify_code in _OF_TIME:
+            # OpenSSL went by the system's clock, whatever clock we are given.
+            now = datetime.now(UTC)
+            return f"{words}, by the clock of this machine, {now:%FT%TZ}", _CLOCKS
+        return words, ""
     # Of some alerts Python's table knows no name: then OpenSSL's text is all there is.
     reason = (getattr(error, "reason", None) or str(error)).upper().replace(" ", "_")
     for part, words, hint in _MEANINGS:

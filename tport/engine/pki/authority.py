@@ -355,3 +355,14 @@ def _name(common_name: str, cluster: str) -> x509.Name:
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def is_current(made: datetime, now: datetime, *, until: timedelta) -> bool:
+    """Tell whether a certificate that we made at `made` may be shown on, and need not be made anew.
+
+    It need when the clock was set back to before it is valid, too.
+
+    Args:
+        until: after which it is renewed.
+    """
+    return made - BACKDATE <= now < made + until

@@ -124,11 +124,13 @@ def identity_of(
     _check_profile(cert, identity.kind)
     if now < cert.not_valid_before_utc:
         raise _refused(
-            f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on",
+            f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on, by our clock it is {now:%FT%TZ}",
             hint="compare the clocks of both machines",
         )
     if now >= cert.not_valid_after_utc + grace:
-        raise _refused(f"it expired at {cert.not_valid_after_utc:%FT%TZ}")
+        raise _refused(
+            f"it expired at {cert.not_valid_after_utc:%FT%TZ}, by our clock it is {now:%FT%TZ}"
+        )
     return identity
 
 

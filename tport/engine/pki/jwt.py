@@ -147,7 +147,7 @@ def verify_session_credential(
         now: aware. The other machine's clock may be CLOCK_SKEW off.
 
     Raises:
-        NotSignedIn: it was genuine, and is over.
+        NotSignedIn: it is genuine, and over, or from the future.
         AccessDenied: anything else; `reason` says what.
     """
     payload = _verified(token, jwks)
@@ -175,10 +175,14 @@ def verify_session_credential(
     if claims.iss != cluster:
         raise _refused(f"of cluster {claims.iss!r}, this is {cluster!r}")
     if credential.issued > now + CLOCK_SKEW:
-        raise _refused(f"issued at {credential.issued:%FT%TZ}, which is yet to come")
+        raise NotSignedIn(
+            "the session is yet to begin",
+            reason=f"credential issued {credential.issued:%FT%TZ}, by our clock it is {now:%FT%TZ}",
+        )
     if min(credential.expires, credential.session_expires) + CLOCK_SKEW <= now:
         raise NotSignedIn(
-            "the session is over", reason=f"credential expired {credential.expires:%FT%TZ}"
+            "the session is over",
+            reason=f"credential expired {credential.expires:%FT%TZ}, by our clock it is {now:%FT%TZ}",
         )
     return credential
 

@@ -16,6 +16,7 @@ from tport.engine.errors import AccessDenied
 from tport.engine.net.seats import Seat, closed_by_nobody
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import accept_tls
+from tport.engine.pki.authority import is_current
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.pki.keys import KeyPair
@@ -78,7 +79,7 @@ class AgentDoor:
     def _context(self) -> ssl.SSLContext:
         """Return the context for tunnels; its certificate is made anew at half its life."""
         now = self._clock()
-        if self._made is None or now >= self._made[1]:
+        if self._made is None or not is_current(self._made[1], now, until=HOST_CERTIFICATE_TTL / 2):
             context = tunnel_server_context(self._own_pair(), self._cache.authorities.host)
-            self._made = context, now + HOST_CERTIFICATE_TTL / 2
+            self._made = context, now
         return self._made[0]

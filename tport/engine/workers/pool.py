@@ -35,6 +35,7 @@ from tport.engine.metrics.sample import Report, Trouble
 from tport.engine.net.fair_share import make_memory, mark_away
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tcp import TcpStream
+from tport.engine.pki.authority import is_current
 from tport.engine.pki.contexts import TICKET_KEYS
 from tport.engine.signals import RELOADED, Signals
 from tport.engine.types.identity import Identity
@@ -63,11 +64,15 @@ logger = logging.getLogger(__name__)
 COMMAND: Final = (sys.executable, "-P", "-m", "tport.engine.workers.worker")
 START_DEADLINE: Final = 60.0  # s for a process to begin, and say something: imports take under 1
 SILENCE: Final = 30.0  # s without a sign of life after which one is stuck, and is ended
+# s to look whether something came after all: it is this process that may have stood still, stopped by a
+# debugger or with its virtual machine, and the worker that was there.
+LAST_LOOK: Final = 1.0
 END_DEADLINE: Final = 5.0  # s for a process that said goodbye to be gone
 LAST_WORK: Final = 10.0  # s after the drain, for the last events
 STABLE: Final = 60.0  # s that one must have served for the delays to begin anew after it
 LONGEST: Final = 30.0  # s between two tries to start one
-RENEWAL: Final = HOST_CERTIFICATE_TTL.total_seconds() / 4
+RENEWAL: Final = HOST_CERTIFICATE_TTL / 4
+LOOK: Final = 2.0  # s between looks at whether a certificate is due; the clock may have been set
 MAX_HANDED: Final = 64  # tunnels of one worker on their way to another; agents dial again
 
 
@@ -308,8 +313,13 @@ class Workers:
         scope.cancel()
 
     async def _tell_pairs(self, channel: Channel, proxy_id: str) -> NoReturn:
+        clock = self._service.cluster.clock
+        made = clock()
         while True:
-            await trio.sleep(RENEWAL)
+            await trio.sleep(LOOK)
+            if is_current(made, clock(), until=RENEWAL):
+                continue
+            made = clock()
             pair = self._service.issue_own_identity("proxy", proxy_id)
             with suppress(ConnectionProblem):
                 await channel.send(NewPair(pair))
@@ -327,15 +337,20 @@ class Workers:
         """Do what a worker asks for until its process ends; return what was wrong with it, or ""."""
         patience = START_DEADLINE
         while True:
-            with trio.move_on_after(patience) as waiting:
-                try:
-                    message, carried = await channel.receive()
-                except ConnectionProblem:
-                    return ""
-                except RemoteProtocolError as problem:
-                    return str(problem)
-            if waiting.cancelled_caught:
+            came = None
+            for wait in (patience, LAST_LOOK):
+                with trio.move_on_after(wait):
+                    try:
+                        came = await channel.receive()
+                    except ConnectionProblem:
+                        return ""
+                    except RemoteProtocolError as problem:
+                        return str(problem)
+                if came is not None:
+                    break
+            if came is None:
                 return f"no sign of life for {patience:.0f} s"
+            message, carried = came
             patience = SILENCE
             match message:
                 case Serving():
