@@ -102,7 +102,9 @@ get_debian_parts
 get_from_pypi jupyterlab
 get_from_pypi streamlit
 get_from_pypi sslyze
+get_from_pypi oidc-provider-mock
 get_from_npm node-red
+get_from_npm oidc-provider
 get_from_npm pages
 
 if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then

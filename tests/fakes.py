@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from tport.engine.api.answers import Authorities, InviteInfo, LaunchCode, SignedIn
 from tport.engine.api.catalogue import AppInfo, OwnApp
+from tport.engine.api.sso import ProviderLogout, SignInChoices
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.app import AppServer
 from tport.engine.types.approval import JoinRequest, JoinState, read_code
@@ -63,6 +64,8 @@ class FakeAuth:
         self.requests: list[AccessRequest] = []
         self.explained: Explanation | None = None
         self.join: JoinRequest | None = None
+        self.choices = SignInChoices(connectors=(), passwords=True)
+        self.provider_out: ProviderLogout | None = None
         self.acting = ""  # the web session that was acted for last
 
     def _check(self) -> None:
@@ -100,6 +103,14 @@ class FakeAuth:
         if self.passwords.get(username) != password:
             raise AccessDenied("access denied", reason="whatever it was")
         return self._session(username, remote, user_agent)
+
+    async def sign_in_choices(self) -> SignInChoices:
+        self._check()
+        return self.choices
+
+    async def provider_logout(self, *, id: str, back: str) -> ProviderLogout | None:
+        self._check()
+        return self.provider_out
 
     async def factor_policy(self) -> FactorPolicy:
         self._check()

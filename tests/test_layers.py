@@ -43,6 +43,7 @@ AUTH_FLOORS = (
     ("sessions",),
     ("signin",),
     ("people", "joining", "acme"),
+    ("sso",),
     ("resources",),
     ("calls",),
     ("service",),

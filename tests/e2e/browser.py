@@ -92,6 +92,12 @@ class Watch:
         return [line for line in (*self.failed, *self.complaints) if "ERR_CERT" in line]
 
 
+def assert_calm(watch: Watch) -> None:
+    """Hold that a person would have been warned of nothing."""
+    assert watch.failed == []
+    assert watch.complaints == []
+
+
 @contextmanager
 def open_context(browser: Browser, **options: Any) -> Iterator[tuple[BrowserContext, Watch]]:
     """Open a fresh profile: no cookies, no cache. Options are Playwright's for new_context."""

@@ -10,7 +10,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.e2e.browser import Watch, open_browser, open_context, sign_in, sign_up, trust
+from tests.e2e.browser import (
+    assert_calm,
+    open_browser,
+    open_context,
+    sign_in,
+    sign_up,
+    trust,
+)
 from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster
 from tests.e2e.started_upstream import start_upstream
 
@@ -43,11 +50,6 @@ def open_as_editor(page: Page, cluster: Cluster, section: str) -> None:
 
 def at(page: Page, title: str) -> None:
     expect(page.locator("h1")).to_have_text(title)
-
-
-def assert_calm(watch: Watch) -> None:
-    assert watch.failed == []
-    assert watch.complaints == []
 
 
 @SCRIPT

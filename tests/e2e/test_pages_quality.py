@@ -47,6 +47,9 @@ NOT_PAGES: Final = frozenset(
         "/webapi/cas",
         "/webapi/find",
         "/webapi/ping",
+        "/web/login/sso/{kind}/{name}",
+        "/web/prove/sso",
+        "/web/sso/test/{id}",
     }
 )
 VISITS: Final[dict[str, str | Linked]] = {
@@ -104,7 +107,15 @@ VISITS: Final[dict[str, str | Linked]] = {
 }
 # Looked at in tests of their own below: who is signed in never sees them, or an act leads there.
 ELSEWHERE: Final = frozenset(
-    {"/web/login", "/web/login/second", "/web/invite/{token}", "/web/check/{id}"}
+    {
+        "/web/login",
+        "/web/login/second",
+        "/web/invite/{token}",
+        "/web/check/{id}",
+        # in test_sso.py
+        "/v1/webapi/{kind}/callback",
+        "/v1/webapi/{kind}/callback/{name}",
+    }
 )
 
 

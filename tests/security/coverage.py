@@ -105,6 +105,7 @@ PROMISES: Mapping[str, tuple[int, str]] = {
     "AUTH-11": (1, "One name in any spelling is one user"),
     "AUTH-12": (1, "What changes access asks for a proof of the last five minutes"),
     "AUTH-13": (2, "One address has its share of tries, and takes nobody else's"),
+    "AUTH-14": (0, "A provider's answer is for this browser, this sign-in and this client, once"),
     "AG-01": (0, "Guessing join tokens leads nowhere, soon"),
     "AG-02": (0, "A join token is used up, and written down nowhere"),
     "AG-03": (0, "A token gives what it says and no more"),

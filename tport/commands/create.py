@@ -11,14 +11,14 @@ import typer
 from tport.commands.last_administrator import last_administrator_noted
 from tport.commands.printing import say
 from tport.commands.run import with_cluster
-from tport.engine.errors import InvalidRequest, TportError
+from tport.engine.errors import ConfigError, InvalidRequest, TportError
 
 if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.config.resources import Read
-    from tport.engine.types.resource import PutMode
+    from tport.engine.types.resource import PutMode, Resource
 
-app = typer.Typer(help="Make resources from a file: roles, users, tokens, apps, locks.")
+app = typer.Typer(help="Make resources from a file: roles, users, tokens, apps, locks, connectors.")
 
 STDIN = Path("-")
 NAMED = 10  # users that are named in one line
@@ -53,7 +53,35 @@ def read_noted(text: str, name: str) -> list[Read]:
     found, notes = read_resources(text, name=name)
     for note in notes:
         say(note)
-    return found
+    return [each._replace(resource=with_secret(each)) for each in found]
+
+
+def with_secret(read: Read) -> Resource:
+    """Return a resource; a connector's secret that lies in a file of ours, `file:///…`, is read.
+
+    Raises:
+        ConfigError: the file can't be read, or its secret is nobody's alone.
+    """
+    from msgspec.structs import replace
+
+    from tport.engine.config.connectors import FILE
+    from tport.engine.config.secret_file import read_secret_file
+    from tport.engine.types.resource import GithubResource, OidcResource
+
+    resource = read.resource
+    if not isinstance(resource, OidcResource | GithubResource):
+        return resource
+    if not resource.connector.client_secret.startswith(FILE):
+        return resource
+    path = Path(resource.connector.client_secret.removeprefix(FILE))
+    try:
+        secret, warning = read_secret_file(path)
+    except ConfigError as problem:
+        raise ConfigError(f"spec.client_secret: {problem}", where=read.where) from None
+    if warning:
+        say(warning)
+    connector = replace(resource.connector, client_secret=secret)
+    return replace(resource, connector=connector)
 
 
 async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="Change a resource in your editor.")
 
-EDITABLE = ("role", "user", "token", "app", "lock", "cluster_auth_preference")
+EDITABLE = ("role", "user", "token", "app", "lock", "oidc", "github", "cluster_auth_preference")
 EDITORS = ("TPORT_EDITOR", "VISUAL", "EDITOR")
 
 

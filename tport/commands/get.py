@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.types.resource import Resource
 
-app = typer.Typer(help="Print resources: roles, users, tokens, apps, locks.")
+app = typer.Typer(help="Print resources: roles, users, tokens, apps, locks, connectors.")
 
 
 @app.command()
@@ -31,8 +31,8 @@ def get(
         typer.Option("--with-secrets", help="With password hashes and private keys: guard it."),
     ] = False,
 ) -> None:
-    """Print resources in Teleport's format: role, user, token, app, lock, app_server,
-    cluster_auth_preference.
+    """Print resources in Teleport's format: role, user, token, app, lock, oidc, github,
+    app_server, cluster_auth_preference; `connectors` are oidc and github.
 
     `tport create -f` takes what this prints. `tport get all --with-secrets` is all that another
     cluster needs to take this one's place: tport start --bootstrap FILE.
@@ -96,6 +96,10 @@ def _in_short(resource: Resource) -> str:
         case types.LockResource(lock=lock):
             until = f" until {time_text(lock.expires)}" if lock.expires else ""
             return f"{lock.target}{until} {lock.message}".strip()
+        case types.OidcResource(connector=connector):
+            return connector.issuer
+        case types.GithubResource(connector=connector):
+            return connector.endpoint
         case types.AppServerResource(server=server):
             return f"refused: {server.refused}" if server.refused else server.app.uri
         case types.PreferenceResource(preference=preference):

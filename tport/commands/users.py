@@ -108,6 +108,8 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
                 if info.lock
                 else f"locked until {time_text(info.locked_until)}"
                 if info.locked_until
+                else f"by {info.user.origin}"
+                if not info.user.is_local
                 else "active"
                 if info.has_password
                 else f"invited until {time_text(info.invited_until)}"

@@ -231,6 +231,7 @@ class _Process:
                         proxy_addrs=_proxy_addrs(config),
                         static_tokens=await _static_tokens(config),
                         second_factor=config.auth_service.second_factor,
+                        local_auth=config.auth_service.local_auth,
                         seal_key=seal_key,
                         web_idle=timedelta(seconds=config.auth_service.web_idle_timeout),
                         shown=settings_in_force(config),

@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from msgspec.structs import replace
 
 from tests.engine.auth.visitor import Visitor
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
@@ -27,7 +28,8 @@ IN_FILE = Origin("file", "tport.yaml:12")
 
 def wants(word: SecondFactor | None = None, idle: float | None = None) -> Preference:
     policy = None if word is None else FactorPolicy.from_word(word)
-    return Preference(second_factor=policy, web_idle_timeout=idle)
+    local = None if word is None else True
+    return Preference(second_factor=policy, web_idle_timeout=idle, local_auth=local)
 
 
 @asynccontextmanager
@@ -98,6 +100,7 @@ async def test_a_change_counts_at_once_and_is_written_down_with_what_it_changed(
         "name": PREFERENCE,
         "second_factor": "on",
         "web_idle_timeout": "1h",
+        "local_auth": "yes",
         "changes": ["second_factor: off -> on"],
     }
 
@@ -157,7 +160,7 @@ async def test_what_the_file_sets_is_refused_with_its_line_and_the_rest_is_taken
         await put(world, wants("on", 7200))  # as `get` printed it, but for the idle time
         assert (await shown(world)).preference == wants("on", 7200)
         stored = await world.service.cluster.stores.preference.get("auth_preference")
-        assert stored == wants(None, 7200)
+        assert stored == replace(wants("on", 7200), second_factor=None)
 
 
 async def test_the_file_wins_over_what_was_stored_before_it_said_so() -> None:

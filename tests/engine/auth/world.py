@@ -14,6 +14,7 @@ from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.auth.sso.provider import Transport
 from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.errors import Unavailable
 from tport.engine.storage.memory import MemoryBackend, open_memory_backend
@@ -174,7 +175,10 @@ JENKINS = App(name="jenkins", uri="http://localhost:8080", labels={"env": "prod"
 
 @asynccontextmanager
 async def open_world(
-    *, settings: AuthSettings | None = None, clock: WallClock | None = None
+    *,
+    settings: AuthSettings | None = None,
+    clock: WallClock | None = None,
+    transport: Transport | None = None,
 ) -> AsyncIterator[World]:
     clock = clock or WallClock()
     steady = SteadyClock(clock)
@@ -184,6 +188,8 @@ async def open_world(
     )
     async with (
         open_memory_backend(steady) as backend,
-        open_auth_service(backend=backend, audit=audit, clock=steady, settings=given) as service,
+        open_auth_service(
+            backend=backend, audit=audit, clock=steady, settings=given, transport=transport
+        ) as service,
     ):
         yield World(service, clock, audit, backend)

@@ -120,10 +120,6 @@ IN_THE_FILE = [
         "1:39: auth_service.authentication.type: 'oidc' is not supported; expected local",
     ),
     (
-        "auth_service: {authentication: {local_auth: no}}",
-        "1:45: auth_service.authentication.local_auth: expected yes: tport has no other way to sign in",
-    ),
-    (
         "auth_service: {authentication: {second_factor: maybe}}",
         "1:48: auth_service.authentication.second_factor: expected off, optional, on, otp or webauthn, found 'maybe'",
     ),

@@ -16,6 +16,12 @@ from tport.engine.config.resource_text import json_text, resource_value, yaml_te
 from tport.engine.config.resources import read_resources
 from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.types.app import App, AppServer, Cors, Header, Rewrite, Timeouts, UpstreamTls
+from tport.engine.types.connector import (
+    ClaimMapping,
+    GithubConnector,
+    OidcConnector,
+    TeamMapping,
+)
 from tport.engine.types.factor import OFF, ON, FactorPolicy, Factors, TotpDevice, WebauthnDevice
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.preference import Preference
@@ -24,7 +30,9 @@ from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
     AuthorityResource,
+    GithubResource,
     LockResource,
+    OidcResource,
     PreferenceResource,
     Resource,
     RoleResource,
@@ -128,6 +136,37 @@ WHOLE: list[Resource] = [
     ),
     LockResource(lock=Lock(name="l1", target=LockTarget(user="alice"), message="x", expires=LATER)),
     LockResource(lock=Lock(name="l2", target=LockTarget(server_id="agent-1"))),
+    OidcResource(
+        connector=OidcConnector(
+            name="google",
+            display="Google",
+            issuer="https://id.test/x",
+            client_id="c",
+            client_secret="s",
+            redirect_urls=("https://a.test/cb", "https://b.test/cb"),
+            scope=("email", "groups"),
+            claims_to_roles=(
+                ClaimMapping(claim="groups", value="^team-(.*)$", roles=("$1", "access")),
+            ),
+            username_claim="upn",
+            prompt="",
+            acr_values=("phr", "mfa"),
+            max_age=timedelta(hours=1),
+            pkce=False,
+            allow_unverified_email=True,
+            cluster_second_factor=True,
+        ),
+        revision="3",
+    ),
+    GithubResource(
+        connector=GithubConnector(
+            name="octo",
+            client_id="c",
+            teams_to_roles=(TeamMapping(organization="acme", team="*", roles=("access",)),),
+            endpoint="https://github.example.com",
+            api_endpoint="https://github.example.com/api/v3",
+        )
+    ),
     AuthorityResource(
         name="jwt",
         spec={
@@ -401,7 +440,8 @@ def test_a_kind_and_a_name_with_a_blank_between_are_told_how_to_be_written() -> 
         ("{second_factor: off}", Preference(second_factor=OFF)),
         ("{second_factor: 'on', web_idle_timeout: 0s}", Preference(second_factor=ON, web_idle_timeout=0)),
         ("{second_factors: [otp]}", Preference(second_factor=FactorPolicy.from_word("otp"))),
-        ("{local_auth: yes, allow_local_auth: true, web_idle_timeout: 10m}", Preference(web_idle_timeout=600)),
+        ("{local_auth: yes, allow_local_auth: true, web_idle_timeout: 10m}", Preference(web_idle_timeout=600, local_auth=True)),
+        ("{allow_local_auth: false}", Preference(local_auth=False)),
     ],
 )  # fmt: skip
 def test_what_a_preference_leaves_out_is_left_as_the_file_says(
@@ -418,7 +458,7 @@ def test_what_a_preference_leaves_out_is_left_as_the_file_says(
         ("{second_factor: on, second_factors: [otp]}", "spec.second_factors", "keep one"),
         ("{second_factors: []}", "spec.second_factors", "expected otp, webauthn or both"),
         ("{web_idle_timeout: 5m}", "spec.web_idle_timeout", "expected 10m"),
-        ("{allow_local_auth: false}", "spec.allow_local_auth", "no other way to sign in"),
+        ("{local_auth: yes, allow_local_auth: no}", "spec.allow_local_auth", "keep one"),
         ("{type: oidc}", "spec.type", "expected local"),
         ("{second_faktor: on}", "spec.second_faktor", "did you mean 'second_factor'"),
     ],

@@ -27,11 +27,13 @@ class AccountInfo(msgspec.Struct, frozen=True, kw_only=True):
     """What one person has to sign in with.
 
     Attributes:
+        origin: what proves them, as `User.origin`.
         recovery_left: codes that were not used yet.
         password_changed: None: they have none.
     """
 
     user: str
+    origin: str
     devices: tuple[DeviceInfo, ...]
     recovery_left: int
     policy: FactorPolicy

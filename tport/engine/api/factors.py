@@ -12,7 +12,7 @@ from tport.engine.api.answers import SignedIn
 from tport.engine.api.callers import PROXY
 from tport.engine.types.factor import FactorPolicy
 
-ProofKind = Literal["password", "totp", "webauthn", "recovery"]
+ProofKind = Literal["password", "totp", "webauthn", "recovery", "provider"]
 
 
 class Proof(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,7 +43,8 @@ class NextStep(msgspec.Struct, frozen=True, kw_only=True, tag=True):
         attempt: names it; the form sends it back.
         user: "" while it isn't known: a passkey will tell.
         to: `prove`: show one of `kinds`. `enrol`: set one of `kinds` up.
-        kinds: `password` stands for itself, where that is all there is.
+        kinds: `password` stands for itself, where that is all there is; `provider`: to sign in
+            there anew (`api.sso`), which no form here can show.
         may_skip: setting one up isn't required.
         totp: for `enrol`, when it is among the kinds.
         webauthn: options for `navigator.credentials`, JSON; "": it is not among the kinds. Its

@@ -35,6 +35,7 @@ from tport.engine.api import (
     resources,
     roles,
     sessions,
+    sso,
 )
 from tport.engine.api.account import AccountAPI
 from tport.engine.api.acme import AcmeAPI
@@ -57,6 +58,7 @@ from tport.engine.api.requests import RequestAPI
 from tport.engine.api.resources import ResourceAPI
 from tport.engine.api.roles import RoleAPI
 from tport.engine.api.sessions import SessionAPI
+from tport.engine.api.sso import SsoAPI
 
 
 class AuthAPI(
@@ -80,6 +82,7 @@ class AuthAPI(
     PreferenceAPI,
     ResourceAPI,
     AcmeAPI,
+    SsoAPI,
     Protocol,
 ):
     def acting_for(self, secret: str) -> AuthAPI:
@@ -115,6 +118,7 @@ _PARTS = (
     preference,
     resources,
     acme,
+    sso,
 )
 
 # Who may make which call. "anyone" needs no certificate.

@@ -86,6 +86,7 @@ class AuthSettings:
         jwt_algorithm: of the JWT key, when it is made.
         static_tokens: join tokens of the file.
         second_factor: what is demanded beside a password, unless that was changed since.
+        local_auth: whether passwords sign in, likewise; else identity providers alone do.
         web_idle: who makes no request for so long is signed out, likewise; zero: never.
         shown: every setting of the process as text, with its origin: what the file sets stays.
         seal_key: KEY_BYTES that seal second factors in storage, from a file beside it. The
@@ -97,13 +98,16 @@ class AuthSettings:
     jwt_algorithm: SigningAlgorithm = "ES256"
     static_tokens: tuple[StaticToken, ...] = ()
     second_factor: FactorPolicy = ON
+    local_auth: bool = True
     web_idle: timedelta = timedelta(0)
     shown: tuple[Setting, ...] = ()
     seal_key: bytes = field(default_factory=lambda: os.urandom(KEY_BYTES), repr=False)
 
     @property
     def sign_in(self) -> InForce:
-        return InForce(second_factor=self.second_factor, web_idle=self.web_idle)
+        return InForce(
+            second_factor=self.second_factor, web_idle=self.web_idle, local_auth=self.local_auth
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from tport.engine.access.passwords import MINIMUM, MINIMUM_WITH_SECOND_FACTOR
-from tport.engine.config.in_force import SECOND_FACTOR, WEB_IDLE_TIMEOUT
+from tport.engine.config.in_force import LOCAL_AUTH, SECOND_FACTOR, WEB_IDLE_TIMEOUT
 from tport.engine.types.factor import FactorPolicy
 from tport.engine.types.preference import Preference
 from tport.engine.types.setting import Setting
@@ -20,6 +20,7 @@ RECORD: Final = "auth_preference"  # the one record's key
 FIELDS: Final[Mapping[str, str]] = {
     "second_factor": SECOND_FACTOR,
     "web_idle_timeout": WEB_IDLE_TIMEOUT,
+    "local_auth": LOCAL_AUTH,
 }
 
 
@@ -28,6 +29,7 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
 
     second_factor: FactorPolicy
     web_idle: timedelta
+    local_auth: bool = True
 
     @property
     def password_min(self) -> int:
@@ -37,7 +39,9 @@ class InForce(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def preference(self) -> Preference:
         return Preference(
-            second_factor=self.second_factor, web_idle_timeout=self.web_idle.total_seconds()
+            second_factor=self.second_factor,
+            web_idle_timeout=self.web_idle.total_seconds(),
+            local_auth=self.local_auth,
         )
 
 
@@ -56,7 +60,7 @@ def in_force(stored: Preference | None, start: InForce, in_file: Mapping[str, st
     """
     if stored is None:
         return start
-    policy, idle = stored.second_factor, stored.web_idle_timeout
+    policy, idle, local = stored.second_factor, stored.web_idle_timeout, stored.local_auth
     return InForce(
         second_factor=start.second_factor
         if policy is None or "second_factor" in in_file
@@ -64,4 +68,5 @@ def in_force(stored: Preference | None, start: InForce, in_file: Mapping[str, st
         web_idle=start.web_idle
         if idle is None or "web_idle_timeout" in in_file
         else timedelta(seconds=idle),
+        local_auth=start.local_auth if local is None or "local_auth" in in_file else local,
     )

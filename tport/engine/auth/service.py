@@ -52,6 +52,11 @@ from tport.engine.auth.signin.known import KnownBrowsers
 from tport.engine.auth.signin.login import Login
 from tport.engine.auth.signin.preference_editing import PreferenceEditing
 from tport.engine.auth.signin.steps import Steps
+from tport.engine.auth.sso.connectors import Connectors
+from tport.engine.auth.sso.people import Arrivals
+from tport.engine.auth.sso.provider import HttpsTransport, Providers, Transport
+from tport.engine.auth.sso.signing_in import SingleSignOn
+from tport.engine.auth.sso.trying import Trying
 from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.defaults import LOGIN_BURST, LOGINS_PER_MINUTE
 from tport.engine.errors import Unavailable
@@ -69,18 +74,24 @@ BACKWARDS: Final = timedelta(
 
 @asynccontextmanager
 async def open_auth_service(
-    *, backend: Backend, audit: Audit, clock: SteadyClock, settings: AuthSettings
+    *,
+    backend: Backend,
+    audit: Audit,
+    clock: SteadyClock,
+    settings: AuthSettings,
+    transport: Transport | None = None,
 ) -> AsyncIterator[AuthService]:
     """Open the cluster in `backend`, made at its first start, and keep it going.
 
     Args:
         clock: the one that `backend` was opened with.
+        transport: what carries requests to identity providers; None: HTTPS.
 
     Raises:
         ConfigError: the settings contradict what is stored, or each other.
         Unavailable: storage can't answer.
     """
-    service = AuthService(await open_cluster(settings, backend, audit, clock))
+    service = AuthService(await open_cluster(settings, backend, audit, clock), transport)
     await service.set_back.begin()
     await service.preference.tell_overruled()
     async with trio.open_nursery() as nursery:
@@ -95,7 +106,8 @@ async def open_auth_service(
 class AuthService:
     """All of auth. Its parts know the nouns; `as_caller` says who may ask them what."""
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, transport: Transport | None = None) -> None:
+        """`transport`: what carries requests to identity providers; None: HTTPS."""
         self.cluster = cluster
         self.refusals = Refusals(cluster)
         self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
@@ -156,9 +168,23 @@ class AuthService:
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
         self.preference = PreferenceEditing(cluster)
+        connectors = Connectors(cluster, self.roles)
+        self.trying = Trying(cluster, connectors, self.roles, self.presence)
+        self.sso = SingleSignOn(
+            cluster,
+            connectors=connectors,
+            providers=Providers(cluster.clock, transport or HttpsTransport()),
+            arrivals=Arrivals(cluster, self.roles, self.users),
+            trying=self.trying,
+            roles=self.roles,
+            sessions=self.sessions,
+            steps=self.steps,
+            limiter=limiter,
+        )
         self.resources = Resources(
             cluster,
             self.presence,
+            connectors=connectors,
             preference=self.preference,
             roles=self.roles,
             users=self.users,

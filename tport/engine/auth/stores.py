@@ -35,6 +35,10 @@
     /acme/pairs/<CA>/<name>                 PairRecord          the same; the key is sealed
     /acme/accounts/<CA>                     AccountRecord       -        the key is sealed
     /acme/marks/several                     -                   -        there were several proxies
+    /connectors/<kind>/<name>               Connector           -        its client_secret is sealed
+    /sso/<state hash>                       SsoAttempt          SSO_TTL
+    /sso_tests/<id>                         SsoTest             TEST_TTL
+    /provider_sessions/<web hash>           ProviderSession     the session's
     /device_tokens/<token hash>             DeviceToken         its own
     /device_tokens_of/<user id>/<hash>      -                   the device token's
 
@@ -67,6 +71,7 @@ from tport.engine.storage.backend import (
 from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App
 from tport.engine.types.approval import JoinRequest
+from tport.engine.types.connector import Connector
 from tport.engine.types.device_token import DeviceToken
 from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
@@ -74,6 +79,7 @@ from tport.engine.types.preference import Preference
 from tport.engine.types.request import AccessRequest
 from tport.engine.types.role import Role
 from tport.engine.types.session import AppSession, WebSession
+from tport.engine.types.sso import ProviderSession, SsoAttempt, SsoTest
 from tport.engine.types.token import JoinToken
 from tport.engine.types.user import FailedLogins, Invite, PasswordRecord, User
 
@@ -168,6 +174,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
             `again`: the person is signed in and proves it anew.
         user, user_id, proofs: of the user when it began, "" for `passkey`.
         method: what has proved the person so far.
+        provider: whose word that is; None: nobody's but ours.
         secret: the TOTP secret that is being set up, sealed; "": none.
         challenge: base64url, that the next answer of an authenticator must sign; "": none.
     """
@@ -179,6 +186,7 @@ class Attempt(msgspec.Struct, frozen=True, kw_only=True):
     user_id: str = ""
     proofs: int = 0
     method: str = ""
+    provider: ProviderSession | None = None
     secret: str = ""
     challenge: str = ""
     challenge_until: datetime | None = None
@@ -349,6 +357,10 @@ class Stores:
         self.acme_pairs = Store(backend, "/acme/pairs/", PairRecord)
         self.acme_accounts = Store(backend, "/acme/accounts/", AccountRecord)
         self.acme_marks = Store(backend, "/acme/marks/", bool)
+        self.connectors: Store[Connector] = Store(backend, "/connectors/", Connector)  # type: ignore[arg-type]  # a union of structs
+        self.sso = Store(backend, "/sso/", SsoAttempt)
+        self.sso_tests = Store(backend, "/sso_tests/", SsoTest)
+        self.provider_sessions = Store(backend, "/provider_sessions/", ProviderSession)
         self.device_tokens = Store(backend, "/device_tokens/", DeviceToken)
         self.device_tokens_of = Store(backend, "/device_tokens_of/", msgspec.Raw)
 

@@ -39,6 +39,7 @@ _SEAL_KEY: Final = f"{AUTH_DIR}/{SEAL_KEY_FILE}"
 # What may have been ended, used up or taken back since: none of it is to live again.
 PASSING: Final = (
     *("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/", "/known/"),
+    *("/sso/", "/sso_tests/", "/provider_sessions/"),
     *("/invites/", "/invite_of/", "/join_requests/"),
 )
 _FACTORS: Final = "/factors/"

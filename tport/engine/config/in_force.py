@@ -16,6 +16,7 @@ from tport.engine.config.model import Config, KeyPair, Secret
 from tport.engine.types.setting import DEFAULT, Origin, Setting
 
 SECOND_FACTOR: Final = "auth_service.authentication.second_factor"
+LOCAL_AUTH: Final = "auth_service.authentication.local_auth"
 WEB_IDLE_TIMEOUT: Final = "auth_service.web_idle_timeout"
 
 _SET: Final = "set"
@@ -63,7 +64,7 @@ _SETTINGS: Final[Sequence[_Shown]] = (
     _Shown("auth_service.audit.include_query", lambda c: _yes(c.auth_service.audit.include_query)),
     _Shown(WEB_IDLE_TIMEOUT, lambda c: duration(c.auth_service.web_idle_timeout)),
     _Shown("auth_service.authentication.type", lambda _: "local"),
-    _Shown("auth_service.authentication.local_auth", lambda _: _yes(True)),
+    _Shown(LOCAL_AUTH, lambda c: _yes(c.auth_service.local_auth)),
     _Shown(
         SECOND_FACTOR,
         lambda c: c.auth_service.second_factor.word,

@@ -10,6 +10,7 @@ from tport.engine.types.resource import PREFERENCE, Kind
 
 KINDS: Final[tuple[Kind, ...]] = get_args(Kind)
 EVERYTHING: Final = "all"
+_CONNECTORS: Final = ("connector", "connectors", "auth_connector", "auth_connectors")
 _ALIASES: Final[dict[str, Kind]] = {
     **{kind: kind for kind in KINDS},
     "roles": "role",
@@ -19,6 +20,8 @@ _ALIASES: Final[dict[str, Kind]] = {
     "locks": "lock",
     "app_servers": "app_server",
     "cert_authorities": "cert_authority",
+    "oidc_connector": "oidc",
+    "github_connector": "github",
     "cap": "cluster_auth_preference",
     "cas": "cert_authority",
 }
@@ -31,6 +34,8 @@ DUMPED: Final[tuple[Kind, ...]] = (
     "token",
     "app",
     "lock",
+    "oidc",
+    "github",
 )
 _ONLY: Final[dict[Kind, str]] = {"cluster_auth_preference": PREFERENCE}  # there is one of them
 
@@ -83,6 +88,9 @@ def parse_references(texts: list[str]) -> list[Reference]:
         raise InvalidRequest("nothing named", hint="tport get roles, tport get user/alice, …")
     found = []
     for word in words:
+        if word.lower().replace("-", "_") in _CONNECTORS:  # Teleport's word for all of these kinds
+            found += [Reference("oidc"), Reference("github")]
+            continue
         try:
             found.append(parse_reference(word))
         except InvalidRequest as problem:

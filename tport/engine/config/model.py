@@ -83,6 +83,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
         listen_is_given: the operator chose `listen_addr`; else it follows from the roles.
         tokens: static tokens, each for agents: the secret, or a file with one a line.
         second_factor: what is demanded beside a password.
+        local_auth: whether passwords sign in, or identity providers alone do.
         web_idle_timeout: seconds after which who does nothing is signed out; 0: never.
     """
 
@@ -92,6 +93,7 @@ class AuthService(msgspec.Struct, frozen=True, kw_only=True):
     cluster_name: str
     tokens: tuple[Secret, ...] = ()
     second_factor: FactorPolicy = ON
+    local_auth: bool = True
     web_idle_timeout: float = WEB_IDLE_TIMEOUT.total_seconds()
     audit: AuditLogs = AuditLogs()
 

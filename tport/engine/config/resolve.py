@@ -277,11 +277,6 @@ class Resolver:
                 "auth_service.authentication.type",
                 f"{shown(asked.type)} is not supported; expected local",
             )
-        if not asked.local_auth:
-            self._reading.complain(
-                "auth_service.authentication.local_auth",
-                "expected yes: tport has no other way to sign in",
-            )
         listen = self._try(
             "auth_service.listen_addr",
             lambda text: parse_listen_address(text, AUTH_PORT),
@@ -294,6 +289,7 @@ class Resolver:
             cluster_name=auth.cluster_name or proxy.public_addrs[0].host,
             tokens=tuple(self._tokens(auth.tokens)),
             second_factor=self._factors(asked),
+            local_auth=asked.local_auth,
             web_idle_timeout=auth.web_idle_timeout,
             audit=AuditLogs(
                 retention=parse_retention(auth.audit.retention),

@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal
 from tport.engine.config import file as shape
 from tport.engine.config.dynamic_apps import NO_COMMANDS, NO_METADATA
 from tport.engine.config.file import ONE_OR_MANY, SecondFactorKind, Section, Text, TextList
-from tport.engine.config.words import parse_bool, parse_idle
+from tport.engine.config.words import parse_idle
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.factor import SecondFactor
 
@@ -55,12 +55,6 @@ def _count(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text[:11]) < 2**32):
         raise InvalidRequest(f"{text[:80]!r} is no 32-bit number")
     return int(text)
-
-
-def _local_auth(text: str) -> bool:
-    if not parse_bool(text):
-        raise InvalidRequest("expected yes: tport has no other way to sign in")
-    return True
 
 
 class Metadata(Section, frozen=True):
@@ -172,8 +166,8 @@ class PreferenceSpec(Section, frozen=True):
     type: Literal["local"] = "local"
     second_factor: SecondFactor = "on"
     second_factors: Annotated[tuple[SecondFactorKind, ...], ONE_OR_MANY] = ()
-    allow_local_auth: Annotated[bool, _local_auth] = True
-    local_auth: Annotated[bool, _local_auth] = True
+    allow_local_auth: bool = True
+    local_auth: bool = True
     web_idle_timeout: Annotated[float, parse_idle] = 0.0
     webauthn: Webauthn = Webauthn()
 

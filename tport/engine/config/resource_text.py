@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 from ruamel.yaml import YAML
 
+from tport.engine.config.connectors import connector_spec
 from tport.engine.config.in_force import duration
 from tport.engine.types.app import App, AppServer, Rewrite
 from tport.engine.types.factor import Device
@@ -23,12 +24,15 @@ from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
     AuthorityResource,
+    GithubResource,
     LockResource,
+    OidcResource,
     PreferenceResource,
     Resource,
     RoleResource,
     TokenResource,
     UserResource,
+    kind_of,
 )
 from tport.engine.types.role import Conditions, Role
 from tport.engine.types.token import JoinToken
@@ -74,6 +78,8 @@ def _value(resource: Resource) -> Value:
             return _app(app)
         case LockResource(lock=lock):
             return _lock(lock)
+        case OidcResource(connector=connector) | GithubResource(connector=connector):
+            return _envelope(kind_of(resource), "v3", connector.name, connector_spec(connector))
         case AppServerResource(server=server):
             return _app_server(server)
         case PreferenceResource():
@@ -253,7 +259,9 @@ def _app_server(server: AppServer) -> Value:
 
 def _preference(resource: PreferenceResource) -> Value:
     policy, idle = resource.preference.second_factor, resource.preference.web_idle_timeout
-    spec: Value = {"type": "local", "allow_local_auth": True}
+    spec: Value = {"type": "local"}
+    if resource.preference.local_auth is not None:
+        spec["allow_local_auth"] = resource.preference.local_auth
     if policy is not None:
         spec["second_factor"] = policy.word
     if idle is not None:

@@ -13,6 +13,12 @@ import msgspec
 from tport.engine.access.rules import role_from_resource
 from tport.engine.config.app_rules import check_label
 from tport.engine.config.apps import AppReader
+from tport.engine.config.connectors import (
+    GithubDocument,
+    OidcDocument,
+    github_connector,
+    oidc_connector,
+)
 from tport.engine.config.document import (
     Mapping as MappingNode,
 )
@@ -50,8 +56,10 @@ from tport.engine.types.resource import (
     PREFERENCE,
     AppResource,
     AuthorityResource,
+    GithubResource,
     Kind,
     LockResource,
+    OidcResource,
     PreferenceResource,
     Resource,
     RoleResource,
@@ -253,6 +261,26 @@ def _app(root: Node, reading: Reading) -> Resource:
     return AppResource(app=app, revision=metadata.revision)
 
 
+def _oidc(root: Node, reading: Reading) -> Resource:
+    document = read_section(OidcDocument, root, "", reading)
+    _named(document.metadata, reading)
+    try:
+        connector = oidc_connector(document, has_max_age=reading.has("spec.max_age"))
+    except InvalidRequest as problem:
+        _complain(reading, problem)
+    return OidcResource(connector=connector, revision=document.metadata.revision)
+
+
+def _github(root: Node, reading: Reading) -> Resource:
+    document = read_section(GithubDocument, root, "", reading)
+    _named(document.metadata, reading)
+    try:
+        connector = github_connector(document)
+    except InvalidRequest as problem:
+        _complain(reading, problem)
+    return GithubResource(connector=connector, revision=document.metadata.revision)
+
+
 def _authority(root: Node, reading: Reading) -> Resource:
     spec = read_section(AuthorityDocument, root, "", reading).spec
     if not spec.key or not spec.trusted:
@@ -283,9 +311,20 @@ def _preference(root: Node, reading: Reading) -> Resource:
         policy = factor_policy(reading, "spec.second_factors", spec.second_factors)
     elif reading.has("spec.second_factor"):
         policy = FactorPolicy.from_word(spec.second_factor)
+    said = [
+        value
+        for path, value in (
+            ("spec.local_auth", spec.local_auth),
+            ("spec.allow_local_auth", spec.allow_local_auth),
+        )
+        if reading.has(path)
+    ]
+    if len(set(said)) > 1:
+        reading.complain("spec.allow_local_auth", "means the same as local_auth; keep one")
+    local = said[0] if said else None
     idle = spec.web_idle_timeout if reading.has("spec.web_idle_timeout") else None
     return PreferenceResource(
-        preference=Preference(second_factor=policy, web_idle_timeout=idle),
+        preference=Preference(second_factor=policy, web_idle_timeout=idle, local_auth=local),
         rp_id=spec.webauthn.rp_id,
         revision=metadata.revision,
     )
@@ -297,6 +336,8 @@ _READERS: Final[Mapping[Kind, Callable[[Node, Reading], Resource]]] = {
     "token": _token,
     "lock": _lock,
     "app": _app,
+    "oidc": _oidc,
+    "github": _github,
     "cert_authority": _authority,
     "app_server": _app_server,
     "cluster_auth_preference": _preference,

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import Final, Protocol, TypeVar
 
 import trio
 
-import tport
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.errors import ConnectionProblem
-from tport.engine.net.dial import dial_problem
-from tport.engine.net.tls import tls_problem
+from tport.engine.net.https_client import HttpsClient
 from tport.engine.pki.acme import AccountKey
 from tport.engine.pki.contexts import https_context
 from tport.engine.proto.acme import (
@@ -34,17 +30,12 @@ from tport.engine.proto.acme_answers import (
     Directory,
     RenewalInfo,
     Response,
-    printable,
 )
 from tport.engine.proxy.acme_settings import AcmeSettings
 from tport.engine.types.acme import AcmeAccount, Challenge, ChallengeKind
 
 logger = logging.getLogger(__name__)
 
-ANSWER_DEADLINE: Final = 30.0  # s for one request, names and TLS included
-# s without any progress. Below the deadline: httpx2 closes its socket when its own time is up, but
-# leaves it to the garbage collector when it is cancelled in a TLS handshake.
-QUIET: Final = 12.0
 DIRECTORY_KEPT: Final = 3600.0  # s that a directory is believed
 
 T = TypeVar("T")
@@ -64,75 +55,26 @@ class Transport(Protocol):
 
 
 class HttpsTransport:
-    """Requests by httpx2, each on a connection of its own: there are a dozen a month."""
+    """Requests over HTTPS: there are a dozen a month."""
 
     def __init__(self, authority: str, clock: Callable[[], datetime]) -> None:
         """`authority`: PEM certificates by which the CA is known; "": the system's."""
-        self._context = https_context(authorities=[authority] if authority else ())
+        context = https_context(authorities=[authority] if authority else ())
+        self._client = HttpsClient(context, who="the CA", why="RFC 8555 client", limit=MAX_ANSWER)
         self._clock = clock
 
     async def __call__(self, request: Request) -> Response:
-        import httpx2  # 0.07 s that a proxy without ACME doesn't need
-
-        headers = {
-            "User-Agent": f"tport/{tport.__version__} (RFC 8555 client)",
-            "Accept-Encoding": "identity",  # what is bounded is what was sent
-            "Accept-Language": "en",  # what the CA says is shown as it is
-        }
+        headers = {}
         if request.body:
             headers["Content-Type"] = JOSE
         if request.accept:
             headers["Accept"] = request.accept
-        try:
-            where = httpx2.URL(request.url).host
-        except httpx2.InvalidURL as problem:
-            raise ConnectionProblem(
-                f"the CA names an address that is none: {printable(str(problem))[:200]}"
-            ) from None
-        try:
-            with trio.fail_after(ANSWER_DEADLINE):
-                async with (
-                    httpx2.AsyncClient(
-                        verify=self._context, follow_redirects=False, timeout=QUIET
-                    ) as client,
-                    client.stream(
-                        request.method, request.url, content=request.body or None, headers=headers
-                    ) as answer,
-                ):
-                    body = bytearray()
-                    async for piece in answer.aiter_raw():
-                        if len(body) <= MAX_ANSWER:  # what is more is read until the deadline
-                            body += piece
-                    return Response(
-                        status=answer.status_code,
-                        headers={name.lower(): value for name, value in answer.headers.items()},
-                        body=bytes(body),
-                        at=self._clock(),
-                    )
-        except (trio.TooSlowError, httpx2.TimeoutException):
-            raise ConnectionProblem(f"the CA at {where} does not answer in time") from None
-        except (ImportError, ValueError) as problem:  # of HTTPS_PROXY: no such scheme, or SOCKS
-            raise ConnectionProblem(
-                f"the CA at {where} can't be reached by the proxy that HTTPS_PROXY names: {problem}"
-            ) from None
-        except (httpx2.HTTPError, httpx2.InvalidURL, OSError) as problem:
-            raise ConnectionProblem(
-                f"the CA at {where} can't be reached: {_why(problem)}"
-            ) from None
-
-
-def _why(problem: BaseException) -> str:
-    """Return in words what lies at the bottom of an error of httpx2, which often says nothing."""
-    while not isinstance(problem, OSError):
-        within = problem.__cause__ or next(iter(problem.args), None)
-        if not isinstance(within, BaseException):
-            break
-        problem = within
-    if isinstance(problem, ssl.SSLError):
-        return tls_problem(problem)[0]
-    if isinstance(problem, OSError):
-        return dial_problem(problem)[0]
-    return printable(str(problem))[:200] or type(problem).__name__
+        answer = await self._client.ask(
+            request.method, request.url, headers=headers, content=request.body or b""
+        )
+        return Response(
+            status=answer.status, headers=answer.headers, body=answer.body, at=self._clock()
+        )
 
 
 class CertificateAuthority:

@@ -21,6 +21,8 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
 CODES: Final[Mapping[str, str]] = {
     "user.login": "T1000I",
     "user.login.failed": "T1000W",  # written as user.login, success: false
+    "user.login.sso": "T1001I",  # written as user.login
+    "user.login.sso.failed": "T1001W",  # written as user.login, success: false
     "user.logout": "TPU01I",  # *
     "user.create": "T1002I",
     "user.update": "T1003I",
@@ -58,6 +60,13 @@ CODES: Final[Mapping[str, str]] = {
     "app.create": "TAP03I",  # applications that agents pick up
     "app.update": "TAP04I",
     "app.delete": "TAP05I",
+    "github.created": "T8000I",
+    "github.deleted": "T8001I",
+    "github.updated": "T8002I",
+    "oidc.created": "T8100I",
+    "oidc.deleted": "T8101I",
+    "oidc.updated": "T8102I",
+    "sso.test": "TPU07I",  # * somebody tried a connector; nothing was changed
     "auth_preference.update": "TCAUTH001I",
     "secrets.read": "TPX02W",  # * password hashes or private keys were read, to be carried away
     "lock.created": "TLK00I",
@@ -95,10 +104,8 @@ def event(type_: str, **fields: object) -> Event:
     code = CODES[type_]
     fields = {name: _moment(value) for name, value in fields.items()}
     if type_.endswith(".failed") and type_ != "auth.failed":
-        return Event(
-            type=type_.removesuffix(".failed"), code=code, fields={"success": False, **fields}
-        )
-    return Event(type=type_, code=code, fields=fields)
+        type_, fields = type_.removesuffix(".failed"), {"success": False, **fields}
+    return Event(type=type_.removesuffix(".sso"), code=code, fields=fields)
 
 
 def _moment(value: object) -> object:

@@ -18,11 +18,13 @@ class Preference(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         second_factor: what is demanded beside a password.
+        local_auth: whether passwords, passkeys and invite links sign in; else providers alone do.
         web_idle_timeout: seconds after which who does nothing is signed out; 0: never.
     """
 
     second_factor: FactorPolicy | None = None
     web_idle_timeout: float | None = None
+    local_auth: bool | None = None
 
 
 def check_preference(preference: Preference) -> Preference:

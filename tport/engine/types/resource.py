@@ -9,6 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from tport.engine.types.app import App, AppServer
+from tport.engine.types.connector import GithubConnector, OidcConnector
 from tport.engine.types.factor import Factors
 from tport.engine.types.lock import Lock
 from tport.engine.types.preference import Preference
@@ -22,6 +23,8 @@ Kind = Literal[
     "token",
     "app",
     "lock",
+    "oidc",
+    "github",
     "app_server",
     "cluster_auth_preference",
     "cert_authority",
@@ -81,6 +84,21 @@ class LockResource(_Resource, frozen=True, kw_only=True, tag="lock"):
     lock: Lock
 
 
+class OidcResource(_Resource, frozen=True, kw_only=True, tag="oidc"):
+    """An identity provider; its client_secret only where secrets were asked for.
+
+    Put with none, it keeps the one it had.
+    """
+
+    connector: OidcConnector
+
+
+class GithubResource(_Resource, frozen=True, kw_only=True, tag="github"):
+    """As OidcResource."""
+
+    connector: GithubConnector
+
+
 class AppServerResource(_Resource, frozen=True, kw_only=True, tag="app_server"):
     """An application as one agent offers it now; nobody makes one."""
 
@@ -114,6 +132,8 @@ Resource = (
     | TokenResource
     | AppResource
     | LockResource
+    | OidcResource
+    | GithubResource
     | AppServerResource
     | PreferenceResource
     | AuthorityResource
@@ -146,6 +166,8 @@ def name_of(resource: Resource) -> str:
             return app.name
         case LockResource(lock=lock):
             return lock.name
+        case OidcResource(connector=connector) | GithubResource(connector=connector):
+            return connector.name
         case AppServerResource(server=server):
             return f"{server.app.name}@{server.host_id}"
         case PreferenceResource():

@@ -80,6 +80,8 @@ PRESETS: Mapping[str, Role] = {
                             "session",
                             "lock",
                             "access_request",
+                            "oidc",
+                            "github",
                             "cluster_auth_preference",
                         ),
                         ("*",),

@@ -7,11 +7,13 @@ import re
 import unicodedata
 from collections.abc import Mapping
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
 from tport.engine.errors import InvalidRequest
 
+LOCAL: Final = "local"
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
 _TRAIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
@@ -31,7 +33,11 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
         roles: names; a name without a role behind it gives nothing.
         grants: which of the roles are taken back, and when.
         traits: lists of values; `logins` is `{{internal.logins}}`, all are `{{external.…}}`.
-        origin: what proves this person: "local" (a password here).
+        origin: what proves this person: "local" (a password here), or the connector of a
+            provider, "oidc/google".
+        subject: how that provider tells this person from all others; "" of who is local.
+        expires: until when the provider's word counts: as long as the session that was made on
+            it. Signing in again renews it; meanwhile the person may do nothing. None: for ever.
         epoch: grows with each change of what is granted, and with `proofs`; grants made before
             are void.
         proofs: grows when what proved this person is void, a password reset or changed: signed
@@ -43,12 +49,22 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...]
     traits: Mapping[str, tuple[str, ...]] = {}
     origin: str = "local"
+    subject: str = ""
+    expires: datetime | None = None
     epoch: int = 1
     proofs: int = 1
     id: str = ""
     created: datetime | None = None
     created_by: str = ""
     grants: tuple[Grant, ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        return self.origin == LOCAL
+
+    def counts(self, now: datetime) -> bool:
+        """Tell whether what proves this person still does."""
+        return self.expires is None or now < self.expires
 
     @property
     def soonest(self) -> datetime | None:

@@ -50,6 +50,7 @@ class OwnAccountPages:
         return await visit.page(
             "account.html",
             devices=[_row(device, visit) for device in account.devices],
+            origin=account.origin,
             recovery_left=account.recovery_left,
             takes_devices=bool(account.policy.kinds),
             is_required=account.policy.required,

@@ -18,14 +18,17 @@ from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import (
     FOREIGN_FORM,
+    MAX_NEXT,
     Clock,
     Site,
     clock_time,
     for_people,
 )
+from tport.engine.web.sso import connector_url
 from tport.engine.web.visit import sentence
 
-MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
+# In the query of the sign-in page: somebody wants to see it, though there is one way on only.
+_STAYS: Final = frozenset({"signed-out", "again", "stay"})
 WRONG: Final = "Wrong user name or password."
 # Said to everybody, known or not and locked out or not: it tells a stranger nothing.
 ADVICE: Final = (
@@ -48,6 +51,10 @@ class AccountPages:
         next_ = own_path(request.query_params.get("next", ""), limit=MAX_NEXT)
         if await self._site.session(request) is not None:
             return redirect(next_)
+        choices = await self._site.auth.sign_in_choices()
+        is_asked = not _STAYS.isdisjoint(request.query_params)
+        if len(choices.connectors) == 1 and not choices.passwords and not is_asked:
+            return redirect(connector_url(choices.connectors[0], next_))
         notice = ""
         if "signed-out" in request.query_params:
             notice = "You are signed out, here and in every application you had opened."
@@ -110,6 +117,7 @@ class AccountPages:
         faults: Mapping[str, str] | None = None,
     ) -> Response:
         policy = await self._site.auth.factor_policy()
+        choices = await self._site.auth.sign_in_choices()
         binding, new = self._site.pre_session(request)
         response = render(
             "login.html",
@@ -122,7 +130,12 @@ class AccountPages:
             advice=ADVICE if problem == WRONG else "",
             notice=notice,
             faults=faults or {},
-            passkeys="webauthn" in policy.kinds,
+            passkeys="webauthn" in policy.kinds and choices.passwords,
+            passwords=choices.passwords,
+            connectors=[
+                {"display": each.display, "url": connector_url(each, next_)}
+                for each in choices.connectors
+            ],
         )
         return self._site.keep_pre_session(response, binding) if new else response
 
@@ -236,7 +249,18 @@ class AccountPages:
             form.get("token", ""), purpose="logout", binding=session, new=False
         ):
             return self._logout_form(user, session, 403, problem)
+        back = f"{self._site.origin}/web/login?signed-out"
+        elsewhere = await self._site.auth.provider_logout(id=session, back=back)
         await self._site.auth.sign_out(id=session)
+        if elsewhere:
+            return self._site.forget(
+                render(
+                    "signed_out.html",
+                    cluster=self._site.cluster,
+                    provider_url=elsewhere.url,
+                    display=elsewhere.display,
+                )
+            )
         return self._site.forget(redirect("/web/login?signed-out", 303))
 
     def _logout_form(

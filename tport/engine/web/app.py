@@ -51,6 +51,7 @@ from tport.engine.web.second_step import SecondStep
 from tport.engine.web.sessions import SessionPages
 from tport.engine.web.settings import SettingsPages
 from tport.engine.web.site import SECOND_STEP, Clock, Site, for_people
+from tport.engine.web.sso import SsoPages
 from tport.engine.web.tokens import TokenPages
 from tport.engine.web.users import UserPages
 from tport.engine.web.visit import SignedInRoutes, sentence
@@ -102,6 +103,7 @@ def web_app(
             _both("/web/invite/{token}", accounts.invite, accounts.submit_invite),
             _both("/web/logout", accounts.logout, accounts.submit_logout),
             signed_in.get("/web/cluster/{cluster}/apps", apps.apps),
+            *SsoPages(site, clock).routes(signed_in),
             *OwnAccountPages().routes(signed_in),
             *ProofPages().routes(signed_in),
             *apps.routes(signed_in),

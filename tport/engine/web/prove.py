@@ -8,9 +8,9 @@ from starlette.routing import Route
 from tport.engine.api.factors import Proof
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest
 from tport.engine.types.launch import own_path
-from tport.engine.web.accounts import MAX_NEXT
 from tport.engine.web.respond import redirect
 from tport.engine.web.second_step import proof_of
+from tport.engine.web.site import MAX_NEXT
 from tport.engine.web.visit import PROVE, PROVED, SignedInRoutes, Visit
 
 

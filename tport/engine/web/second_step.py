@@ -17,12 +17,11 @@ from starlette.responses import Response
 from tport.engine.api.factors import NextStep, Proof
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, LimitExceeded
 from tport.engine.types.launch import own_path
-from tport.engine.web.accounts import MAX_NEXT
 from tport.engine.web.errors import retry_seconds
 from tport.engine.web.forms import read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render
-from tport.engine.web.site import FOREIGN_FORM, RECOVERED, SECOND_STEP, Clock, Site
+from tport.engine.web.site import FOREIGN_FORM, MAX_NEXT, RECOVERED, SECOND_STEP, Clock, Site
 from tport.engine.web.visit import sentence
 
 PURPOSE: Final = "second-step"

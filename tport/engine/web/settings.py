@@ -141,6 +141,7 @@ class SettingsPages:
                 Choice(each, title, hint, each == word) for each, (title, hint) in CHOICES.items()
             ],
             idle=visit.form.get("web_idle_timeout", now["idle"]),
+            local_auth=visit.form.get("local_auth", now["local_auth"]),
             preview=preview,
             named=NAMED,
             behind=now if is_behind else None,
@@ -156,6 +157,7 @@ def _now(info: PreferenceInfo) -> dict[str, object]:
         "factor": CHOICES[word][0],
         "hint": CHOICES[word][1],
         "idle": duration(idle or 0),
+        "local_auth": "no" if info.in_force.local_auth is False else "yes",
         "change_url": CHANGE,
         "reset_url": RESET if info.revision else "",
     }
@@ -190,7 +192,10 @@ def _from_form(form: Mapping[str, str], info: PreferenceInfo) -> Preference:
             idle = parse_idle(form.get("web_idle_timeout", "").strip())
         except InvalidRequest as problem:
             raise InvalidRequest(f"signed out after: {problem}") from None
-    return Preference(second_factor=policy, web_idle_timeout=idle)
+    local = None
+    if "local_auth" not in info.in_file:
+        local = form.get("local_auth") != "no"
+    return Preference(second_factor=policy, web_idle_timeout=idle, local_auth=local)
 
 
 def _row(setting: Setting) -> Row:

@@ -25,6 +25,7 @@ from tport.engine.web.respond import redirect, render
 
 Clock = Callable[[], datetime]
 
+MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_PATH fits twice
 RECOVERED: Final = "recovered"  # in the query of Applications: a recovery code was just used
 SECOND_STEP = "/web/login/second"
 KNOWN_LIFE = timedelta(days=90)  # of the cookie; auth decides how long it counts

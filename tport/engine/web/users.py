@@ -36,6 +36,7 @@ class Person(NamedTuple):
     url: str
     roles: tuple[str, ...]
     traits: tuple[str, ...]
+    origin: str
     state: str
     mood: str  # "good", "bad" or "": how the state is coloured
     until: Since | None
@@ -198,6 +199,7 @@ def _person(visit: Visit, info: UserInfo) -> Person:
         url=_url(user.name),
         roles=user.roles,
         traits=trait_lines(user.traits),
+        origin=user.origin,
         state=state,
         mood=mood,
         until=until,
@@ -214,6 +216,9 @@ def _state(info: UserInfo, now: datetime) -> tuple[str, str, Since | None]:
         return "locked until", "bad", clock_time(info.locked_until, now)
     if info.invited_until is not None:
         return "invited until", "", clock_time(info.invited_until, now)
+    if not info.user.is_local:
+        is_in = info.user.counts(now)
+        return f"by {info.user.origin}", "good" if is_in else "", None
     if info.has_password:
         return "active", "good", None
     return "invite expired", "bad", None

@@ -168,7 +168,8 @@ async def test_what_cannot_be_taken_is_said_with_its_place_before_anything_is_wr
 
 
 async def test_how_people_sign_in_goes_along_where_somebody_chose_it(tmp_path: Path) -> None:
-    chosen = Preference(second_factor=FactorPolicy.from_word("otp"), web_idle_timeout=7200)
+    policy = FactorPolicy.from_word("otp")
+    chosen = Preference(second_factor=policy, web_idle_timeout=7200, local_auth=True)
     async with open_world() as world:
         await world.admin.set_preference(preference=chosen, revision=0)
         text, clock = await dumped(world), world.clock

@@ -22,6 +22,7 @@ from tport.engine.auth.calls.request import RequestCalls
 from tport.engine.auth.calls.resource import ResourceCalls
 from tport.engine.auth.calls.role import RoleCalls
 from tport.engine.auth.calls.session import SessionCalls
+from tport.engine.auth.calls.sso import SsoCalls
 
 
 class Calls(
@@ -45,5 +46,6 @@ class Calls(
     PreferenceCalls,
     ResourceCalls,
     AcmeCalls,
+    SsoCalls,
 ):
     """The body of AuthAPI in auth's process; `AuthService.as_caller` makes one per caller."""

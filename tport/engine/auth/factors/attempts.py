@@ -16,6 +16,7 @@ from tport.engine.access.webauthn import CHALLENGE_BYTES
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.stores import Attempt, Stage, Stored
 from tport.engine.errors import AttemptOver, CompareFailed, InvalidRequest, NotFound
+from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
 
 PROVE_TTL: Final = timedelta(minutes=5)
@@ -32,7 +33,14 @@ class Attempts:
         self._cluster = cluster
         self._store = cluster.stores.attempts
 
-    async def begin(self, holder: str, stage: Stage, user: User | None, method: str = "") -> None:
+    async def begin(
+        self,
+        holder: str,
+        stage: Stage,
+        user: User | None,
+        method: str = "",
+        provider: ProviderSession | None = None,
+    ) -> None:
         """Begin an attempt; what this holder had begun before is over.
 
         Args:
@@ -51,6 +59,7 @@ class Attempts:
             user_id=user.id if user else "",
             proofs=user.proofs if user else 0,
             method=method,
+            provider=provider,
         )
         await self._store.put(holder, attempt, expires=attempt.expires)
 

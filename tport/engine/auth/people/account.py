@@ -23,6 +23,7 @@ from tport.engine.errors import (
     AccessDenied,
     AttemptOver,
     CompareFailed,
+    InvalidRequest,
     NotFound,
     NotSignedIn,
     Unavailable,
@@ -61,6 +62,7 @@ class Account:
         now = await self._cluster.sign_in()
         return AccountInfo(
             user=user.name,
+            origin=user.origin,
             devices=tuple(
                 DeviceInfo(id=d.id, name=d.name, kind=d.kind, added=d.added, used=d.used)
                 for d in factors.devices
@@ -84,7 +86,7 @@ class Account:
         self, session: str, user: User, id_: str, proof: Proof, known: str
     ) -> None:
         read = await self._attempts.read(session, id_)
-        if read.value.stage != "again" or not read.value.is_of(user):
+        if read.value.stage != "again" or not read.value.is_of(user) or proof.kind == "provider":
             raise AttemptOver(WRONG_PROOF)
         kinds = await self._asked_of(user)
         async with self._hasher.turn(user.name):
@@ -106,6 +108,8 @@ class Account:
     async def _asked_of(self, user: User) -> Sequence[str]:
         is_asked = bool(await self._proving.kinds())
         kinds = await self._proving.asked_of(user) if is_asked else ()
+        if not user.is_local:
+            return (*kinds, *(("recovery",) if kinds else ()), "provider")
         return (*kinds, "recovery") if kinds else ("password",)
 
     # --- Devices ---------------------------------------------------------------------------------
@@ -156,6 +160,8 @@ class Account:
         What was opened by these is known to proxies and agents: they hear of its end by the epoch.
         What was opened by this one opens anew by itself.
         """
+        if not user.is_local:
+            raise InvalidRequest(f"you sign in by {user.origin}, and have no password here")
         async with self._hasher.turn(user.name):
             if await self._is_locked(user, known):
                 raise AccessDenied(WRONG_PASSWORD, reason="the account is locked")

@@ -21,7 +21,14 @@ from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.steps import Steps, Visitor
 from tport.engine.auth.stores import SWAP_TRIES, InviteOf, Stored
 from tport.engine.defaults import INVITE_TTL, UP_DOMAIN, WEB_PORT
-from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound, Unavailable
+from tport.engine.errors import (
+    AccessDenied,
+    AlreadyExists,
+    CompareFailed,
+    InvalidRequest,
+    NotFound,
+    Unavailable,
+)
 from tport.engine.storage.backend import Operation
 from tport.engine.types.session import session_id
 from tport.engine.types.user import (
@@ -135,6 +142,12 @@ class Users:
     async def reset(self, name: str, by: str) -> NewInvite:
         """Take the password and all devices away, end every session, and make a new link."""
         known = (await self._read(name)).value
+        if not known.is_local:
+            raise InvalidRequest(
+                f"{known.name!r} signs in by {known.origin}, and has no password here",
+                hint=f"to end their sessions: tport sessions rm {known.name}; to keep them out:"
+                f" tport lock --user={known.name}",
+            )
         await self._cluster.record(
             "reset_password_token.create",
             user=by,
@@ -206,7 +219,7 @@ class Users:
                     administers=may_administer(
                         roles,
                         user.roles,
-                        signs_in=signed_up or invited_until is not None,
+                        signs_in=signed_up or invited_until is not None or not user.is_local,
                         locked=lock is not None,
                     ),
                 )
@@ -225,6 +238,8 @@ class Users:
 
     async def accept(self, token: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
         """Spend the invite and set the password as one write, then go on to sign in."""
+        if not (await self._cluster.sign_in()).local_auth:
+            raise AccessDenied("passwords don't sign in here any more", reason="local_auth is off")
         read = await self._live_invite(token)
         invite = read.value
         await self._sessions.check_may_sign_in(await self._stores.users.get(invite.user))

@@ -17,6 +17,7 @@ from tport.engine.auth.factors.devices import credential_key
 from tport.engine.auth.preference import RECORD
 from tport.engine.auth.resources.carried import sealed
 from tport.engine.auth.seal import KEY_BYTES, Seal
+from tport.engine.auth.sso.connectors import sealed_connector
 from tport.engine.auth.stores import CredentialOf, Stores
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.config.load import read_text
@@ -25,6 +26,7 @@ from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.pki.authority import Authority, AuthorityKind
 from tport.engine.pki.keys import load_certificate, load_private_key
 from tport.engine.storage.backend import Backend
+from tport.engine.types.connector import check_connector, origin_of
 from tport.engine.types.factor import Factors, WebauthnDevice
 from tport.engine.types.lock import check_target
 from tport.engine.types.preference import check_preference
@@ -32,7 +34,9 @@ from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
     AuthorityResource,
+    GithubResource,
     LockResource,
+    OidcResource,
     PreferenceResource,
     Resource,
     RoleResource,
@@ -127,6 +131,8 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
                 load_certificate(certificate)
         case PreferenceResource(preference=preference):
             check_preference(preference)
+        case OidcResource(connector=connector) | GithubResource(connector=connector):
+            check_connector(connector)
         case AppServerResource():
             raise InvalidRequest("is nothing that anybody makes")
         case TokenResource():
@@ -158,6 +164,8 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
             await stores.authorities.put(authority.kind, authority)
         case PreferenceResource(preference=preference):
             await stores.preference.put(RECORD, preference)
+        case OidcResource(connector=connector) | GithubResource(connector=connector):
+            await stores.connectors.put(origin_of(connector), sealed_connector(connector, seal))
         case AppServerResource():
             raise AssertionError("refused before")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Any, Final, Literal, TypeVar
 
 import msgspec
@@ -20,17 +21,27 @@ from tport.engine.auth.rights.locks import Locks
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.seal import Seal
 from tport.engine.auth.signin.preference_editing import PreferenceEditing
+from tport.engine.auth.sso.connectors import Connectors
 from tport.engine.auth.stores import Store, Stored
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.app import App
+from tport.engine.types.connector import (
+    Connector,
+    GithubConnector,
+    OidcConnector,
+    kind_of_connector,
+    origin_of,
+)
 from tport.engine.types.lock import Lock
 from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
     AuthorityResource,
+    GithubResource,
     Kind,
     LockResource,
+    OidcResource,
     PreferenceOrigin,
     PreferenceResource,
     PutMode,
@@ -49,6 +60,7 @@ from tport.engine.types.user import User, canonical_user_name, check_traits
 T = TypeVar("T", bound=msgspec.Struct)
 Done = Literal["created", "updated"]
 
+MAX_CONNECTORS: Final = 50
 MAX_APPS: Final = 1000  # of all agents together; as many as one agent may offer
 _HIDDEN: Final = ("key",)  # of an authority, unless secrets are asked for
 
@@ -63,6 +75,7 @@ class Resources:
         users: Users,
         tokens: Tokens,
         locks: Locks,
+        connectors: Connectors,
         preference: PreferenceEditing,
     ) -> None:
         self._cluster = cluster
@@ -72,6 +85,7 @@ class Resources:
         self._users = users
         self._tokens = tokens
         self._locks = locks
+        self._connectors = connectors
         self._preference = preference
         self._seal = Seal(cluster.settings.seal_key)
 
@@ -122,6 +136,8 @@ class Resources:
                     for r in await _read(stores.locks)
                     if r.value.is_in_force(now)
                 ]
+            case "oidc" | "github":
+                return await self._connectors.resources(kind, secrets=secrets)
             case "app_server":
                 return [AppServerResource(server=server) for server in presence.servers]
             case "cluster_auth_preference":
@@ -195,6 +211,8 @@ class Resources:
                 return await self._write(
                     self._stores.locks, ready.name, resource, mode, by, _constant(ready)
                 )
+            case OidcResource(connector=connector) | GithubResource(connector=connector):
+                return await self._put_connector(connector, resource, mode, by)
             case AppServerResource():
                 raise InvalidRequest("an app_server is what an agent offers; nobody can make one")
             case PreferenceResource():
@@ -268,12 +286,27 @@ class Resources:
             self._stores.tokens, token.id, resource, mode, by, made, expires=expires
         )
 
+    async def _put_connector(
+        self, connector: Connector, resource: Resource, mode: PutMode, by: str
+    ) -> Done:
+        await self._connectors.check(connector)
+        if len(await self._stores.connectors.range()) >= MAX_CONNECTORS:
+            raise InvalidRequest(f"there are {MAX_CONNECTORS} connectors already")
+        return await self._write(
+            self._stores.connectors,
+            origin_of(connector),
+            resource,
+            mode,
+            by,
+            partial(self._connectors.sealed, connector),
+        )
+
     async def _put_preference(self, resource: PreferenceResource, mode: PutMode, by: str) -> Done:
         if resource.rp_id not in ("", self._rp_id):
             raise InvalidRequest(
                 f"webauthn.rp_id: passkeys are for the proxy's own host, {self._rp_id or 'unknown yet'}"
             )
-        taken = self._preference.taken(resource.preference)
+        taken = await self._preference.taken(resource.preference)
         read = await self._preference.read()
         if read is not None and mode == "create":
             raise AlreadyExists(
@@ -351,6 +384,9 @@ class Resources:
                 await self._cluster.record(event, user=by, name=value.name, uri=value.uri)
             case Lock():
                 await self._locks.record(value, by)
+            case OidcConnector() | GithubConnector():
+                event = f"{kind_of_connector(value)}.{'created' if is_new else 'updated'}"
+                await self._cluster.record(event, user=by, name=value.name)
 
     # --- Deleting ----------------------------------------------------------------------------------
 
@@ -378,6 +414,10 @@ class Resources:
                 await self._stores.app_resources.delete(name)
             case "lock":
                 await self._locks.delete(name, by)
+            case "oidc" | "github":
+                await self.get(kind, name, secrets=False, by=by)
+                await self._cluster.record(f"{kind}.deleted", user=by, name=name)
+                await self._stores.connectors.delete(f"{kind}/{name}")
             case "app_server":
                 raise InvalidRequest(
                     "an app_server is what an agent offers now",
@@ -413,6 +453,8 @@ _KIND_WORDS: Final[dict[type[Any], str]] = {
     TokenResource: "token",
     AppResource: "app",
     LockResource: "lock",
+    OidcResource: "oidc",
+    GithubResource: "github",
 }
 
 

@@ -153,6 +153,8 @@ class DeviceTokens:
         user = await self._stores.users.find(token.user)
         if user is None or user.id != token.user_id:
             raise _over(f"user {token.user} was deleted")
+        if not user.counts(now):
+            raise _over(f"{token.user}'s provider must vouch for them anew: they sign in again")
         if user.proofs != token.proofs:
             raise _over(f"{token.user}'s password was reset since")
         await self._sessions.check_may_sign_in(user)
@@ -163,6 +165,8 @@ class DeviceTokens:
         expires = token.expires
         if user.soonest is not None and now < user.soonest:
             expires = min(expires, user.soonest)  # roles given for a time end: ask again then
+        if user.expires is not None:
+            expires = min(expires, user.expires)
         session = AppSession(
             id=id_,
             web_session="",

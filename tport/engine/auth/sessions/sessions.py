@@ -10,6 +10,7 @@ from datetime import timedelta
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tport.engine.api.answers import OpenedApp, SignedIn
 from tport.engine.auth.cluster import Cluster, new_secret
@@ -20,6 +21,7 @@ from tport.engine.defaults import FRESH_PROOF, WEB_SESSION_TTL
 from tport.engine.errors import CompareFailed, NotFound, NotSignedIn, ProofNeeded
 from tport.engine.storage.backend import BATCH_LIMIT, Delete
 from tport.engine.types.session import AppSession, WebSession, session_id
+from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
 
 SEEN_EVERY: Final = timedelta(minutes=1)  # a write each; what is done between is the same
@@ -38,11 +40,20 @@ class Sessions:
     # --- Web sessions --------------------------------------------------------------------------
 
     async def make(
-        self, user: User, remote: str, user_agent: str, *, method: str, factor: str = ""
+        self,
+        user: User,
+        remote: str,
+        user_agent: str,
+        *,
+        method: str,
+        factor: str = "",
+        provider: ProviderSession | None = None,
     ) -> SignedIn:
         """Sign a person in, whatever proved them: the one place that makes web sessions.
 
-        `method` and `factor` (the second one, "": none) are for the audit log.
+        Args:
+            method, factor: (the second one, "": none) for the audit log.
+            provider: on whose word it rests.
 
         Raises:
             Locked: a lock is on this user or a role of theirs.
@@ -61,9 +72,11 @@ class Sessions:
             remote=remote,
             user_agent=user_agent[:MAX_USER_AGENT],
         )
+        if user.expires is not None:  # a provider's word counts no longer
+            session = replace(session, expires=min(session.expires, user.expires))
         # The event first: a sign-in that can't be written down doesn't happen.
         await self._cluster.record(
-            "user.login",
+            "user.login" if provider is None else "user.login.sso",
             user=user.name,
             method=method,
             **({"second_factor": factor} if factor else {}),
@@ -71,7 +84,21 @@ class Sessions:
             remote=remote,
             user_agent=session.user_agent,
         )
-        await self._stores.web_sessions.create(session.id, session, expires=session.expires)
+        resting = (
+            []
+            if provider is None
+            else [
+                self._stores.provider_sessions.creating(
+                    session.id, provider, expires=session.expires
+                )
+            ]
+        )
+        await self._stores.batch(
+            [
+                self._stores.web_sessions.creating(session.id, session, expires=session.expires),
+                *resting,
+            ]
+        )
         return SignedIn(secret=secret, session=session)
 
     async def web(self, id_: str) -> WebSession:
@@ -147,6 +174,21 @@ class Sessions:
             await self.end_app(app_id, by=by)
         await self._cluster.emit("user.logout", user=session.user, **_ended_by(by))
 
+    async def provider_of(self, id_: str) -> ProviderSession | None:
+        """Return on what a web session rests; None: on nobody's word but ours, or it is over."""
+        return await self._stores.provider_sessions.find(id_)
+
+    async def end_provider_sessions(self, connector: str, subject: str, session: str) -> None:
+        """End what rests on a provider's session, or (`session` "") on all of a subject's."""
+        store = self._stores.provider_sessions
+        for item in await store.range():
+            found = store.decode(item)
+            if found.connector != connector or (subject and found.subject != subject):
+                continue
+            if session and found.session != session:
+                continue
+            await self.sign_out(item.key.rpartition("/")[2], by=connector)
+
     # --- App sessions --------------------------------------------------------------------------
 
     async def open_app(
@@ -219,6 +261,8 @@ class Sessions:
         user = await self._stores.users.find(session.user)
         if user is None or user.id != session.user_id:
             raise NotSignedIn(_OVER, reason=f"user {session.user} was deleted")
+        if not user.counts(self._cluster.clock()):
+            raise NotSignedIn(_OVER, reason=f"{session.user}'s provider must vouch for them anew")
         if user.proofs != session.proofs:
             raise NotSignedIn(_OVER, reason=f"{session.user}'s password was reset since")
         return user

@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 STORED_EVERY: Final = timedelta(minutes=1)  # a write each; so much may be missing after a crash
 _NAME: Final = "clock"
 # What lasts from a moment on, and would last longer by a clock that shows an earlier one.
-_UNDER_WAY: Final = ("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/")
+_UNDER_WAY: Final = ("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/", "/sso")
 
 
 class SetBack:

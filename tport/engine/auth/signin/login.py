@@ -51,6 +51,8 @@ class Login:
     async def sign_in(self, username: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
         self._limiter.check(visitor.remote)
         self._limiter.take(visitor.remote)
+        if not (await self._cluster.sign_in()).local_auth:
+            raise AccessDenied(FAILED, reason="passwords don't sign in here: local_auth is off")
         answer_failure_at = trio.current_time() + FAILURE_TIME
         try:
             return await self._judge(username, password, visitor)

@@ -62,7 +62,7 @@ class PreferenceEditing:
         )
 
     async def preview(self, preference: Preference) -> Consequence:
-        now = self._with(self.taken(preference))
+        now = self._with(await self.taken(preference))
         policy = now.second_factor
         stores = self._cluster.stores
         shows, sets_up, password = [], [], []
@@ -96,7 +96,7 @@ class PreferenceEditing:
 
     async def set(self, preference: Preference, revision: int, by: str) -> None:
         """See `PreferenceAPI.set_preference`."""
-        taken = self.taken(preference)
+        taken = await self.taken(preference)
         read = await self.read()
         await check_revision(
             self._cluster,
@@ -119,13 +119,18 @@ class PreferenceEditing:
         await self._record(read.value, None, by)
         await self._cluster.stores.batch([self._store.deleting(RECORD, read)])
 
-    def taken(self, preference: Preference) -> Preference:
+    async def taken(self, preference: Preference) -> Preference:
         """Return what is stored of a preference: what the file sets, and says too, is left out.
 
         Raises:
             InvalidRequest: it can't be meant, or the file says otherwise.
         """
         check_preference(preference)
+        if preference.local_auth is False and not await self._cluster.stores.connectors.range():
+            raise InvalidRequest(
+                "local_auth: without it nobody could sign in: there is no identity provider",
+                hint="try one with tport sso test FILE, then make it: tport create FILE",
+            )
         wanted = _texts(in_force(preference, self._cluster.settings.sign_in, {}))
         fixed = _texts(self._cluster.settings.sign_in)
         for field, place in self._in_file.items():
@@ -179,6 +184,7 @@ def _texts(now: InForce) -> dict[str, str]:
     return {
         "second_factor": now.second_factor.word,
         "web_idle_timeout": duration(now.web_idle.total_seconds()),
+        "local_auth": "yes" if now.local_auth else "no",
     }
 
 

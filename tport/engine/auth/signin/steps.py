@@ -4,7 +4,8 @@
     invite ────┤                                             ├── session
                ├── none is, and one is required ── set up ───┤
                └── none is, and none is required ────────────┘   (after an invite: may set up)
-    passkey alone ────────────────────────────── prove it ───┘
+    passkey alone ────────────────────────────── prove it ───┤
+    a provider's word ── and no more is asked ───────────────┘   (else as after a password)
 
 No session exists before the last step. Failures of both steps count together (`failures`).
 """
@@ -31,6 +32,7 @@ from tport.engine.auth.signin.known import KnownBrowsers
 from tport.engine.auth.stores import Attempt, Stored
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest
 from tport.engine.types.factor import FactorPolicy
+from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
 
 WRONG_PROOF: Final = "that was wrong, was used already, or has expired"
@@ -76,16 +78,32 @@ class Steps:
 
     # --- What comes next -----------------------------------------------------------------------------
 
-    async def after(self, user: User, visitor: Visitor, method: str) -> SignedIn | NextStep:
-        """Go on with who has proved a password (`local`), or was invited (`invite`)."""
+    async def after(
+        self,
+        user: User,
+        visitor: Visitor,
+        method: str,
+        *,
+        proven: bool = False,
+        provider: ProviderSession | None = None,
+    ) -> SignedIn | NextStep:
+        """Go on with who has proved a password (`local`), was invited (`invite`), or is vouched for.
+
+        Args:
+            method: else the connector, "oidc/google".
+            proven: nothing more is asked: the provider's word is enough.
+            provider: what the session then rests on.
+        """
+        if proven:
+            return await self._session(user, visitor, method, provider=provider)
         devices = (await self._devices.of(user)).devices
         policy = await self._policy()
         if not policy.kinds:
-            return await self._session(user, visitor, method)
-        if devices and method == "local":
-            await self._attempts.begin(visitor.holder, "prove", user, method)
-        elif policy.required or method == "invite":
-            await self._attempts.begin(visitor.holder, "enrol", user, method)
+            return await self._session(user, visitor, method, provider=provider)
+        if devices and method != "invite":
+            await self._attempts.begin(visitor.holder, "prove", user, method, provider)
+        elif policy.required or method != "local":
+            await self._attempts.begin(visitor.holder, "enrol", user, method, provider)
         else:
             return await self._session(user, visitor, method)
         return await self.show(visitor.holder)
@@ -141,7 +159,8 @@ class Steps:
         have = (await self._devices.of(user)).of_kinds(policy.kinds)
         if policy.required and not have:  # what was shown does not count here any more
             await self._attempts.end(visitor.holder, await self._attempts.read(visitor.holder, id_))
-            await self._attempts.begin(visitor.holder, "enrol", user, read.value.method)
+            begun = read.value
+            await self._attempts.begin(visitor.holder, "enrol", user, begun.method, begun.provider)
             return await self.show(visitor.holder)
         return await self._finish(user, visitor, read.value.method, id_, factor=proof.kind)
 
@@ -155,6 +174,8 @@ class Steps:
             if user is None:
                 raise InvalidRequest("it is nobody's")
             name = user.name
+            if not user.is_local:  # a provider must vouch for them each time
+                raise InvalidRequest(f"its owner signs in by {user.origin}")
             await self._proving.check_passkey(user, visitor.holder, read, proof.value, verify=True)
         except InvalidRequest as problem:
             await self._emit_failure(name, visitor, f"passkey: {problem}", "passkey")
@@ -187,7 +208,8 @@ class Steps:
         return (await self._cluster.sign_in()).second_factor
 
     async def _check_takes_passkeys(self) -> None:
-        if "webauthn" not in (await self._policy()).kinds:
+        now = await self._cluster.sign_in()
+        if "webauthn" not in now.second_factor.kinds or not now.local_auth:
             raise AccessDenied("this cluster takes no passkeys")
 
     async def _user(self, attempt: Attempt) -> User:
@@ -200,16 +222,30 @@ class Steps:
         self, user: User, visitor: Visitor, method: str, id_: str, *, factor: str = ""
     ) -> SignedIn:
         """End what was begun, and make the session; of two that finish at once one does."""
-        await self._attempts.end(visitor.holder, await self._attempts.read(visitor.holder, id_))
-        return await self._session(user, visitor, method, factor=factor)
+        read = await self._attempts.read(visitor.holder, id_)
+        await self._attempts.end(visitor.holder, read)
+        return await self._session(
+            user, visitor, method, factor=factor, provider=read.value.provider
+        )
 
     async def _session(
-        self, user: User, visitor: Visitor, method: str, *, factor: str = ""
+        self,
+        user: User,
+        visitor: Visitor,
+        method: str,
+        *,
+        factor: str = "",
+        provider: ProviderSession | None = None,
     ) -> SignedIn:
         if not await self._failures.is_locked(user.name):  # else others' guesses would begin anew
             await self._failures.forget(user.name)
         signed = await self._sessions.make(
-            user, visitor.remote, visitor.user_agent, method=method, factor=factor
+            user,
+            visitor.remote,
+            visitor.user_agent,
+            method=method,
+            factor=factor,
+            provider=provider,
         )
         return replace(signed, known=await self._known.remember(visitor.known, user))
 

@@ -1,0 +1,350 @@
+"""Signing in by a provider: who comes back becomes whom, with what, and for how long."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from tests.engine.auth.sso.visits import (
+    ANN,
+    GOOGLE,
+    OCTO,
+    Visit,
+    session_of,
+    sso_world,
+)
+from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD
+from tests.provider import SECRET, FakeGithub
+from tport.engine.api.factors import NextStep
+from tport.engine.api.sso import SsoDone, SsoRefused
+from tport.engine.auth.cluster import AuthSettings
+from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
+from tport.engine.types.connector import ClaimMapping
+from tport.engine.types.factor import OFF
+from tport.engine.types.preference import Preference
+from tport.engine.types.resource import OidcResource
+
+
+async def test_who_comes_from_a_provider_is_signed_in_with_what_it_says_of_them() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        signed = session_of(await Visit(world).come(provider, **ANN))
+
+        assert (await world.proxy.web_session(id=signed.session.id)).user == "ann@x.test"
+        [info] = await world.admin.list_users()
+        assert info.user.origin == "oidc/google"
+        assert info.user.roles == ("access",)
+        assert info.user.traits["groups"] == ("dev", "ops")
+        assert info.user.traits["email"] == ("Ann@x.test",)
+        assert info.user.expires == signed.session.expires
+        login = world.audit.events[-1]
+        assert (login.type, login.code) == ("user.login", "T1001I")
+        assert login.fields["method"] == "oidc/google"
+
+
+async def test_they_open_what_their_roles_open() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        await world.serve(GRAFANA)
+        signed = session_of(await Visit(world).come(provider, **ANN))
+        opened = await world.open(signed)
+        assert opened.session.user == "ann@x.test"
+
+
+async def test_where_they_wanted_to_go_comes_back_with_them() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        visit = Visit(world)
+        done = await visit.finish(provider.sign_in(await visit.begin("/web/launch?state=x"), **ANN))
+        assert isinstance(done, SsoDone)
+        assert done.next == "/web/launch?state=x"
+
+
+async def test_whom_no_mapping_gives_a_role_is_told_what_came_and_what_would_map() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        refused = await Visit(world).come(provider, **ANN | {"groups": ["sales"]})
+        assert isinstance(refused, SsoRefused)
+        assert refused.claims["groups"] == ("sales",)
+        assert refused.mappings == GOOGLE.claims_to_roles
+        assert await world.admin.list_users() == ()
+        failed = world.audit.events[-1]
+        assert (failed.type, failed.code) == ("user.login", "T1001W")
+        assert "sales" not in repr(failed.fields)  # names of claims, not what they say
+
+
+async def test_roles_and_traits_are_what_the_provider_says_now_and_end_what_they_opened() -> None:
+    mappings = (
+        *GOOGLE.claims_to_roles,
+        ClaimMapping(claim="groups", value="ops", roles=("auditor",)),
+    )
+    async with sso_world(replace(GOOGLE, claims_to_roles=mappings)) as (world, provider, _):
+        await world.serve(GRAFANA)
+        first = session_of(await Visit(world).come(provider, **ANN))
+        opened = await world.open(first)
+        session_of(await Visit(world).come(provider, **ANN | {"groups": ["ops"]}))
+
+        [info] = await world.admin.list_users()
+        assert info.user.roles == ("auditor",)
+        with pytest.raises(NotSignedIn):  # it rested on the role that is gone
+            await world.proxy.app_session(id=opened.session.id)
+        assert (await world.proxy.web_session(id=first.session.id)).user == "ann@x.test"
+
+
+async def test_signing_in_again_with_the_same_claims_ends_nothing() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        await world.serve(GRAFANA)
+        opened = await world.open(session_of(await Visit(world).come(provider, **ANN)))
+        world.pass_time(minutes=5)
+        session_of(await Visit(world).come(provider, **ANN))
+        assert (await world.proxy.app_session(id=opened.session.id)).user == "ann@x.test"
+
+
+async def test_a_local_users_name_is_not_taken() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        await world.alice("ann@x.test")
+        refused = await Visit(world).come(provider, **ANN)
+        assert isinstance(refused, SsoRefused)
+        assert "somebody else" in refused.problem
+        assert (await world.sign_in("ann@x.test")).session.user == "ann@x.test"
+
+
+async def test_an_address_that_was_given_to_another_person_is_another_user() -> None:
+    """What the first one had (sessions, devices, favourites) is not the second one's."""
+    async with sso_world(GOOGLE) as (world, provider, _):
+        first = session_of(await Visit(world).come(provider, **ANN))
+        second = session_of(await Visit(world).come(provider, **ANN | {"sub": "2"}))
+        assert first.session.user_id != second.session.user_id
+        with pytest.raises(NotSignedIn):
+            await world.proxy.web_session(id=first.session.id)
+
+
+async def test_their_account_ends_with_their_session_and_begins_anew_with_the_next() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        first = session_of(await Visit(world).come(provider, **ANN))
+        world.clock.now = first.session.expires
+        with pytest.raises(NotSignedIn):
+            await world.proxy.web_session(id=first.session.id)
+        [info] = await world.admin.list_users()
+        assert not info.user.counts(world.clock.now)
+
+        second = session_of(await Visit(world).come(provider, **ANN))
+        assert second.session.user_id == first.session.user_id  # favourites and devices stay theirs
+
+
+async def test_they_have_no_password_and_get_none() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+        with pytest.raises(AccessDenied):
+            await world.sign_in("ann@x.test", PASSWORD)
+        with pytest.raises(InvalidRequest, match="signs in by oidc/google"):
+            await world.admin.reset_user(name="ann@x.test")
+
+
+async def test_an_unverified_address_names_nobody_unless_the_connector_says_so() -> None:
+    async with sso_world(GOOGLE, replace(GOOGLE, name="lax", allow_unverified_email=True)) as (
+        world,
+        provider,
+        _,
+    ):
+        person = ANN | {"email_verified": False}
+        refused = await Visit(world).come(provider, **person)
+        assert isinstance(refused, SsoRefused)
+        assert "vouch" in refused.problem
+        session_of(await Visit(world, "oidc/lax").come(provider, **person))
+
+
+async def test_a_second_factor_of_ours_is_asked_for_where_the_connector_says_so() -> None:
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.com:3080",))
+    strict = replace(GOOGLE, cluster_second_factor=True)
+    async with sso_world(strict, settings=settings) as (world, provider, _):
+        visit = Visit(world)
+        done = await visit.come(provider, **ANN)
+        assert isinstance(done, SsoDone)
+        assert isinstance(done.answer, NextStep)
+        assert done.answer.to == "enrol"
+
+
+async def test_without_that_the_providers_word_is_enough_where_a_factor_is_required() -> None:
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.com:3080",))
+    async with sso_world(GOOGLE, settings=settings) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+
+
+async def test_what_the_provider_did_must_be_what_the_connector_wants() -> None:
+    async with sso_world(replace(GOOGLE, acr_values=("mfa", "phr"))) as (world, provider, _):
+        refused = await Visit(world).come(provider, **ANN, acr="pwd")
+        assert isinstance(refused, SsoRefused)
+        session_of(await Visit(world).come(provider, **ANN, acr="phr"))
+
+
+async def test_user_info_adds_to_the_id_token_and_outweighs_nothing_in_it() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        provider.user_info = {"department": "Labs", "groups": ["dev", "boss"]}
+        session_of(await Visit(world).come(provider, **ANN))
+        [info] = await world.admin.list_users()
+        assert info.user.traits["department"] == ("Labs",)
+        assert info.user.traits["groups"] == ("dev", "ops")
+
+
+async def test_teams_on_github_give_roles() -> None:
+    github = FakeGithub("Octo", acme=["devs"], other=[])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        session_of(await visit.finish(github.sign_in(await visit.begin())))
+        [info] = await world.admin.list_users()
+        assert (info.user.name, info.user.roles) == ("octo", ("access",))
+        assert info.user.traits["github_teams"] == ("acme/devs",)
+        assert info.user.traits["github_orgs"] == ("acme", "other")
+        assert info.user.traits["logins"] == ("Octo",)
+
+
+async def test_whoever_is_in_none_of_the_teams_is_refused() -> None:
+    github = FakeGithub("octo", acme=["sales"])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        refused = await visit.finish(github.sign_in(await visit.begin()))
+        assert isinstance(refused, SsoRefused)
+        assert refused.mappings[0].value == "Acme/devs"
+
+
+async def test_hundreds_of_teams_are_all_read() -> None:
+    github = FakeGithub("octo", acme=[f"t{n}" for n in range(250)] + ["devs"])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        session_of(await visit.finish(github.sign_in(await visit.begin())))
+
+
+async def test_passwords_can_be_off_once_there_is_a_provider() -> None:
+    async with sso_world() as (world, provider, _):
+        await world.alice()
+        off = Preference(local_auth=False)
+        with pytest.raises(InvalidRequest, match="no identity provider"):
+            await world.admin.set_preference(preference=off, revision=0)
+        await world.admin.put_resource(resource=OidcResource(connector=GOOGLE), mode="create")
+        await world.admin.set_preference(preference=off, revision=0)
+
+        choices = await world.proxy.sign_in_choices()
+        assert not choices.passwords
+        assert [each.display for each in choices.connectors] == ["Google"]
+        with pytest.raises(AccessDenied):
+            await world.sign_in()
+        session_of(await Visit(world).come(provider, **ANN))
+
+
+async def test_who_must_prove_it_anew_does_so_at_the_provider() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        visit = Visit(world)
+        signed = session_of(await visit.come(provider, **ANN))
+        world.pass_time(minutes=6)
+        mine = world.proxy.acting_for(signed.secret)
+        with pytest.raises(AccessDenied):
+            await mine.check_fresh_proof()
+        step = await mine.begin_proof()
+        assert step.kinds == ("provider",)
+
+        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/web/users")
+        assert "prompt=login" in url
+        assert "max_age=0" in url
+        done = await visit.finish(provider.sign_in(url, **ANN))
+        assert isinstance(done, SsoDone)
+        assert (done.outcome, done.next) == ("proven", "/web/users")
+        await mine.check_fresh_proof()
+
+
+async def test_somebody_else_there_proves_nothing_here() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        visit = Visit(world)
+        signed = session_of(await visit.come(provider, **ANN))
+        world.pass_time(minutes=6)
+        mine = world.proxy.acting_for(signed.secret)
+        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/")
+        refused = await visit.finish(provider.sign_in(url, **ANN | {"sub": "2"}))
+        assert isinstance(refused, SsoRefused)
+        with pytest.raises(AccessDenied):
+            await mine.check_fresh_proof()
+
+
+async def test_an_old_sign_in_at_the_provider_proves_nothing_anew() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        visit = Visit(world)
+        signed = session_of(await visit.come(provider, **ANN))
+        world.pass_time(minutes=6)
+        mine = world.proxy.acting_for(signed.secret)
+        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/")
+        signed_in_then = int(signed.session.created.timestamp())
+        refused = await visit.finish(provider.sign_in(url, **ANN, auth_time=signed_in_then))
+        assert isinstance(refused, SsoRefused)
+
+
+async def test_leaving_leads_to_the_providers_own_way_out() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        signed = session_of(await Visit(world).come(provider, **ANN))
+        way = await world.proxy.provider_logout(id=signed.session.id, back="https://x.test/out")
+        assert way is not None
+        assert way.display == "Google"
+        assert way.url.startswith("https://id.test/logout?")
+        assert "id_token_hint=" in way.url
+        provider.down = True
+        world.pass_time(hours=1)
+        assert await world.proxy.provider_logout(id=signed.session.id, back="") is not None  # known
+
+
+async def test_a_secret_is_kept_by_a_change_without_one_and_shown_only_when_asked_for() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        [shown] = await world.admin.get_resources(kind="oidc", name="google", secrets=False)
+        assert isinstance(shown, OidcResource)
+        assert shown.connector.client_secret == ""
+        await world.admin.put_resource(
+            resource=OidcResource(connector=replace(shown.connector, display="Alphabet")),
+            mode="update",
+        )
+        [whole] = await world.admin.get_resources(kind="oidc", name="google", secrets=True)
+        assert isinstance(whole, OidcResource)
+        assert whole.connector.client_secret == SECRET
+        session_of(await Visit(world).come(provider, **ANN))
+        stored = b"".join([item.value for item in await world.backend.range("/connectors")])
+        assert SECRET.encode() not in stored
+
+
+async def test_a_mapping_to_a_role_that_is_not_there_is_refused() -> None:
+    wrong = replace(
+        GOOGLE, claims_to_roles=(ClaimMapping(claim="groups", value="x", roles=("acess",)),)
+    )
+    async with sso_world() as (world, _, _):
+        with pytest.raises(NotFound, match="acess"):
+            await world.admin.put_resource(resource=OidcResource(connector=wrong), mode="create")
+
+
+async def test_a_test_shows_what_somebody_would_be_and_changes_nothing() -> None:
+    async with sso_world(settings=AuthSettings(cluster=CLUSTER, second_factor=OFF)) as (
+        world,
+        provider,
+        _,
+    ):
+        await world.serve(GRAFANA)
+        id_ = (await world.admin.begin_sso_test(connector=GOOGLE)).rpartition("/")[2]
+        assert not (await world.admin.sso_test(id=id_)).is_done
+        visit = Visit(world)
+        url = await world.proxy.begin_sso_test_visit(
+            test=id_, browser=visit.browser, address="x.test", remote="192.0.2.1"
+        )
+        done = await visit.finish(provider.sign_in(url, **ANN))
+        assert isinstance(done, SsoDone)
+        assert (done.outcome, done.answer) == ("tested", None)
+
+        info = await world.admin.sso_test(id=id_)
+        assert info.is_done
+        assert (info.problem, info.user, info.roles) == ("", "ann@x.test", ("access",))
+        assert info.apps == ("grafana",)
+        assert await world.admin.list_users() == ()
+        assert await world.admin.get_resources(kind="oidc", name="", secrets=False) == ()
+
+
+async def test_a_test_that_fails_says_why() -> None:
+    async with sso_world() as (world, provider, _):
+        id_ = (await world.admin.begin_sso_test(connector=GOOGLE)).rpartition("/")[2]
+        visit = Visit(world)
+        url = await world.proxy.begin_sso_test_visit(
+            test=id_, browser=visit.browser, address="x.test", remote="192.0.2.1"
+        )
+        provider.claims["aud"] = "another"
+        await visit.finish(provider.sign_in(url, **ANN))
+        info = await world.admin.sso_test(id=id_)
+        assert "aud" in info.problem

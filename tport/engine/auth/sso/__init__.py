@@ -1,0 +1,1 @@
+"""People whom identity providers prove: connectors, and signing in by them."""

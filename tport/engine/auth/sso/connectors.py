@@ -1,0 +1,109 @@
+"""Connectors as they are stored: their secrets sealed, their roles known."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from tport.engine.access.claims import check_mappings
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.rights.roles import Roles
+from tport.engine.auth.seal import Seal
+from tport.engine.errors import NotFound
+from tport.engine.types.connector import (
+    Connector,
+    OidcConnector,
+    check_connector,
+    origin_of,
+)
+from tport.engine.types.resource import GithubResource, Kind, OidcResource, Resource
+
+
+class Connectors:
+    def __init__(self, cluster: Cluster, roles: Roles) -> None:
+        self._stores = cluster.stores
+        self._roles = roles
+        self._seal = Seal(cluster.settings.seal_key)
+
+    async def all(self) -> list[Connector]:
+        """Return all, by name; their secrets are sealed."""
+        return sorted(
+            await self._stores.connectors.all(), key=lambda each: (each.name, origin_of(each))
+        )
+
+    async def named(self, origin: str) -> Connector:
+        """Return one, its secret opened. `origin`: "oidc/google".
+
+        Raises:
+            NotFound: there is none.
+        """
+        found = await self._stores.connectors.find(origin) if origin.count("/") == 1 else None
+        if found is None:
+            raise NotFound(
+                f"no connector is called {origin[:80]!r}",
+                hint="list them with: tport get connectors",
+            )
+        return self.opened(found)
+
+    async def resources(self, kind: Kind, *, secrets: bool) -> list[Resource]:
+        """Return those of a kind as resources; with their secrets opened, or without any."""
+        found: list[Resource] = []
+        store = self._stores.connectors
+        for item in await store.range(f"{kind}/"):
+            stored = store.decode(item)
+            shown = self.opened(stored) if secrets else replace(stored, client_secret="")
+            revision = str(item.revision)
+            if isinstance(shown, OidcConnector):
+                found.append(OidcResource(connector=shown, revision=revision))
+            else:
+                found.append(GithubResource(connector=shown, revision=revision))
+        return found
+
+    def opened(self, connector: Connector) -> Connector:
+        """Return a stored connector with its secret as the provider knows it."""
+        if not connector.client_secret:
+            return connector
+        secret = self._seal.open(connector.client_secret, _context(connector)).decode()
+        return replace(connector, client_secret=secret)
+
+    def sealed(self, connector: Connector, before: Connector | None = None) -> Connector:
+        """Return a connector as it is stored; without a secret of its own it keeps that of `before`."""
+        if connector.client_secret:
+            return sealed_connector(connector, self._seal)
+        if before is not None and before.client_id == connector.client_id:
+            return replace(connector, client_secret=before.client_secret)
+        return connector
+
+    async def check(self, connector: Connector) -> None:
+        """Return when a connector can be meant, and every role that a mapping names is there.
+
+        Raises:
+            InvalidRequest: it can't be meant.
+            NotFound: a role isn't there, and isn't made of a value.
+        """
+        check_connector(connector)
+        if isinstance(connector, OidcConnector):
+            check_mappings(connector.claims_to_roles)
+        known = await self._roles.now()
+        mappings = (
+            connector.claims_to_roles
+            if isinstance(connector, OidcConnector)
+            else connector.teams_to_roles
+        )
+        for role in dict.fromkeys(role for mapping in mappings for role in mapping.roles):
+            if role not in known and "$" not in role:
+                raise NotFound(
+                    f"{origin_of(connector)}: no role is called {role[:64]!r}",
+                    hint=f"there are: {', '.join(sorted(known))}",
+                )
+
+
+def sealed_connector(connector: Connector, seal: Seal) -> Connector:
+    """Return a connector as it is stored."""
+    if not connector.client_secret:
+        return connector
+    secret = seal.close(connector.client_secret.encode(), _context(connector))
+    return replace(connector, client_secret=secret)
+
+
+def _context(connector: Connector) -> str:
+    return f"connector/{origin_of(connector)}"

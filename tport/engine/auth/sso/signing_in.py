@@ -1,0 +1,388 @@
+"""Signing in by a provider: there and back, bound to one browser, once.
+
+    begin ── attempt, kept under the hash of `state` ──▶ the browser goes to the provider
+    finish ◀── the browser brings `code` and `state` ── the attempt is over, whatever comes out
+           ── the code is traded, the ID token judged ──▶ a user, and on as after a password
+
+What can't be so is refused with an audit event: a state of another browser (login CSRF) or of
+another connector's callback (mix-up), a code or a nonce that comes twice, a token for somebody else.
+"""
+
+from __future__ import annotations
+
+import hmac
+import json
+import secrets
+from datetime import timedelta
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from msgspec.structs import replace
+
+from tport.engine.access.limits import AddressLimiter
+from tport.engine.api.sso import ConnectorInfo, ProviderLogout, SignInChoices, SsoDone, SsoRefused
+from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.factors.attempts import check_holder
+from tport.engine.auth.rights.roles import Roles
+from tport.engine.auth.seal import Seal
+from tport.engine.auth.sessions.sessions import Sessions
+from tport.engine.auth.signin.steps import Steps, Visitor
+from tport.engine.auth.sso.connectors import Connectors
+from tport.engine.auth.sso.people import Arrival, Arrivals, arrival, mappings_of, subject_of
+from tport.engine.auth.sso.provider import Proven, Providers
+from tport.engine.auth.sso.trying import Trying
+from tport.engine.errors import (
+    AccessDenied,
+    AlreadyExists,
+    CompareFailed,
+    ConnectionProblem,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+)
+from tport.engine.proto import github
+from tport.engine.proto.oidc import (
+    Callback,
+    Discovery,
+    ProviderProblem,
+    authorization_url,
+    end_session_url,
+    read_callback,
+)
+from tport.engine.types.connector import (
+    Connector,
+    OidcConnector,
+    origin_of,
+    redirect_url_of,
+)
+from tport.engine.types.session import session_id
+from tport.engine.types.sso import ProviderSession, SsoAttempt, SsoPurpose
+from tport.engine.types.user import User
+
+SSO_TTL: Final = timedelta(minutes=10)  # there and back. Source: Teleport's SSO request TTL
+MAX_SID: Final = 255  # characters of a provider's name for its session
+MAX_QUERY: Final = 16 * 1024  # characters of a callback's
+_LATE: Final = "this took too long, was done already, or was begun in another browser"
+_FRESH: Final = timedelta()  # a proof is of this very moment
+
+
+class SingleSignOn:
+    def __init__(
+        self,
+        cluster: Cluster,
+        *,
+        connectors: Connectors,
+        providers: Providers,
+        arrivals: Arrivals,
+        trying: Trying,
+        roles: Roles,
+        sessions: Sessions,
+        steps: Steps,
+        limiter: AddressLimiter,
+    ) -> None:
+        self._cluster = cluster
+        self._store = cluster.stores.sso
+        self._connectors = connectors
+        self._providers = providers
+        self._arrivals = arrivals
+        self._trying = trying
+        self._roles = roles
+        self._sessions = sessions
+        self._steps = steps
+        self._limiter = limiter
+        self._seal = Seal(cluster.settings.seal_key)
+
+    async def choices(self) -> SignInChoices:
+        infos = tuple(
+            ConnectorInfo(id=origin_of(each), display=each.display or each.name)
+            for each in await self._connectors.all()
+        )
+        return SignInChoices(connectors=infos, passwords=(await self._cluster.sign_in()).local_auth)
+
+    # --- There ---------------------------------------------------------------------------------------
+
+    async def begin(self, origin: str, holder: str, address: str, next_: str, remote: str) -> str:
+        """Begin to sign in; return the provider's address."""
+        self._limiter.check(remote)
+        self._limiter.take(remote)
+        connector = await self._connectors.named(origin)
+        return await self._begin(connector, "sign-in", holder, address, next_)
+
+    async def begin_proof(
+        self, user: User, session: str, holder: str, address: str, next_: str
+    ) -> str:
+        """Begin to show anew, at their provider, that a session is its holder's."""
+        if user.is_local:
+            raise NotFound("no provider vouches for you: show a password or a device")
+        connector = await self._connectors.named(user.origin)
+        return await self._begin(_anew(connector), "prove", holder, address, next_, session=session)
+
+    async def begin_test(self, test: str, holder: str, address: str, remote: str) -> str:
+        """Begin what `tport sso test` looks at."""
+        self._limiter.check(remote)
+        self._limiter.take(remote)
+        connector = await self._trying.connector(test)
+        return await self._begin(connector, "test", holder, address, "/", test=test)
+
+    async def _begin(
+        self,
+        connector: Connector,
+        purpose: SsoPurpose,
+        holder: str,
+        address: str,
+        next_: str,
+        *,
+        session: str = "",
+        test: str = "",
+    ) -> str:
+        check_holder(holder)
+        state, nonce, verifier = new_secret(), new_secret(), secrets.token_urlsafe(48)
+        redirect_url = redirect_url_of(connector, address)
+        if isinstance(connector, OidcConnector):
+            url = authorization_url(
+                connector,
+                await self._discovery(connector),
+                redirect_url=redirect_url,
+                state=state,
+                nonce=nonce,
+                verifier=verifier,
+            )
+        else:
+            url = github.authorization_url(
+                connector, redirect_url=redirect_url, state=state, verifier=verifier
+            )
+        key = session_id(state)
+        attempt = SsoAttempt(
+            connector=origin_of(connector),
+            purpose=purpose,
+            holder=holder,
+            sealed=self._seal.close(json.dumps([nonce, verifier]).encode(), f"sso/{key}"),
+            redirect_url=redirect_url,
+            address=address,
+            next=next_,
+            expires=self._cluster.clock() + SSO_TTL,
+            session=session,
+            test=test,
+        )
+        await self._store.create(key, attempt, expires=attempt.expires)
+        return url
+
+    async def _discovery(self, connector: OidcConnector) -> Discovery:
+        """Return what a provider says of itself, or raise Unavailable in words for who waits."""
+        try:
+            return await self._providers.discovery(connector.issuer)
+        except (ConnectionProblem, ProviderProblem) as problem:
+            raise Unavailable(
+                f"{connector.display or connector.name} can't be asked: {problem}",
+                hint=problem.hint
+                or "try again in a minute; tport audit search and the log tell more",
+            ) from None
+
+    # --- And back ------------------------------------------------------------------------------------
+
+    async def finish(self, path: str, query: str, visitor: Visitor) -> SsoDone | SsoRefused:
+        """See `SsoAPI.finish_sso`."""
+        self._limiter.check(visitor.remote)
+        self._limiter.take(visitor.remote)
+        origin, next_ = "", "/"
+        try:
+            callback = read_callback(
+                parse_qsl(query[:MAX_QUERY], keep_blank_values=True, max_num_fields=32)
+            )
+            if not callback.state:  # whatever else it says, anybody may have written
+                raise AccessDenied(
+                    "the answer does not say which sign-in it is of",
+                    reason=f"no state; it says {callback.error or 'nothing'}",
+                    hint="begin anew where you wanted to go",
+                )
+            attempt = await self._spend(callback.state, visitor.holder)
+            origin, next_ = attempt.connector, attempt.next
+            if urlsplit(attempt.redirect_url).path != path:
+                raise AccessDenied(_LATE, reason="the answer came to another connector's callback")
+            connector = await self._connector(attempt)
+            return await self._judge(connector, attempt, callback, visitor)
+        except _REFUSALS as refused:
+            await self._failed(origin, "", refused, visitor)
+            return _told(refused, origin, origin.rpartition("/")[2], next_)
+
+    async def _spend(self, state: str, holder: str) -> SsoAttempt:
+        """Return what was begun with this state by this browser; nobody gets it again."""
+        key = session_id(state)
+        try:
+            read = await self._store.read(key)
+            await self._cluster.stores.batch([self._store.deleting(key, read)])
+        except (NotFound, CompareFailed):
+            raise AccessDenied(_LATE, reason="no such state, or it came twice") from None
+        attempt = read.value
+        if not hmac.compare_digest(attempt.holder.encode(), holder.encode()):
+            raise AccessDenied(_LATE, reason="the state is another browser's")
+        if self._cluster.clock() >= attempt.expires:
+            raise AccessDenied(_LATE, reason="the state is too old")
+        return attempt
+
+    async def _connector(self, attempt: SsoAttempt) -> Connector:
+        if attempt.purpose == "test":
+            return await self._trying.connector(attempt.test)
+        connector = await self._connectors.named(attempt.connector)
+        return _anew(connector) if attempt.purpose == "prove" else connector
+
+    async def _judge(
+        self, connector: Connector, attempt: SsoAttempt, callback: Callback, visitor: Visitor
+    ) -> SsoDone | SsoRefused:
+        try:
+            proven, who = await self._proven(connector, attempt, callback)
+        except _REFUSALS as refused:
+            if attempt.purpose == "test":
+                await self._trying.failed(attempt.test, refused)
+                return SsoDone(outcome="tested", next="/")
+            raise
+        if attempt.purpose == "test":
+            await self._trying.done(attempt.test, who)
+            return SsoDone(outcome="tested", next="/")
+        if attempt.purpose == "prove":
+            await self._prove(attempt.session, who)
+            return SsoDone(outcome="proven", next=attempt.next)
+        if who.problem:
+            denied = AccessDenied(who.problem, hint=who.hint)
+            await self._failed(who.origin, who.name, denied, visitor, claims=sorted(who.traits))
+            told = _told(denied, who.origin, connector.display or connector.name, attempt.next)
+            return replace(told, claims=who.traits, mappings=mappings_of(connector))
+        user = await self._arrivals.settle(who)
+        answer = await self._steps.after(
+            user,
+            visitor,
+            who.origin,
+            proven=not connector.cluster_second_factor,
+            provider=self._resting_on(who, proven),
+        )
+        return SsoDone(outcome="signed-in", next=attempt.next, answer=answer)
+
+    async def _proven(
+        self, connector: Connector, attempt: SsoAttempt, callback: Callback
+    ) -> tuple[Proven, Arrival]:
+        if callback.error or not callback.code:
+            words = ": ".join(w for w in (callback.error, callback.description) if w)
+            raise AccessDenied(
+                f"your provider did not sign you in: {words or 'it sent no code'}",
+                hint="try again; if it stays so, whoever runs the provider can tell more",
+            )
+        sealed = self._seal.open(attempt.sealed, f"sso/{session_id(callback.state)}")
+        nonce, verifier = json.loads(sealed)
+        teams: list[tuple[str, str]] = []
+        if isinstance(connector, OidcConnector):
+            proven = await self._providers.prove(
+                connector,
+                callback,
+                redirect_url=attempt.redirect_url,
+                nonce=nonce,
+                verifier=verifier,
+            )
+        else:
+            proven, teams = await self._providers.prove_github(
+                connector, callback, redirect_url=attempt.redirect_url, verifier=verifier
+            )
+        return proven, arrival(connector, proven, teams, await self._roles.now())
+
+    def _resting_on(self, who: Arrival, proven: Proven) -> ProviderSession:
+        sid = proven.claims.get("sid")
+        sealed = ""
+        if proven.id_token:
+            sealed = self._seal.close(proven.id_token.encode(), f"id_token/{who.origin}")
+        return ProviderSession(
+            connector=who.origin,
+            subject=who.subject,
+            session=sid if isinstance(sid, str) and len(sid) <= MAX_SID else "",
+            id_token=sealed,
+        )
+
+    async def _prove(self, session: str, who: Arrival) -> None:
+        """Note that a session's holder has shown anew who they are: the very same person."""
+        _, user = await self._sessions.web_with_user(session)
+        if (user.origin, user.subject) != (who.origin, who.subject):
+            raise AccessDenied(
+                "you signed in there as somebody else than here",
+                reason=f"{user.name} was to be proven",
+            )
+        await self._sessions.proven(session)
+        await self._cluster.record("user.proof", user=user.name, kind=who.origin)
+
+    # --- Leaving -------------------------------------------------------------------------------------
+
+    async def logout_url(self, web_session: str, back: str) -> ProviderLogout | None:
+        """See `SsoAPI.provider_logout`."""
+        found = await self._sessions.provider_of(web_session)
+        if found is None:
+            return None
+        try:
+            connector = await self._connectors.named(found.connector)
+            if not isinstance(connector, OidcConnector):
+                return None
+            discovery = await self._discovery(connector)
+        except (NotFound, Unavailable, LimitExceeded):
+            return None  # here they leave all the same
+        id_token = ""
+        if found.id_token:
+            id_token = self._seal.open(found.id_token, f"id_token/{found.connector}").decode()
+        url = end_session_url(
+            discovery, client_id=connector.client_id, id_token=id_token, back=back
+        )
+        return ProviderLogout(url=url, display=connector.display or connector.name) if url else None
+
+    async def end_sessions(self, origin: str, logout_token: str) -> None:
+        """See `SsoAPI.end_sso_sessions`."""
+        connector = await self._connectors.named(origin)
+        if not isinstance(connector, OidcConnector):
+            raise InvalidRequest("this provider tells of no sign-outs")
+        try:
+            subject, session = await self._providers.logged_out(connector, logout_token)
+        except (ConnectionProblem, ProviderProblem) as problem:
+            raise Unavailable(str(problem)) from None
+        await self._sessions.end_provider_sessions(
+            origin, subject_of(connector, subject) if subject else "", session
+        )
+
+    # --- Parts ---------------------------------------------------------------------------------------
+
+    async def _failed(
+        self, origin: str, name: str, why: Exception, visitor: Visitor, **more: object
+    ) -> None:
+        await self._cluster.emit(
+            "user.login.sso.failed",
+            user=name,
+            method=origin,
+            error=why.reason if isinstance(why, AccessDenied) else str(why),
+            remote=visitor.remote,
+            user_agent=visitor.user_agent[:256],
+            **more,
+        )
+
+
+_REFUSALS: Final = (
+    AccessDenied,
+    AlreadyExists,
+    ConnectionProblem,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    ProviderProblem,
+    Unavailable,
+    ValueError,  # of a query with too many fields
+)
+
+
+def _told(refused: Exception, origin: str, display: str, next_: str) -> SsoRefused:
+    return SsoRefused(
+        problem=str(refused),
+        hint=getattr(refused, "hint", ""),
+        display=display,
+        connector=origin,
+        next=next_,
+    )
+
+
+def _anew(connector: Connector) -> Connector:
+    """Return a connector that has people show at this moment who they are."""
+    if isinstance(connector, OidcConnector):
+        return replace(connector, prompt="login", max_age=_FRESH)
+    return connector
