@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from contextvars import ContextVar
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +18,15 @@ from tport.engine.process import wall_clock
 from tport.engine.types.app import App
 
 PATIENCE: Final = 60.0  # s of the test's clock for what must come at last
-AT: ContextVar[str] = ContextVar("at", default="")  # the machine that an agent's tasks run on
+_MACHINES: Final[dict[trio.lowlevel.Task, str]] = {}  # what each agent's first task calls its own
+
+
+def machine() -> str:
+    """Return the machine that the task that asks runs on, as far as it is an agent's; "": it is none's."""
+    task: trio.lowlevel.Task | None = trio.lowlevel.current_task()
+    while task is not None and task not in _MACHINES:
+        task = task.parent_nursery.parent_task if task.parent_nursery is not None else None
+    return _MACHINES.get(task, "") if task is not None else ""
 
 
 class Teller(EchoApp):
@@ -77,12 +84,17 @@ async def open_agent(
             debug_app=False,
             token=token,
         )
-        async with trio.open_nursery() as nursery:
-            before = AT.set(name)
+
+        async def run(*, task_status: trio.TaskStatus[None]) -> None:
+            task = trio.lowlevel.current_task()
+            _MACHINES[task] = name
             try:
-                await nursery.start(run_agent, settings, wall_clock, stop)
+                await run_agent(settings, wall_clock, stop, task_status=task_status)
             finally:
-                AT.reset(before)
+                del _MACHINES[task]
+
+        async with trio.open_nursery() as nursery:
+            await nursery.start(run)
             yield stop
             nursery.cancel_scope.cancel()
 

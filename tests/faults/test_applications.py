@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 import trio
 
-from tests.faults.places import AT, ask, offering, open_agent, open_teller, until
+from tests.faults.places import ask, machine, offering, open_agent, open_teller, until
 from tests.figures import Hold
 from tests.stack import Person, Stack, open_stack
 from tport.engine.types.app import App, Timeouts
@@ -270,8 +270,8 @@ class Names(trio.abc.HostnameResolver):
     ) -> list[tuple[Any, ...]]:
         if host != b"app.test":
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
-        self.asked += AT.get() == "bad"
-        address = "127.0.0.9" if AT.get() == "bad" else "127.0.0.1"
+        self.asked += machine() == "bad"
+        address = "127.0.0.9" if machine() == "bad" else "127.0.0.1"
         return [(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", (address, port))]
 
     async def getnameinfo(self, sockaddr: Any, flags: int) -> tuple[str, str]:

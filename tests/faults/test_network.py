@@ -167,7 +167,7 @@ async def test_a_tunnel_whose_other_end_has_forgotten_it_is_dialled_anew_and_sho
 async def test_a_slow_line_that_shakes_loses_no_tunnel_and_no_byte(clock: MockClock) -> None:
     """R-07: 200 ms each way, 200 more by chance; downloads are what they were."""
     async with open_two() as two:
-        dials = two.line.dials
+        before = await agents(two.stack, "far")
         for way in (two.line.up, two.line.down):
             way.delay, way.jitter = 0.2, 0.2
         bodies: list[bytes] = []
@@ -181,7 +181,7 @@ async def test_a_slow_line_that_shakes_loses_no_tunnel_and_no_byte(clock: MockCl
 
         assert sorted(map(len, bodies)) == [1, 1000, 100_000, 400_000]
         assert all(body == wanted(len(body)) for body in bodies)
-        assert two.line.dials == dials
+        assert await agents(two.stack, "far") == before, "the tunnel is the one it was"
 
 
 @pytest.mark.parametrize(
