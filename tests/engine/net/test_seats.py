@@ -59,6 +59,19 @@ def test_when_strangers_fill_their_room_the_oldest_of_them_goes() -> None:
     assert clients.seats.strangers == 3
 
 
+def test_of_the_oldest_strangers_one_of_the_address_that_holds_most_goes_first() -> None:
+    """DOS-01: a burst from few addresses ends none who has just come alone, though it came before."""
+    room = Room(connections=100, per_address=100, strangers=8, strangers_per_address=50)
+    clients = Clients(room)
+    clients.come("alone", "192.0.2.9")
+
+    for number in range(20):
+        assert clients.come(f"held {number}", f"192.0.2.{number % 2}")
+
+    assert "alone" not in clients.ended
+    assert clients.ended[:2] == ["held 0", "held 1"]
+
+
 def test_who_is_at_work_is_not_ended_and_a_newcomer_finds_no_room() -> None:
     clients = Clients()
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -215,9 +216,13 @@ class Seats:
         return len(self._strangers) < self._room.strangers or self._end_one(self._strangers)
 
     def _end_one(self, seats: dict[Seat, None]) -> bool:
-        """End the oldest of these that rests; those at work are looked at last from then on."""
-        for _ in range(min(LOOKED_AT, len(seats))):
-            seat = next(iter(seats))
+        """End one of the oldest of these that rest, of the address that has most of them.
+
+        Those at work are looked at last from then on.
+        """
+        looked_at = list(islice(seats, LOOKED_AT))
+        looked_at.sort(key=self._share, reverse=True)  # and those of one address stay in order
+        for seat in looked_at:
             if seat.end_if_resting():
                 seat.leave()
                 self.shed["resting"] += 1
@@ -225,3 +230,8 @@ class Seats:
             del seats[seat]
             seats[seat] = None
         return False
+
+    def _share(self, seat: Seat) -> int:
+        """Return how many seats of its kind its address has."""
+        of = self._of.get(seat.address)
+        return 0 if of is None else len(of.known if seat.is_known else of.strangers)
