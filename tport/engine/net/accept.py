@@ -12,8 +12,10 @@ from typing import Final, NoReturn
 import trio
 
 from tport.engine.net.fair_share import PAUSE, FairShare
+from tport.engine.net.ready import ready
 from tport.engine.net.seats import Seat, Seats
 from tport.engine.net.tcp import TcpStream
+from tport.engine.net.waiter import Waiter
 
 logger = logging.getLogger(__name__)
 
@@ -49,13 +51,44 @@ async def accept(
 
 
 async def _accept(arrivals: _Arrivals, welcome: Welcome) -> NoReturn:
-    while True:
-        await trio.lowlevel.wait_readable(arrivals.door)
+    """Welcome who comes by plain calls; a task is needed where others are to have their turn."""
+    turn = Waiter()
+    is_resting = False
+
+    def come() -> bool:
+        """Welcome who is there; tell whether more may be."""
         for _ in range(ACCEPT_BURST):
-            arrival = await arrivals.next()
-            if arrival is None:
-                break
-            welcome(*arrival)
+            try:
+                arrival = arrivals.next()
+            except BlockingIOError:
+                return False
+            if arrival is not None:
+                welcome(*arrival)
+        return True
+
+    def told(_: int) -> None:
+        try:
+            is_all = is_resting or not come()
+        except OSError:
+            is_all = False  # the task meets it again
+        if not is_all:
+            turn.wake()
+
+    ready().add(arrivals.door, told)
+    try:
+        while True:
+            try:
+                is_more = come()
+            except OSError as problem:
+                is_resting = is_more = True
+                await arrivals.rest(problem)
+                is_resting = False
+            if is_more:
+                await trio.lowlevel.checkpoint()
+            else:
+                await turn.wait()
+    finally:
+        ready().forget(arrivals.door)
 
 
 async def _accept_share(arrivals: _Arrivals, welcome: Welcome, share: FairShare) -> NoReturn:
@@ -65,7 +98,13 @@ async def _accept_share(arrivals: _Arrivals, welcome: Welcome, share: FairShare)
             await trio.lowlevel.wait_readable(arrivals.door)
             if share.is_anothers_turn():
                 await trio.sleep(PAUSE)
-            arrival = await arrivals.next()
+            try:
+                arrival = arrivals.next()
+            except BlockingIOError:
+                continue  # another process has it
+            except OSError as problem:
+                await arrivals.rest(problem)
+                continue
             if arrival is not None:
                 share.add(1)
                 _, seat, _ = arrival
@@ -83,28 +122,29 @@ class _Arrivals:
         self._seats = seats
         self._silent_until = 0.0  # trio's time; the same warning each 0.1 s fills disks
 
-    async def next(self) -> tuple[TcpStream, Seat, str] | None:
-        """Return a connection; None: none is there, or the one that was has no seat, or has gone."""
-        accepted: socket.socket | None = None
-        seat: Seat | None = None
+    def next(self) -> tuple[TcpStream, Seat, str] | None:
+        """Return a connection; None: the one that was there has no seat, or has gone.
+
+        Raises:
+            BlockingIOError: none is there.
+            OSError: it can't be taken: rest.
+        """
         try:
             accepted, address = self.door.accept()
-            remote = str(address[0]).removeprefix("::ffff:")
-            if (seat := self._seats.take(remote)) is None:
-                accepted.close()
-                return None
+        except ConnectionAbortedError:
+            return None
+        remote = str(address[0]).removeprefix("::ffff:")
+        if (seat := self._seats.take(remote)) is None:
+            accepted.close()
+            return None
+        try:
             return TcpStream(accepted), seat, remote
-        except (BlockingIOError, ConnectionAbortedError):
-            return None
-        except OSError as problem:
-            if accepted is not None:
-                accepted.close()
-            if seat is not None:
-                seat.leave()
-            await self._rest(problem)
-            return None
+        except OSError:
+            accepted.close()
+            seat.leave()
+            raise
 
-    async def _rest(self, problem: OSError) -> None:
+    async def rest(self, problem: OSError) -> None:
         """Let connections go that rest: what is lacking is file descriptors, most likely."""
         self._seats.shed["descriptors"] += 1
         for _ in range(ACCEPT_BURST):
