@@ -74,7 +74,7 @@ DRAIN: Final = 30.0  # s that open connections get once told to stop; a second s
 
 # --- Limits: docs/limits.md says of each what a client sees at it, and what counts it -------------
 # Of the public port, by security.md DOS-01 where nothing else is said. Of each process that serves it.
-CONNECTIONS: Final = 10_000  # at a time, whosesoever; each costs 12 KiB idle, 120 MB in all
+CONNECTIONS: Final = 10_000  # at a time, whosesoever; each costs 20 KiB idle, 200 MB in all
 # Of them from one address (IPv6: /64): 600 people behind one NAT, with six each.
 CONNECTIONS_PER_ADDRESS: Final = 4000
 STRANGERS: Final = 2000  # connections on which nobody has shown a session, a token or a certificate
