@@ -142,7 +142,8 @@ def test_ops_10_a_server_whose_clock_is_set_back_ends_sessions_and_goes_on(tmp_p
         wall.set("+2d")
         time.sleep(5)  # a few ticks by which all is over, and certificates are made for next year
         wall.set("+0")
-        wait_until(lambda: signed_in_again(alice, cluster, app) == 200, "signed in again", 60)
+        wait_until(lambda: signed_in_again(alice, cluster, cluster.url) == 200, "signed in", 60)
+        assert 'name="password"' not in alice.open(cluster.url).text
         assert "Traceback" not in cluster.proxy.stderr + agent.stderr
         assert cluster.proxy.status is None
     finally:

@@ -144,7 +144,7 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, hold: Hold, kill
 
     hold(f"R-18 acknowledged writes lost in {kills} kills", lost + revived, at_most=0)
     hold(f"R-18 keys and certificates half written in {kills} kills", len(partial), at_most=0)
-    least = 10_000 if kills == MANY else 50
+    least = 10_000 if kills == MANY else 10
     hold(f"R-18 acknowledged writes in {kills} kills", acknowledged, at_least=least)
 
 

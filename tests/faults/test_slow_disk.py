@@ -186,7 +186,7 @@ async def test_ops_02_a_log_that_stalls_holds_up_no_request(
                 assert (await alice.get("echo", f"/{turn}/{number}")).status == 200
                 times[slow.is_slow].append(trio.current_time() - began)
                 if number % 10 == 0:
-                    await stack.auth.cluster.emit("auth.failed")
+                    await stack.auth.cluster.emit("tunnel.up")
         slow.is_slow = False
         slow.end()
         await stack.requests(path=f"/{2 * rounds - 1}/49")
