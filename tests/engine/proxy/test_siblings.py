@@ -165,7 +165,8 @@ async def test_of_two_that_are_idle_each_takes_its_share(
             with trio.fail_after(10):
                 while sum(share.count for share in shares) <= number:  # noqa: ASYNC110 - in real time
                     await trio.sleep(PAUSE)
-        assert [share.count for share in shares] == [10, 10]
+        # Who paused takes what has come meanwhile, without asking again: one more now and then.
+        assert all(9 <= share.count <= 11 for share in shares), [s.count for s in shares]
         nursery.cancel_scope.cancel()
     assert not shares[0].is_anothers_turn()
 
