@@ -82,6 +82,8 @@ def forge(
     end: timedelta = timedelta(hours=1),
     critical: bool = True,
     extra: Sequence[tuple[x509.ExtensionType, bool]] = (),
+    without: type[x509.ExtensionType] | None = None,
+    may_sign: bool = True,
     now: datetime | None = None,
 ) -> KeyPair:
     """Make a certificate as somebody with `issuer`'s key could (None: self-signed)."""
@@ -108,18 +110,21 @@ def forge(
         .serial_number(x509.random_serial_number())
         .not_valid_before(moment + start)
         .not_valid_after(moment + end)
-        .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
-        .add_extension(_usage(ca=ca), critical=True)
-        .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(private.public_key()), False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), False)
     )
+    usual: list[tuple[x509.ExtensionType, bool]] = [
+        (x509.BasicConstraints(ca=ca, path_length=None), True),
+        (_usage(ca=ca, may_sign=may_sign), True),
+        (x509.ExtendedKeyUsage(purposes), False),
+        (x509.SubjectKeyIdentifier.from_public_key(private.public_key()), False),
+        (x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer_key), False),
+    ]
     if identity is not None:
         value = msgspec.json.encode(identity) if isinstance(identity, Identity) else identity
         builder = builder.add_extension(
             x509.UnrecognizedExtension(IDENTITY_OID, value), critical=critical
         )
-    for extension, is_critical in extra:
+    kept = [each for each in usual if type(each[0]) is not without]
+    for extension, is_critical in [*kept, *extra]:
         builder = builder.add_extension(extension, critical=is_critical)
     signed = builder.sign(signer, hashes.SHA256())
     return KeyPair(chain=signed.public_bytes(serialization.Encoding.PEM).decode(), key=key)
@@ -129,13 +134,13 @@ def der(pair: KeyPair) -> bytes:
     return load_certificate(pair.chain).public_bytes(serialization.Encoding.DER)
 
 
-def _usage(*, ca: bool) -> x509.KeyUsage:
+def _usage(*, ca: bool, may_sign: bool) -> x509.KeyUsage:
     others = (
         "content_commitment key_encipherment data_encipherment key_agreement crl_sign "
         "encipher_only decipher_only"
     )
     flags = dict.fromkeys(others.split(), False)
-    return x509.KeyUsage(digital_signature=True, key_cert_sign=ca, **flags)
+    return x509.KeyUsage(digital_signature=may_sign, key_cert_sign=ca, **flags)
 
 
 def handshake(

@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography import x509
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
 
 from tests.acme_ca import FakeCa, unpadded
 from tport.engine.errors import ConfigError
@@ -99,3 +100,21 @@ def test_a_certificate_is_named_by_its_issuers_key_and_its_serial_as_in_der() ->
 
 def test_a_certificate_that_says_no_issuers_key_has_no_name() -> None:
     assert renewal_id(challenge_pair("a.test", "x", NOW).chain) == ""
+
+
+def test_a_certificate_that_names_its_issuer_but_not_the_key_has_no_name() -> None:
+    """RFC 5280 §4.2.1.1 lets the key's id be absent."""
+    issuer = x509.AuthorityKeyIdentifier(
+        None, [x509.DirectoryName(x509.Name.from_rfc4514_string("CN=a CA"))], 1
+    )
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name.from_rfc4514_string("CN=a.test")
+    leaf = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1)
+        .not_valid_before(NOW)
+        .not_valid_after(NOW + timedelta(days=1))
+        .add_extension(issuer, critical=False)
+        .sign(key, hashes.SHA256())
+    )
+
+    assert renewal_id(leaf.public_bytes(serialization.Encoding.PEM).decode()) == ""

@@ -195,6 +195,15 @@ def test_only_the_host_authority_issues_host_certificates(
         )
 
 
+@pytest.mark.parametrize("kind", ["host", "user"])
+def test_only_the_web_authority_issues_certificates_for_browsers(
+    cluster: Cluster, public_key: PublicKey, kind: str
+) -> None:
+    """TLS-06: a host's authority is bound to no names, so what it signed would be good for any."""
+    with pytest.raises(InvalidRequest, match=f"the {kind} authority issues nothing for browsers"):
+        issue_web_certificate(getattr(cluster, kind), public_key, "proxy.test", now=cluster.now)
+
+
 def test_no_certificate_outlives_its_authority(cluster: Cluster, public_key: PublicKey) -> None:
     leaf = issue_admin_certificate(
         cluster.host, public_key, name="root", now=START, ttl=timedelta(days=100_000)

@@ -114,9 +114,9 @@ def test_what_no_browser_takes_is_refused(
         put_in_order(self_signed(curve, names))
 
 
-def self_signed(curve: ec.EllipticCurve, names: list[str]) -> KeyPair:
+def self_signed(curve: ec.EllipticCurve, names: list[str], called: str = "CN=a.test") -> KeyPair:
     key = ec.generate_private_key(curve)
-    name = x509.Name.from_rfc4514_string("CN=a.test")
+    name = x509.Name.from_rfc4514_string(called)
     builder = (
         x509.CertificateBuilder()
         .subject_name(name)
@@ -141,6 +141,20 @@ def test_one_that_signed_itself_is_taken_as_it_is() -> None:
     assert warnings_of(pair.chain, NOW, ()) == ()
     assert (issuer_of(pair.chain), key_of(pair.chain)) == ("a.test", "ECDSA P-384")
     assert renewal_of(pair.chain) - NOW.replace(microsecond=0) == timedelta(hours=16)
+
+
+@pytest.mark.parametrize(
+    ("name", "called"),
+    [
+        ("CN=the leaf,O=A company", "the leaf"),
+        ("O=A company,C=DE", "A company"),
+        ("OU=A part,C=DE", "OU=A part,C=DE"),
+        ("", "nobody named"),
+    ],
+)
+def test_an_issuer_is_called_by_what_it_has(name: str, called: str) -> None:
+    """As a warning about a certificate names it: never as nothing."""
+    assert issuer_of(self_signed(ec.SECP256R1(), ["a.test"], name).chain) == called
 
 
 def test_names_are_read_in_the_form_in_which_hosts_are_compared() -> None:

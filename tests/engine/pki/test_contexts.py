@@ -12,6 +12,7 @@ from tport.engine.errors import ConfigError
 from tport.engine.pki.authority import issue_web_certificate
 from tport.engine.pki.contexts import (
     CIPHERS,
+    GROUPS,
     TICKET_KEYS,
     auth_client_context,
     auth_server_context,
@@ -109,6 +110,55 @@ def test_what_one_process_began_another_resumes_when_they_share_keys(
 
 def test_keys_of_another_size_are_not_taken(cluster: Cluster) -> None:
     assert not share_tickets(browser_context(web_pair(cluster)), bytes(48))
+
+
+@pytest.mark.parametrize("authorities", [[], [""], ["no certificate"]])
+def test_no_context_is_made_that_has_nobody_to_verify_by(
+    cluster: Cluster, authorities: list[str]
+) -> None:
+    """TLS-05."""
+    with pytest.raises(ConfigError, match="authorities' certificates can't be read"):
+        tunnel_server_context(cluster.pair("proxy"), authorities)
+
+
+def test_where_libssl_cannot_be_asked_that_is_said_and_connections_are_made_all_the_same(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in a Python into which OpenSSL is built: `_ssl` is no file there."""
+    monkeypatch.delattr(sys.modules["_ssl"], "__file__")
+    server = browser_context(web_pair(cluster))
+
+    assert not restrict_groups(server)
+    assert not share_tickets(server, os.urandom(TICKET_KEYS))
+    handshake(server, https_context(insecure=True), server_hostname="proxy.test")
+
+
+class ContextOfPython315(ssl.SSLContext):
+    """Has a word for groups; knows these."""
+
+    knows = ""
+    asked: tuple[str, ...] = ()
+
+    def set_groups(self, groups: str) -> None:
+        self.asked += (groups,)
+        if groups != self.knows:
+            raise ssl.SSLError("unknown group")
+
+
+@pytest.mark.parametrize("knows", GROUPS)
+def test_a_python_that_has_a_word_for_groups_is_asked_for_the_best_ones_first(knows: str) -> None:
+    """TLS-10: older libraries lack the first list's newest group."""
+    context = ContextOfPython315(ssl.PROTOCOL_TLS_SERVER)
+    context.knows = knows
+
+    assert restrict_groups(context)
+    assert context.asked == GROUPS[: GROUPS.index(knows) + 1]
+
+
+def test_a_python_that_knows_no_group_of_ours_makes_no_context() -> None:
+    """TLS-10: rather than one with other groups."""
+    with pytest.raises(ssl.SSLError):
+        restrict_groups(ContextOfPython315(ssl.PROTOCOL_TLS_SERVER))
 
 
 def test_an_application_is_verified_unless_its_definition_says_otherwise(cluster: Cluster) -> None:

@@ -11,7 +11,7 @@ from tests.certs import CLUSTER, Cluster, der, forge
 from tests.fakes import START
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.pki.authority import issue_host_certificate, new_authority
-from tport.engine.pki.identity import identity_extension, identity_of
+from tport.engine.pki.identity import _known_signed, identity_extension, identity_of
 from tport.engine.pki.keys import KeyPair, load_private_key, make_key
 from tport.engine.types.identity import Identity, IdentityKind
 
@@ -138,6 +138,56 @@ def test_a_certificate_for_another_purpose_is_refused(cluster: Cluster) -> None:
 
     with pytest.raises(AccessDenied, match="extended key usage"):
         identify(cluster, server)
+
+
+def test_an_authoritys_own_certificate_is_nobodys(cluster: Cluster) -> None:
+    """TLS-06: it may sign others, and a host may not."""
+    own = forge(cluster.host, cluster.identity("agent"), ca=True, now=START)
+
+    with pytest.raises(AccessDenied, match="an authority's own"):
+        identify(cluster, own)
+
+
+@pytest.mark.parametrize("without", [x509.BasicConstraints, x509.KeyUsage, x509.ExtendedKeyUsage])
+def test_a_certificate_that_does_not_say_what_it_is_for_is_refused(
+    cluster: Cluster, without: type[x509.ExtensionType]
+) -> None:
+    bare = forge(cluster.host, cluster.identity("agent"), without=without, now=START)
+
+    with pytest.raises(AccessDenied, match=f"lacks {without.oid._name}"):
+        identify(cluster, bare)
+
+
+def test_a_key_that_may_not_sign_is_no_hosts(cluster: Cluster) -> None:
+    silent = forge(cluster.host, cluster.identity("agent"), may_sign=False, now=START)
+
+    with pytest.raises(AccessDenied, match="may not sign"):
+        identify(cluster, silent)
+
+
+def test_a_certificate_of_any_size_is_refused_before_it_is_read(cluster: Cluster) -> None:
+    """DOS-03: a genuine one, with more behind it."""
+    good = der(forge(cluster.host, cluster.identity("agent"), now=START))
+
+    with pytest.raises(AccessDenied, match="too large"):
+        identity_of(
+            good + bytes(2**20),
+            authorities=cluster.authorities,
+            expected_kinds=["agent"],
+            now=START,
+        )
+
+
+def test_what_is_remembered_of_signatures_is_bounded(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DOS-05: and what is forgotten is looked at anew."""
+    monkeypatch.setattr("tport.engine.pki.identity._MAX_SIGNED", 3)
+    pairs = [forge(cluster.host, cluster.identity("agent"), now=START) for _ in range(8)]
+
+    for pair in [*pairs, *pairs]:
+        assert identify(cluster, pair).kind == "agent"
+        assert len(_known_signed) <= 3
 
 
 def test_of_another_cluster_with_the_same_authority_is_still_of_another(cluster: Cluster) -> None:

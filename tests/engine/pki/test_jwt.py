@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from tests.certs import CLUSTER
 from tests.fakes import START
-from tport.engine.errors import NotSignedIn
+from tport.engine.errors import AccessDenied, NotSignedIn
 from tport.engine.pki.authority import Authority, SigningAlgorithm, new_authority
 from tport.engine.pki.jwt import (
+    MAX_TOKEN,
     JwtClaims,
     jwks,
     sign_app_token,
@@ -169,3 +170,15 @@ def test_a_credential_ends_with_itself_or_its_session(authority: Authority) -> N
         )
         with pytest.raises(NotSignedIn):
             verify_session_credential(token, jwks=jwks(authority), cluster=CLUSTER, now=end)
+
+
+def test_a_credential_of_any_length_is_refused_before_it_is_read(authority: Authority) -> None:
+    """DOS-03: whoever holds a proxy's certificate may send one."""
+    token = sign_session_credential(authority, CREDENTIAL)
+
+    with pytest.raises(AccessDenied) as refused:
+        verify_session_credential(
+            token + "A" * MAX_TOKEN, jwks=jwks(authority), cluster=CLUSTER, now=START
+        )
+
+    assert "longer than 131072 characters" in refused.value.reason

@@ -1,7 +1,7 @@
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -69,6 +69,18 @@ def test_an_encrypted_key_is_named_as_such() -> None:
 
     with pytest.raises(ConfigError, match="encrypted"):
         load_private_key(pem.decode())
+
+
+def test_a_key_that_no_browser_understands_is_refused() -> None:
+    """An Ed25519 key loads, and no certificate for it would be taken."""
+    text = ed25519.Ed25519PrivateKey.generate().private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+
+    with pytest.raises(ConfigError, match="neither ECDSA nor RSA"):
+        load_private_key(text.decode())
 
 
 def test_a_pair_does_not_show_its_key() -> None:
