@@ -17,13 +17,14 @@ CODE := tport tests examples bench
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile audit dist sbom lock clean
+.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile coverage audit dist sbom lock clean
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo       a cluster with a demo application, on this machine, in your browser"
 	@echo "make test       every test; gets what they need first"
 	@echo "make test-deps  what tests need beyond Python packages: a browser, Go, JupyterLab, ..."
+	@echo "make coverage   which branches of what decides about security no test takes; an hour"
 	@echo "make lint       ruff, mypy --strict, flake8-async"
 	@echo "make fmt        format the code"
 	@echo "make torture    the long and heavy tests, at most an hour; their figures in build/figures.json"
@@ -54,6 +55,13 @@ fuzz: $(VENV)/tools
 	@$(INSTALL) -r locks/fuzz.txt || \
 		echo "tport: fuzz: no atheris for this Python; hypothesis draws the inputs instead" >&2
 	@$(BIN)/python -m tests.fuzz --minutes=$(MINUTES) $(FUZZ_ARGS)
+
+# Apart from `make test`, which it would slow down by half. The profile of hypothesis has no deadlines.
+coverage: $(VENV)/tools test-deps
+	@rm -rf build/coverage && mkdir -p build/coverage
+	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope -m "not torture" --hypothesis-profile=ci $(PYTEST_ARGS)
+	@$(BIN)/coverage combine -q && $(BIN)/coverage json -q -o build/coverage/report.json
+	@$(BIN)/python -m tests.covered build/coverage/report.json
 
 test-deps: $(VENV)/tools
 	@./tests/deps.sh

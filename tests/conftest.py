@@ -1,16 +1,32 @@
-"""Figures that tests hold to a bar, gathered from all workers and told at the end."""
+"""For all tests: figures that are held to a bar, and no secret in whatever is logged."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from tests.canary import LogWatch, SecretLeakedError
 from tests.figures import Figure, Hold, table
+from tests.marked.sitecustomize import mark_randomness
 
 _KEY = "figure"
+
+mark_randomness()
+_LOGGED = LogWatch()
+logging.getLogger("tport").addHandler(_LOGGED)
+logging.getLogger("tport").setLevel(logging.DEBUG)
+
+
+@pytest.fixture(autouse=True)
+def no_secret_is_logged() -> Iterator[LogWatch]:
+    """OPS-03: at every level, tracebacks too."""
+    yield _LOGGED
+    if found := _LOGGED.take():
+        raise SecretLeakedError(found)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

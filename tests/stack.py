@@ -14,7 +14,7 @@ import hashlib
 import re
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ from typing import ParamSpec, TypeVar
 import msgspec
 import trio
 
+from tests import canary
+from tests.canary import Found, SecretLeakedError, found_in, found_in_files
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
@@ -53,7 +55,8 @@ P = ParamSpec("P")
 T = TypeVar("T")
 
 DOMAIN = "tport.localhost"
-PASSWORD = "a walrus paints nine doors"
+PASSWORD = canary.PASSWORD
+JWT_HEADER = b"teleport-jwt-assertion"
 
 
 @dataclass
@@ -231,6 +234,25 @@ class Stack:
         self.app_cookie = f"__Host-tport_app_{id8}"
         self.web_cookie = f"__Host-tport_web_{id8}"
         self.ca = "".join(self.auth.authorities.web)
+        self.refusals: list[tuple[str, Answer]] = []  # of what was asked, and the page
+
+    def leaks(self) -> Iterator[Found]:
+        """Yield each secret where none may be: on disk, on a page of errors, in what applications were sent.
+
+        But for what the page's own form sends back, and for addresses that lead on: the way into an
+        application goes by a code, which is worth nothing without a cookie.
+        """
+        yield from found_in_files(self.running.config.data_dir)
+        for asked, answer in self.refusals:
+            shown = [
+                value for name, value in answer.headers if name not in ("set-cookie", "location")
+            ]
+            page = re.sub(rb'<input type="hidden"[^>]*>', b"", answer.body).decode("latin-1")
+            yield from found_in("\n".join([*shown, page]), f"the answer {answer.status} to {asked}")
+        for seen in self.echo.seen:
+            lines = [b"%b: %b" % header for header in seen.headers if header[0] != JWT_HEADER]
+            text = b"\n".join([seen.target, *lines]).decode("latin-1")
+            yield from found_in(text, "what the application was sent")
 
     @property
     def proxy_url(self) -> str:
@@ -390,7 +412,11 @@ class Stack:
             tls = await self.connect(server_name, context=context)
             try:
                 await tls.send_all(data)
-                return await read_answer(tls, method=method)
+                answer = await read_answer(tls, method=method)
+                if answer.status >= 400:
+                    asked = data.partition(b"\r\n")[0].decode("latin-1")
+                    self.refusals.append((asked, answer))
+                return answer
             finally:
                 await trio.aclose_forcefully(tls)
 
@@ -551,10 +577,13 @@ async def open_stack(
             file = [config]
             process = open_process(config, signals.stop, signals, lambda: file[-1])
             async with process as running:
+                stack = Stack(running, echo, raw_app, signals, file)
                 try:
-                    yield Stack(running, echo, raw_app, signals, file)
+                    yield stack
                 finally:
                     signals.stop.set()
                     if not drain:
                         nursery.cancel_scope.cancel()
             nursery.cancel_scope.cancel()
+        if found := list(stack.leaks()):
+            raise SecretLeakedError(found)

@@ -28,11 +28,15 @@ from urllib.request import urlopen
 import pytest
 import trio
 
+import tests.marked
+from tests import canary
+from tests.canary import Found, SecretLeakedError, found_in_files, found_in_processes
 from tests.e2e.client import Client
 
 TPORT = str(Path(sys.executable).with_name("tport"))
 DOMAIN = "tport.localhost"
-PASSWORD = "a walrus paints nine doors"
+PASSWORD = canary.PASSWORD
+MARKED = str(Path(tests.marked.__file__).parent)
 PATIENCE = 30.0  # s that a start, a stop or a state may take on a busy machine
 TAIL = 4000  # characters of a process's output in a failure message
 
@@ -184,7 +188,6 @@ class Tport:
         self.home.mkdir(parents=True, exist_ok=True)
         keep = (
             "PATH",
-            "PYTHONPATH",
             "LANG",
             "LC_ALL",
             "TMPDIR",
@@ -199,6 +202,7 @@ class Tport:
             "XDG_CACHE_HOME": str(self.home / "cache"),
             "NO_COLOR": "1",
             "PYTHONUNBUFFERED": "1",
+            "PYTHONPATH": os.pathsep.join([MARKED, os.environ.get("PYTHONPATH", "")]).strip(":"),
             **(env or {}),
         }
         self._running: list[Background] = []
@@ -263,7 +267,12 @@ class Tport:
         return process
 
     def end(self) -> None:
-        """End what still runs, the latest first. What must be stopped well is stopped by its test."""
+        """End what still runs, the latest first. What must be stopped well is stopped by its test.
+
+        Raises:
+            SecretLeakedError: one stands where it may not; see `leaks`.
+        """
+        found = list(found_in_processes(self.pids()))
         for process in reversed(self._running):
             process.signal(signal.SIGTERM)
         for process in reversed(self._running):
@@ -272,6 +281,25 @@ class Tport:
             except GaveUp:
                 process.kill9()
             process.end_group()
+        if found := [*found, *self.leaks()]:
+            raise SecretLeakedError(found)
+
+    def leaks(self) -> Iterator[Found]:
+        """Yield each secret in the output of what ran, and in its logs."""
+        yield from found_in_files(self.folder / "output", but=["stdout"])
+        for folder in ("audit", "requests"):
+            for logs in self.folder.rglob(folder):
+                yield from found_in_files(logs)
+
+    def pids(self) -> Iterator[int]:
+        """Yield what still runs, with what it started."""
+        groups = {process.pid for process in self._running}
+        for path in Path("/proc").glob("[0-9]*"):
+            try:
+                if os.getpgid(int(path.name)) in groups:
+                    yield int(path.name)
+            except ProcessLookupError:
+                continue
 
 
 class Cluster(Tport):
@@ -299,6 +327,7 @@ class Cluster(Tport):
             f"""\
 tport:
   data_dir: {self.data_dir}{diag}
+  log: {{severity: debug}}  # no secret at any level
 auth_service:
   enabled: "yes"
   listen_addr: 127.0.0.1:0

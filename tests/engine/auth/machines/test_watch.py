@@ -6,23 +6,31 @@ from collections.abc import AsyncIterator
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.changes import (
+    AppDefined,
     AppServersChanged,
+    AppUndefined,
     AuthoritiesChanged,
     Change,
     Current,
     EpochChanged,
+    LockChanged,
+    LockDeleted,
     ProxiesChanged,
     RoleChanged,
+    RoleDeleted,
     SessionEnded,
     UserChanged,
     UserDeleted,
 )
 from tport.engine.auth.machines.watch import QUEUE
 from tport.engine.errors import AccessDenied, Unavailable
+from tport.engine.types.app import App
+from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import Role
 from tport.engine.types.user import user_key
 
@@ -135,3 +143,129 @@ async def test_who_may_not_watch_learns_nothing(world: World) -> None:
         with pytest.raises(AccessDenied):
             async with caller.watch():
                 raise AssertionError("it was let in")
+
+
+async def test_what_was_in_the_first_list_is_not_told_again(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Changes are queued before the list is read, so that none is lost; those in the list are old then.
+
+    What was gone again by then comes and goes.
+    """
+    async with world.proxy.watch() as changes:
+        for text in ("first", "second"):
+            await world.admin.put_role(role=Role(name="dev", description=text))
+        await world.admin.put_role(role=Role(name="short-lived"))
+        await world.admin.delete_role(name="short-lived")
+        await world.alice("alice", roles=("dev",))
+        await world.admin.update_user(name="alice", roles=("auditor",), traits=None)
+        await world.alice("bob")
+        await world.admin.delete_user(name="bob")
+        lock = await world.admin.create_lock(target=LockTarget(role="dev"), message="", ttl=0)
+        lifted = await world.admin.create_lock(target=LockTarget(role="editor"), message="", ttl=0)
+        await world.admin.delete_lock(name=lifted.name)
+        await trio.testing.wait_all_tasks_blocked()
+
+        told = await until_current(changes)
+        later = await until_current(changes)
+
+    roles = [each.role for each in told if isinstance(each, RoleChanged)]
+    assert [role.description for role in roles if role.name == "dev"] == ["second"]
+    users = [each.user for each in told if isinstance(each, UserChanged)]
+    assert [(user.name, user.roles) for user in users] == [("alice", ("auditor",))]
+    assert [each.lock.name for each in told if isinstance(each, LockChanged)] == [lock.name]
+    assert [type(each) for each in later] == [
+        *(RoleChanged, RoleDeleted),
+        *(UserChanged, UserDeleted),
+        *(LockChanged, LockDeleted),
+    ]
+    assert not [each for each in later if "name='dev'" in repr(each) or lock.name in repr(each)]
+
+
+async def test_a_role_that_is_deleted_is_told_to_proxies_and_agents(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AZ-04: access ends with it."""
+    await world.admin.put_role(role=Role(name="dev"))
+    async with world.proxy.watch() as seen, world.agent.watch() as heard:
+        for changes in (seen, heard):
+            await until_current(changes)
+        await world.admin.delete_role(name="dev")
+        assert [await after(seen), await after(heard)] == [RoleDeleted(name="dev")] * 2
+
+
+async def test_an_agent_is_told_of_locks_on_roles_and_of_no_name_that_is_locked(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AZ-04: a locked user's grants are void to it, and valid again with the lock's end."""
+    await world.alice()
+    [info] = await world.admin.list_users()
+    key = user_key(info.user.id)
+    async with world.agent.watch() as changes:
+        await until_current(changes)
+        role = await world.admin.create_lock(target=LockTarget(role="editor"), message="m", ttl=0)
+        told = await after(changes)
+        user = await world.admin.create_lock(target=LockTarget(user="alice"), message="m", ttl=0)
+        void = await after(changes)
+        await world.admin.delete_lock(name=user.name)
+        valid = await after(changes)
+        await world.admin.delete_lock(name=role.name)
+        lifted = await after(changes)
+
+    assert told == LockChanged(lock=Lock(name=role.name, target=LockTarget(role="editor")))
+    assert void == EpochChanged(user_key=key, epoch=-1)
+    assert valid == EpochChanged(user_key=key, epoch=info.user.epoch)
+    assert lifted == LockDeleted(name=role.name)
+
+
+async def test_a_lock_that_is_moved_from_a_role_to_a_user_is_told_as_both(
+    world: World, autojump_clock: MockClock
+) -> None:
+    await world.alice()
+    lock = await world.admin.create_lock(target=LockTarget(role="editor"), message="", ttl=0)
+    async with world.agent.watch() as changes:
+        await until_current(changes)
+        await world.service.cluster.stores.locks.put(
+            lock.name, replace(lock, target=LockTarget(user="alice"))
+        )
+        told = [await after(changes), await after(changes)]
+
+    assert told[0] == LockDeleted(name=lock.name)
+    assert isinstance(told[1], EpochChanged)
+    assert told[1].epoch == -1
+
+
+async def test_an_agent_hears_of_applications_that_are_handed_out_and_a_proxy_does_not(
+    world: World, autojump_clock: MockClock
+) -> None:
+    stores = world.service.cluster.stores
+    async with world.agent.watch() as heard, world.proxy.watch() as seen:
+        await stores.app_resources.put("early", App(name="early", uri="http://localhost:1"))
+        await stores.app_resources.put("gone", App(name="gone", uri="http://localhost:1"))
+        await stores.app_resources.delete("gone")
+        await trio.testing.wait_all_tasks_blocked()
+        first = await until_current(heard)
+        assert await until_current(heard) == [
+            AppDefined(app=App(name="gone", uri="http://localhost:1")),
+            AppUndefined(name="gone"),
+        ]
+        later = App(name="later", uri="http://localhost:2")
+        await stores.app_resources.put("later", later)
+        await stores.app_resources.delete("early")
+        told = [await after(heard), await after(heard)]
+        of_proxy = [*await until_current(seen), *await until_current(seen)]
+
+    assert [each.app.name for each in first if isinstance(each, AppDefined)] == ["early"]
+    assert told == [AppDefined(app=later), AppUndefined(name="early")]
+    assert not any(isinstance(each, AppDefined | AppUndefined) for each in of_proxy)
+
+
+async def test_when_storage_loses_a_watch_every_follower_begins_anew(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AZ-01: what was missed can't be known, so nobody goes on with what they have."""
+    async with world.proxy.watch() as changes:
+        await until_current(changes)
+        world.backend.close()
+        with pytest.raises(Unavailable, match="watch"):
+            await read_on(changes)
