@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 import trio
@@ -227,3 +228,23 @@ async def test_failures_of_one_address_are_limited(world: World) -> None:
     await join(world, good, remote="192.0.2.8")
     world.pass_time(seconds=6)
     await join(world, good)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        ({"roles": ()}, "needs a type"),
+        ({"ttl": 0.0}, "lives 1 second to"),
+        ({"ttl": 1e9}, "lives 1 second to"),
+        ({"max_uses": -1}, "max_uses is below 0"),
+    ],
+)
+async def test_a_token_that_could_not_be_meant_is_not_made(
+    world: World, wrong: dict[str, Any], why: str
+) -> None:
+    asked = {"roles": ("app",), "ttl": 60.0, "app_name": "", "app_uri": "", "max_uses": 0}
+
+    with pytest.raises(InvalidRequest, match=why):
+        await world.admin.create_token(**{**asked, **wrong})
+
+    assert await world.admin.list_tokens() == ()

@@ -6,11 +6,13 @@ import pytest
 from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, until_current
-from tests.engine.auth.world import GRAFANA, World
-from tport.engine.api.answers import ProxyReport
+from tests.engine.auth.world import GRAFANA, PROXY, World
+from tests.fakes import START
+from tport.engine.api.answers import ProxyReport, TunnelReport
 from tport.engine.api.changes import EpochChanged, LockChanged, LockDeleted
 from tport.engine.errors import AccessDenied, InvalidRequest, Locked, NotFound
 from tport.engine.types.lock import Lock, LockTarget
+from tport.engine.types.resource import LockResource
 from tport.engine.types.user import user_key
 
 ALICE = LockTarget(user="alice")
@@ -152,3 +154,52 @@ async def test_the_watch_of_a_locked_agent_ends(world: World, autojump_clock: Mo
     with pytest.raises(Locked):
         async with world.agent.watch():
             raise AssertionError("it was let in")
+
+
+@pytest.mark.parametrize("ttl", [-1.0, float(10**9)])
+async def test_a_lock_lasts_for_a_time_that_can_be_meant(world: World, ttl: float) -> None:
+    await world.alice()
+
+    with pytest.raises(InvalidRequest, match="a lock lasts at most"):
+        await world.admin.create_lock(target=ALICE, message="", ttl=ttl)
+
+
+async def test_a_lock_from_a_file_must_have_a_name_and_time_left(world: World) -> None:
+    await world.alice()
+    over = Lock(name="over", target=ALICE, expires=world.clock())
+    for lock, why in ((over, "over already"), (Lock(name="a b/c", target=ALICE), "no name for")):
+        with pytest.raises(InvalidRequest, match=why):
+            await world.admin.put_resource(resource=LockResource(lock=lock), mode="create")
+
+    assert await world.admin.list_locks() == ()
+
+
+async def test_there_are_so_many_locks_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DOS-05: each is looked at on each request, in proxies and agents too."""
+    monkeypatch.setattr("tport.engine.auth.rights.locks.MAX_LOCKS", 2)
+    await world.alice()
+    for _ in range(2):
+        await world.admin.create_lock(target=ALICE, message="", ttl=0)
+
+    with pytest.raises(InvalidRequest, match="there are 2 locks already"):
+        await world.admin.create_lock(target=ALICE, message="", ttl=0)
+
+
+async def test_a_host_name_that_two_agents_have_locks_neither(world: World) -> None:
+    """A lock on the wrong one leaves the right one in."""
+    tunnels = tuple(
+        TunnelReport(
+            host_id=each, hostname="box", version="1", remote="192.0.2.9", since=START, servers=()
+        )
+        for each in ("one", "two")
+    )
+    await world.proxy.report(
+        report=ProxyReport(proxy_id="proxy-1", public_addrs=(f"{PROXY}:3080",), tunnels=tunnels)
+    )
+
+    with pytest.raises(InvalidRequest, match="2 agents are called 'box'"):
+        await world.admin.create_lock(target=LockTarget(server_id="box"), message="", ttl=0)
+    lock = await world.admin.create_lock(target=LockTarget(server_id="two"), message="", ttl=0)
+    assert lock.target.server_id == "two"
