@@ -56,7 +56,7 @@ T = TypeVar("T")
 
 DOMAIN = "tport.localhost"
 PASSWORD = canary.PASSWORD
-JWT_HEADER = b"teleport-jwt-assertion"
+_BELONGS_THERE = re.compile(rb'<(form|input type="hidden") [^>]*>|id="totp-secret">[^<]*')
 
 
 @dataclass
@@ -239,20 +239,22 @@ class Stack:
     def leaks(self) -> Iterator[Found]:
         """Yield each secret where none may be: on disk, on a page of errors, in what applications were sent.
 
-        But for what the page's own form sends back, and for addresses that lead on: the way into an
-        application goes by a code, which is worth nothing without a cookie.
+        But for what the page's own form sends back, and where; for the key that somebody sets up by it; for addresses that lead on: the way into an
+        application goes by a code, which is worth nothing without a cookie; and for JWTs that applications
+        are meant to get.
         """
         yield from found_in_files(self.running.config.data_dir)
         for asked, answer in self.refusals:
             shown = [
                 value for name, value in answer.headers if name not in ("set-cookie", "location")
             ]
-            page = re.sub(rb'<input type="hidden"[^>]*>', b"", answer.body).decode("latin-1")
+            page = _BELONGS_THERE.sub(b"", answer.body).decode("latin-1")
             yield from found_in("\n".join([*shown, page]), f"the answer {answer.status} to {asked}")
         for seen in self.echo.seen:
-            lines = [b"%b: %b" % header for header in seen.headers if header[0] != JWT_HEADER]
+            lines = [b"%b: %b" % header for header in seen.headers]
             text = b"\n".join([seen.target, *lines]).decode("latin-1")
-            yield from found_in(text, "what the application was sent")
+            found = found_in(text, "what the application was sent")
+            yield from (each for each in found if each.kind != "jwt")
 
     @property
     def proxy_url(self) -> str:
