@@ -466,7 +466,7 @@ class _Visit:
     ) -> None:
         self._proxy, self._apps = proxy, apps
         self._name = name
-        self._app_host = proxy.app_host(name)
+        self._app_host: str | None = None  # not asked yet; a fault in it is a request's, not ours
         self._client_of = client_of
 
     async def answer(self, exchange: Exchange) -> None:
@@ -475,6 +475,8 @@ class _Visit:
 
     def take(self, exchange: Exchange, turns: Turns) -> bool:
         request = exchange.request
+        if self._app_host is None:
+            self._app_host = self._proxy.app_host(self._name) or ""
         if request.host != self._app_host:
             return False
         return self._apps.take(exchange, turns, remote=self._client_of(request.headers))
