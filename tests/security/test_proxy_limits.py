@@ -23,8 +23,9 @@ FEW = ConnectionLimits(
 
 
 @pytest.fixture
-async def narrow() -> AsyncIterator[Stack]:
-    """A cluster whose proxy has room for few connections."""
+async def narrow(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+    """A cluster whose proxy has room for few connections, which count from their first moment."""
+    monkeypatch.setattr("tport.engine.proxy_role.STRANGER_GRACE", 0.0)
     async with open_stack(drain=False, limits=FEW, diagnostics=True) as opened:
         yield opened
 

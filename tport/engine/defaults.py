@@ -79,6 +79,9 @@ CONNECTIONS: Final = 10_000  # at a time, whosesoever; each costs 20 KiB idle, 2
 CONNECTIONS_PER_ADDRESS: Final = 4000
 STRANGERS: Final = 2000  # connections on which nobody has shown a session, a token or a certificate
 STRANGERS_PER_ADDRESS: Final = 200  # of them from one address; a browser opens six and more at once
+# s that a stranger's connection does not count against its address: an office whose browsers all come
+# back at once, after a restart, is hundreds of handshakes, of which none would be let finish.
+STRANGER_GRACE: Final = 5.0
 # File descriptors that no browser gets: for tunnels, auth, storage, logs. Source: DOS-08
 RESERVED_DESCRIPTORS: Final = 64
 # Parts of the memory that a cgroup gives this process: from the first on strangers come only for others,

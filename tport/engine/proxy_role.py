@@ -11,6 +11,7 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.model import Config
+from tport.engine.defaults import STRANGER_GRACE
 from tport.engine.metrics.board import Board
 from tport.engine.net.asgi import App as AsgiApp
 from tport.engine.net.descriptors import connections_within_descriptors
@@ -156,4 +157,5 @@ def _room(config: Config) -> Room:
         per_address=min(limits.connections_per_address, most),
         strangers=min(limits.strangers, most),
         strangers_per_address=min(limits.strangers_per_address, most),
+        grace=STRANGER_GRACE,
     )

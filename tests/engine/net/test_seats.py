@@ -16,7 +16,10 @@ class Clients:
     """Opens connections and knows which of them were ended."""
 
     def __init__(self, room: Room = ROOM, shared: str = "") -> None:
-        self.seats = Seats(room, is_shared=lambda address: address == shared)
+        self.now = 0.0
+        self.seats = Seats(
+            room, is_shared=lambda address: address == shared, clock=lambda: self.now
+        )
         self.ended: list[str] = []
 
     def come(self, name: str, address: str, *, rests: bool = True, known: bool = False) -> bool:
@@ -45,6 +48,30 @@ def test_of_an_address_that_holds_connections_the_oldest_goes_and_nobody_elses()
     assert clients.ended == ["held 0", "held 1", "held 2"]
     assert clients.shed == {"resting": 3}
     assert len(clients.seats) == 3
+
+
+def test_an_address_whose_many_come_at_once_loses_none_of_them_until_they_had_their_time() -> None:
+    """DOS-01: else an office whose proxy was restarted gets through no handshake at all."""
+    clients = Clients(
+        Room(connections=99, per_address=9, strangers=50, strangers_per_address=2, grace=5)
+    )
+    for number in range(4):
+        assert clients.come(f"young {number}", "192.0.2.1")
+    assert clients.ended == []
+
+    clients.now += 5
+    clients.come("late", "192.0.2.1")
+    assert clients.ended == ["young 0"]
+
+
+def test_an_address_whose_many_come_at_once_has_no_more_than_its_share_all_the_same() -> None:
+    """DOS-01."""
+    clients = Clients(
+        Room(connections=99, per_address=4, strangers=50, strangers_per_address=2, grace=5)
+    )
+    for number in range(6):
+        assert clients.come(f"young {number}", "192.0.2.1")
+    assert clients.ended == ["young 0", "young 1"]
 
 
 def test_when_strangers_fill_their_room_the_oldest_of_them_goes() -> None:

@@ -27,6 +27,7 @@ from tport.engine.defaults import (
     HOST_CERTIFICATE_TTL,
     HOST_RENEWAL_GRACE,
     MAX_CALL,
+    STRANGER_GRACE,
 )
 from tport.engine.errors import (
     AccessDenied,
@@ -55,6 +56,7 @@ _ROOM: Final = Room(
     per_address=AUTH_CONNECTIONS,
     strangers=AUTH_STRANGERS,
     strangers_per_address=AUTH_STRANGERS // 5,
+    grace=STRANGER_GRACE,
 )
 _JSON = (b"content-type", b"application/json")
 _LINES = (b"content-type", b"application/x-ndjson")

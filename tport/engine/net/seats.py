@@ -14,6 +14,7 @@ off in the middle of an answer.
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable
 from itertools import islice
@@ -33,30 +34,33 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
         connections: in all.
         per_address: of one address, strangers or not.
         strangers: in all, of those that have not shown who they are.
-        strangers_per_address: of these, from one address.
+        strangers_per_address: of these, from one address, once they are older than `grace` s.
     """
 
     connections: int
     per_address: int
     strangers: int
     strangers_per_address: int
+    grace: float = 0.0
 
 
 class Seat:
     """A connection's place among the others.
 
     Attributes:
+        since: when it was taken.
         is_known: somebody has shown on it who they are.
         end_if_resting: ends the connection if it rests, and tells whether it did. It must not
             block or raise. Before it is set the connection counts as at work.
         on_left: called once the place is given up.
     """
 
-    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken", "on_left")
+    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken", "on_left", "since")
 
-    def __init__(self, seats: Seats, address: str) -> None:
+    def __init__(self, seats: Seats, address: str, since: float) -> None:
         self._seats = seats
         self.address = address
+        self.since = since
         self.is_known = False
         self.is_taken = True
         self.end_if_resting: Callable[[], bool] = closed_by_nobody
@@ -118,8 +122,10 @@ class Seats:
         shed: Counter[str] | None = None,
         *,
         is_shared: Callable[[str], bool] = lambda _: False,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`is_shared`: whether many clients come from an address: it has no share of its own."""
+        self._clock = clock
         self.shed = Counter[str]() if shed is None else shed
         self.is_tight = False
         self._room = room
@@ -147,7 +153,7 @@ class Seats:
         if self.is_tight and not self._end_one(self._strangers):
             self.shed["memory"] += 1
             return None
-        seat = Seat(self, address)
+        seat = Seat(self, address, self._clock())
         self._strangers[seat] = None
         self._enter(seat)
         return seat
@@ -204,11 +210,15 @@ class Seats:
         of = self._of.get(address)
         if of is None:
             return True
-        if len(of.strangers) >= self._room.strangers_per_address:
+        if len(of.strangers) >= self._room.strangers_per_address and self._are_old(of.strangers):
             return self._end_one(of.strangers)
         if len(of.strangers) + len(of.known) >= self._room.per_address:
             return self._end_one(of.strangers) or self._end_one(of.known)
         return True
+
+    def _are_old(self, seats: dict[Seat, None]) -> bool:
+        """Tell whether the oldest of these has had its time; else all have just come."""
+        return self._clock() >= next(iter(seats)).since + self._room.grace
 
     def _room_in_all(self) -> bool:
         if len(self) >= self._room.connections:

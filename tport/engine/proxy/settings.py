@@ -14,6 +14,7 @@ from tport.engine.defaults import (
     CONNECTIONS,
     CONNECTIONS_PER_ADDRESS,
     IDLE_TIMEOUT,
+    STRANGER_GRACE,
     STRANGERS,
     STRANGERS_PER_ADDRESS,
 )
@@ -35,6 +36,7 @@ ROOM: Final = Room(
     per_address=CONNECTIONS_PER_ADDRESS,
     strangers=STRANGERS,
     strangers_per_address=STRANGERS_PER_ADDRESS,
+    grace=STRANGER_GRACE,
 )
 
 
