@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from playwright.sync_api import Browser, Page
 
 from tests.e2e.browser import Watch, open_context, see
+from tests.e2e.github import CLIENT, SECRET, open_github
 from tests.e2e.harness import DOMAIN, Cluster, free_port, need, program, wait_for_port, wait_until
 from tests.e2e.pages import faults, invalid, need_judges
 
@@ -24,7 +25,6 @@ pytestmark = pytest.mark.e2e
 ROOT = Path(__file__).parents[2]
 MOCK = ROOT / ".test" / "oidc-provider-mock" / "bin" / "oidc-provider-mock"
 CERTIFIED = ROOT / ".test" / "oidc-provider"
-SECRET = "a-secret-of-the-client"
 PEOPLE = (
     {"sub": "ann", "email": "ann@x.test", "email_verified": True, "groups": ["dev"], "env": "dev"},
     {"sub": "sam", "email": "sam@x.test", "email_verified": True, "groups": ["sales"]},
@@ -115,7 +115,7 @@ metadata: {{name: {name}}}
 spec:
   display: {display}
   issuer_url: {issuer}
-  client_id: tport-client
+  client_id: {CLIENT}
   client_secret: file://{secret}
   scope: [email, profile]
   prompt: none
@@ -297,3 +297,36 @@ def test_with_one_provider_and_no_passwords_the_way_is_straight(
         saved.touch(0o600)
         saved.write_text(made)
         cluster.tell("create", "-f", saved)
+
+
+def test_github_teams_open_what_their_roles_open(cluster: Cluster, browser: Browser) -> None:
+    with open_github("Octo", {"acme": ["devs", "ops"], "other": []}) as address:
+        file = cluster.folder / "octo.yaml"
+        file.touch(0o600)
+        file.write_text(
+            f"""\
+kind: github
+version: v3
+metadata: {{name: octo}}
+spec:
+  display: GitHub
+  client_id: {CLIENT}
+  client_secret: {SECRET}
+  endpoint_url: {address}
+  api_endpoint_url: {address}
+  teams_to_roles:
+  - {{organization: acme, team: devs, roles: [access]}}
+"""
+        )
+        cluster.tell("create", file)
+        with visitor(browser) as (page, watch):
+            page.goto(cluster.app_url("dumper"))
+            page.get_by_role("link", name="Sign in with GitHub").click()
+            page.get_by_role("button", name="Authorize tport").click()
+            headers = told(page)
+            assert_calm_here(watch)
+        cluster.tell("rm", "github/octo")
+
+    claims = jwt.decode(headers["teleport-jwt-assertion"], options={"verify_signature": False})
+    assert (claims["username"], claims["roles"]) == ("octo", ["access"])
+    assert claims["traits"]["github_teams"] == ["acme/devs", "acme/ops"]
