@@ -82,7 +82,8 @@ async def test_others_have_their_turn_after_each_burst(listener: trio.SocketList
                 await look()
                 nursery.cancel_scope.cancel()
 
-    assert max(b - a for a, b in itertools.pairwise(seen)) <= ACCEPT_BURST
+    # One burst at the end of a pass and one at the beginning of the next: trio runs tasks in any order.
+    assert max(b - a for a, b in itertools.pairwise(seen)) <= 2 * ACCEPT_BURST
 
 
 async def test_after_a_failure_those_who_wait_are_taken_nevertheless(

@@ -83,6 +83,19 @@ async def test_a_reset_is_a_break_for_who_receives_and_who_sends() -> None:
             await b.send_all(BULK)
 
 
+async def test_a_reset_that_a_sender_was_told_of_is_no_clean_end_for_who_reads() -> None:
+    """The kernel says it once: an answer that was cut would be taken for whole."""
+    a, b = pair()
+    async with b:
+        a.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        await a.aclose()
+        await wait_all_tasks_blocked()
+        with pytest.raises(trio.BrokenResourceError):
+            b.send_nowait(b"x")
+        with pytest.raises(trio.BrokenResourceError):
+            b.receive_nowait()
+
+
 async def test_closing_wakes_who_waits_and_closed_is_closed() -> None:
     a, b = pair()
     async with b, trio.open_nursery() as nursery:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import trio
+import trio.lowlevel
 from trio.testing import (
     MockClock,
     check_two_way_stream,
@@ -254,6 +255,54 @@ async def test_what_a_peer_sends_behind_its_goodbye_fills_no_memory() -> None:
         assert prompt.may_have_come, "that it has ended is told to whoever asks"
         assert server._incoming.pending <= 2 * READ_SIZE
         nursery.cancel_scope.cancel()
+
+
+async def test_without_a_task_all_that_came_is_there_though_records_cross_what_is_taken_at_once() -> (
+    None
+):
+    """Nobody is told a second time: what stays behind in TLS would wait for the peer's next bytes."""
+    client, server = await over(pair())
+    prompt = server.prompt
+    assert prompt is not None
+    async with client, server:
+        for _ in range(13):
+            client._tls.write(b"x" * 15_000)
+        sent = client._outgoing.read()
+        received = 0
+        # The third leaves five whole records in TLS, more than is taken at once, and nothing behind them.
+        for burst in (sent[:65_536], sent[65_536:131_072], sent[131_072:]):
+            await client.transport.send_all(burst)
+            await wait_all_tasks_blocked(0.01)
+            while data := prompt.receive_nowait():
+                received += len(data)
+            assert data is None
+        assert received == 13 * 15_000
+        assert not server._tls.pending()
+
+
+async def test_without_a_task_what_came_before_the_end_comes_before_it() -> None:
+    """An application that closes after its answer, in one burst: no end of it is missing."""
+    client, server = await over(pair(), ragged_end=True)
+    prompt = server.prompt
+    assert prompt is not None
+    async with server:
+        for _ in range(4):
+            client._tls.write(b"x" * 16_384)
+        client._tls.write(b"the last of it")
+        sent = client._outgoing.read()
+        await client.transport.send_all(sent[:16_000])  # not a whole record
+        await wait_all_tasks_blocked()
+        assert prompt.receive_nowait() is None
+        await client.transport.send_all(sent[16_000:])
+        await client.transport.aclose()
+        await trio.lowlevel.checkpoint()
+        await wait_all_tasks_blocked()
+        received = bytearray()
+        while data := prompt.receive_nowait():
+            received += data
+        assert data == b""
+        assert received.endswith(b"xthe last of it")
+        assert len(received) == 4 * 16_384 + 14
 
 
 async def test_what_comes_right_before_the_connection_is_lost_is_told_with_its_end() -> None:

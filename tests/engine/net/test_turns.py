@@ -213,6 +213,26 @@ async def test_a_request_whose_connection_is_ended_meanwhile_is_left_by_its_take
     assert server.gone.is_set()
 
 
+async def test_a_bug_of_who_took_a_request_leaves_no_connection_open(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server = Server()
+    async with connected(server) as client:
+        await client.send_all(get(b"/later"))
+        await server.came.wait()
+        [(_, turns)] = server.waiting
+        turns.on_gone = Mistake().made
+        turns.abandon()
+        turns.abandon()
+        assert not turns.is_on
+    assert "given up" in caplog.text
+
+
+class Mistake:
+    def made(self) -> None:
+        raise RuntimeError("a bug, put there by a test")
+
+
 async def test_who_breaks_the_connection_is_noticed_at_once() -> None:
     server = Server()
     async with connected(server) as client:

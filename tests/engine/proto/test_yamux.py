@@ -245,6 +245,17 @@ def test_giving_up_says_so_and_nothing_else() -> None:
     assert everything_from(client) == frame(GO_AWAY, 0, 0, PROTOCOL_ERROR)
 
 
+def test_whoever_gave_up_can_still_let_go_of_each_stream() -> None:
+    client, _ = pair()
+    stream = client.open_stream()
+    client.send(stream, b"x")
+
+    client.go_away(PROTOCOL_ERROR)
+    client.reset(stream)
+
+    assert everything_from(client) == frame(GO_AWAY, 0, 0, PROTOCOL_ERROR)
+
+
 def test_openings_may_arrive_out_of_order() -> None:
     """hashicorp's OpenStream, called by many at once, sends them so; an id still counts once."""
     connection = Connection(client=False)

@@ -152,10 +152,12 @@ class AgentApps:
         except* Exception:
             logger.exception("a request failed in the agent")
         finally:
-            if begun is not None:
-                begun.forsake()
-            stream.reset()  # does nothing after a clean end
-            self._ended()
+            try:
+                if begun is not None:
+                    begun.forsake()
+                stream.reset()  # does nothing after a clean end
+            finally:
+                self._ended()
 
     async def _answer(
         self,

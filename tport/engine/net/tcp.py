@@ -90,6 +90,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
         self._ended = False  # the peer will send no more: what follows the rest is its end
         self._writable = True
         self._unsent = b""
+        self._failed: OSError | None = None
         self._reader, self._writer = Waiter(), Waiter()
         self._streak = 0
         if HAS_EPOLL:
@@ -133,7 +134,11 @@ class TcpStream(trio.abc.HalfCloseableStream):
             self.may_have_come = False
             return None
         except OSError as error:
-            raise _problem(error) from error
+            raise self._broken_by(error) from error
+        if (
+            not data and self._failed is not None
+        ):  # the kernel tells of a reset once, to whoever asks first
+            raise _problem(self._failed) from self._failed
         # Less than was asked for is all there is, and more will be told; an end was told already.
         if len(data) < max_bytes and not self._ended and data:
             self.may_have_come = False
@@ -196,10 +201,15 @@ class TcpStream(trio.abc.HalfCloseableStream):
         except (BlockingIOError, InterruptedError):
             sent = 0
         except OSError as error:
-            raise _problem(error) from error
+            raise self._broken_by(error) from error
         if sent < len(data):
             self._writable = False
         return sent
+
+    def _broken_by(self, error: OSError) -> trio.BrokenResourceError | trio.ClosedResourceError:
+        if error.errno != errno.EPIPE:  # that says only that the peer had ended before
+            self._failed = error
+        return _problem(error)
 
     async def wait_send_all_might_not_block(self) -> None:
         await trio.lowlevel.checkpoint()

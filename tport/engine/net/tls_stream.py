@@ -269,12 +269,13 @@ class TlsStream(trio.abc.Stream):
         incoming, tls = self._incoming, self._tls
         try:
             while size < limit:
-                part = tls.read(min(_RECORD, limit - size))
+                asked = min(_RECORD, limit - size)
+                part = tls.read(asked)
                 if not part:
                     self._ended = True
                     break
                 # Of a record nothing is left behind what is less than was asked for.
-                if not incoming.pending and (len(part) < _RECORD or not tls.pending()):
+                if not incoming.pending and (len(part) < asked or not tls.pending()):
                     if not parts:
                         return part  # one record, as of nearly every request
                     parts.append(part)
@@ -381,7 +382,9 @@ class _PromptTls:
                 stream._check_usable()
             if stream._ended:
                 return b""  # what follows a goodbye is nobody's
-            if (data := transport.receive_nowait()) is not None:
+            # What is there is read first: the end of the transport comes behind it.
+            data = None if stream._left else transport.receive_nowait()
+            if data is not None:
                 if not data:
                     return self._end()
                 stream._incoming.write(data)

@@ -15,6 +15,7 @@ has done so for too long, `patience` tells.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import NamedTuple
@@ -30,6 +31,8 @@ from tport.engine.proto.head import RequestHead, find_head_end, parse_request_he
 from tport.engine.proto.head_meaning import BadHead
 
 Answer = Callable[[Exchange], Awaitable[None]]
+
+logger = logging.getLogger(__name__)
 
 
 class Begun(NamedTuple):
@@ -132,7 +135,10 @@ class Turns:
         """Of a request that was taken and is not answered, nobody will take the answer here."""
         if self._exchange is not None and self.on_gone is not None:
             self._exchange = None
-            self.on_gone()
+            try:
+                self.on_gone()
+            except Exception:  # a bug there must not leave the connection without its end
+                logger.exception("what a client asked for could not be given up")
 
     # --- What comes ------------------------------------------------------------------------------
 

@@ -394,6 +394,9 @@ class Connection:
     def go_away(self, code: int = NORMAL) -> None:
         """Take no new streams. With another code than NORMAL give up: nothing else leaves."""
         if code != NORMAL:
+            for stream in self._line:
+                if stream is not None:
+                    stream.scheduled = False
             self._line.clear()
             self._answers.clear()
             self._ping = None
