@@ -150,6 +150,26 @@ async def test_ops_10_a_restart_is_no_way_around_it(tmp_path: Path) -> None:
         assert bob.session.created == clock.now
 
 
+async def test_ops_10_a_restart_with_the_clock_a_little_behind_signs_nobody_out(
+    tmp_path: Path,
+) -> None:
+    """R-13: as each machine without a clock of its own starts after a power cut."""
+    clock = WallClock()
+    async with start(tmp_path, clock) as service:
+        made = await as_(service, "admin").create_user(name="ann", roles=("access",), traits={})
+        answer = await as_(service, "proxy").accept_invite(
+            token=made.url.rpartition("/")[2], password=PASSWORD, remote="", user_agent=""
+        )
+        assert isinstance(answer, SignedIn)
+        clock.now += timedelta(minutes=3)
+        await service.set_back.tick()
+    clock.now -= timedelta(seconds=5)
+
+    async with start(tmp_path, clock) as service:
+        session = await as_(service, "proxy").web_session(id=answer.session.id)
+        assert session.user == "ann"
+
+
 async def test_ops_10_while_storage_fails_time_stands_still_and_nothing_lives_again() -> None:
     """Fail closed: what could revive is ended first, and only then the clock is followed."""
     async with open_world() as world:

@@ -216,7 +216,7 @@ class _Agent:
                 logger.warning("can't renew the expired certificate yet: %s", problem)
                 await trio.sleep(TICK)
             else:
-                await trio.to_thread.run_sync(save_state, self._settings.folder, fresh)
+                await self._keep(fresh)
                 return fresh
 
     async def _with_next_key(self, state: AgentState) -> AgentState:
@@ -234,6 +234,13 @@ class _Agent:
             return replace(state, next_key=state.key)
         return following
 
+    async def _keep(self, renewed: AgentState) -> None:
+        """Write the renewed certificate down; a full disk costs a restart its renewal, no more."""
+        try:
+            await trio.to_thread.run_sync(save_state, self._settings.folder, renewed)
+        except ConfigError as problem:
+            logger.error("the renewed certificate is not kept: %s", problem)  # noqa: TRY400 - no bug
+
     async def _keep_identity(self, keeper: TunnelKeeper) -> NoReturn:
         """Renew the certificate at half its life, and have the tunnels replaced."""
         while True:
@@ -248,10 +255,7 @@ class _Agent:
             else:
                 logger.info("certificate renewed until %s", self.state.expires.isoformat())
                 keeper.renewed()
-                try:
-                    await trio.to_thread.run_sync(save_state, self._settings.folder, self.state)
-                except ConfigError as problem:  # a full disk costs a restart its renewal, no more
-                    logger.error("the renewed certificate is not kept: %s", problem)  # noqa: TRY400 - no bug
+                await self._keep(self.state)
             await trio.sleep(
                 RENEWAL_RETRY
             )  # after a success too: by a clock far off it is due again

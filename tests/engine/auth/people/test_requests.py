@@ -152,6 +152,24 @@ async def test_roles_that_are_set_meanwhile_are_not_taken_back(
     assert (user.roles, user.grants) == (("access",), ())
 
 
+async def test_roles_end_in_time_though_a_clock_that_was_a_year_ahead_was_put_right(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """R-13: the next look was a year off, and until a restart no role was taken back."""
+    world.pass_time(days=365)
+    await trio.sleep(2)
+    world.pass_time(days=-365)
+    await trio.sleep(2)
+    _, alice = await outsider(world)
+    asked = await alice.request_access(host=HOST, reason="x")
+    await world.admin.approve_request(id=asked.id, role="access", ttl=60, answer="")
+    world.pass_time(minutes=2)
+    await trio.sleep(2)
+
+    [user] = [info.user for info in await world.admin.list_users()]
+    assert (user.roles, user.grants) == (("auditor",), ())
+
+
 async def test_a_namesake_made_meanwhile_gets_nothing(world: World) -> None:
     _, alice = await outsider(world)
     asked = await alice.request_access(host=HOST, reason="x")

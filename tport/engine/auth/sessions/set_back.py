@@ -43,8 +43,11 @@ class SetBack:
         """
         record = await self._stores.clock.find(_NAME)
         if record is not None and record.latest > self._clock.wall():
-            # What passed between the last write and the end is not known: as much as it can be.
-            self._clock.know(record.latest + STORED_EVERY)
+            known = record.latest
+            if known - self._clock.wall() > CLOCK_SKEW:
+                # What passed between the last write and the end is not known: as much as it can be.
+                known += STORED_EVERY
+            self._clock.know(known)
         await self.tick()
 
     async def tick(self) -> None:
