@@ -15,6 +15,7 @@ from cryptography.x509.oid import NameOID
 from msgspec.structs import replace
 from trio.testing import MockClock
 
+from tests.engine.auth.sso.visits import GOOGLE
 from tests.engine.auth.world import (
     CLUSTER,
     GRAFANA,
@@ -70,6 +71,7 @@ async def world() -> AsyncIterator[World]:
 CA = "https://ca.test/directory"
 
 # One plausible request for every call, so that a denial is for who asks and not for what.
+SSO_BROWSER = {"browser": "0" * 64, "address": "x.test", "next": "/", "remote": "192.0.2.1"}
 ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "join": {"token": "0" * 32, "csr": "", "role": "app", "hostname": ""},
     "renew": {"certificate": "", "csr": "", "proof": ""},
@@ -200,6 +202,26 @@ ARGUMENTS: Mapping[str, Mapping[str, Any]] = {
     "follow_events": {"query": EventQuery(), "cursor": "", "limit": 1},
     "check_events": {"log": "audit", "state": ChainState()},
     "record_requests": {"requests": ()},
+    "begin_sso": {**SSO_BROWSER, "connector": "oidc/x"},
+    "begin_sso_proof": {**SSO_BROWSER, "secret": "x"},
+    "begin_sso_test_visit": {
+        "test": "x",
+        "browser": "0" * 64,
+        "address": "x.test",
+        "remote": "192.0.2.1",
+    },
+    "finish_sso": {
+        "path": "/",
+        "query": "",
+        "browser": "",
+        "known": "",
+        "remote": "192.0.2.1",
+        "user_agent": "",
+    },
+    "end_sso_sessions": {"connector": "oidc/x", "logout_token": "", "remote": "192.0.2.1"},
+    "provider_logout": {"id": "x", "back": ""},
+    "begin_sso_test": {"connector": GOOGLE},
+    "sso_test": {"id": "x"},
 }
 KINDS: tuple[IdentityKind | None, ...] = (None, *get_args(IdentityKind))
 

@@ -30,8 +30,11 @@ from tests.engine.auth.sso.visits import (
 from tests.provider import CLIENT, FakeProvider
 from tport.engine.api.sso import SsoRefused
 from tport.engine.auth.sso.provider import KEYS_AGAIN
-from tport.engine.errors import AccessDenied, NotFound, NotSignedIn
+from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, Unavailable
 from tport.engine.pki.id_token import BACK_CHANNEL
+from tport.engine.types.connector import ClaimMapping
+from tport.engine.types.lock import LockTarget
+from tport.engine.types.resource import OidcResource
 
 Forge = Callable[[FakeProvider, dict[str, Any]], str]
 
@@ -258,7 +261,9 @@ async def test_a_logout_token_ends_the_sessions_of_its_subject_and_nothing_else(
             await Visit(world).come(provider, **ANN | {"sub": "2", "email": "bob@x.test"})
         )
         await world.proxy.end_sso_sessions(
-            connector="oidc/google", logout_token=provider.sign(logout_claims(provider, sub="1"))
+            connector="oidc/google",
+            logout_token=provider.sign(logout_claims(provider, sub="1")),
+            remote="192.0.2.1",
         )
         with pytest.raises(NotSignedIn):
             await world.proxy.web_session(id=ann.session.id)
@@ -270,7 +275,9 @@ async def test_a_logout_token_of_a_session_ends_that_one_alone() -> None:
         here = session_of(await Visit(world).come(provider, **ANN, sid="a"))
         there = session_of(await Visit(world).come(provider, **ANN, sid="b"))
         token = provider.sign(logout_claims(provider, sid="a"))
-        await world.proxy.end_sso_sessions(connector="oidc/google", logout_token=token)
+        await world.proxy.end_sso_sessions(
+            connector="oidc/google", logout_token=token, remote="192.0.2.1"
+        )
         with pytest.raises(NotSignedIn):
             await world.proxy.web_session(id=here.session.id)
         await world.proxy.web_session(id=there.session.id)
@@ -295,8 +302,74 @@ async def test_auth_14_what_is_no_logout_token_ends_nothing(change: dict[str, An
         claims = logout_claims(provider, sub="1") | change
         token = provider.sign({name: v for name, v in claims.items() if v is not None})
         with pytest.raises(AccessDenied):
-            await world.proxy.end_sso_sessions(connector="oidc/google", logout_token=token)
+            await world.proxy.end_sso_sessions(
+                connector="oidc/google", logout_token=token, remote="192.0.2.1"
+            )
         await world.proxy.web_session(id=ann.session.id)
+
+
+async def test_auth_14_a_logout_token_that_another_key_signed_ends_nothing() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        ann = session_of(await Visit(world).come(provider, **ANN))
+        forged = FakeProvider(provider.issuer, now=provider.now).sign(
+            logout_claims(provider, sub="1")
+        )
+        with pytest.raises(AccessDenied):
+            await world.proxy.end_sso_sessions(
+                connector="oidc/google", logout_token=forged, remote="192.0.2.1"
+            )
+        await world.proxy.web_session(id=ann.session.id)
+        assert world.audit.events[-1].type == "auth.failed"
+
+
+async def test_auth_14_whoever_is_called_otherwise_there_is_no_other_user_here() -> None:
+    """A lock on the old name, and the second factor that it has, would be passed by."""
+    async with sso_world(GOOGLE) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+        await world.admin.create_lock(target=LockTarget(user="ann@x.test"), message="", ttl=0)
+        renamed = await Visit(world).come(provider, **ANN | {"email": "nan@x.test"})
+        assert isinstance(renamed, SsoRefused)
+        assert "known here as" in renamed.problem
+        assert [info.user.name for info in await world.admin.list_users()] == ["ann@x.test"]
+
+
+async def test_auth_14_whoever_is_locked_is_not_let_in_nor_replaced() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        first = session_of(await Visit(world).come(provider, **ANN))
+        await world.admin.create_lock(target=LockTarget(user="ann@x.test"), message="", ttl=0)
+        for sub in ("1", "2"):
+            assert isinstance(await Visit(world).come(provider, **ANN | {"sub": sub}), SsoRefused)
+        [info] = await world.admin.list_users()
+        assert info.user.id == first.session.user_id
+
+
+async def test_auth_14_an_address_that_the_provider_does_not_vouch_for_gives_no_role() -> None:
+    by_mail = replace(
+        GOOGLE,
+        username_claim="preferred_username",
+        claims_to_roles=(ClaimMapping(claim="email", value="*@x.test", roles=("access",)),),
+    )
+    async with sso_world(by_mail) as (world, provider, _):
+        person = {"sub": "9", "preferred_username": "mallory", "email": "boss@x.test"}
+        assert isinstance(await Visit(world).come(provider, **person), SsoRefused)
+        session_of(await Visit(world).come(provider, **person, email_verified=True))
+
+
+async def test_auth_14_a_secret_is_sent_to_nobody_but_whom_it_was_given_for() -> None:
+    async with sso_world(GOOGLE, replace(GOOGLE, name="b")) as (world, _, other):
+        elsewhere = replace(GOOGLE, issuer=OTHER, client_secret="")
+        await world.admin.put_resource(resource=OidcResource(connector=elsewhere), mode="upsert")
+        [found] = await world.admin.get_resources(kind="oidc", name="google", secrets=True)
+        assert isinstance(found, OidcResource)
+        assert found.connector.client_secret == ""
+        assert isinstance(await Visit(world).come(other, **ANN), SsoRefused)
+
+
+async def test_auth_14_a_provider_elsewhere_does_not_lead_to_this_very_machine() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        provider.discovery["token_endpoint"] = "http://127.0.0.1:9/token"
+        with pytest.raises(Unavailable, match="this very machine"):
+            await Visit(world).begin()
 
 
 async def test_auth_14_an_id_token_is_no_logout_token() -> None:
@@ -304,9 +377,13 @@ async def test_auth_14_an_id_token_is_no_logout_token() -> None:
         session_of(await Visit(world).come(provider, **ANN))
         token = provider.sign(provider.id_claims("", **ANN))
         with pytest.raises(AccessDenied):
-            await world.proxy.end_sso_sessions(connector="oidc/google", logout_token=token)
+            await world.proxy.end_sso_sessions(
+                connector="oidc/google", logout_token=token, remote="192.0.2.1"
+            )
         with pytest.raises(NotFound):
-            await world.proxy.end_sso_sessions(connector="oidc/nobody", logout_token=token)
+            await world.proxy.end_sso_sessions(
+                connector="oidc/nobody", logout_token=token, remote="192.0.2.1"
+            )
 
 
 # --- Parts -----------------------------------------------------------------------------------------------

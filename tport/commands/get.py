@@ -39,7 +39,7 @@ def get(
     """
     from tport.engine.config.kinds import EVERYTHING, parse_references
     from tport.engine.config.resource_text import json_text, yaml_text
-    from tport.engine.types.resource import PreferenceResource
+    from tport.engine.types.resource import PreferenceResource, UserResource
 
     wanted = parse_references(resources)
     if resources == [EVERYTHING] and not with_secrets:
@@ -53,7 +53,9 @@ def get(
             found = [
                 each
                 for each in found
-                if not isinstance(each, PreferenceResource) or each.origin == "dynamic"
+                if (not isinstance(each, PreferenceResource) or each.origin == "dynamic")
+                # a provider makes its people anew; as local ones they would be in its way
+                and (not isinstance(each, UserResource) or each.user.is_local)
             ]
         return found
 

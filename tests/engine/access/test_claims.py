@@ -7,15 +7,19 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tport.engine.access.claims import (
+    MAX_TOGETHER,
     MAX_TRAITS,
     MAX_VALUES,
+    MAX_WHOLE,
     check_mappings,
     mapped_roles,
     team_roles,
     traits_of,
     user_name,
+    vouched_claims,
 )
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.types.connector import ClaimMapping, OidcConnector, TeamMapping
@@ -57,7 +61,7 @@ def test_every_claim_of_the_person_becomes_a_trait_and_none_of_the_token() -> No
         ("address", {"street": "x"}, "not a text"),
         ("mixed", ["a", {"b": 1}], "not a text"),
         ("ratio", 0.5, "not a text"),
-        ("many", [str(n) for n in range(MAX_VALUES + 1)], "values"),
+        ("many", [str(n) for n in range(MAX_WHOLE + 1)], "values"),
         ("a b", "x", "no trait name"),
         ("line", "a\nb", "not printable"),
         ("long", "x" * 1025, "too long"),
@@ -158,5 +162,35 @@ def test_a_name_must_be_one_and_vouched_for(claims: dict[str, Any], words: str) 
 
 def test_one_person_has_one_name_however_the_provider_spells_it() -> None:
     """AUTH-11."""
-    for spelling in ("Ann@X.test", "ANN@X.TEST", "ａｎｎ@x.test"):
+    for spelling in ("Ann@X.test", "ANN@X.TEST", "ann@x.test"):
         assert user_name(CONNECTOR, {"email": spelling, "email_verified": True}) == "ann@x.test"
+
+
+@pytest.mark.parametrize("name", ["ａｎｎ@x.test", "strauß@x.test"])
+def test_two_people_are_not_made_one_by_folding_their_names(name: str) -> None:
+    """AUTH-11."""
+    with pytest.raises(AccessDenied, match="no name here"):
+        user_name(CONNECTOR, {"email": name, "email_verified": True})
+
+
+def test_an_address_that_nobody_vouches_for_gives_nothing() -> None:
+    """Whoever may write any address into their account would have any role."""
+    claims = {"sub": "1", "email": "boss@x.test"}
+    assert vouched_claims(CONNECTOR, claims) == {"sub": "1"}
+    assert vouched_claims(CONNECTOR, claims | {"email_verified": True})["email"] == "boss@x.test"
+    lax = replace(CONNECTOR, allow_unverified_email=True)
+    assert vouched_claims(lax, claims) == claims
+
+
+def test_roles_are_made_of_more_groups_than_an_application_is_told_of() -> None:
+    groups = [f"group-{n:04}-{'x' * 20}" for n in range(MAX_VALUES + 100)]
+    told = traits_of({"groups": groups, "email": "a@x.test"})
+    assert told.traits == {"email": ("a@x.test",)}
+    assert "roles are made of them" in told.left_out["groups"]
+    assert mapped_roles([mapping(groups[-1])], told.whole) == ("access",)
+
+
+def test_all_traits_together_fit_into_a_header() -> None:
+    told = traits_of({f"c{n}": ["x" * 1000] * 1 + [str(n)] for n in range(40)})
+    assert sum(len(v) for values in told.traits.values() for v in values) <= MAX_TOGETHER
+    assert len(told.left_out) + len(told.traits) == 40

@@ -22,10 +22,14 @@ from tport.engine.types.user import canonical_user_name, check_traits
 
 MAX_TRAITS: Final = 128  # of one person
 MAX_VALUES: Final = 500  # of one trait; groups of a large company's directory
+MAX_WHOLE: Final = 5000  # values of one claim that roles are made of
+# Characters of all traits: they stand in the JWT, as a header that an application must take.
+MAX_TOGETHER: Final = 16 * 1024
 # Claims about the token, and not about the person.
 PROTOCOL: Final = frozenset(
     {"iss", "aud", "exp", "iat", "nbf", "jti", "nonce", "at_hash", "c_hash", "s_hash", "azp"}
     | {"auth_time", "acr", "amr", "sid", "typ", "ver", "session_state"}
+    | {"aio", "rh", "uti", "xms_tcdt", "updated_at"}  # of Entra, and what changes by itself
 )
 _GROUP = re.compile(r"\$(?:\d|\{\d+\})")
 
@@ -35,16 +39,19 @@ Traits = Mapping[str, tuple[str, ...]]
 class Told(NamedTuple):
     """Attributes:
     traits: what becomes of claims.
+    whole: the same before anything is left out for its size: what roles are made of.
     left_out: names of claims that can't be traits, with why.
     """
 
     traits: Traits
+    whole: Traits
     left_out: Mapping[str, str]
 
 
 def traits_of(claims: Claims) -> Told:
     """Turn claims into traits. What is nested is left out, true is "true", a number is written out."""
     traits: dict[str, tuple[str, ...]] = {}
+    whole: dict[str, tuple[str, ...]] = {}
     left_out: dict[str, str] = {}
     for name, value in claims.items():
         if name in PROTOCOL or value is None:
@@ -54,8 +61,8 @@ def traits_of(claims: Claims) -> Told:
             left_out[name[:128]] = "not a text, a number, or a list of them"
         elif len(traits) >= MAX_TRAITS:
             left_out[name[:128]] = f"more than {MAX_TRAITS} claims"
-        elif len(values) > MAX_VALUES:
-            left_out[name[:128]] = f"more than {MAX_VALUES} values"
+        elif len(values) > MAX_WHOLE:
+            left_out[name[:128]] = f"more than {MAX_WHOLE} values"
         elif not values:
             continue
         else:
@@ -63,9 +70,19 @@ def traits_of(claims: Claims) -> Told:
                 check_traits({name: values})
             except InvalidRequest as problem:
                 left_out[name[:128]] = str(problem)
+                continue
+            whole[name] = values
+            if len(values) > MAX_VALUES:
+                left_out[name[:128]] = f"more than {MAX_VALUES} values; roles are made of them"
             else:
                 traits[name] = values
-    return Told(traits, left_out)
+    sizes = {name: len(name) + sum(map(len, values)) for name, values in traits.items()}
+    for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
+        if sum(sizes.values()) <= MAX_TOGETHER:
+            break
+        del sizes[name], traits[name]
+        left_out[name[:128]] = f"too long: all together have {MAX_TOGETHER} characters at most"
+    return Told(traits, whole, left_out)
 
 
 def _values(value: object) -> tuple[str, ...] | None:
@@ -118,22 +135,20 @@ def mapped_roles(mappings: Iterable[ClaimMapping], traits: Traits) -> tuple[str,
     roles: dict[str, None] = {}
     for mapping in mappings:
         fits = compile_pattern(mapping.value)
-        for value in traits.get(mapping.claim, ()):
-            if fits(value):
-                roles.update(dict.fromkeys(_roles(mapping, value)))
+        if fitting := [value for value in traits.get(mapping.claim, ()) if fits(value)]:
+            roles.update(dict.fromkeys(_roles(mapping, fitting)))
     return tuple(role for role in roles if role)
 
 
-def _roles(mapping: ClaimMapping, value: str) -> Iterable[str]:
-    if not is_regex(mapping.value):
-        return mapping.roles
+def _roles(mapping: ClaimMapping, fitting: Sequence[str]) -> Iterable[str]:
+    """Return the roles of a mapping whose value these fit; what would take too long gives none."""
     found: list[str] = []
     for role in mapping.roles:
-        if not _GROUP.search(role):
+        if not is_regex(mapping.value) or not _GROUP.search(role):
             found.append(role)
             continue
         try:
-            found += Replacer(mapping.value, role).apply([value])
+            found += Replacer(mapping.value, role).apply(fitting)
         except TooMuchWork:
             continue
     return found
@@ -155,6 +170,23 @@ def team_roles(
     return tuple(roles)
 
 
+def vouched_claims(connector: object, claims: Claims) -> Claims:
+    """Return the claims without an e-mail address that the provider doesn't vouch for.
+
+    Where people may write any address into their account, it must give neither role nor name.
+    """
+    if not isinstance(connector, OidcConnector) or connector.allow_unverified_email:
+        return claims
+    if is_email_verified(claims):
+        return claims
+    return {name: value for name, value in claims.items() if name != "email"}
+
+
+def is_email_verified(claims: Claims) -> bool:
+    verified = claims.get("email_verified")
+    return verified is True or verified == "true"  # some write it as text
+
+
 def user_name(connector: OidcConnector, claims: Claims) -> str:
     """Return what the person is called here.
 
@@ -169,15 +201,15 @@ def user_name(connector: OidcConnector, claims: Claims) -> str:
             f"the provider sent no claim {claim!r}, which is to name you here",
             hint=f"it sent: {', '.join(sorted(claims)) or 'none'}",
         )
-    verified = claims.get("email_verified")
-    is_vouched_for = verified is True or verified == "true"  # some write it as text
-    if claim == "email" and not is_vouched_for and not connector.allow_unverified_email:
+    if claim == "email" and not is_email_verified(claims) and not connector.allow_unverified_email:
         raise AccessDenied(
             "the provider does not vouch for your e-mail address",
             hint="confirm it there; or, if the provider never says so, set"
             " spec.allow_unverified_email: true in the connector",
         )
     try:
+        if not value.isascii():  # folding would make one person of two
+            raise InvalidRequest(f"{value[:80]!r} is not of ASCII")
         return canonical_user_name(value)
     except InvalidRequest as problem:
         raise AccessDenied(

@@ -98,13 +98,19 @@ class SsoAPI(Protocol):
 
         Raises:
             NotFound: no such connector.
-            ConnectionProblem: the provider can't be reached.
+            Unavailable: the provider can't be reached, or what it says of itself can't be meant.
             LimitExceeded: this address tries too often.
         """
         ...
 
-    async def begin_sso_proof(self, *, browser: str, address: str, next: str) -> str:
-        """As `begin_sso`, for who is signed in and is to show anew that it is they."""
+    async def begin_sso_proof(
+        self, *, secret: str, browser: str, address: str, next: str, remote: str
+    ) -> str:
+        """As `begin_sso`, for who is signed in and is to show anew that it is they.
+
+        Args:
+            secret: the session cookie's value.
+        """
         ...
 
     async def begin_sso_test_visit(
@@ -134,7 +140,7 @@ class SsoAPI(Protocol):
         """
         ...
 
-    async def end_sso_sessions(self, *, connector: str, logout_token: str) -> None:
+    async def end_sso_sessions(self, *, connector: str, logout_token: str, remote: str) -> None:
         """End the sessions that a provider says are over (OpenID Connect Back-Channel Logout).
 
         Raises:
@@ -169,11 +175,9 @@ CALLERS: Final[Mapping[str, frozenset[str]]] = {
     "finish_sso": PROXY,
     "end_sso_sessions": PROXY,
     "provider_logout": PROXY,
-    "begin_sso_proof": frozenset(),
+    "begin_sso_proof": PROXY,
     "begin_sso_test": ADMIN,
     "sso_test": ADMIN,
 }
 
-RULES: Final[Mapping[str, Rule]] = {
-    "begin_sso_proof": None,
-}
+RULES: Final[Mapping[str, Rule]] = {}

@@ -174,7 +174,7 @@ class AuthService:
             cluster,
             connectors=connectors,
             providers=Providers(cluster.clock, transport or HttpsTransport()),
-            arrivals=Arrivals(cluster, self.roles, self.users),
+            arrivals=Arrivals(cluster, self.roles, self.users, self.sessions),
             trying=self.trying,
             roles=self.roles,
             sessions=self.sessions,

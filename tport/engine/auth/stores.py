@@ -36,6 +36,7 @@
     /acme/accounts/<CA>                     AccountRecord       -        the key is sealed
     /acme/marks/several                     -                   -        there were several proxies
     /connectors/<kind>/<name>               Connector           -        its client_secret is sealed
+    /subjects/<subject hash>                SubjectOf           -        who a provider's person is here
     /sso/<state hash>                       SsoAttempt          SSO_TTL
     /sso_tests/<id>                         SsoTest             TEST_TTL
     /provider_sessions/<web hash>           ProviderSession     the session's
@@ -218,6 +219,12 @@ class AccountRecord(msgspec.Struct, frozen=True, kw_only=True):
     url: str = ""
 
 
+class SubjectOf(msgspec.Struct, frozen=True, kw_only=True):
+    """Which user a provider's person is: under another name there they are no other user."""
+
+    user: str
+
+
 class CredentialOf(msgspec.Struct, frozen=True, kw_only=True):
     """Whose a passkey is: no two people have the same one."""
 
@@ -358,6 +365,7 @@ class Stores:
         self.acme_accounts = Store(backend, "/acme/accounts/", AccountRecord)
         self.acme_marks = Store(backend, "/acme/marks/", bool)
         self.connectors: Store[Connector] = Store(backend, "/connectors/", Connector)  # type: ignore[arg-type]  # a union of structs
+        self.subjects = Store(backend, "/subjects/", SubjectOf)
         self.sso = Store(backend, "/sso/", SsoAttempt)
         self.sso_tests = Store(backend, "/sso_tests/", SsoTest)
         self.provider_sessions = Store(backend, "/provider_sessions/", ProviderSession)

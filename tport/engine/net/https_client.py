@@ -18,7 +18,7 @@ from tport.engine.net.dial import dial_problem
 from tport.engine.net.tls import tls_problem
 
 ANSWER_DEADLINE: Final = 30.0  # s for one request, names and TLS included
-# s without any progress. Below the deadline: httpx2 closes its socket when its own time is up, but
+# s without any progress, or less where the deadline is. Below that: httpx2 closes its socket when its own time is up, but
 # leaves it to the garbage collector when it is cancelled in a TLS handshake.
 QUIET: Final = 12.0
 
@@ -82,7 +82,9 @@ class HttpsClient:
             with trio.fail_after(self._deadline):
                 async with (
                     httpx2.AsyncClient(
-                        verify=self._context, follow_redirects=False, timeout=QUIET
+                        verify=self._context,
+                        follow_redirects=False,
+                        timeout=min(QUIET, 0.8 * self._deadline),
                     ) as client,
                     client.stream(method, url, content=content or None, headers=sent) as answer,
                 ):

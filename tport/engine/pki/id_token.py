@@ -25,6 +25,7 @@ from tport.engine.errors import AccessDenied
 
 MAX_TOKEN: Final = 256 * 1024  # characters
 MAX_KEYS: Final = 100  # of one provider
+MAX_MOMENT: Final = 1e12  # s; what is later is no time
 MIN_RSA: Final = 2048  # bits
 MAX_SUBJECT: Final = 255  # characters. Source: OpenID Connect Core §2
 # Asymmetric ones alone: with HS256 whoever knows the client's secret could be anybody.
@@ -100,11 +101,27 @@ def verified_claims(
         UnknownKey: it may be signed with a key that isn't there.
         AccessDenied: it is no such token.
     """
+    header = read_header(token, algorithms)
+    fitting = keys.fitting(header.kid, header.alg)
+    for raw in fitting:
+        payload = _signed(PyJWS(), token, raw, header.alg)
+        if payload is not None:
+            return header.alg, payload
+    if not fitting or not header.kid:
+        raise UnknownKey("the ID token was not accepted", reason="no key of the provider's fits it")
+    raise _denied("its signature is not the provider's")
+
+
+def read_header(token: str, algorithms: Sequence[str]) -> _Header:
+    """Return the header of what may be such a token; to be asked before the provider's keys are.
+
+    Raises:
+        AccessDenied: it is none.
+    """
     if len(token) > MAX_TOKEN:
         raise _denied("it is too long")
-    jws = PyJWS()
     try:
-        header = msgspec.convert(jws.get_unverified_header(token), _Header)
+        header = msgspec.convert(PyJWS().get_unverified_header(token), _Header)
     except (PyJWTError, msgspec.ValidationError):
         raise _denied("it is no signed token") from None
     if header.alg not in ALGORITHMS or header.alg not in algorithms:
@@ -115,14 +132,7 @@ def verified_claims(
         raise _denied("it wants to be understood in ways that are unknown here")
     if header.typ.upper() not in ("", "JWT", "LOGOUT+JWT"):
         raise _denied(f"it is of another type, {header.typ[:32]!r}")
-    fitting = keys.fitting(header.kid, header.alg)
-    if not fitting:
-        raise UnknownKey("the ID token was not accepted", reason="no key of the provider's fits it")
-    for raw in fitting:
-        payload = _signed(jws, token, raw, header.alg)
-        if payload is not None:
-            return header.alg, payload
-    raise _denied("its signature is not the provider's")
+    return header
 
 
 def _signed(jws: PyJWS, token: str, raw: dict[str, Any], algorithm: str) -> dict[str, Any] | None:
@@ -239,7 +249,9 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
 
 def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    return float(value) if abs(value) < MAX_MOMENT else None  # NaN is less than nothing
 
 
 def _subject(claims: Mapping[str, Any]) -> str:

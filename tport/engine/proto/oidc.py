@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Annotated, Final, Literal, TypeVar
-from urllib.parse import quote_plus, urlencode, urlsplit
+from urllib.parse import quote_plus, urlencode
 
 import msgspec
 from msgspec import Meta
@@ -57,7 +57,6 @@ class ProviderRequest:
 class ProviderAnswer:
     status: int
     body: bytes = field(repr=False)
-    content_type: str = ""
 
 
 class Discovery(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,6 +111,8 @@ def read_discovery(answer: ProviderAnswer, issuer: str) -> Discovery:
         url: str = getattr(found, name)
         if url:
             check_endpoint(url, name)
+        if url.startswith("http://") and not issuer.startswith("http://"):
+            raise ProviderProblem(f"the provider leads to this very machine: {name}")
     return found
 
 
@@ -322,7 +323,3 @@ def printable(text: str) -> str:
     """Return what somebody else says so that a terminal and a log can take it."""
     cut = text[:MAX_WORDS]
     return "".join(char if char.isprintable() else "?" for char in cut)
-
-
-def host_of(url: str) -> str:
-    return urlsplit(url).hostname or ""

@@ -134,6 +134,11 @@ def check_traits(traits: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
     return traits
 
 
+def subject_key(subject: str) -> str:
+    """Return what a provider's person is stored under: SHA-256 hex of `User.subject`."""
+    return hashlib.sha256(subject.encode()).hexdigest()
+
+
 def user_key(user_id: str) -> str:
     """Return what agents know a user by who need not learn the name: SHA-256, 32 hex digits."""
     return hashlib.sha256(b"tport user\0" + user_id.encode()).hexdigest()[:32]

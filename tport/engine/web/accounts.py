@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 from starlette.requests import Request
 from starlette.responses import Response
 
 from tport.engine.api.answers import InviteInfo
-from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound
+from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound, TportError
 from tport.engine.types.launch import own_path
 from tport.engine.web.errors import retry_seconds
 from tport.engine.web.forms import read_form
@@ -250,7 +251,9 @@ class AccountPages:
         ):
             return self._logout_form(user, session, 403, problem)
         back = f"{self._site.origin}/web/login?signed-out"
-        elsewhere = await self._site.auth.provider_logout(id=session, back=back)
+        elsewhere = None
+        with suppress(TportError):  # whatever the provider does: here they leave
+            elsewhere = await self._site.auth.provider_logout(id=session, back=back)
         await self._site.auth.sign_out(id=session)
         if elsewhere:
             return self._site.forget(

@@ -92,9 +92,13 @@ class Site:
         """The name of the cookie that holds a session."""
         return self._web_cookie.decode("ascii")
 
+    def session_secret(self, request: Request) -> str:
+        """Return the value of the browser's session cookie; "": it has none."""
+        return _cookie(request, self._web_cookie) or ""
+
     def acting(self, request: Request) -> AuthAPI:
         """Return auth as the person may use it whose browser asks."""
-        return self.auth.acting_for(_cookie(request, self._web_cookie) or "")
+        return self.auth.acting_for(self.session_secret(request))
 
     def to_sign_in(self, request: Request) -> Response:
         """Send the browser to sign in, and then back to exactly where it is."""

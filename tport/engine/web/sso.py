@@ -104,10 +104,14 @@ class SsoPages:
         next_ = own_path(visit.request.query_params.get("next", ""), limit=MAX_NEXT)
         binding, new = self._site.pre_session(visit.request)
         try:
-            url = await visit.auth.begin_sso_proof(
-                browser=_hash(binding), address=self._site.public_addr, next=next_
+            url = await self._site.auth.begin_sso_proof(
+                secret=self._site.session_secret(visit.request),
+                browser=_hash(binding),
+                address=self._site.public_addr,
+                next=next_,
+                remote=self._site.visitor(visit.request)["remote"],
             )
-        except (ConnectionProblem, RemoteProtocolError) as problem:
+        except (ConnectionProblem, LimitExceeded, NotFound, Unavailable) as problem:
             return self._refused(problem, "", next_)
         response = redirect(url)
         return self._site.keep_pre_session(response, binding) if new else response
@@ -172,6 +176,7 @@ class SsoPages:
             await self._site.auth.end_sso_sessions(
                 connector=f"oidc/{request.path_params['name']}",
                 logout_token=form.get("logout_token", ""),
+                remote=self._site.visitor(request)["remote"],
             )
         except (AccessDenied, InvalidRequest, NotFound):
             return answer(b'{"error":"invalid_request"}', "application/json", 400)

@@ -20,7 +20,7 @@ from tport.engine.api.sso import SsoDone, SsoRefused
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.connector import ClaimMapping
-from tport.engine.types.factor import OFF
+from tport.engine.types.factor import OFF, FactorPolicy, SecondFactor
 from tport.engine.types.preference import Preference
 from tport.engine.types.resource import OidcResource
 
@@ -228,6 +228,59 @@ async def test_passwords_can_be_off_once_there_is_a_provider() -> None:
         session_of(await Visit(world).come(provider, **ANN))
 
 
+async def prove(visit: Visit, secret: str, next_: str = "/") -> str:
+    """Begin to prove anew; return where the browser goes."""
+    return await visit.world.proxy.begin_sso_proof(
+        secret=secret, browser=visit.browser, address="x.test", next=next_, remote="192.0.2.1"
+    )
+
+
+async def test_github_proves_nothing_anew_for_it_asks_nobody_again() -> None:
+    github = FakeGithub("octo", acme=["devs"])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        signed = session_of(await visit.finish(github.sign_in(await visit.begin())))
+        with pytest.raises(NotFound):
+            await prove(visit, signed.secret)
+        with pytest.raises(AccessDenied, match="sign out, and sign in anew"):
+            await world.proxy.acting_for(signed.secret).begin_proof()
+
+
+@pytest.mark.parametrize("policy", ["off", "optional"])
+async def test_a_second_factor_on_top_is_asked_for_whatever_passwords_need(
+    policy: SecondFactor,
+) -> None:
+    settings = AuthSettings(
+        cluster=CLUSTER,
+        proxy_addrs=("tport.example.com:3080",),
+        second_factor=FactorPolicy.from_word(policy),
+    )
+    strict = replace(GOOGLE, cluster_second_factor=True)
+    async with sso_world(strict, settings=settings) as (world, provider, _):
+        visit = Visit(world)
+        done = await visit.come(provider, **ANN)
+        if policy == "off":  # there is none to show: nobody is let in by a contradiction
+            assert isinstance(done, SsoRefused)
+            return
+        assert isinstance(done, SsoDone)
+        assert isinstance(done.answer, NextStep)
+        assert not done.answer.may_skip
+        with pytest.raises(AccessDenied):
+            await world.proxy.skip_enrolment(
+                browser=visit.browser,
+                attempt=done.answer.attempt,
+                remote="192.0.2.1",
+                user_agent="UA",
+            )
+
+
+async def test_the_last_provider_stays_while_passwords_do_not_count() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        with pytest.raises(InvalidRequest, match="last way to sign in"):
+            await world.admin.delete_resource(kind="oidc", name="google")
+
+
 async def test_who_must_prove_it_anew_does_so_at_the_provider() -> None:
     async with sso_world(GOOGLE) as (world, provider, _):
         visit = Visit(world)
@@ -239,7 +292,7 @@ async def test_who_must_prove_it_anew_does_so_at_the_provider() -> None:
         step = await mine.begin_proof()
         assert step.kinds == ("provider",)
 
-        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/web/users")
+        url = await prove(visit, signed.secret, "/web/users")
         assert "prompt=login" in url
         assert "max_age=0" in url
         done = await visit.finish(provider.sign_in(url, **ANN))
@@ -254,7 +307,7 @@ async def test_somebody_else_there_proves_nothing_here() -> None:
         signed = session_of(await visit.come(provider, **ANN))
         world.pass_time(minutes=6)
         mine = world.proxy.acting_for(signed.secret)
-        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/")
+        url = await prove(visit, signed.secret)
         refused = await visit.finish(provider.sign_in(url, **ANN | {"sub": "2"}))
         assert isinstance(refused, SsoRefused)
         with pytest.raises(AccessDenied):
@@ -266,8 +319,7 @@ async def test_an_old_sign_in_at_the_provider_proves_nothing_anew() -> None:
         visit = Visit(world)
         signed = session_of(await visit.come(provider, **ANN))
         world.pass_time(minutes=6)
-        mine = world.proxy.acting_for(signed.secret)
-        url = await mine.begin_sso_proof(browser=visit.browser, address="x.test", next="/")
+        url = await prove(visit, signed.secret)
         signed_in_then = int(signed.session.created.timestamp())
         refused = await visit.finish(provider.sign_in(url, **ANN, auth_time=signed_in_then))
         assert isinstance(refused, SsoRefused)

@@ -6,6 +6,7 @@ from tport.engine.api.sso import ProviderLogout, SignInChoices, SsoDone, SsoRefu
 from tport.engine.auth.calls.caller import Caller, call
 from tport.engine.auth.signin.steps import Visitor
 from tport.engine.types.connector import Connector
+from tport.engine.types.session import session_id
 
 
 class SsoCalls(Caller):
@@ -20,9 +21,11 @@ class SsoCalls(Caller):
         return await self.service.sso.begin(connector, browser, address, next, remote)
 
     @call
-    async def begin_sso_proof(self, *, browser: str, address: str, next: str) -> str:
+    async def begin_sso_proof(
+        self, *, secret: str, browser: str, address: str, next: str, remote: str
+    ) -> str:
         return await self.service.sso.begin_proof(
-            self.person, self.own_session, browser, address, next
+            session_id(secret), browser, address, next, remote
         )
 
     @call
@@ -46,8 +49,8 @@ class SsoCalls(Caller):
         return await self.service.sso.finish(path, query, visitor)
 
     @call
-    async def end_sso_sessions(self, *, connector: str, logout_token: str) -> None:
-        await self.service.sso.end_sessions(connector, logout_token)
+    async def end_sso_sessions(self, *, connector: str, logout_token: str, remote: str) -> None:
+        await self.service.sso.end_sessions(connector, logout_token, remote)
 
     @call
     async def provider_logout(self, *, id: str, back: str) -> ProviderLogout | None:

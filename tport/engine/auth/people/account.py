@@ -108,9 +108,17 @@ class Account:
     async def _asked_of(self, user: User) -> Sequence[str]:
         is_asked = bool(await self._proving.kinds())
         kinds = await self._proving.asked_of(user) if is_asked else ()
-        if not user.is_local:
-            return (*kinds, *(("recovery",) if kinds else ()), "provider")
-        return (*kinds, "recovery") if kinds else ("password",)
+        if kinds:
+            return (*kinds, "recovery")
+        if user.is_local:
+            return ("password",)
+        if not user.origin.startswith("oidc/"):  # GitHub doesn't say when somebody signed in there
+            raise AccessDenied(
+                "sign out, and sign in anew: that shows that it is you",
+                reason=f"{user.name} has nothing else to show",
+                hint="or set up a device under Account while the sign-in is fresh",
+            )
+        return ("provider",)
 
     # --- Devices ---------------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from tport.engine.types.user import (
     User,
     canonical_user_name,
     check_traits,
+    subject_key,
 )
 
 INVITE_PREFIX: Final = "inv_"  # tells what a secret is for. Source: security.md AZ-11
@@ -145,8 +146,8 @@ class Users:
         if not known.is_local:
             raise InvalidRequest(
                 f"{known.name!r} signs in by {known.origin}, and has no password here",
-                hint=f"to end their sessions: tport sessions rm {known.name}; to keep them out:"
-                f" tport lock --user={known.name}",
+                hint=f"to keep them out: tport lock --user={known.name}; to end one of their"
+                " sessions: tport sessions ls, and rm",
             )
         await self._cluster.record(
             "reset_password_token.create",
@@ -156,6 +157,8 @@ class Users:
         )
         for _ in range(SWAP_TRIES):
             read = await self._read(name)
+            if not read.value.is_local:
+                raise CompareFailed(f"user {name!r} was made anew meanwhile")
             user = replace(read.value, epoch=read.value.epoch + 1, proofs=read.value.proofs + 1)
             invite, token = self._new_invite(user)
             try:
@@ -175,21 +178,35 @@ class Users:
         known = (await self._read(name)).value
         await self._cluster.record("user.delete", user=by, name=known.name)
         for _ in range(SWAP_TRIES):
-            read = await self._read(name)
-            user = read.value
-            shelf = await self._stores.shelves.find(user.id)
             try:
-                await self._stores.batch(
-                    [
-                        self._stores.users.deleting(user.name, read),
-                        *await self._taking(user, invite=True),
-                        *([] if shelf is None else [self._stores.shelves.deleting(user.id)]),
-                    ]
-                )
-            except (CompareFailed, NotFound):
+                await self._delete(await self._read(name))
+            except CompareFailed:
                 continue
             return
         raise Unavailable(f"user {name!r} is being changed by many at once")
+
+    async def replace_other(self, read: Stored[User], by: str) -> None:
+        """Delete exactly this user, whose name somebody else has come to bear at their provider.
+
+        Raises:
+            CompareFailed: the user is another one by now.
+        """
+        await self._cluster.record("user.delete", user=by, name=read.value.name)
+        await self._delete(read)
+
+    async def _delete(self, read: Stored[User]) -> None:
+        user = read.value
+        shelf = await self._stores.shelves.find(user.id)
+        try:
+            await self._stores.batch(
+                [
+                    self._stores.users.deleting(user.name, read),
+                    *await self._taking(user, invite=True),
+                    *([] if shelf is None else [self._stores.shelves.deleting(user.id)]),
+                ]
+            )
+        except (CompareFailed, NotFound):
+            raise CompareFailed(f"user {user.name!r} was changed meanwhile") from None
 
     async def all(self) -> tuple[UserInfo, ...]:
         stores, now = self._stores, self._cluster.clock()
@@ -331,6 +348,8 @@ class Users:
         """Delete what a user can prove themselves with, and the count of failures."""
         name = user.name
         operations = await self._devices.taking(user)
+        if user.subject and await self._stores.subjects.find(subject_key(user.subject)) is not None:
+            operations.append(self._stores.subjects.deleting(subject_key(user.subject)))
         for store in (self._stores.passwords, self._stores.failures):
             if await store.find(name) is not None:
                 operations.append(store.deleting(name))

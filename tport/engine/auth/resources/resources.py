@@ -290,7 +290,8 @@ class Resources:
         self, connector: Connector, resource: Resource, mode: PutMode, by: str
     ) -> Done:
         await self._connectors.check(connector)
-        if len(await self._stores.connectors.range()) >= MAX_CONNECTORS:
+        is_new = await self._stores.connectors.find(origin_of(connector)) is None
+        if is_new and len(await self._stores.connectors.range()) >= MAX_CONNECTORS:
             raise InvalidRequest(f"there are {MAX_CONNECTORS} connectors already")
         return await self._write(
             self._stores.connectors,
@@ -416,6 +417,7 @@ class Resources:
                 await self._locks.delete(name, by)
             case "oidc" | "github":
                 await self.get(kind, name, secrets=False, by=by)
+                await self._connectors.check_not_last()
                 await self._cluster.record(f"{kind}.deleted", user=by, name=name)
                 await self._stores.connectors.delete(f"{kind}/{name}")
             case "app_server":

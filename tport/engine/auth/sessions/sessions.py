@@ -169,6 +169,8 @@ class Sessions:
         if session is None:
             return
         await self._delete(self._stores.web_sessions.key(id_))
+        if await self._stores.provider_sessions.find(id_) is not None:
+            await self._delete(self._stores.provider_sessions.key(id_))
         for item in await self._stores.sessions_of.range(f"{id_}/"):
             app_id = item.key.rpartition("/")[2]
             await self.end_app(app_id, by=by)
@@ -185,7 +187,7 @@ class Sessions:
             found = store.decode(item)
             if found.connector != connector or (subject and found.subject != subject):
                 continue
-            if session and found.session != session:
+            if session and found.session and found.session != session:
                 continue
             await self.sign_out(item.key.rpartition("/")[2], by=connector)
 

@@ -85,6 +85,8 @@ class Login:
         right = await self._hasher.run(partial(verify_password, phc, password))
         if user is None:
             return None, "no such user"
+        if not user.is_local:
+            return None, f"the user signs in by {user.origin}"
         if record is None:
             return None, "the user has no password yet"
         if not is_known and await self._failures.is_locked(name):

@@ -98,8 +98,14 @@ class Steps:
             return await self._session(user, visitor, method, provider=provider)
         devices = (await self._devices.of(user)).devices
         policy = await self._policy()
+        if not policy.kinds and provider is not None:
+            raise AccessDenied(
+                "this cluster wants a second factor of its own beside your provider, and takes none",
+                reason="cluster_second_factor is on, second_factor is off",
+                hint="whoever administers it: one of the two must change",
+            )
         if not policy.kinds:
-            return await self._session(user, visitor, method, provider=provider)
+            return await self._session(user, visitor, method)
         if devices and method != "invite":
             await self._attempts.begin(visitor.holder, "prove", user, method, provider)
         elif policy.required or method != "local":
@@ -123,9 +129,8 @@ class Steps:
             return await self._proving.asked(holder, read, ("webauthn",), (), verify=True)
         user = await self._user(attempt)
         if attempt.stage == "enrol":
-            return await self._proving.offered(
-                holder, read, user, may_skip=not (await self._policy()).required
-            )
+            may_skip = attempt.provider is None and not (await self._policy()).required
+            return await self._proving.offered(holder, read, user, may_skip=may_skip)
         kinds = await self._proving.asked_of(user)
         return await self._proving.asked(
             holder, read, (*kinds, "recovery"), await self._proving.passkeys(user)
@@ -198,7 +203,8 @@ class Steps:
 
     async def skip(self, visitor: Visitor, id_: str) -> SignedIn:
         read = await self._attempts.read(visitor.holder, id_)
-        if read.value.stage != "enrol" or (await self._policy()).required:
+        is_asked = read.value.provider is not None or (await self._policy()).required
+        if read.value.stage != "enrol" or is_asked:
             raise AccessDenied("this cluster asks for a second factor")
         return await self._finish(await self._user(read.value), visitor, read.value.method, id_)
 
@@ -222,6 +228,8 @@ class Steps:
         self, user: User, visitor: Visitor, method: str, id_: str, *, factor: str = ""
     ) -> SignedIn:
         """End what was begun, and make the session; of two that finish at once one does."""
+        if user.is_local and not (await self._cluster.sign_in()).local_auth:
+            raise AccessDenied(WRONG_PROOF, reason="local_auth is off")
         read = await self._attempts.read(visitor.holder, id_)
         await self._attempts.end(visitor.holder, read)
         return await self._session(

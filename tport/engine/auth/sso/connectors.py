@@ -8,9 +8,10 @@ from tport.engine.access.claims import check_mappings
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.seal import Seal
-from tport.engine.errors import NotFound
+from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.types.connector import (
     Connector,
+    GithubConnector,
     OidcConnector,
     check_connector,
     origin_of,
@@ -20,6 +21,7 @@ from tport.engine.types.resource import GithubResource, Kind, OidcResource, Reso
 
 class Connectors:
     def __init__(self, cluster: Cluster, roles: Roles) -> None:
+        self._cluster = cluster
         self._stores = cluster.stores
         self._roles = roles
         self._seal = Seal(cluster.settings.seal_key)
@@ -43,6 +45,15 @@ class Connectors:
                 hint="list them with: tport get connectors",
             )
         return self.opened(found)
+
+    async def check_not_last(self) -> None:
+        """Raise InvalidRequest when without one more connector nobody could sign in."""
+        is_only = len(await self._stores.connectors.range()) == 1
+        if is_only and not (await self._cluster.sign_in()).local_auth:
+            raise InvalidRequest(
+                "it is the last way to sign in: passwords don't count here",
+                hint="first let them: tport edit cap, allow_local_auth: true",
+            )
 
     async def resources(self, kind: Kind, *, secrets: bool) -> list[Resource]:
         """Return those of a kind as resources; with their secrets opened, or without any."""
@@ -69,7 +80,7 @@ class Connectors:
         """Return a connector as it is stored; without a secret of its own it keeps that of `before`."""
         if connector.client_secret:
             return sealed_connector(connector, self._seal)
-        if before is not None and before.client_id == connector.client_id:
+        if before is not None and _asks_same(before, connector):
             return replace(connector, client_secret=before.client_secret)
         return connector
 
@@ -81,6 +92,7 @@ class Connectors:
             NotFound: a role isn't there, and isn't made of a value.
         """
         check_connector(connector)
+        check_secret(connector)
         if isinstance(connector, OidcConnector):
             check_mappings(connector.claims_to_roles)
         known = await self._roles.now()
@@ -95,6 +107,21 @@ class Connectors:
                     f"{origin_of(connector)}: no role is called {role[:64]!r}",
                     hint=f"there are: {', '.join(sorted(known))}",
                 )
+
+
+def _asks_same(one: Connector, other: Connector) -> bool:
+    """Tell whether both send their secret to the same place: it goes nowhere else."""
+    if isinstance(one, OidcConnector) and isinstance(other, OidcConnector):
+        return (one.client_id, one.issuer) == (other.client_id, other.issuer)
+    if isinstance(one, GithubConnector) and isinstance(other, GithubConnector):
+        return (one.client_id, one.endpoint) == (other.client_id, other.endpoint)
+    return False
+
+
+def check_secret(connector: Connector) -> None:
+    """Raise InvalidRequest for the address of a file: only `tport create` reads those, where it runs."""
+    if connector.client_secret.startswith("file://"):
+        raise InvalidRequest("spec.client_secret: a file is read by tport create alone")
 
 
 def sealed_connector(connector: Connector, seal: Seal) -> Connector:

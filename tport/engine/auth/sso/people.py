@@ -9,12 +9,19 @@ from typing import Final
 
 from msgspec.structs import replace
 
-from tport.engine.access.claims import mapped_roles, team_roles, traits_of, user_name
+from tport.engine.access.claims import (
+    mapped_roles,
+    team_roles,
+    traits_of,
+    user_name,
+    vouched_claims,
+)
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.people.users import Users
 from tport.engine.auth.rights.roles import Roles
+from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.sso.provider import Proven
-from tport.engine.auth.stores import SWAP_TRIES, Stored
+from tport.engine.auth.stores import SWAP_TRIES, Stored, SubjectOf
 from tport.engine.defaults import WEB_SESSION_TTL
 from tport.engine.errors import (
     AccessDenied,
@@ -31,7 +38,7 @@ from tport.engine.types.connector import (
     OidcConnector,
     origin_of,
 )
-from tport.engine.types.user import User, canonical_user_name
+from tport.engine.types.user import User, canonical_user_name, subject_key
 
 SUBJECT_PARTS: Final = "\0"  # no issuer holds it
 
@@ -64,7 +71,7 @@ def arrival(
     known_roles: Mapping[str, object],
 ) -> Arrival:
     """Return who came, as this connector has it. Pure."""
-    told = traits_of(proven.claims)
+    told = traits_of(vouched_claims(connector, proven.claims))
     name, problem, hint = "", "", ""
     try:
         if isinstance(connector, OidcConnector):
@@ -74,7 +81,7 @@ def arrival(
     except (AccessDenied, InvalidRequest) as refused:
         problem, hint = str(refused), refused.hint
     if isinstance(connector, OidcConnector):
-        given = mapped_roles(connector.claims_to_roles, told.traits)
+        given = mapped_roles(connector.claims_to_roles, told.whole)
     else:
         given = team_roles(connector.teams_to_roles, teams)
     roles = tuple(role for role in given if role in known_roles)
@@ -86,12 +93,17 @@ def arrival(
         subject=subject_of(connector, proven.subject),
         name=name,
         traits=told.traits,
-        left_out=told.left_out,
+        left_out={**told.left_out, **_unvouched(connector, proven.claims)},
         roles=roles,
         missing=tuple(role for role in given if role not in known_roles),
         problem=problem,
         hint=hint,
     )
+
+
+def _unvouched(connector: Connector, claims: Mapping[str, object]) -> Mapping[str, str]:
+    left = claims.keys() - vouched_claims(connector, claims).keys()
+    return dict.fromkeys(sorted(left), "the provider does not vouch for it")
 
 
 def subject_of(connector: Connector, subject: str) -> str:
@@ -115,7 +127,8 @@ def mappings_of(connector: Connector) -> tuple[ClaimMapping, ...]:
 class Arrivals:
     """Makes users of who came."""
 
-    def __init__(self, cluster: Cluster, roles: Roles, users: Users) -> None:
+    def __init__(self, cluster: Cluster, roles: Roles, users: Users, sessions: Sessions) -> None:
+        self._sessions = sessions
         self._cluster = cluster
         self._stores = cluster.stores
         self._roles = roles
@@ -129,6 +142,9 @@ class Arrivals:
         """
         for _ in range(SWAP_TRIES):
             read = await self._find(who.name)
+            await self._check_name(who)
+            if read is not None:
+                await self._sessions.check_may_sign_in(read.value)  # before anything is changed
             if read is not None and read.value.origin != who.origin:
                 raise AccessDenied(
                     f"{who.name!r} is somebody else here",
@@ -138,13 +154,23 @@ class Arrivals:
                 )
             if read is not None and read.value.subject != who.subject:
                 # The name was given to another person there: nothing of the one before is theirs.
-                await self._users.delete(who.name, who.origin)
+                try:
+                    await self._users.replace_other(read, who.origin)
+                except CompareFailed:
+                    pass
                 continue
             user = await self._user(who, None if read is None else read.value)
             try:
                 if read is None:
                     await self._record("user.create", user)
-                    await self._stores.users.create(user.name, user)
+                    await self._stores.batch(
+                        [
+                            self._stores.users.creating(user.name, user),
+                            self._stores.subjects.putting(
+                                subject_key(user.subject), SubjectOf(user=user.name)
+                            ),
+                        ]
+                    )
                 else:
                     if user.epoch != read.value.epoch:
                         await self._record("user.update", user)
@@ -153,6 +179,20 @@ class Arrivals:
                 continue
             return user
         raise Unavailable(f"user {who.name!r} is being changed by many at once")
+
+    async def _check_name(self, who: Arrival) -> None:
+        """Raise AccessDenied when this person is a user of another name: locks and devices are theirs."""
+        known = await self._stores.subjects.find(subject_key(who.subject))
+        if known is None or known.user == who.name:
+            return
+        before = await self._find(known.user)
+        if before is not None and before.value.subject == who.subject:
+            raise AccessDenied(
+                f"you are known here as {known.user!r}, and your provider now calls you {who.name!r}",
+                reason=f"{known.user} came as {who.name}",
+                hint=f"whoever administers this cluster can remove the old name: tport users rm"
+                f" {known.user}",
+            )
 
     async def _find(self, name: str) -> Stored[User] | None:
         try:

@@ -13,10 +13,13 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+import trio
 from msgspec.structs import replace
 
 from tport.engine.access.limits import AddressLimiter
@@ -58,9 +61,12 @@ from tport.engine.types.connector import (
 )
 from tport.engine.types.session import session_id
 from tport.engine.types.sso import ProviderSession, SsoAttempt, SsoPurpose
-from tport.engine.types.user import User
 
 SSO_TTL: Final = timedelta(minutes=10)  # there and back. Source: Teleport's SSO request TTL
+# s for all that is asked of a provider before a person sees a page; a proxy elsewhere waits for 10.
+BUDGET: Final = 7.0
+MAX_HINT: Final = 4096  # characters of an ID token in an address
+LOGOUTS_PER_MINUTE: Final = 600  # of one address: a provider tells of all its people
 MAX_SID: Final = 255  # characters of a provider's name for its session
 MAX_QUERY: Final = 16 * 1024  # characters of a callback's
 _LATE: Final = "this took too long, was done already, or was begun in another browser"
@@ -91,6 +97,9 @@ class SingleSignOn:
         self._sessions = sessions
         self._steps = steps
         self._limiter = limiter
+        self._logouts = AddressLimiter(
+            cluster.clock, per_minute=LOGOUTS_PER_MINUTE, burst=LOGOUTS_PER_MINUTE
+        )
         self._seal = Seal(cluster.settings.seal_key)
 
     async def choices(self) -> SignInChoices:
@@ -110,11 +119,14 @@ class SingleSignOn:
         return await self._begin(connector, "sign-in", holder, address, next_)
 
     async def begin_proof(
-        self, user: User, session: str, holder: str, address: str, next_: str
+        self, session: str, holder: str, address: str, next_: str, remote: str
     ) -> str:
         """Begin to show anew, at their provider, that a session is its holder's."""
-        if user.is_local:
-            raise NotFound("no provider vouches for you: show a password or a device")
+        self._limiter.check(remote)
+        self._limiter.take(remote)
+        _, user = await self._sessions.web_with_user(session)
+        if not user.origin.startswith("oidc/"):  # no other says when somebody signed in there
+            raise NotFound("no provider can show that it is you: show a password or a device")
         connector = await self._connectors.named(user.origin)
         return await self._begin(_anew(connector), "prove", holder, address, next_, session=session)
 
@@ -171,12 +183,12 @@ class SingleSignOn:
     async def _discovery(self, connector: OidcConnector) -> Discovery:
         """Return what a provider says of itself, or raise Unavailable in words for who waits."""
         try:
-            return await self._providers.discovery(connector.issuer)
+            with _in_time():
+                return await self._providers.discovery(connector.issuer)
         except (ConnectionProblem, ProviderProblem) as problem:
             raise Unavailable(
                 f"{connector.display or connector.name} can't be asked: {problem}",
-                hint=problem.hint
-                or "try again in a minute; tport audit search and the log tell more",
+                hint=problem.hint or "try again in a minute",
             ) from None
 
     # --- And back ------------------------------------------------------------------------------------
@@ -184,7 +196,6 @@ class SingleSignOn:
     async def finish(self, path: str, query: str, visitor: Visitor) -> SsoDone | SsoRefused:
         """See `SsoAPI.finish_sso`."""
         self._limiter.check(visitor.remote)
-        self._limiter.take(visitor.remote)
         origin, next_ = "", "/"
         try:
             callback = read_callback(
@@ -203,6 +214,7 @@ class SingleSignOn:
             connector = await self._connector(attempt)
             return await self._judge(connector, attempt, callback, visitor)
         except _REFUSALS as refused:
+            self._limiter.take(visitor.remote)  # who comes back from a provider is no guesser
             await self._failed(origin, "", refused, visitor)
             return _told(refused, origin, origin.rpartition("/")[2], next_)
 
@@ -270,18 +282,19 @@ class SingleSignOn:
         sealed = self._seal.open(attempt.sealed, f"sso/{session_id(callback.state)}")
         nonce, verifier = json.loads(sealed)
         teams: list[tuple[str, str]] = []
-        if isinstance(connector, OidcConnector):
-            proven = await self._providers.prove(
-                connector,
-                callback,
-                redirect_url=attempt.redirect_url,
-                nonce=nonce,
-                verifier=verifier,
-            )
-        else:
-            proven, teams = await self._providers.prove_github(
-                connector, callback, redirect_url=attempt.redirect_url, verifier=verifier
-            )
+        with _in_time():
+            if isinstance(connector, OidcConnector):
+                proven = await self._providers.prove(
+                    connector,
+                    callback,
+                    redirect_url=attempt.redirect_url,
+                    nonce=nonce,
+                    verifier=verifier,
+                )
+            else:
+                proven, teams = await self._providers.prove_github(
+                    connector, callback, redirect_url=attempt.redirect_url, verifier=verifier
+                )
         return proven, arrival(connector, proven, teams, await self._roles.now())
 
     def _resting_on(self, who: Arrival, proven: Proven) -> ProviderSession:
@@ -304,8 +317,8 @@ class SingleSignOn:
                 "you signed in there as somebody else than here",
                 reason=f"{user.name} was to be proven",
             )
-        await self._sessions.proven(session)
         await self._cluster.record("user.proof", user=user.name, kind=who.origin)
+        await self._sessions.proven(session)
 
     # --- Leaving -------------------------------------------------------------------------------------
 
@@ -319,25 +332,39 @@ class SingleSignOn:
             if not isinstance(connector, OidcConnector):
                 return None
             discovery = await self._discovery(connector)
+            id_token = ""
+            if found.id_token:
+                opened = self._seal.open(found.id_token, f"id_token/{found.connector}").decode()
+                id_token = opened if len(opened) <= MAX_HINT else ""  # else no server takes the URL
         except (NotFound, Unavailable, LimitExceeded):
             return None  # here they leave all the same
-        id_token = ""
-        if found.id_token:
-            id_token = self._seal.open(found.id_token, f"id_token/{found.connector}").decode()
         url = end_session_url(
             discovery, client_id=connector.client_id, id_token=id_token, back=back
         )
         return ProviderLogout(url=url, display=connector.display or connector.name) if url else None
 
-    async def end_sessions(self, origin: str, logout_token: str) -> None:
+    async def end_sessions(self, origin: str, logout_token: str, remote: str) -> None:
         """See `SsoAPI.end_sso_sessions`."""
+        self._logouts.check(remote)
+        self._logouts.take(remote)
         connector = await self._connectors.named(origin)
         if not isinstance(connector, OidcConnector):
             raise InvalidRequest("this provider tells of no sign-outs")
         try:
-            subject, session = await self._providers.logged_out(connector, logout_token)
+            with _in_time():
+                subject, session = await self._providers.logged_out(connector, logout_token)
         except (ConnectionProblem, ProviderProblem) as problem:
             raise Unavailable(str(problem)) from None
+        except AccessDenied as denied:
+            await self._cluster.emit(
+                "auth.failed",
+                call="end_sso_sessions",
+                caller="provider",
+                name=origin,
+                error=denied.reason,
+                remote=remote,
+            )
+            raise AccessDenied(str(denied), reason=denied.reason) from None
         await self._sessions.end_provider_sessions(
             origin, subject_of(connector, subject) if subject else "", session
         )
@@ -369,6 +396,16 @@ _REFUSALS: Final = (
     Unavailable,
     ValueError,  # of a query with too many fields
 )
+
+
+@contextmanager
+def _in_time() -> Iterator[None]:
+    """Turn into ConnectionProblem what takes longer than BUDGET."""
+    try:
+        with trio.fail_after(BUDGET):
+            yield
+    except trio.TooSlowError:
+        raise ConnectionProblem("the identity provider does not answer in time") from None
 
 
 def _told(refused: Exception, origin: str, display: str, next_: str) -> SsoRefused:
