@@ -79,13 +79,18 @@ def found_in_files(folder: Path, *, but: Collection[str] = ()) -> Iterator[Found
 
 
 def found_in_processes(pids: Iterable[int]) -> Iterator[Found]:
-    """Yield what stands in command lines and environments of these, where /proc tells them."""
+    """Yield what stands in command lines and environments of these, where /proc tells them.
+
+    A shell stands for somebody's terminal: what is pasted there is in nobody's command line.
+    """
     for pid in pids:
         for what in ("cmdline", "environ"):
             try:
                 text = Path(f"/proc/{pid}/{what}").read_bytes().decode("latin-1")
             except OSError:
                 continue  # ended, or another system
+            if what == "cmdline" and Path(text.partition("\0")[0]).name in ("sh", "bash", "dash"):
+                continue
             yield from found_in(text.replace("\0", "\n"), f"{what} of process {pid}")
 
 

@@ -285,8 +285,7 @@ def test_a_proxy_that_cannot_be_reached_is_told_at_once(cluster: Cluster) -> Non
 
 def test_a_port_in_use_is_told(cluster: Cluster, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
-    text = cluster.file.read_text().replace(str(cluster.data_dir), str(tmp_path / "d"))
-    other.write_text(text.replace(str(cluster.diag_port), str(free_port())))
+    other.write_text(cluster.file.read_text().replace(str(cluster.data_dir), str(tmp_path / "d")))
     done = cluster.run("start", f"--config={other}")
     assert_clear(done, 2, f"port {cluster.port} is in use by tport, process")
     assert not (tmp_path / "d").exists()
@@ -294,8 +293,7 @@ def test_a_port_in_use_is_told(cluster: Cluster, tmp_path: Path) -> None:
 
 def test_a_data_folder_in_use_or_unusable_is_told(cluster: Cluster, tmp_path: Path) -> None:
     other = tmp_path / "other.yaml"
-    text = cluster.file.read_text().replace(str(cluster.port), str(free_port()))
-    other.write_text(text.replace(str(cluster.diag_port), str(free_port())))
+    other.write_text(cluster.file.read_text().replace(str(cluster.port), str(free_port())))
     assert_clear(
         cluster.run("start", f"--config={other}"),
         2,

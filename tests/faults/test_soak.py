@@ -188,7 +188,7 @@ proxy_service: {{enabled: no}}
 
 
 def start(folder: Path) -> Cluster:
-    cluster = Cluster(folder, free_port(), "")
+    cluster = Cluster(folder, free_port(), "", diagnostics=True)
     cluster.start_services()
     return cluster
 
