@@ -2,8 +2,7 @@
 
 Source: spec.md of hashicorp/yamux; section names in quotes below. Where it is silent the Go
 code decides, and a comment says so. Where this is stricter than either, the peer's memory or
-arithmetic would otherwise decide over ours (reference: CVE-2024-32984, CVE-2026-31814,
-CVE-2026-32314, all in another implementation).
+arithmetic would otherwise decide over ours (CVE-2024-32984, CVE-2026-31814, CVE-2026-32314).
 
     DATA           length = bytes that follow; may carry SYN, ACK, FIN, RST
     WINDOW_UPDATE  length = credit added to what the other side may send; the same flags
@@ -394,9 +393,8 @@ class Connection:
     def go_away(self, code: int = NORMAL) -> None:
         """Take no new streams. With another code than NORMAL give up: nothing else leaves."""
         if code != NORMAL:
-            for stream in self._line:
-                if stream is not None:
-                    stream.scheduled = False
+            for stream in filter(None, self._line):
+                stream.scheduled = False
             self._line.clear()
             self._answers.clear()
             self._ping = None
@@ -482,8 +480,7 @@ class Connection:
     def _drop(self, stream: _Stream) -> None:
         """Forget a stream that was cut."""
         del self._streams[stream.id]
-        self.queued -= stream.queued
-        stream.queued = 0
+        self.queued, stream.queued = self.queued - stream.queued, 0
         stream.pending.clear()
         if stream.scheduled:
             self._line.remove(stream)
