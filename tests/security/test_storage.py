@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -95,3 +97,27 @@ async def test_ops_05_nothing_is_accepted_under_a_running_auth_or_where_sqlite_r
     assert await tport(tmp_path, "db", "accept-rollback") == 1
     assert "from a backup" in capfd.readouterr().err
     assert database.read_bytes() == data
+
+
+async def test_ops_05_a_second_factor_that_a_flipped_byte_spoiled_keeps_nobody_from_going_on(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """R-17: what can't be read proves nobody; all else goes on."""
+    async with open_stack(drain=False) as stack:
+        await stack.user("alice")
+        await stack.auth.cluster.stores.factors.put("alice", Factors(user_id="id"))
+        shutil.copytree(stack.running.config.data_dir, tmp_path / "new")
+    with closing(sqlite3.connect(tmp_path / "new" / "auth" / "tport.db")) as database:
+        database.execute(
+            "UPDATE items SET value = X'7B' WHERE key = CAST('/factors/alice' AS BLOB)"
+        )
+        database.commit()
+
+    assert await tport(tmp_path / "new", "db", "accept-rollback") == 0, capfd.readouterr().err
+    stop = trio.Event()
+    async with open_process(config(tmp_path / "new"), stop) as running:
+        assert running.admin is not None
+        assert [each.user.name for each in await running.admin.list_users()] == ["alice"]
+        assert running.auth is not None
+        assert await running.auth.cluster.stores.factors.find("alice") is None
+        stop.set()

@@ -105,7 +105,11 @@ class Upstream:
     async def _dial_tcp(self) -> trio.abc.Stream:
         stream = await dial_tcp(self._host, self._port, deadline=self._deadline)
         # Judged by where it really leads, so that no name and no answer of DNS gets by.
-        address = str(stream.socket.getpeername()[0])
+        try:
+            address = str(stream.socket.getpeername()[0])
+        except OSError as problem:  # it has hung up already
+            await trio.aclose_forcefully(stream)
+            raise ConnectionProblem(f"it closed the connection at once: {problem}") from None
         if is_metadata(address) and not self._allow_metadata:
             await trio.aclose_forcefully(stream)
             raise TargetDenied(

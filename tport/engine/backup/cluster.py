@@ -163,15 +163,29 @@ def accept_rollback(data_dir: Path, now: datetime) -> Accepted:
                 f"there is no going on with this database: {snapshot.complaints[0]}",
                 hint="begin again from a backup: move the folder away, then tport restore FILE",
             )
+        cluster = _cluster_of(snapshot.value("/cluster"))
         forgetting = Forgetting(without=(*PASSING, *TOKENS), changed={_FACTORS: _codes_used(now)})
         try:
             left_out = go_on_with(path, forgetting)
         except (sqlite3.DatabaseError, OSError) as problem:
             known = explain(problem)
             raise Unavailable(f"{path}: {known}", hint=known.hint) from problem
-    record = snapshot.value("/cluster")
-    cluster = msgspec.json.decode(record, type=ClusterRecord).name if record else ""
     return Accepted(cluster, snapshot.revision, snapshot.complaints, left_out)
+
+
+def _cluster_of(record: bytes | None) -> str:
+    """Return the name of the cluster that a database holds; "": none.
+
+    Raises:
+        TportError: it can't be read, and no auth service starts with it.
+    """
+    try:
+        return msgspec.json.decode(record, type=ClusterRecord).name if record else ""
+    except msgspec.DecodeError:
+        raise TportError(
+            "there is no going on with this database: which cluster it holds can't be read",
+            hint="begin again from a backup: move the folder away, then tport restore FILE",
+        ) from None
 
 
 async def write_down(data_dir: Path, accepted: Accepted, clock: Callable[[], datetime]) -> None:
@@ -190,12 +204,18 @@ async def write_down(data_dir: Path, accepted: Accepted, clock: Callable[[], dat
         await audit.record(told)
 
 
-def _codes_used(now: datetime) -> Callable[[bytes], bytes]:
-    """Return what makes every code that an authenticator app shows at `now`, or before, a used one."""
+def _codes_used(now: datetime) -> Callable[[bytes], bytes | None]:
+    """Return what makes every code that an authenticator app shows at `now`, or before, a used one.
+
+    Factors that can't be read prove nobody, and are left out.
+    """
     step = time_step(now) + WINDOW
 
-    def use(value: bytes) -> bytes:
-        factors = msgspec.json.decode(value, type=Factors)
+    def use(value: bytes) -> bytes | None:
+        try:
+            factors = msgspec.json.decode(value, type=Factors)
+        except msgspec.DecodeError:
+            return None
         devices = tuple(
             replace(each, step=max(each.step, step)) if isinstance(each, TotpDevice) else each
             for each in factors.devices

@@ -333,6 +333,8 @@ class _Visitor:
 
     async def _choose(self, hello: ClientHello) -> bool:
         chosen = await self._doorstep.certificates.context_for(hello.server_name)
+        if self._is_over:  # it had to make room meanwhile
+            return False
         self._begin_shake(hello.server_name, chosen)
         return True
 
@@ -367,6 +369,8 @@ class _Visitor:
     async def _flush(self) -> bool:
         """Wait until the client has room for what was said; the deadline is kept meanwhile."""
         await self._stream.flush()
+        if self._is_over:
+            return False
         self._stream.on_arrival = self._arrived
         self._arrived()
         return True

@@ -154,11 +154,11 @@ class Forgetting:
 
     Attributes:
         without: prefixes of keys that are left out.
-        changed: prefix → what becomes of each value under it.
+        changed: prefix → what becomes of each value under it; None: it is left out, too.
     """
 
     without: Sequence[str] = ()
-    changed: Mapping[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    changed: Mapping[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
 
 
 def put_in_place(path: Path, data: bytes, forgetting: Forgetting) -> int:
@@ -223,9 +223,12 @@ def _begin_anew(
         for key, value, _, _ in connection.execute(
             f"{ROW} WHERE key >= ? AND key < ?", _bounds(prefix)
         ).fetchall():
+            if (changed := change(value)) is None:
+                connection.execute("DELETE FROM items WHERE key = ?", (key,))
+                left_out += 1
+                continue
             connection.execute(
-                "UPDATE items SET value = ?, revision = ? WHERE key = ?",
-                (change(value), revision, key),
+                "UPDATE items SET value = ?, revision = ? WHERE key = ?", (changed, revision, key)
             )
     mark = Mark(revision, os.urandom(16))
     write_head(connection, mark, content.sum_of(connection))
