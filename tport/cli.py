@@ -39,7 +39,7 @@ BUILT_IN: Final[Mapping[str, tuple[str, str]]] = {
     "apps": ("tport.commands.apps", "The applications that agents offer."),
     "why": ("tport.commands.why", "Why a user may, or may not, open an application."),
     "requests": ("tport.commands.requests", "People who ask for access: list, approve, deny."),
-    "get": ("tport.commands.get", "Print resources as YAML: roles, users, apps, connectors, ..."),
+    "get": ("tport.commands.get", "Print resources as YAML: roles, users, tokens, ..."),
     "create": ("tport.commands.create", "Make resources from a YAML file."),
     "edit": ("tport.commands.edit", "Change a resource in your editor."),
     "rm": ("tport.commands.rm", "Remove resources."),

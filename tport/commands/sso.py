@@ -34,7 +34,9 @@ def try_(
     file: Annotated[Path, typer.Argument(help="A connector's YAML, as for tport create.")],
     format: FormatOption = Format.text,
 ) -> None:
-    """Sign in by a connector that isn't made yet, and see what you would be: claims, roles, applications.
+    """Sign in by a connector before it is made.
+
+    Shows what you would be by it: claims, user, roles, applications.
 
     Prints an address to open in a browser, and waits until you come back from the provider. Nobody
     is signed in here by it, and nothing is changed. Then, if it is right: tport create FILE
