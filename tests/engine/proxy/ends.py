@@ -101,7 +101,7 @@ class Agent:
             nursery.start_soon(_quietly, self._near)
             nursery.start_soon(_quietly, self.mux)
 
-    async def next(self, *, deadline: float = 300) -> Request:
+    async def next(self, *, deadline: float = 100) -> Request:
         """Wait for a request, so many seconds at most."""
         with trio.fail_after(deadline):
             stream = await self.mux.accept()
@@ -190,7 +190,7 @@ class Client:
         await self.send(f"{method} {target} HTTP/1.1", "Host: grafana.proxy.test")
 
     async def answer(self, *, method: str = "GET") -> Answer:
-        with trio.fail_after(300):
+        with trio.fail_after(100):
             return await read_answer(self.stream, method=method)
 
     async def close(self) -> None:
