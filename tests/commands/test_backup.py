@@ -86,6 +86,18 @@ async def test_it_is_a_cluster_again_in_which_nothing_that_was_ended_since_lives
     assert token.token not in file.read_bytes().decode("latin-1")
 
 
+async def test_what_was_restored_is_checked_and_backed_up_before_auth_has_ever_run_there(
+    tmp_path: Path,
+) -> None:
+    """An operator looks before the start: the administrator's files, which a start makes, aren't there yet."""
+    async with open_stack(drain=False) as stack:
+        file = await backed_up(stack, tmp_path / "backup.tar.gz")
+    assert await tport(tmp_path / "new", "restore", str(file)) == 0
+
+    assert await tport(tmp_path / "new", "db", "check") == 0
+    assert await tport(tmp_path / "new", "backup", str(tmp_path / "again.tar.gz")) == 0
+
+
 async def test_it_overwrites_nothing_neither_a_file_nor_a_cluster(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

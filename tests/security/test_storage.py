@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sqlite3
 from contextlib import closing
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -99,8 +99,20 @@ async def test_ops_05_nothing_is_accepted_under_a_running_auth_or_where_sqlite_r
     assert database.read_bytes() == data
 
 
+@pytest.mark.parametrize(
+    "spoilt",
+    [
+        pytest.param("X'7B'", id="cut off"),
+        pytest.param(
+            """CAST(CAST('{"user_id":"' AS BLOB) || X'FF227D' AS BLOB)""",
+            id="a letter that is none",
+        ),
+        pytest.param("CAST(X'FF' AS TEXT)", id="a text"),
+        pytest.param("5", id="a number"),
+    ],
+)
 async def test_ops_05_a_second_factor_that_a_flipped_byte_spoiled_keeps_nobody_from_going_on(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], spoilt: str
 ) -> None:
     """R-17: what can't be read proves nobody; all else goes on."""
     async with open_stack(drain=False) as stack:
@@ -109,7 +121,7 @@ async def test_ops_05_a_second_factor_that_a_flipped_byte_spoiled_keeps_nobody_f
         shutil.copytree(stack.running.config.data_dir, tmp_path / "new")
     with closing(sqlite3.connect(tmp_path / "new" / "auth" / "tport.db")) as database:
         database.execute(
-            "UPDATE items SET value = X'7B' WHERE key = CAST('/factors/alice' AS BLOB)"
+            f"UPDATE items SET value = {spoilt} WHERE key = CAST('/factors/alice' AS BLOB)"
         )
         database.commit()
 
@@ -121,3 +133,31 @@ async def test_ops_05_a_second_factor_that_a_flipped_byte_spoiled_keeps_nobody_f
         assert running.auth is not None
         assert await running.auth.cluster.stores.factors.find("alice") is None
         stop.set()
+
+
+async def test_ops_05_what_the_audit_log_can_not_take_is_not_accepted(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The trace comes first: a database that goes on, and nothing that tells, would look as if none was lost."""
+    async with open_stack(drain=False) as stack:
+        await stack.user("alice")
+        shutil.copytree(stack.running.config.data_dir, tmp_path / "new")
+    with closing(sqlite3.connect(tmp_path / "new" / "auth" / "tport.db")) as database:
+        database.execute("DELETE FROM items WHERE key = CAST('/users/alice' AS BLOB)")
+        database.commit()
+    log = tmp_path / "new" / "auth" / "audit"
+    shutil.move(log, tmp_path / "kept")
+    log.mkdir()
+    for days in (0, 1):
+        (log / f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}.jsonl").mkdir()
+    capfd.readouterr()
+
+    assert await tport(tmp_path / "new", "db", "accept-rollback") != 0
+    assert "Traceback" not in (told := capfd.readouterr().err)
+    assert "audit" in told
+    assert await tport(tmp_path / "new", "db", "check") == 1
+
+    shutil.rmtree(log)
+    shutil.move(tmp_path / "kept", log)
+    assert await tport(tmp_path / "new", "db", "accept-rollback") == 0
+    assert await tport(tmp_path / "new", "db", "check") == 0

@@ -32,11 +32,11 @@ def backup(
     tport backup /var/backups/tport-$(date +%F).tar.gz
     tport backup - | age -r RECIPIENT > tport.tar.gz.age
     """  # noqa: D301 - \b keeps the lines below it as they are
-    from tport.engine.backup.cluster import make_backup
+    from tport.engine.backup.cluster import DATABASE_FILE, make_backup
     from tport.engine.client.connect import find_cluster
 
     settings = settings_of(ctx)
-    place = find_cluster(config=settings.config, data_dir=settings.data_dir)
+    place = find_cluster(config=settings.config, data_dir=settings.data_dir, shown_by=DATABASE_FILE)
     if file == "-" and sys.stdout.isatty():
         raise InvalidRequest(
             "a backup is no text for a terminal", hint="tport backup FILE; or: tport backup - | …"

@@ -37,7 +37,7 @@ def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     from tport.engine.storage.snapshot import is_in_use, take_snapshot
 
     settings = settings_of(ctx)
-    place = find_cluster(config=settings.config, data_dir=settings.data_dir)
+    place = find_cluster(config=settings.config, data_dir=settings.data_dir, shown_by=DATABASE_FILE)
     path = place.folder / DATABASE_FILE
     revision, items, size = 0, 0, 0
     try:
@@ -84,13 +84,12 @@ def accept(ctx: typer.Context) -> None:
     """
     import trio
 
-    from tport.engine.backup.cluster import accept_rollback, write_down
+    from tport.engine.backup.cluster import accept_rollback
     from tport.engine.client.connect import named_data_dir
 
     settings = settings_of(ctx)
     data_dir = named_data_dir(config=settings.config, data_dir=settings.data_dir)
-    accepted = accept_rollback(data_dir, datetime.now(UTC))
-    trio.run(write_down, data_dir, accepted, partial(datetime.now, UTC))
+    accepted = trio.run(accept_rollback, data_dir, partial(datetime.now, UTC))
     for complaint in accepted.complaints:
         say(complaint)
     say(f"accepted: {accepted.left_out} sessions, tokens and the like are removed")

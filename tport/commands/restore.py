@@ -31,7 +31,7 @@ def restore(
 
     Users, roles, locks and authorities are as they were when the backup was made. Sessions,
     invites and tokens of then are not brought back: some may have been ended or revoked since.
-    Run it as the user that tport runs as; `--data-dir` or `--config` before it say where.
+    What root restores belongs to the data directory's owner; `--data-dir` or `--config` before it say where.
     """
     from tport.engine.backup.cluster import restore_backup
     from tport.engine.client.connect import named_data_dir

@@ -48,7 +48,7 @@ def test_the_key_is_readable_by_its_owner_alone(tmp_path: Path) -> None:
 def test_saving_that_fails_leaves_the_old_state(tmp_path: Path) -> None:
     old = state()
     save_state(tmp_path, old)
-    trap = tmp_path / "agent.new"
+    trap = tmp_path / f"{FILE}.new"
     trap.symlink_to(tmp_path / "elsewhere")  # somebody waits for the key to be written there
 
     with pytest.raises(ConfigError):

@@ -6,7 +6,6 @@ authorities of another cluster beside it, can't come about.
 
 from __future__ import annotations
 
-import os
 from datetime import datetime
 from pathlib import Path
 from typing import Final
@@ -16,6 +15,7 @@ import msgspec
 from tport.engine.api.answers import Authorities, Joined
 from tport.engine.errors import ConfigError
 from tport.engine.pki.keys import KeyPair, load_certificate
+from tport.engine.storage.files import write_whole
 
 FILE: Final = "agent.json"
 
@@ -86,19 +86,13 @@ def _unusable(path: Path, problem: str) -> ConfigError:
 
 
 def save_state(folder: Path, state: AgentState) -> None:
-    """Replace the state, whole or not at all. Blocks.
+    """Replace the state, whole or not at all, and for good: an older one would be taken for a copy. Blocks.
 
     Raises:
         ConfigError: it can't be written.
     """
     path = folder / FILE
-    fresh = path.with_suffix(".new")
     try:
-        descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-        with open(descriptor, "wb") as file:
-            file.write(msgspec.json.encode(state))
-            file.flush()
-            os.fsync(file.fileno())
-        fresh.replace(path)
+        write_whole(path, msgspec.json.encode(state))
     except OSError as problem:
         raise ConfigError(f"can't be written: {problem.strerror}", where=path) from None

@@ -9,6 +9,7 @@ from typing import Final
 
 from tport.engine.auth.seal import KEY_BYTES
 from tport.engine.errors import ConfigError
+from tport.engine.storage.files import write_whole
 
 SEAL_KEY_FILE: Final = "factors.key"  # in auth's folder
 
@@ -23,7 +24,7 @@ def open_seal_key(path: Path) -> bytes:
     """
     try:
         if not path.exists():
-            _make(path)
+            write_whole(path, f"{b64encode(os.urandom(KEY_BYTES)).decode()}\n".encode())
         key = b64decode(path.read_text("ascii").strip(), validate=True)
     except OSError as problem:
         raise ConfigError(f"can't be used: {str(problem.strerror).lower()}", where=path) from None
@@ -37,20 +38,3 @@ def open_seal_key(path: Path) -> bytes:
             " must set up a second factor anew: remove it, and tport users reset NAME",
         )
     return key
-
-
-def _make(path: Path) -> None:
-    new = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(new, flags, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        os.fchmod(descriptor, 0o600)
-        file.write(f"{b64encode(os.urandom(KEY_BYTES)).decode()}\n")
-        file.flush()
-        os.fsync(descriptor)
-    new.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 from collections.abc import Callable
 from datetime import datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
+import trio
 from msgspec.structs import replace
 
 import tport
@@ -20,9 +20,11 @@ from tport.engine.auth.stores import ClusterRecord
 from tport.engine.backup.archive import Manifest, pack_backup, unpack_backup
 from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound, TportError, Unavailable
 from tport.engine.storage.database import explain
+from tport.engine.storage.files import write_whole
 from tport.engine.storage.folder import locked_folder
 from tport.engine.storage.snapshot import (
     Forgetting,
+    Snapshot,
     go_on_with,
     is_in_use,
     judge,
@@ -43,6 +45,8 @@ PASSING: Final = (
     *("/invites/", "/invite_of/", "/join_requests/"),
 )
 _FACTORS: Final = "/factors/"
+# What reading a record raises that a fallen bit spoiled: its JSON, a letter in it, its type in the row.
+_UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, TypeError)
 TOKENS: Final = ("/tokens/", "/joins/", "/device_tokens/", "/device_tokens_of/")
 
 
@@ -116,7 +120,7 @@ def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: b
                 hint=f"move it away first: mv {folder} {folder}.old; or name another --data-dir",
             )
         try:
-            _write(folder / SEAL_KEY_FILE, files[_SEAL_KEY])
+            write_whole(folder / SEAL_KEY_FILE, files[_SEAL_KEY])
             without = PASSING if keep_tokens else (*PASSING, *TOKENS)
             forgetting = Forgetting(without=without, changed={_FACTORS: _codes_used(now)})
             left_out = put_in_place(folder / DATABASE_FILE, files[_DATABASE], forgetting)
@@ -128,80 +132,83 @@ def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: b
 class Accepted(NamedTuple):
     """`complaints`: what was wrong; `left_out`: how many records are not to live again."""
 
-    cluster: str
-    revision: int
     complaints: tuple[str, ...]
     left_out: int
 
 
-def accept_rollback(data_dir: Path, now: datetime) -> Accepted:
-    """Go on with a database that lost writes, or whose records were changed. Blocks.
+async def accept_rollback(data_dir: Path, clock: Callable[[], datetime]) -> Accepted:
+    """Go on with a database that lost writes, or whose records were changed.
 
     What may have been ended, used up or taken back in the writes that are lost doesn't live again:
-    sessions, invites, tokens, codes of authenticator apps.
+    sessions, invites, tokens, codes of authenticator apps. The audit log says so before it is done, and
+    no auth service starts in between.
 
     Raises:
         NotFound: there is no cluster.
         InvalidRequest: nothing is wrong with it.
-        ConfigError, Unavailable: a process has it, or it can't be written.
+        ConfigError, Unavailable: a process has it, or it or the audit log can't be written.
         TportError: it is damaged beyond that.
     """
     folder = data_dir / AUTH_DIR
     path = folder / DATABASE_FILE
-    if not path.exists():
+    if not await trio.Path(path).exists():
         raise NotFound(f"there is no database at {path}")
     with locked_folder(folder):
-        if is_in_use(path):
-            raise Unavailable("a process has the database open", hint="stop auth first")
-        snapshot = take_snapshot(path)
-        if not snapshot.complaints:
-            raise InvalidRequest(
-                "the database is as it was last written: there is nothing to accept"
-            )
-        if not snapshot.is_whole:
-            raise TportError(
-                f"there is no going on with this database: {snapshot.complaints[0]}",
-                hint="begin again from a backup: move the folder away, then tport restore FILE",
-            )
-        cluster = _cluster_of(snapshot.value("/cluster"))
-        forgetting = Forgetting(without=(*PASSING, *TOKENS), changed={_FACTORS: _codes_used(now)})
-        try:
-            left_out = go_on_with(path, forgetting)
-        except (sqlite3.DatabaseError, OSError) as problem:
-            known = explain(problem)
-            raise Unavailable(f"{path}: {known}", hint=known.hint) from problem
-    return Accepted(cluster, snapshot.revision, snapshot.complaints, left_out)
+        snapshot = await trio.to_thread.run_sync(_acceptable, path)
+        cluster = _cluster_of(snapshot)
+        async with open_audit_log(folder, cluster, clock) as audit:
+
+            def tell(left_out: int) -> None:
+                told = event(
+                    "storage.rollback",
+                    revision=snapshot.revision,
+                    left_out=left_out,
+                    error="; ".join(snapshot.complaints),
+                )
+                trio.from_thread.run(audit.record, told)
+
+            left_out = await trio.to_thread.run_sync(_go_on, path, clock(), tell)
+    return Accepted(snapshot.complaints, left_out)
 
 
-def _cluster_of(record: bytes | None) -> str:
+def _acceptable(path: Path) -> Snapshot:
+    """Return the database as it is, where something is wrong with it that one can go on with. Blocks."""
+    if is_in_use(path):
+        raise Unavailable("a process has the database open", hint="stop auth first")
+    snapshot = take_snapshot(path)
+    if not snapshot.complaints:
+        raise InvalidRequest("the database is as it was last written: there is nothing to accept")
+    if not snapshot.is_whole:
+        raise TportError(
+            f"there is no going on with this database: {snapshot.complaints[0]}",
+            hint="begin again from a backup: move the folder away, then tport restore FILE",
+        )
+    return snapshot
+
+
+def _go_on(path: Path, now: datetime, tell: Callable[[int], None]) -> int:
+    forgetting = Forgetting(without=(*PASSING, *TOKENS), changed={_FACTORS: _codes_used(now)})
+    try:
+        return go_on_with(path, forgetting, tell)
+    except (sqlite3.DatabaseError, OSError) as problem:
+        known = explain(problem)
+        raise Unavailable(f"{path}: {known}", hint=known.hint) from problem
+
+
+def _cluster_of(snapshot: Snapshot) -> str:
     """Return the name of the cluster that a database holds; "": none.
 
     Raises:
         TportError: it can't be read, and no auth service starts with it.
     """
     try:
+        record = snapshot.value("/cluster")
         return msgspec.json.decode(record, type=ClusterRecord).name if record else ""
-    except msgspec.DecodeError:
+    except _UNREADABLE:
         raise TportError(
             "there is no going on with this database: which cluster it holds can't be read",
             hint="begin again from a backup: move the folder away, then tport restore FILE",
         ) from None
-
-
-async def write_down(data_dir: Path, accepted: Accepted, clock: Callable[[], datetime]) -> None:
-    """Write into the audit log that a rollback was accepted.
-
-    Raises:
-        Unavailable: the log can't be written.
-    """
-    async with open_audit_log(data_dir / AUTH_DIR, accepted.cluster, clock) as audit:
-        told = event(
-            "storage.rollback",
-            revision=accepted.revision,
-            left_out=accepted.left_out,
-            error="; ".join(accepted.complaints),
-        )
-        await audit.record(told)
 
 
 def _codes_used(now: datetime) -> Callable[[bytes], bytes | None]:
@@ -214,7 +221,7 @@ def _codes_used(now: datetime) -> Callable[[bytes], bytes | None]:
     def use(value: bytes) -> bytes | None:
         try:
             factors = msgspec.json.decode(value, type=Factors)
-        except msgspec.DecodeError:
+        except _UNREADABLE:
             return None
         devices = tuple(
             replace(each, step=max(each.step, step)) if isinstance(each, TotpDevice) else each
@@ -223,13 +230,3 @@ def _codes_used(now: datetime) -> Callable[[bytes], bytes | None]:
         return msgspec.json.encode(replace(factors, devices=devices))
 
     return use
-
-
-def _write(path: Path, content: bytes) -> None:
-    new = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(new, flags, 0o600), "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)

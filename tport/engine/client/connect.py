@@ -35,6 +35,7 @@ from tport.engine.net.dial import dial_tcp
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import auth_client_context
 from tport.engine.pki.keys import KeyPair
+from tport.engine.storage.files import write_whole
 
 AUTH_DIR: Final = "auth"  # in a data directory
 ADMIN_FILE: Final = "admin.pem"  # in AUTH_DIR: certificate, key, then the host authorities
@@ -75,13 +76,20 @@ def up_data_dir(machine: Machine) -> Path:
 
 
 def find_cluster(
-    *, config: Path | None, data_dir: Path | None, machine: Machine | None = None
+    *,
+    config: Path | None,
+    data_dir: Path | None,
+    machine: Machine | None = None,
+    shown_by: str = ADMIN_FILE,
 ) -> Place:
     """Find the cluster that a command is about.
 
     By `--config`, `--data-dir`, `$TPORT_CONFIG_FILE`, `$TPORT_DATA_DIR`, a `tport up` of this
     user, /etc/tport.yaml, and last the default data directory. What is named must be there;
     the others are tried in turn.
+
+    Args:
+        shown_by: the file in auth's folder that must be there: by the default one, auth has run.
 
     Raises:
         ConfigError: the file that names the data directory is faulty.
@@ -95,7 +103,7 @@ def find_cluster(
         tried.append(f"{place.folder} ({place.how})")
         elsewhere = elsewhere or place.elsewhere
         try:
-            os.stat(place.folder / ADMIN_FILE)
+            os.stat(place.folder / shown_by)
         except (FileNotFoundError, NotADirectoryError):
             continue
         except PermissionError:
@@ -162,13 +170,7 @@ def _of_file(path: Path, how: str, machine: Machine) -> Place:
 
 def write_private(path: Path, text: str) -> None:
     """Write a file that only its owner can read, whole or not at all. Blocks."""
-    fresh = path.with_name(path.name + ".new")
-    descriptor = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW, 0o600)
-    with open(descriptor, "w", encoding="ascii") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    fresh.replace(path)
+    write_whole(path, text.encode("ascii"))
 
 
 @asynccontextmanager

@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple
 from tport.engine.errors import TportError, Unavailable
 from tport.engine.storage import content
 from tport.engine.storage.backend import Change, Deleted, Expire, Item, Operation, Put, decide
-from tport.engine.storage.mark import Mark, MarkFile, sync_directory
+from tport.engine.storage.files import sync_directory
+from tport.engine.storage.mark import Mark, MarkFile
 
 logger = logging.getLogger(__name__)
 
@@ -314,13 +315,23 @@ def _lock(path: Path) -> int:
 
 def connect(path: Path, mode: str) -> sqlite3.Connection:
     """Open the file: `mode` is "ro" or "rw"."""
-    return sqlite3.connect(
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?mode={mode}",
         uri=True,
         timeout=BUSY_TIMEOUT,
         isolation_level=None,
         check_same_thread=False,
     )
+    connection.text_factory = read_text
+    return connection
+
+
+def read_text(data: bytes) -> str:
+    """Return a text of SQLite's.
+
+    Records are no texts. One fallen bit makes one of any bytes: its sum tells that, not a failure to read it.
+    """
+    return data.decode("utf-8", "surrogateescape")
 
 
 def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:

@@ -4,22 +4,30 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from tport.engine.errors import ConfigError
+from tport.engine.storage.files import keep_owner, owner_of
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
 def locked_folder(folder: Path) -> Iterator[None]:
     """Make a role's folder, for its owner alone, and hold it for this process.
 
+    What root writes there meanwhile is given to whom the folder, or the data directory around it,
+    belongs: the service, which runs as another user, must be able to read it.
+
     Raises:
         ConfigError: it can't be made, or another process holds it.
     """
     try:
+        owner = owner_of(folder)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
@@ -39,6 +47,25 @@ def locked_folder(folder: Path) -> Iterator[None]:
                 where=folder,
                 hint="stop that one, or give this one a data directory of its own: --data-dir",
             ) from None
-        yield
+        try:
+            yield
+        finally:
+            _keep_owner(folder, owner)
     finally:
         os.close(descriptor)
+
+
+def _keep_owner(folder: Path, owner: os.stat_result | None) -> None:
+    try:
+        if owner is not None:
+            keep_owner(folder, owner)
+    except OSError as problem:
+        # No failure: what was done is done, and who is root in here only may read it all the same.
+        whose = f"{owner.st_uid}:{owner.st_gid}" if owner is not None else ""
+        logger.warning(
+            "%s has files of root's that its owner can't read (%s): chown -R %s %s",
+            folder,
+            problem.strerror,
+            whose,
+            folder,
+        )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tport.engine.errors import TportError
+from tport.engine.storage.files import sync_directory
 
 MAGIC: Final = "tport-storage-mark 1"
 
@@ -89,12 +90,3 @@ class MarkFile:
             os.close(fd)
         new.replace(self.path)
         sync_directory(self.path.parent)
-
-
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -27,9 +27,11 @@ from tport.engine.storage.database import (
     get,
     judge_mark,
     read_head,
+    read_text,
     write_head,
 )
-from tport.engine.storage.mark import Mark, MarkDamaged, MarkFile, sync_directory
+from tport.engine.storage.files import write_whole
+from tport.engine.storage.mark import Mark, MarkDamaged, MarkFile
 
 _COMPLAINTS = 10  # of one kind that are told
 _WAL_FLAGS = slice(
@@ -177,19 +179,16 @@ def put_in_place(path: Path, data: bytes, forgetting: Forgetting) -> int:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).unlink()
     _write_mark(path, mark)
-    new = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
-    with open(os.open(new, flags, 0o600), "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
-    sync_directory(path.parent)
+    write_whole(path, data)
     return left_out
 
 
-def go_on_with(path: Path, forgetting: Forgetting) -> int:
+def go_on_with(
+    path: Path, forgetting: Forgetting, tell: Callable[[int], None] = lambda left_out: None
+) -> int:
     """Make what is left of a database one that opens, and return how many items were left out.
+
+    `tell` is called with that number when all can be done, and before it is: if it raises, it is not.
 
     Nobody may have it open. What SQLite can't read whole, this doesn't mend. Cut short, it leaves a
     database that still doesn't open, and may be called again.
@@ -200,7 +199,7 @@ def go_on_with(path: Path, forgetting: Forgetting) -> int:
     mark, _ = _read_mark(path)
     with closing(connect(path, "rw")) as connection:
         above = 0 if mark is None else mark.revision
-        mark, left_out = _begin_anew(connection, forgetting, above=above)
+        mark, left_out = _begin_anew(connection, forgetting, above=above, tell=tell)
         connection.execute("VACUUM")
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     _write_mark(path, mark)
@@ -208,7 +207,11 @@ def go_on_with(path: Path, forgetting: Forgetting) -> int:
 
 
 def _begin_anew(
-    connection: sqlite3.Connection, forgetting: Forgetting, *, above: int
+    connection: sqlite3.Connection,
+    forgetting: Forgetting,
+    *,
+    above: int,
+    tell: Callable[[int], None] = lambda left_out: None,
 ) -> tuple[Mark, int]:
     """Forget what is to be forgotten, as a commit above this revision; return its mark, and how many went."""
     left_out = 0
@@ -232,6 +235,7 @@ def _begin_anew(
             )
     mark = Mark(revision, os.urandom(16))
     write_head(connection, mark, content.sum_of(connection))
+    tell(left_out)  # closing rolls back
     connection.execute("COMMIT")
     return mark, left_out
 
@@ -266,7 +270,7 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
         try:
             if value:
                 msgspec.json.decode(value)
-        except (msgspec.DecodeError, UnicodeDecodeError, TypeError):
+        except (msgspec.DecodeError, UnicodeError, TypeError):
             found += 1
             if found <= _COMPLAINTS:
                 name = key.decode("utf-8", "replace") if isinstance(key, bytes) else repr(key)
@@ -276,7 +280,9 @@ def _unreadable(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def _memory() -> sqlite3.Connection:
-    return sqlite3.connect(":memory:", isolation_level=None)
+    connection = sqlite3.connect(":memory:", isolation_level=None)
+    connection.text_factory = read_text
+    return connection
 
 
 @contextmanager

@@ -1,0 +1,119 @@
+"""A file that was written is there after a power cut, and stays the service's whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.certs import Cluster
+from tests.fakes import START
+from tport.engine.agent.state import AgentState, save_state
+from tport.engine.auth.seal_key import open_seal_key
+from tport.engine.client.connect import write_private
+from tport.engine.storage.files import write_whole
+from tport.engine.storage.folder import locked_folder
+
+SERVICE = 4321  # a user that nobody is
+
+
+def save_agent(path: Path) -> None:
+    pair = Cluster(now=START).pair("agent")
+    state = AgentState(
+        host_id="a1",
+        key=pair.key,
+        certificate=pair.chain,
+        authorities=Cluster(now=START).authorities,
+        proxy="proxy.test:3080",
+        renew_at=START,
+        expires=START,
+    )
+    save_state(path.parent, state)
+
+
+@pytest.mark.parametrize(
+    ("name", "write"),
+    [
+        ("any", lambda path: write_whole(path, b"content")),
+        ("agent.json", save_agent),  # an older one is taken for a copy, and locked out
+        ("factors.key", open_seal_key),  # what is sealed with it outlives a power cut
+        ("admin.pem", lambda path: write_private(path, "pem")),
+    ],
+)
+def test_a_power_cut_brings_no_older_file_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, write: Callable[[Path], object]
+) -> None:
+    """The disk hears of the content before the name is moved, and of the name before it is done."""
+    path, did = tmp_path / name, list[str]()
+    real_sync, real_replace = os.fsync, os.replace
+
+    def sync(descriptor: int) -> None:
+        did.append("folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "content")
+        real_sync(descriptor)
+
+    def move(source: Path, target: Path) -> Path:
+        did.append("name")
+        real_replace(source, target)
+        return target
+
+    monkeypatch.setattr(os, "fsync", sync)
+    monkeypatch.setattr(Path, "replace", move)
+    write(path)
+
+    assert did == ["content", "name", "folder"]
+    assert [each.name for each in tmp_path.iterdir()] == [name]
+
+
+def test_what_an_earlier_try_left_open_to_others_is_closed(tmp_path: Path) -> None:
+    left = tmp_path / "key.new"
+    left.touch(mode=0o666)
+    left.chmod(0o666)
+
+    write_whole(tmp_path / "key", b"secret")
+
+    assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+
+
+@as_root
+def test_what_root_makes_in_the_services_folder_is_the_services(tmp_path: Path) -> None:
+    """`tport restore` by root: else auth, which runs as another user, can't read what it is to serve."""
+    os.chown(tmp_path, SERVICE, SERVICE)
+    with locked_folder(tmp_path / "auth"):
+        write_whole(tmp_path / "auth" / "tport.db", b"")
+        (tmp_path / "auth" / "audit").mkdir()
+        write_whole(tmp_path / "auth" / "audit" / "2026-01-31.jsonl", b"")
+
+    owners = {path.stat().st_uid for path in (tmp_path, *tmp_path.rglob("*"))}
+    assert owners == {SERVICE}
+
+
+@as_root
+def test_what_the_owner_of_a_folder_could_have_put_there_for_root_to_give_away_stays_roots(
+    tmp_path: Path,
+) -> None:
+    """A link, or another name of a file elsewhere, is no file that was made here."""
+    for name in ("linked", "named"):
+        (tmp_path / name).touch()
+    folder = tmp_path / "data" / "auth"
+    folder.mkdir(parents=True)
+    os.chown(folder, SERVICE, SERVICE)
+    with locked_folder(folder):
+        (folder / "link").symlink_to(tmp_path / "linked")
+        (folder / "name").hardlink_to(tmp_path / "named")
+
+    assert {(tmp_path / name).stat().st_uid for name in ("linked", "named")} == {0}
+    assert (folder / "link").lstat().st_uid == 0
+
+
+@as_root
+def test_a_folder_of_roots_own_stays_roots(tmp_path: Path) -> None:
+    with locked_folder(tmp_path / "auth"):
+        write_whole(tmp_path / "auth" / "tport.db", b"")
+
+    assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {0}

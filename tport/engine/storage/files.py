@@ -1,0 +1,74 @@
+"""Small files that survive a power cut, and that stay their folder's owner's, whoever writes them."""
+
+from __future__ import annotations
+
+import os
+import stat
+from contextlib import suppress
+from pathlib import Path
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Put a file in place, for its owner alone: the old one or the new, whole, also after a power cut. Blocks.
+
+    Raises:
+        OSError: it can't be written; or it is, and may be the old one again after a power cut.
+    """
+    new = path.with_name(f"{path.name}.new")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600)
+    with open(descriptor, "wb") as file:
+        os.fchmod(descriptor, 0o600)  # one that is left of an earlier try may be anybody's to read
+        file.write(content)
+        file.flush()
+        os.fsync(descriptor)
+    new.replace(path)
+    sync_directory(path.parent)
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def keep_owner(folder: Path, owner: os.stat_result) -> None:
+    """Give what root has just made in a folder to whom the folder, or the one around it, belongs. Blocks.
+
+    By others than root nothing is done: what they make is theirs. Links are not followed, and files
+    that have another name elsewhere are left: who owns the folder may have put them there.
+
+    Raises:
+        OSError: it can't be done.
+    """
+    mine = os.geteuid()
+    if mine != 0:
+        return
+    for _, folders, files, inside in os.fwalk(folder, follow_symlinks=False):
+        _give(".", inside, mine, owner)
+        for name in (*folders, *files):
+            _give(name, inside, mine, owner)
+
+
+def owner_of(folder: Path) -> os.stat_result | None:
+    """Return the status of who owns a role's folder: its own or the data directory's, whichever isn't
+    root's; None: there is none of another. Blocks.
+
+    Raises:
+        OSError: they can't be looked at.
+    """
+    for place in (folder, folder.parent):
+        with suppress(FileNotFoundError):
+            if (status := place.stat()).st_uid != 0:
+                return status
+    return None
+
+
+def _give(name: str, inside: int, mine: int, owner: os.stat_result) -> None:
+    status = os.stat(name, dir_fd=inside, follow_symlinks=False)
+    is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+    if status.st_uid == mine and (is_plain or stat.S_ISDIR(status.st_mode)):
+        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=inside, follow_symlinks=False)
