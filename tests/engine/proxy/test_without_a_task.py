@@ -10,11 +10,15 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
+from msgspec.structs import replace
 
+from tests.fakes import START
 from tests.stack import Answer, Person, Stack, open_stack, read_answer
 from tport.engine.net import moments
 from tport.engine.net.tls_stream import TlsStream
+from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.lock import LockTarget
+from tport.engine.types.role import PRESETS, Conditions, Role
 from tport.engine.types.session import session_id
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
@@ -62,10 +66,14 @@ class Browser:
 
 
 @asynccontextmanager
-async def opened() -> AsyncIterator[tuple[Stack, Person, Slow, Browser]]:
+async def opened(
+    role: Role = PRESETS["access"],
+) -> AsyncIterator[tuple[Stack, Person, Slow, Browser]]:
     """Yield what has everything known that is needed to go without a task."""
     async with open_stack() as stack:
-        alice = await stack.user("alice")
+        if role.name not in PRESETS:
+            await stack.admin.put_role(role=role)
+        alice = await stack.user("alice", roles=(role.name,))
         slow = Slow(stack)
         await alice.open("raw")
         client = await stack.connect(stack.host("raw"))
@@ -134,6 +142,39 @@ async def test_who_may_no_longer_is_let_through_no_more_and_what_was_sent_is_wri
         assert further.status in {302, 401, 403}
         assert not any(b"/further" in head for head in stack.raw_app.heads)
         await trio.aclose_forcefully(client)
+
+
+async def test_an_agent_whose_offer_was_closed_to_a_person_meanwhile_answers_them_no_more(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though another agent's is open to them: what was sent was sent to this one."""
+    monkeypatch.setattr(moments, "LOOK", LOOK)
+    tunnels: list[Tunnel] = []
+    add = Tunnels.add
+
+    def note(self: Tunnels, tunnel: Tunnel) -> None:
+        tunnels.append(tunnel)
+        add(self, tunnel)
+
+    monkeypatch.setattr(Tunnels, "add", note)
+    allow = Conditions(app_labels={"*": ("*",)})
+    deny = Conditions(app_labels={"secret": ("yes",)})
+    async with opened(Role(name="most", allow=allow, deny=deny)) as (stack, _, slow, browser):
+        await browser.send("/slow")
+        await slow.asked.wait()
+        [asked] = tunnels
+        raw = asked.servers["raw"]
+        other = Tunnel(asked.mux, replace(asked.identity, name="other"), remote="", since=START)
+        other.servers = {"raw": replace(raw, host_id="other")}
+        monkeypatch.setattr(Tunnels, "candidates", lambda *_: [other])
+        asked.servers["raw"] = replace(raw, labels={"secret": "yes"})
+        await trio.sleep(3 * LOOK)
+        slow.may.set()
+        refused = await browser.answer()
+
+        assert refused.status == 403
+        assert b"hello" not in refused.body
+        await stack.event("app.access.denied", app_name="raw")
 
 
 async def test_what_takes_longer_than_a_moment_is_answered_by_a_task_and_written_down_once(

@@ -170,11 +170,11 @@ class AgentApps:
         head = head or await _late_head(stream, inbox)
         if head is None:
             return
-        if begun is not None:
-            if self._verdict(head.session) is not None:  # nobody held it while it was nobody's
-                return
+        if begun is not None and self._verdict(head.session) is None:
             passage = begun
         else:
+            if begun is not None:  # nobody held it while it was nobody's, and no answer has begun
+                begun.forsake()
             try:
                 credential = await self._credential(head)
                 offered = self._check(head, credential)

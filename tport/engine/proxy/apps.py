@@ -298,12 +298,7 @@ class Apps:
         refusal: AccessDenied | None = None
         for tunnel in self._tunnels.candidates(session.app, session.id):
             try:
-                check_app_access(
-                    self._cache.roles,
-                    user.roles,
-                    user.traits,
-                    tunnel.servers[session.app].labels,
-                )
+                self._check_offer(session, user, tunnel)
             except AccessDenied as denied:
                 refusal = denied
             else:
@@ -311,6 +306,21 @@ class Apps:
         if not allowed and refusal is not None:
             raise refusal
         return allowed
+
+    def _check_offer(self, session: AppSession, user: User, tunnel: Tunnel) -> None:
+        labels = tunnel.servers[session.app].labels
+        check_app_access(self._cache.roles, user.roles, user.traits, labels)
+
+    def _check_begun(self, session: AppSession, begun: Begun) -> None:
+        """Raise AccessDenied, or Locked, if the user may not get the answer to what was sent before.
+
+        That it may go elsewhere now is not enough: it may have changed something where it was sent.
+        The tunnel may have been replaced meanwhile; what came by it then goes on.
+        """
+        user = self._cache.users.get(session.user)
+        self._allowed(session, user)
+        if user is not None and session.app in begun.tunnel.servers:
+            self._check_offer(session, user, begun.tunnel)
 
     def verdict(self, session: str) -> str | None:
         """Return why what a session runs must end now; None: it may, by all that is known here."""
@@ -365,7 +375,7 @@ class Apps:
         try:
             if begun is not None:  # access may have changed since
                 await self._cache.app_session(session.id)
-                candidates()
+                self._check_begun(session, begun)
             outcome = await self._forwarder.forward(exchange, head, candidates, begun)
             if outcome is not None:
                 took = trio.current_time() - began
