@@ -8,7 +8,9 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from email.message import Message
 from pathlib import Path
+from typing import Any
 
 import jwt
 import pytest
@@ -19,6 +21,7 @@ from tests.e2e.browser import Watch, open_context, see
 from tests.e2e.github import CLIENT, SECRET, open_github
 from tests.e2e.harness import DOMAIN, Cluster, free_port, need, program, wait_for_port, wait_until
 from tests.e2e.pages import faults, invalid, need_judges
+from tests.e2e.site import Answer, Site, serve
 
 pytestmark = pytest.mark.e2e
 
@@ -28,7 +31,23 @@ CERTIFIED = ROOT / ".test" / "oidc-provider"
 PEOPLE = (
     {"sub": "ann", "email": "ann@x.test", "email_verified": True, "groups": ["dev"], "env": "dev"},
     {"sub": "sam", "email": "sam@x.test", "email_verified": True, "groups": ["sales"]},
+    {
+        "sub": "eva",
+        "email": "eva@x.test",
+        "email_verified": True,
+        "groups": ["by-env"],
+        "env": "dev",
+    },
 )
+BY_ENV = """\
+kind: role
+version: v7
+metadata: {name: by-env}
+spec:
+  allow:
+    app_labels:
+      env: '{{external.env}}'
+"""
 
 
 @dataclass(frozen=True)
@@ -40,19 +59,34 @@ class Provider:
 
 
 @pytest.fixture(scope="module", autouse=True)
-def app(cluster: Cluster) -> None:
-    """The debug application, which shows what it was sent."""
-    agent = cluster.start_agent_of(
-        """\
+def shown(cluster: Cluster) -> Iterator[Site]:
+    """Applications: the debug one, and two that are sent traits, each for what another claim opens."""
+    with serve(lambda _: Answer("<h1>Reached</h1>")) as site:
+        agent = cluster.start_agent_of(
+            f"""\
 app_service:
   enabled: yes
   debug_app: true
   apps:
-  - name: other
-    uri: http://127.0.0.1:1
+  - name: shown
+    uri: {site.url}
+    labels: {{env: dev}}
+    rewrite: &traits
+      headers:
+      - "X-External-Trait: {{{{external.env}}}}"
+      - "X-Teams: {{{{external.github_teams}}}}"
+  - name: production
+    uri: {site.url}
+    labels: {{env: prod}}
+    rewrite: *traits
 """
-    )
-    cluster.wait_for_app("dumper", agent)
+        )
+        role = cluster.folder / "by-env.yaml"
+        role.write_text(BY_ENV)
+        cluster.tell("create", role)
+        for app in ("dumper", "shown", "production"):
+            cluster.wait_for_app(app, agent)
+        yield site
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +155,7 @@ spec:
   prompt: none
   claims_to_roles:
   - {{claim: groups, value: dev, roles: [access]}}
+  - {{claim: groups, value: by-env, roles: [by-env]}}
 """
 
 
@@ -160,6 +195,13 @@ def at_certified(page: Page, name: str) -> None:
     page.get_by_role("button", name=re.compile("continue", re.I)).click()
 
 
+def sent(site: Site) -> tuple[Message, dict[str, Any]]:
+    """Return the headers of the last request for a page that reached an application, and its JWT's claims."""
+    headers = [request.headers for request in site.seen if request.path != "/favicon.ico"][-1]
+    token = headers["Teleport-Jwt-Assertion"]
+    return headers, jwt.decode(token, options={"verify_signature": False})
+
+
 def told(page: Page) -> dict[str, str]:
     """Return the headers that the debug application shows."""
     see(page, "It works")
@@ -186,6 +228,53 @@ def test_a_provider_signs_in_to_the_very_page_and_its_claims_arrive_there(
     assert claims["traits"]["groups"] == ["dev"]
     assert claims["traits"]["env"] == ["dev"]
     assert '"origin": "oidc/mock"' in cluster.tell("users", "ls", "--format=json")
+
+
+def test_a_claim_arrives_as_a_header_and_in_the_jwt_from_the_mock(
+    cluster: Cluster, browser: Browser, mock: Provider, shown: Site
+) -> None:
+    with visitor(browser) as (page, watch):
+        page.set_extra_http_headers({"X-External-Trait": "forged", "X-Teams": "acme/owners"})
+        page.goto(cluster.app_url("shown"))
+        page.get_by_role("link", name="Sign in with Mock").click()
+        at_mock(page, "ann")
+        see(page, "Reached")
+        assert_calm_here(watch)
+    headers, claims = sent(shown)
+    assert headers.get_all("X-External-Trait") == ["dev"]
+    assert headers.get_all("X-Teams") is None  # whoever has no such trait sends none either
+    assert (claims["username"], claims["roles"]) == ("ann@x.test", ["access"])
+    assert claims["traits"]["env"] == ["dev"]
+
+
+def test_a_claim_arrives_as_a_header_and_in_the_jwt_from_the_certified_provider(
+    cluster: Cluster, browser: Browser, certified: Provider, shown: Site
+) -> None:
+    with visitor(browser) as (page, watch):
+        page.goto(cluster.app_url("shown"))
+        page.get_by_role("link", name="Sign in with Certified").click()
+        at_certified(page, "cyd")
+        see(page, "Reached")
+        assert_calm_here(watch)
+    headers, claims = sent(shown)
+    assert headers.get_all("X-External-Trait") == ["dev"]
+    assert (claims["username"], claims["roles"]) == ("cyd@x.test", ["access"])
+    assert (claims["traits"]["env"], claims["traits"]["groups"]) == (["dev"], ["dev"])
+
+
+def test_a_claim_opens_what_a_roles_labels_say_and_nothing_else(
+    cluster: Cluster, browser: Browser, mock: Provider, shown: Site
+) -> None:
+    with visitor(browser) as (page, _):
+        page.goto(cluster.app_url("shown"))
+        page.get_by_role("link", name="Sign in with Mock").click()
+        at_mock(page, "eva")
+        see(page, "Reached")
+        assert sent(shown)[1]["roles"] == ["by-env"]
+        before = len(shown.seen)
+        page.goto(cluster.app_url("production"))
+        see(page, "You may not open this")
+        assert len(shown.seen) == before
 
 
 def test_whom_no_mapping_fits_reads_what_came_and_what_would(
@@ -299,7 +388,9 @@ def test_with_one_provider_and_no_passwords_the_way_is_straight(
         cluster.tell("create", "-f", saved)
 
 
-def test_github_teams_open_what_their_roles_open(cluster: Cluster, browser: Browser) -> None:
+def test_github_teams_open_what_their_roles_open_and_arrive_there(
+    cluster: Cluster, browser: Browser, shown: Site
+) -> None:
     with open_github("Octo", {"acme": ["devs", "ops"], "other": []}) as address:
         file = cluster.folder / "octo.yaml"
         file.touch(0o600)
@@ -320,13 +411,15 @@ spec:
         )
         cluster.tell("create", file)
         with visitor(browser) as (page, watch):
-            page.goto(cluster.app_url("dumper"))
+            page.goto(cluster.app_url("shown"))
             page.get_by_role("link", name="Sign in with GitHub").click()
             page.get_by_role("button", name="Authorize tport").click()
-            headers = told(page)
+            see(page, "Reached")
             assert_calm_here(watch)
         cluster.tell("rm", "github/octo")
 
-    claims = jwt.decode(headers["teleport-jwt-assertion"], options={"verify_signature": False})
+    headers, claims = sent(shown)
+    assert headers.get_all("X-Teams") == ["acme/devs", "acme/ops"]
+    assert headers.get_all("X-External-Trait") is None
     assert (claims["username"], claims["roles"]) == ("octo", ["access"])
     assert claims["traits"]["github_teams"] == ["acme/devs", "acme/ops"]
