@@ -172,18 +172,23 @@ class FakeGithub:
         assert request.headers["Authorization"] == "Bearer gho_token"
         if where == f"{GITHUB_API}/user":
             return _json({"login": self.login, "id": self.id, "name": "Octo Cat", "email": None})
+        query = dict(parse_qsl(parts.query))
         if where == f"{GITHUB_API}/user/orgs":
-            return _json([{"login": name} for name in self.teams])
+            return _page([{"login": name} for name in self.teams], query)
         if where == f"{GITHUB_API}/user/teams":
-            query = dict(parse_qsl(parts.query))
-            size, page = int(query["per_page"]), int(query["page"])
-            all_ = [
+            teams = [
                 {"slug": slug, "organization": {"login": name}}
                 for name, slugs in self.teams.items()
                 for slug in slugs
             ]
-            return _json(all_[(page - 1) * size : page * size])
+            return _page(teams, query)
         return _json({"message": "Not Found"}, 404)
+
+
+def _page(items: list[dict[str, Any]], query: dict[str, str]) -> ProviderAnswer:
+    """Answer as GitHub does: the first page of 30 unless something else is asked for, 100 at most."""
+    size, page = min(int(query.get("per_page", 30)), 100), int(query.get("page", 1))
+    return _json(items[(page - 1) * size : page * size])
 
 
 def challenge(verifier: str) -> str:

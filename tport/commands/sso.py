@@ -97,6 +97,13 @@ def _print(found: TestInfo) -> None:
         say(f"left out: {name}: {why}")
     for role in found.missing:
         say(f"a mapping gives the role {role!r}, which there is not")
+    if found.mappings:
+        print_out("")
+        print_rows(
+            ("WOULD MAP", "VALUE", "ROLES"),
+            [(each.claim, each.value, ", ".join(each.roles)) for each in found.mappings],
+            empty="",
+        )
     if not found.problem:
         print_out(
             f"\nuser:  {found.user}"

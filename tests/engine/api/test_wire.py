@@ -24,6 +24,7 @@ from tport.engine.errors import (
     TportError,
     Unavailable,
 )
+from tport.engine.pki.id_token import UnknownKey
 
 
 def test_every_call_of_the_contract_has_bytes_and_a_row() -> None:
@@ -109,6 +110,12 @@ def test_an_error_comes_back_as_its_own_class_without_its_reason(error: TportErr
     if isinstance(error, LimitExceeded):
         assert isinstance(back, LimitExceeded)
         assert back.retry_after == error.retry_after
+
+
+def test_an_error_that_a_module_made_of_another_for_itself_arrives_as_that() -> None:
+    error = UnknownKey("not accepted", reason="no key fits")
+    back = wire.decode_error(wire.encode_error(error), error.status)
+    assert (type(back), str(back)) == (AccessDenied, "not accepted")
 
 
 @pytest.mark.parametrize(

@@ -143,7 +143,10 @@ WHOLE: list[Resource] = [
             issuer="https://id.test/x",
             client_id="c",
             client_secret="s",
-            redirect_urls=("https://a.test/cb", "https://b.test/cb"),
+            redirect_urls=(
+                "https://a.test/v1/webapi/oidc/callback",
+                "https://b.test/v1/webapi/oidc/callback/google",
+            ),
             scope=("email", "groups"),
             claims_to_roles=(
                 ClaimMapping(claim="groups", value="^team-(.*)$", roles=("$1", "access")),

@@ -14,6 +14,7 @@ from tport.engine.types.connector import (
     GithubConnector,
     OidcConnector,
     TeamMapping,
+    callback_path,
     check_connector,
     check_provider_url,
     redirect_url_of,
@@ -48,7 +49,11 @@ def test_a_plain_one_can_be_meant(connector: Connector) -> None:
         (replace(OIDC, client_secret="x" * 2000), "client_secret"),
         (replace(OIDC, issuer="http://id.test"), "issuer_url"),
         (replace(OIDC, issuer=""), "issuer_url"),
-        (replace(OIDC, redirect_urls=("http://x.test/cb",)), "redirect_url"),
+        (replace(OIDC, redirect_urls=(f"http://x.test{callback_path(OIDC)}",)), "redirect_url"),
+        (replace(OIDC, redirect_urls=("https://x.test/cb",)), "leads elsewhere"),
+        (replace(OIDC, redirect_urls=("https://x.test",)), "leads elsewhere"),
+        (replace(OIDC, redirect_urls=(f"https://x.test{callback_path(GITHUB)}",)), "elsewhere"),
+        (replace(OIDC, redirect_urls=(f"https://x.test{callback_path(OIDC)}2",)), "elsewhere"),
         (replace(OIDC, username_claim=""), "username_claim"),
         (replace(OIDC, claims_to_roles=()), "claims_to_roles"),
         (
@@ -111,7 +116,7 @@ def test_browsers_come_back_to_an_address_of_the_connectors_own() -> None:
 
 
 def test_of_several_the_one_is_taken_whose_host_people_came_to() -> None:
-    urls = ("https://a.test/cb", "https://b.test:3080/cb")
+    urls = tuple(f"https://{host}{callback_path(OIDC)}" for host in ("a.test", "b.test:3080"))
     several = replace(OIDC, redirect_urls=urls)
     assert redirect_url_of(several, "b.test:3080") == urls[1]
     assert redirect_url_of(several, "a.test:443") == urls[0]

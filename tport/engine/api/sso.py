@@ -54,7 +54,9 @@ class SsoRefused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     Attributes:
         display: the connector's.
         claims: what the provider said of them, where that is the cause; else empty.
-        mappings: what would have given roles, likewise.
+        left_out: claims that can be no trait, with why, likewise.
+        looked_at: names of the claims that roles are made of, where they have none. Which values
+            give which roles is nobody's who has an account there: `tport sso test` tells.
     """
 
     problem: str
@@ -63,7 +65,8 @@ class SsoRefused(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     connector: str
     next: str
     claims: Mapping[str, tuple[str, ...]] = {}
-    mappings: tuple[ClaimMapping, ...] = ()
+    left_out: Mapping[str, str] = {}
+    looked_at: tuple[str, ...] = ()
 
 
 class TestInfo(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ class TestInfo(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
+    mappings: tuple[ClaimMapping, ...] = ()
 
 
 class SsoAPI(Protocol):

@@ -191,7 +191,10 @@ def decode_answer(call: str, body: bytes) -> Any:
 def encode_error(error: TportError) -> bytes:
     """Return the body for an error: what its receiver may read, never `reason`."""
     retry_after = error.retry_after if isinstance(error, LimitExceeded) else 0.0
-    return _encoder.encode(_Error(type(error).__name__, str(error), error.hint, retry_after))
+    # What a module made of one of them for itself travels as that one.
+    known = (each for each in type(error).__mro__ if _KINDS.get(each.__name__) is each)
+    kind = next((each.__name__ for each in known), "")
+    return _encoder.encode(_Error(kind, str(error), error.hint, retry_after))
 
 
 def decode_error(body: bytes, status: int) -> TportError:

@@ -168,7 +168,7 @@ class AuthService:
         self.probes = Probes(cluster, self.presence, self.watches)
         self.requests = Requests(cluster, self.roles, self.users, self.apps)
         self.preference = PreferenceEditing(cluster)
-        connectors = Connectors(cluster, self.roles)
+        connectors = Connectors(cluster, self.roles, self.presence)
         self.trying = Trying(cluster, connectors, self.roles, self.presence)
         self.sso = SingleSignOn(
             cluster,

@@ -23,7 +23,7 @@ from tport.engine.proto.oidc import (
 from tport.engine.types.connector import GithubConnector
 
 PER_PAGE: Final = 100
-MAX_PAGES: Final = 20  # of teams; 2,000 of them are nobody's
+MAX_PAGES: Final = 20  # of organizations, and of teams; 2,000 of them are nobody's
 SCOPE: Final = "read:org"
 _VERSION: Final = "2022-11-28"  # of the API
 
@@ -126,11 +126,13 @@ def read_teams(answer: ProviderAnswer) -> list[tuple[str, str]]:
     return [(team.organization.login, team.slug) for team in teams]
 
 
-def organizations_request(connector: GithubConnector, token: str) -> ProviderRequest:
-    return api_request(connector, f"/user/orgs?per_page={PER_PAGE}", token)
+def organizations_request(connector: GithubConnector, token: str, page: int) -> ProviderRequest:
+    """`page`: from 1."""
+    return api_request(connector, f"/user/orgs?per_page={PER_PAGE}&page={page}", token)
 
 
 def read_organizations(answer: ProviderAnswer) -> list[str]:
+    """Return the organizations' names of a page; as `read_teams`."""
     found = decoded(answer, list[_Organization], "the person's organizations")
     return [each.login for each in found]
 

@@ -140,8 +140,13 @@ def check_connector(connector: Connector) -> None:
         raise InvalidRequest("spec.client_id: is missing or longer than 255 characters")
     if len(connector.client_secret) > MAX_SECRET:
         raise InvalidRequest(f"spec.client_secret: is longer than {MAX_SECRET} characters")
+    own = callback_path(connector)
     for url in connector.redirect_urls:
         check_provider_url(url, "spec.redirect_url")
+        if urlsplit(url).path not in (own, own.rpartition("/")[0]):
+            raise InvalidRequest(
+                f"spec.redirect_url: {url[:200]!r} leads elsewhere: browsers come back to {own}"
+            )
     if isinstance(connector, OidcConnector):
         _check_oidc(connector)
     else:
@@ -210,16 +215,23 @@ def check_provider_url(url: str, field: str) -> str:
     return url
 
 
+def callback_path(connector: Connector) -> str:
+    """Return the path that browsers come back to, of this connector alone.
+
+    Teleport's, without the name, works too for one connector of a kind.
+    """
+    return f"/v1/webapi/{kind_of_connector(connector)}/callback/{connector.name}"
+
+
 def redirect_url_of(connector: Connector, address: str) -> str:
     """Return where the provider sends a browser back to that came to `address`, `host[:port]`.
 
     The one of the connector's whose host is that, else the first, else one of our own, which no
     other connector has: another provider's answer comes elsewhere (RFC 9700 §4.4.2.2).
     """
-    kind = kind_of_connector(connector)
     host = address.removesuffix(":443")
     if not connector.redirect_urls:
-        return f"https://{host}/v1/webapi/{kind}/callback/{connector.name}"
+        return f"https://{host}{callback_path(connector)}"
     for url in connector.redirect_urls:
         if urlsplit(url).netloc.removesuffix(":443") == host:
             return url

@@ -8,6 +8,8 @@ from typing import Literal
 
 import msgspec
 
+from tport.engine.types.connector import ClaimMapping
+
 SsoPurpose = Literal["sign-in", "prove", "test"]
 
 
@@ -64,6 +66,7 @@ class SsoTest(msgspec.Struct, frozen=True, kw_only=True):
         left_out: claims that can be no trait, with why.
         roles: those that its mappings gave; `missing`: those of them that are no roles here.
         apps: names of the applications that these roles would open.
+        mappings: what would have given roles, where none did.
     """
 
     connector: bytes
@@ -78,3 +81,4 @@ class SsoTest(msgspec.Struct, frozen=True, kw_only=True):
     roles: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     apps: tuple[str, ...] = ()
+    mappings: tuple[ClaimMapping, ...] = ()

@@ -160,7 +160,8 @@ class SsoPages:
             hint=sentence(refused.hint),
             display=refused.display,
             claims=refused.claims,
-            mappings=refused.mappings,
+            left_out=refused.left_out,
+            looked_at=refused.looked_at,
             again_url=connector_url(info, next_) if refused.connector else "",
             login_url=f"{LOGIN}?{urlencode({'stay': '', 'next': next_})}",
         )

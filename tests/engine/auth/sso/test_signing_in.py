@@ -2,27 +2,37 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
+import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from tests.engine.auth.sso.visits import (
+    ADDRESS,
     ANN,
     GOOGLE,
     OCTO,
+    OTHER,
     Visit,
     session_of,
     sso_world,
+    state_of,
 )
-from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD
-from tests.provider import SECRET, FakeGithub
+from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, World
+from tests.provider import SECRET, FakeGithub, FakeProvider
 from tport.engine.api.factors import NextStep
 from tport.engine.api.sso import SsoDone, SsoRefused
 from tport.engine.auth.cluster import AuthSettings
+from tport.engine.auth.sso.provider import KEPT
+from tport.engine.auth.sso.signing_in import MAX_WANTED
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
-from tport.engine.types.connector import ClaimMapping
+from tport.engine.proto.github import MAX_PAGES, PER_PAGE
+from tport.engine.types.connector import ClaimMapping, TeamMapping
 from tport.engine.types.factor import OFF, FactorPolicy, SecondFactor
 from tport.engine.types.preference import Preference
-from tport.engine.types.resource import OidcResource
+from tport.engine.types.resource import GithubResource, OidcResource
 
 
 async def test_who_comes_from_a_provider_is_signed_in_with_what_it_says_of_them() -> None:
@@ -57,16 +67,37 @@ async def test_where_they_wanted_to_go_comes_back_with_them() -> None:
         assert done.next == "/web/launch?state=x"
 
 
-async def test_whom_no_mapping_gives_a_role_is_told_what_came_and_what_would_map() -> None:
-    async with sso_world(GOOGLE) as (world, provider, _):
-        refused = await Visit(world).come(provider, **ANN | {"groups": ["sales"]})
+async def test_whom_no_mapping_gives_a_role_is_told_what_came_and_which_claims_count() -> None:
+    """Which values would do is for who administers: anybody may have an account at the provider."""
+    secret = ClaimMapping(claim="department", value="board-of-zeta", roles=("auditor",))
+    connector = replace(GOOGLE, claims_to_roles=(*GOOGLE.claims_to_roles, secret))
+    async with sso_world(connector) as (world, provider, _):
+        person = ANN | {"groups": ["sales"], "realm": {"roles": ["x"]}}
+        refused = await Visit(world).come(provider, **person)
         assert isinstance(refused, SsoRefused)
         assert refused.claims["groups"] == ("sales",)
-        assert refused.mappings == GOOGLE.claims_to_roles
+        assert refused.looked_at == ("groups", "department")
+        assert "realm" in refused.left_out
+        for hidden in ("board-of-zeta", "auditor", "access", "'dev'"):
+            assert hidden not in repr(refused)
         assert await world.admin.list_users() == ()
         failed = world.audit.events[-1]
         assert (failed.type, failed.code) == ("user.login", "T1001W")
         assert "sales" not in repr(failed.fields)  # names of claims, not what they say
+        wanted = ["groups=dev: access", "department=board-of-zeta: auditor"]
+        assert failed.fields["wanted"] == wanted
+
+
+async def test_an_event_tells_a_bounded_part_of_what_would_have_given_a_role() -> None:
+    many = tuple(
+        ClaimMapping(claim="groups", value=f"g{n}", roles=("access",))
+        for n in range(MAX_WANTED + 5)
+    )
+    async with sso_world(replace(GOOGLE, claims_to_roles=many)) as (world, provider, _):
+        await Visit(world).come(provider, **ANN)
+        wanted = world.audit.events[-1].fields["wanted"]
+        assert len(wanted) == MAX_WANTED + 1
+        assert wanted[-1] == "and 5 more"
 
 
 async def test_roles_and_traits_are_what_the_provider_says_now_and_end_what_they_opened() -> None:
@@ -201,7 +232,8 @@ async def test_whoever_is_in_none_of_the_teams_is_refused() -> None:
         visit = Visit(world, "github/octo")
         refused = await visit.finish(github.sign_in(await visit.begin()))
         assert isinstance(refused, SsoRefused)
-        assert refused.mappings[0].value == "Acme/devs"
+        assert refused.looked_at == ("github_teams",)
+        assert world.audit.events[-1].fields["wanted"] == ["github_teams=Acme/devs: access"]
 
 
 async def test_hundreds_of_teams_are_all_read() -> None:
@@ -209,6 +241,73 @@ async def test_hundreds_of_teams_are_all_read() -> None:
     async with sso_world(OCTO, github=github) as (world, _, _):
         visit = Visit(world, "github/octo")
         session_of(await visit.finish(github.sign_in(await visit.begin())))
+
+
+async def test_hundreds_of_organizations_are_all_read() -> None:
+    github = FakeGithub("octo", **{f"o{n}": [] for n in range(250)}, acme=[])
+    anybody = TeamMapping(organization="acme", team="*", roles=("access",))
+    async with sso_world(replace(OCTO, teams_to_roles=(anybody,)), github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        session_of(await visit.finish(github.sign_in(await visit.begin())))
+
+
+async def test_beyond_thousands_of_teams_it_is_said_that_not_all_were_read() -> None:
+    github = FakeGithub("octo", acme=[f"t{n}" for n in range(MAX_PAGES * PER_PAGE)] + ["devs"])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        refused = await visit.finish(github.sign_in(await visit.begin()))
+        assert isinstance(refused, SsoRefused)
+        assert "only the first 2000" in refused.left_out["github_teams"]
+
+
+async def test_a_connector_to_github_needs_a_secret_and_keeps_the_one_it_has() -> None:
+    """GitHub trades no code without one: nobody could sign in."""
+    async with sso_world(github=FakeGithub()) as (world, _, _):
+        bare = GithubResource(connector=replace(OCTO, client_secret=""))
+        with pytest.raises(InvalidRequest, match=r"spec\.client_secret"):
+            await world.admin.put_resource(resource=bare, mode="create")
+        with pytest.raises(InvalidRequest, match=r"spec\.client_secret"):
+            await world.admin.begin_sso_test(connector=bare.connector)
+        await world.admin.put_resource(resource=GithubResource(connector=OCTO), mode="create")
+        await world.admin.put_resource(resource=bare, mode="update")
+        await world.admin.begin_sso_test(connector=bare.connector)
+
+
+@pytest.mark.parametrize("host", ["evil.test", "tport.example.com", "sub.tport.example.com:3080"])
+async def test_browsers_are_sent_back_to_an_address_of_this_cluster_alone(host: str) -> None:
+    settings = AuthSettings(
+        cluster=CLUSTER, proxy_addrs=("tport.example.com:3080", "b.test:443"), second_factor=OFF
+    )
+    async with sso_world(settings=settings) as (world, provider, _):
+        path = "/v1/webapi/oidc/callback/google"
+        urls = (f"https://tport.example.com:3080{path}", f"https://b.test{path}")
+        ours = replace(GOOGLE, redirect_urls=urls)
+        await world.admin.put_resource(resource=OidcResource(connector=ours), mode="create")
+        session_of(await Visit(world).come(provider, **ANN))
+        wrong = replace(GOOGLE, redirect_urls=(*urls, f"https://{host}{path}"))
+        told = r"spec\.redirect_url.*tport\.example\.com:3080"
+        with pytest.raises(InvalidRequest, match=told):
+            await world.admin.put_resource(resource=OidcResource(connector=wrong), mode="update")
+        with pytest.raises(InvalidRequest, match=told):
+            await world.admin.begin_sso_test(connector=wrong)
+
+
+async def test_two_connectors_have_no_address_in_common_that_browsers_come_back_to() -> None:
+    """With one, a provider's answer could be taken for another's."""
+    shared = (f"https://{ADDRESS}/v1/webapi/oidc/callback",)
+    one = replace(GOOGLE, redirect_urls=shared)
+    async with sso_world(one) as (world, provider, _):
+        other = replace(GOOGLE, name="other", issuer=OTHER, redirect_urls=shared)
+        with pytest.raises(InvalidRequest, match="oidc/google"):
+            await world.admin.put_resource(resource=OidcResource(connector=other), mode="create")
+        own = replace(other, redirect_urls=())
+        await world.admin.put_resource(resource=OidcResource(connector=own), mode="create")
+        await world.admin.put_resource(resource=OidcResource(connector=one), mode="update")
+        visit = Visit(world)
+        done = await visit.finish(
+            provider.sign_in(await visit.begin(), **ANN), path="/v1/webapi/oidc/callback"
+        )
+        session_of(done)
 
 
 async def test_passwords_can_be_off_once_there_is_a_provider() -> None:
@@ -325,7 +424,7 @@ async def test_an_old_sign_in_at_the_provider_proves_nothing_anew() -> None:
         assert isinstance(refused, SsoRefused)
 
 
-async def test_leaving_leads_to_the_providers_own_way_out() -> None:
+async def test_leaving_leads_to_the_providers_own_way_out(autojump_clock: MockClock) -> None:
     async with sso_world(GOOGLE) as (world, provider, _):
         signed = session_of(await Visit(world).come(provider, **ANN))
         way = await world.proxy.provider_logout(id=signed.session.id, back="https://x.test/out")
@@ -334,8 +433,10 @@ async def test_leaving_leads_to_the_providers_own_way_out() -> None:
         assert way.url.startswith("https://id.test/logout?")
         assert "id_token_hint=" in way.url
         provider.down = True
-        world.pass_time(hours=1)
+        await trio.sleep(KEPT - 1)
         assert await world.proxy.provider_logout(id=signed.session.id, back="") is not None  # known
+        await trio.sleep(2)
+        assert await world.proxy.provider_logout(id=signed.session.id, back="") is None
 
 
 async def test_a_secret_is_kept_by_a_change_without_one_and_shown_only_when_asked_for() -> None:
@@ -387,6 +488,42 @@ async def test_a_test_shows_what_somebody_would_be_and_changes_nothing() -> None
         assert info.apps == ("grafana",)
         assert await world.admin.list_users() == ()
         assert await world.admin.get_resources(kind="oidc", name="", secrets=False) == ()
+
+
+async def test_a_test_shows_what_would_have_given_a_role_where_nothing_did() -> None:
+    async with sso_world() as (world, provider, _):
+        id_ = (await world.admin.begin_sso_test(connector=GOOGLE)).rpartition("/")[2]
+        await come_to_test(world, provider, id_, **ANN | {"groups": ["sales"]})
+        info = await world.admin.sso_test(id=id_)
+        assert (info.roles, info.mappings) == ((), GOOGLE.claims_to_roles)
+
+
+async def test_a_test_that_is_done_is_nobody_elses_to_do_again() -> None:
+    """Whoever got the address later would put their answer over the one that is being read."""
+    async with sso_world() as (world, provider, _):
+        id_ = (await world.admin.begin_sso_test(connector=GOOGLE)).rpartition("/")[2]
+        late = Visit(world)
+        begun = await world.proxy.begin_sso_test_visit(
+            test=id_, browser=late.browser, address="x.test", remote="192.0.2.1"
+        )
+        await come_to_test(world, provider, id_, **ANN)
+        bob = ANN | {"sub": "2", "email": "bob@x.test"}
+        for answer in (
+            provider.sign_in(begun, **bob),
+            f"error=access_denied&state={state_of(begun)}",
+        ):
+            assert isinstance(await late.finish(answer), SsoRefused)
+        with pytest.raises(NotFound, match="done already"):
+            await come_to_test(world, provider, id_, **bob)
+        assert (await world.admin.sso_test(id=id_)).user == "ann@x.test"
+
+
+async def come_to_test(world: World, provider: FakeProvider, test: str, **person: Any) -> None:
+    visit = Visit(world)
+    url = await world.proxy.begin_sso_test_visit(
+        test=test, browser=visit.browser, address="x.test", remote="192.0.2.1"
+    )
+    await visit.finish(provider.sign_in(url, **person))
 
 
 async def test_a_test_that_fails_says_why() -> None:

@@ -17,7 +17,7 @@ from tport.engine.auth.factors.devices import credential_key
 from tport.engine.auth.preference import RECORD
 from tport.engine.auth.resources.carried import sealed
 from tport.engine.auth.seal import KEY_BYTES, Seal
-from tport.engine.auth.sso.connectors import check_secret, sealed_connector
+from tport.engine.auth.sso.connectors import check_has_secret, check_secret, sealed_connector
 from tport.engine.auth.stores import CredentialOf, Stores
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.config.load import read_text
@@ -134,6 +134,7 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
         case OidcResource(connector=connector) | GithubResource(connector=connector):
             check_connector(connector)
             check_secret(connector)
+            check_has_secret(connector)
         case AppServerResource():
             raise InvalidRequest("is nothing that anybody makes")
         case TokenResource():

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from urllib.parse import urlsplit
+
 from msgspec.structs import replace
 
 from tport.engine.access.claims import check_mappings
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.seal import Seal
 from tport.engine.errors import InvalidRequest, NotFound
@@ -13,6 +16,7 @@ from tport.engine.types.connector import (
     Connector,
     GithubConnector,
     OidcConnector,
+    callback_path,
     check_connector,
     origin_of,
 )
@@ -20,8 +24,9 @@ from tport.engine.types.resource import GithubResource, Kind, OidcResource, Reso
 
 
 class Connectors:
-    def __init__(self, cluster: Cluster, roles: Roles) -> None:
+    def __init__(self, cluster: Cluster, roles: Roles, presence: Presence) -> None:
         self._cluster = cluster
+        self._presence = presence
         self._stores = cluster.stores
         self._roles = roles
         self._seal = Seal(cluster.settings.seal_key)
@@ -80,21 +85,24 @@ class Connectors:
         """Return a connector as it is stored; without a secret of its own it keeps that of `before`."""
         if connector.client_secret:
             return sealed_connector(connector, self._seal)
-        if before is not None and _asks_same(before, connector):
+        if before is not None and before.client_secret and _asks_same(before, connector):
             return replace(connector, client_secret=before.client_secret)
+        check_has_secret(connector)
         return connector
 
     async def check(self, connector: Connector) -> None:
         """Return when a connector can be meant, and every role that a mapping names is there.
 
         Raises:
-            InvalidRequest: it can't be meant.
+            InvalidRequest: it can't be meant, or leads browsers elsewhere, or where another's come back to.
             NotFound: a role isn't there, and isn't made of a value.
         """
         check_connector(connector)
         check_secret(connector)
         if isinstance(connector, OidcConnector):
             check_mappings(connector.claims_to_roles)
+        self._check_hosts(connector)
+        await self._check_not_shared(connector)
         known = await self._roles.now()
         mappings = (
             connector.claims_to_roles
@@ -106,6 +114,30 @@ class Connectors:
                 raise NotFound(
                     f"{origin_of(connector)}: no role is called {role[:64]!r}",
                     hint=f"there are: {', '.join(sorted(known))}",
+                )
+
+    def _check_hosts(self, connector: Connector) -> None:
+        """Browsers come back to a proxy of this cluster, by an address that it is known to have."""
+        known = [address.removesuffix(":443") for address in self._presence.proxy_addrs]
+        for url in connector.redirect_urls:
+            if known and urlsplit(url).netloc.lower().removesuffix(":443") not in known:
+                raise InvalidRequest(
+                    f"spec.redirect_url: {url[:200]!r} is no address of this cluster;"
+                    f" its proxies are at {', '.join(known)}",
+                    hint="public_addr in a proxy's configuration says where it is",
+                )
+
+    async def _check_not_shared(self, connector: Connector) -> None:
+        """Each has addresses of its own to come back to: an answer tells by them whose it is."""
+        own = {urlsplit(url).path for url in connector.redirect_urls}
+        for other in await self.all():
+            if origin_of(other) == origin_of(connector):
+                continue
+            if own & {urlsplit(url).path for url in other.redirect_urls}:
+                raise InvalidRequest(
+                    f"spec.redirect_url: {origin_of(other)} has the same, and an answer of one provider"
+                    f" could be taken for the other's",
+                    hint=f"leave it out, or end it with {callback_path(connector)}",
                 )
 
 
@@ -124,8 +156,22 @@ def check_secret(connector: Connector) -> None:
         raise InvalidRequest("spec.client_secret: a file is read by tport create alone")
 
 
+def check_has_secret(connector: Connector) -> None:
+    """Raise InvalidRequest for a connector to GitHub without one: it trades no code, so nobody signs in."""
+    if isinstance(connector, GithubConnector) and not connector.client_secret:
+        raise InvalidRequest(
+            "spec.client_secret: is missing, and GitHub signs nobody in without it",
+            hint="it is among the OAuth app's settings, at GitHub; file:///path reads it from a file",
+        )
+
+
 def sealed_connector(connector: Connector, seal: Seal) -> Connector:
-    """Return a connector as it is stored."""
+    """Return a connector as it is stored.
+
+    Raises:
+        InvalidRequest: it needs a secret and has none.
+    """
+    check_has_secret(connector)
     if not connector.client_secret:
         return connector
     secret = seal.close(connector.client_secret.encode(), _context(connector))

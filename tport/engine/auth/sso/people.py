@@ -51,6 +51,7 @@ class Arrival:
         subject: the provider's address and its word for the person.
         name: "" where `problem` says why they can have none.
         roles: those that exist; missing: those that mappings gave and that don't.
+        unmet: where there are none, what would have given some.
     """
 
     origin: str
@@ -60,6 +61,7 @@ class Arrival:
     left_out: Mapping[str, str]
     roles: tuple[str, ...]
     missing: tuple[str, ...]
+    unmet: tuple[ClaimMapping, ...] = ()
     problem: str = ""
     hint: str = ""
 
@@ -87,18 +89,25 @@ def arrival(
     roles = tuple(role for role in given if role in known_roles)
     if not roles and not problem:
         problem = "nothing that your provider says of you gives you a role here"
-        hint = "ask whoever administers this cluster; they see the same below"
+        hint = "ask whoever administers this cluster: the audit log tells them what would"
     return Arrival(
         origin=origin_of(connector),
         subject=subject_of(connector, proven.subject),
         name=name,
         traits=told.traits,
-        left_out={**told.left_out, **_unvouched(connector, proven.claims)},
+        left_out=_left_out(proven.cut, told.left_out, _unvouched(connector, proven.claims)),
         roles=roles,
         missing=tuple(role for role in given if role not in known_roles),
+        unmet=() if roles else mappings_of(connector),
         problem=problem,
         hint=hint,
     )
+
+
+def _left_out(*parts: Mapping[str, str]) -> Mapping[str, str]:
+    """Return what is left out of each claim, with every reason."""
+    names = dict.fromkeys(name for part in parts for name in part)
+    return {name: "; ".join(part[name] for part in parts if name in part) for name in names}
 
 
 def _unvouched(connector: Connector, claims: Mapping[str, object]) -> Mapping[str, str]:

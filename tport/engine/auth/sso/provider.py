@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from typing import Any, Final, Protocol
-from urllib.parse import urlencode
+from functools import partial
+from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import urlencode, urlsplit
 
 import trio
 
 from tport.engine.access.claims import PROTOCOL
-from tport.engine.errors import LimitExceeded
+from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.net.https_client import HttpsClient
 from tport.engine.pki.contexts import https_context
 from tport.engine.pki.id_token import (
@@ -37,12 +38,17 @@ from tport.engine.types.connector import GithubConnector, OidcConnector
 KEPT: Final = (
     3600.0  # s that discovery and keys are believed; a key that is new is asked for at once
 )
+# s for which a provider that couldn't be asked isn't asked again, nor what it said of itself when that
+# can't be meant: else each who signs in meanwhile would wait as long as the first.
+FAILED: Final = 10.0
+FAILING: Final = 3.0  # s without an answer that count as none when nobody waits for it any more
 KEYS_AGAIN: Final = 30.0  # s between two askings for keys because of a token that none fits
 MAX_PROVIDERS: Final = 100  # whose answers are kept
 AT_ONCE: Final = 16  # requests to providers
 MOST_WAITING: Final = 64  # for one of them to end; each takes DEADLINE at most
 DEADLINE: Final = 6.0  # s for one request: a person waits before a blank page
 
+T = TypeVar("T")
 Clock = Callable[[], datetime]
 
 
@@ -85,12 +91,20 @@ class Proven:
         subject: how it tells this person from all others.
         claims: all that it said of them.
         id_token: "": it makes none.
+    cut: claims of which it said more than was asked for, with how much was.
     """
 
-    def __init__(self, subject: str, claims: dict[str, Any], id_token: str = "") -> None:
+    def __init__(
+        self,
+        subject: str,
+        claims: dict[str, Any],
+        id_token: str = "",
+        cut: Mapping[str, str] | None = None,
+    ) -> None:
         self.subject = subject
         self.claims = claims
         self.id_token = id_token
+        self.cut = cut or {}
 
 
 class _Known:
@@ -103,6 +117,28 @@ class _Known:
         self.keys_asked = -float("inf")
 
 
+class Failed:
+    """Which providers failed a moment ago, and how."""
+
+    def __init__(self) -> None:
+        self._by_place: OrderedDict[str, tuple[float, ConnectionProblem | ProviderProblem]] = (
+            OrderedDict()
+        )
+
+    def note(self, place: str, problem: ConnectionProblem | ProviderProblem) -> None:
+        self._by_place[place] = (trio.current_time() + FAILED, problem)
+        self._by_place.move_to_end(place)
+        while len(self._by_place) > MAX_PROVIDERS:
+            self._by_place.popitem(last=False)
+
+    def check(self, *places: str) -> None:
+        """Raise anew what went wrong at one of these a moment ago."""
+        for place in places:
+            until, problem = self._by_place.get(place, (0.0, None))
+            if problem is not None and trio.current_time() < until:
+                raise type(problem)(str(problem), hint=problem.hint)
+
+
 class Providers:
     """Asks providers, and remembers what they said of themselves."""
 
@@ -110,6 +146,7 @@ class Providers:
         self._clock = clock
         self._transport = transport
         self._known: OrderedDict[str, _Known] = OrderedDict()  # by issuer, the newest last
+        self._failed = Failed()
         self._turns = trio.CapacityLimiter(AT_ONCE)
 
     # --- OpenID Connect ------------------------------------------------------------------------------
@@ -190,8 +227,14 @@ class Providers:
         known = self._known.get(issuer)
         if known is not None and trio.current_time() < known.until:
             return known
-        answer = await self._ask(oidc.discovery_request(issuer))
-        fresh = _Known(oidc.read_discovery(answer, issuer), trio.current_time() + KEPT)
+        request = oidc.discovery_request(issuer)
+        answer = await self._ask(request)
+        try:
+            found = oidc.read_discovery(answer, issuer)
+        except ProviderProblem as problem:
+            self._failed.note(request.url, problem)
+            raise
+        fresh = _Known(found, trio.current_time() + KEPT)
         self._known[issuer] = fresh
         self._known.move_to_end(issuer)
         while len(self._known) > MAX_PROVIDERS:
@@ -238,18 +281,36 @@ class Providers:
             )
         )
         user = github.read_user(await self._ask(github.user_request(connector, token)))
-        organizations = github.read_organizations(
-            await self._ask(github.organizations_request(connector, token))
+        cut: dict[str, str] = {}
+        organizations = await self._pages(
+            partial(github.organizations_request, connector, token),
+            github.read_organizations,
+            partial(cut.__setitem__, "github_orgs"),
         )
-        teams: list[tuple[str, str]] = []
-        for page in range(1, github.MAX_PAGES + 1):
-            answer = await self._ask(github.teams_request(connector, token, page))
-            more = github.read_teams(answer)
-            teams += more
-            if len(more) < github.PER_PAGE:
-                break
+        teams = await self._pages(
+            partial(github.teams_request, connector, token),
+            github.read_teams,
+            partial(cut.__setitem__, "github_teams"),
+        )
         claims = github.claims_of(user, organizations, teams)
-        return Proven(str(user.id), claims), [*teams, *((each, "") for each in organizations)]
+        proven = Proven(str(user.id), claims, cut=cut)
+        return proven, [*teams, *((each, "") for each in organizations)]
+
+    async def _pages(
+        self,
+        request: Callable[[int], ProviderRequest],
+        read: Callable[[ProviderAnswer], list[T]],
+        cut: Callable[[str], None],
+    ) -> list[T]:
+        """Return what all pages hold, MAX_PAGES of them at most; `cut` is told when the last is full."""
+        found: list[T] = []
+        for page in range(1, github.MAX_PAGES + 1):
+            more = read(await self._ask(request(page)))
+            found += more
+            if len(more) < github.PER_PAGE:
+                return found
+        cut(f"only the first {len(found)} were asked for")
+        return found
 
     # --- Parts ---------------------------------------------------------------------------------------
 
@@ -258,8 +319,24 @@ class Providers:
 
         Raises:
             LimitExceeded: too many wait for theirs.
+            ConnectionProblem: there was no answer, now or a moment ago.
+            ProviderProblem: what it said a moment ago can't be meant.
         """
+        place = urlsplit(request.url).netloc
+        self._failed.check(place, request.url)
         if self._turns.statistics().tasks_waiting >= MOST_WAITING:
             raise LimitExceeded("too many people sign in at once", retry_after=DEADLINE)
         async with self._turns:
-            return await self._transport(request)
+            self._failed.check(place, request.url)  # others may have found out meanwhile
+            began = trio.current_time()
+            try:
+                return await self._transport(request)
+            except ConnectionProblem as problem:
+                self._failed.note(place, problem)
+                raise
+            except trio.Cancelled:
+                if trio.current_time() >= began + FAILING:
+                    self._failed.note(
+                        place, ConnectionProblem("the identity provider does not answer in time")
+                    )
+                raise

@@ -31,7 +31,7 @@ from tport.engine.auth.seal import Seal
 from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.signin.steps import Steps, Visitor
 from tport.engine.auth.sso.connectors import Connectors
-from tport.engine.auth.sso.people import Arrival, Arrivals, arrival, mappings_of, subject_of
+from tport.engine.auth.sso.people import Arrival, Arrivals, arrival, subject_of
 from tport.engine.auth.sso.provider import Proven, Providers
 from tport.engine.auth.sso.trying import Trying
 from tport.engine.errors import (
@@ -68,6 +68,7 @@ BUDGET: Final = 7.0
 MAX_HINT: Final = 4096  # characters of an ID token in an address
 LOGOUTS_PER_MINUTE: Final = 600  # of one address: a provider tells of all its people
 MAX_SID: Final = 255  # characters of a provider's name for its session
+MAX_WANTED: Final = 20  # mappings that an audit event tells
 MAX_QUERY: Final = 16 * 1024  # characters of a callback's
 _LATE: Final = "this took too long, was done already, or was begun in another browser"
 _FRESH: Final = timedelta()  # a proof is of this very moment
@@ -257,9 +258,17 @@ class SingleSignOn:
             return SsoDone(outcome="proven", next=attempt.next)
         if who.problem:
             denied = AccessDenied(who.problem, hint=who.hint)
-            await self._failed(who.origin, who.name, denied, visitor, claims=sorted(who.traits))
+            wanted = _wanted(who)
+            await self._failed(
+                who.origin, who.name, denied, visitor, claims=sorted(who.traits), wanted=wanted
+            )
             told = _told(denied, who.origin, connector.display or connector.name, attempt.next)
-            return replace(told, claims=who.traits, mappings=mappings_of(connector))
+            return replace(
+                told,
+                claims=who.traits,
+                left_out=who.left_out,
+                looked_at=tuple(dict.fromkeys(each.claim for each in who.unmet)),
+            )
         user = await self._arrivals.settle(who)
         answer = await self._steps.after(
             user,
@@ -364,7 +373,7 @@ class SingleSignOn:
                 error=denied.reason,
                 remote=remote,
             )
-            raise AccessDenied(str(denied), reason=denied.reason) from None
+            raise
         await self._sessions.end_provider_sessions(
             origin, subject_of(connector, subject) if subject else "", session
         )
@@ -406,6 +415,16 @@ def _in_time() -> Iterator[None]:
             yield
     except trio.TooSlowError:
         raise ConnectionProblem("the identity provider does not answer in time") from None
+
+
+def _wanted(who: Arrival) -> list[str]:
+    """Return in words what would have given a role, for who reads the audit log."""
+    words = [
+        f"{each.claim}={each.value[:128]}: {', '.join(each.roles)[:128]}"
+        for each in who.unmet[:MAX_WANTED]
+    ]
+    more = len(who.unmet) - len(words)
+    return [*words, f"and {more} more"] if more else words
 
 
 def _told(refused: Exception, origin: str, display: str, next_: str) -> SsoRefused:

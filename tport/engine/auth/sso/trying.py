@@ -23,6 +23,7 @@ from tport.engine.types.session import session_id
 from tport.engine.types.sso import SsoTest
 
 TEST_TTL: Final = timedelta(minutes=10)
+_DONE: Final = "this test of a connector was done already"
 
 
 class Trying:
@@ -57,8 +58,12 @@ class Trying:
         return f"https://{address.removesuffix(':443')}/web/sso/test/{secret}"
 
     async def connector(self, secret: str) -> Connector:
-        """Return the connector of a test, its secret opened."""
-        test = (await self._read(secret)).value
+        """Return the connector of a test, its secret opened.
+
+        Raises:
+            NotFound: there is no such test, it is over, or somebody has done it.
+        """
+        test = (await self._undone(secret)).value
         return self._connectors.opened(msgspec.json.decode(test.connector, type=Connector))
 
     async def info(self, secret: str) -> TestInfo:
@@ -83,6 +88,7 @@ class Trying:
             roles=who.roles,
             missing=who.missing,
             apps=tuple(sorted(apps)),
+            mappings=who.unmet,
         )
 
     async def failed(self, secret: str, why: Exception) -> None:
@@ -91,12 +97,19 @@ class Trying:
         await self._change(secret, problem=reason, hint=getattr(why, "hint", ""))
 
     async def _change(self, secret: str, **fields: object) -> None:
-        read = await self._read(secret)
+        read = await self._undone(secret)
         try:
             done = replace(read.value, is_done=True, **fields)
             await self._store.swap(session_id(secret), read, done, expires=read.value.expires)
         except CompareFailed:
-            raise NotFound("this test was finished in another tab") from None
+            raise NotFound(_DONE) from None
+
+    async def _undone(self, secret: str) -> Stored[SsoTest]:
+        """Return a test that nobody has done: the first result is the one that is read."""
+        read = await self._read(secret)
+        if read.value.is_done:
+            raise NotFound(_DONE, hint="for another: tport sso test FILE")
+        return read
 
     async def _read(self, secret: str) -> Stored[SsoTest]:
         try:
