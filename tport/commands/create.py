@@ -112,11 +112,15 @@ async def say_consequence(auth: AuthAPI) -> None:
     """Say what everybody's next sign-in asks for, as it now is."""
     now = (await auth.get_preference()).in_force
     found = await auth.preview_preference(preference=now)
-    users = len(found.shows) + len(found.sets_up) + len(found.password)
+    users = sum(len(names) for names in (found.shows, found.sets_up, found.password))
     say(
         f"next sign-in: {len(found.shows)} of {users} users show a second factor,"
         f" {len(found.sets_up)} must first set one up, {len(found.password)} need a password alone"
     )
+    if found.vouched:
+        say(f"{len(found.vouched)} more sign in by their provider, which is enough")
+    if found.kept_out:
+        say(f"{len(found.kept_out)} can't sign in any more")
     if found.sets_up:
         some = ", ".join(found.sets_up[:NAMED]) + (", ..." if len(found.sets_up) > NAMED else "")
         say(f"to set one up: {some}")

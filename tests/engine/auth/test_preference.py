@@ -7,8 +7,10 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import pytest
+from msgspec import to_builtins
 from msgspec.structs import replace
 
+from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
 from tests.engine.auth.visitor import Visitor
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
 from tport.engine.api.answers import SignedIn
@@ -257,6 +259,28 @@ async def test_before_it_is_stored_it_is_said_what_the_next_sign_in_asks_of_whom
         assert await asks("webauthn") == ((), ("app", "bare"), ())
         assert await asks("off") == ((), (), ("app", "bare"))
         assert (await shown(world)).revision == "0", "a preview changes nothing"
+
+
+async def test_whom_a_provider_vouches_for_is_asked_for_no_password() -> None:
+    ours_on_top = replace(GOOGLE, name="strict", cluster_second_factor=True)
+    async with sso_world(GOOGLE, ours_on_top) as (world, provider, _):
+        await world.alice()
+        session_of(await Visit(world).come(provider, **ANN))
+        bob = ANN | {"sub": "2", "email": "bob@x.test"}
+        await Visit(world, "oidc/strict").come(provider, **bob)
+
+        async def asks(wanted: Preference) -> dict[str, tuple[str, ...]]:
+            found = to_builtins(await world.admin.preview_preference(preference=wanted))
+            return {name: users for name, users in found.items() if users}
+
+        vouched, strict = ("ann@x.test",), ("bob@x.test",)
+        assert await asks(wants("off")) == {
+            "password": ("alice",), "vouched": vouched, "kept_out": strict
+        }  # fmt: skip
+        assert await asks(wants("on")) == {"vouched": vouched, "sets_up": ("alice", *strict)}
+        assert await asks(replace(wants("on"), local_auth=False)) == {
+            "kept_out": ("alice",), "vouched": vouched, "sets_up": strict
+        }  # fmt: skip
 
 
 async def test_an_idle_time_that_begins_to_count_does_so_from_the_last_request() -> None:

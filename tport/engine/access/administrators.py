@@ -21,7 +21,8 @@ def may_administer(
     """Tell whether a person with the roles `names` may change people, and with them all else.
 
     Args:
-        signs_in: they have a password, or a link with which to choose one.
+        signs_in: they have a password, or a link with which to choose one, where passwords count;
+            or a connector that is there vouches for them.
         locked: a lock keeps them out. Wrong passwords don't count: that passes by itself.
     """
     if locked or not signs_in:

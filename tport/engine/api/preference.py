@@ -34,11 +34,16 @@ class Consequence(msgspec.Struct, frozen=True, kw_only=True):
         shows: those who show a second factor that they have.
         sets_up: those who must set one up before they are in.
         password: those whose password alone signs them in.
+        vouched: those of whom their provider's word is enough.
+        kept_out: those whom nothing signs in: passwords don't count, or a second factor is asked for
+            beside their provider's word and this cluster takes none.
     """
 
     shows: tuple[str, ...]
     sets_up: tuple[str, ...]
     password: tuple[str, ...]
+    vouched: tuple[str, ...] = ()
+    kept_out: tuple[str, ...] = ()
 
 
 class PreferenceAPI(Protocol):

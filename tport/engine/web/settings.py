@@ -172,6 +172,8 @@ async def _done(visit: Visit) -> str:
         told.append(
             f"{count} {'user sets' if count == 1 else 'users set'} one up at the next sign-in."
         )
+    if count := len(found.kept_out):
+        told.append(f"{count} {'user' if count == 1 else 'users'} can't sign in any more.")
     return " ".join(told)
 
 

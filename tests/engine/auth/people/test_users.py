@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
+from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
 from tests.engine.auth.world import PASSWORD, PROXY, World
 from tport.engine.errors import (
     AccessDenied,
@@ -16,7 +21,9 @@ from tport.engine.errors import (
     NotSignedIn,
     Unavailable,
 )
+from tport.engine.types.connector import ClaimMapping
 from tport.engine.types.lock import LockTarget
+from tport.engine.types.preference import Preference
 
 
 async def test_an_invite_link_is_at_the_proxy_and_lets_its_holder_choose_a_password(
@@ -186,3 +193,38 @@ async def test_of_those_who_administer_nobody_counts_who_is_kept_out_or_lost_the
     assert await who() == ["bob"]
     world.pass_time(hours=2)  # the link is over
     assert await who() == []
+
+
+async def test_where_providers_alone_count_only_their_people_administer() -> None:
+    """And they only while their connector is there: the warning before the last goes depends on it."""
+    editors = ClaimMapping(claim="groups", value="ops", roles=("editor",))
+    async with sso_world(replace(GOOGLE, claims_to_roles=(editors,))) as (world, provider, _):
+
+        async def who() -> list[str]:
+            return [i.user.name for i in await world.admin.list_users() if i.administers]
+
+        await world.alice("bob", roles=("editor",))
+        session_of(await Visit(world).come(provider, **ANN))
+        assert await who() == ["ann@x.test", "bob"]
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        assert await who() == ["ann@x.test"]
+        await world.admin.reset_preference()
+        await world.admin.delete_resource(kind="oidc", name="google")
+        assert await who() == ["bob"]
+
+
+async def test_where_providers_alone_count_no_link_is_made_that_leads_nowhere() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        await world.alice()
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        calls: list[partial[Any]] = [
+            partial(world.admin.create_user, name="bob", roles=("access",), traits={}),
+            partial(world.admin.reset_user, name="alice"),
+        ]
+        for call in calls:
+            with pytest.raises(InvalidRequest, match="providers alone") as told:
+                await call()
+            assert "allow_local_auth" in told.value.hint
+        assert [info.user.name for info in await world.admin.list_users()] == ["alice"]
+        await world.admin.reset_preference()
+        await world.admin.reset_user(name="alice")

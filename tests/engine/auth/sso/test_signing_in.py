@@ -324,6 +324,9 @@ async def test_passwords_can_be_off_once_there_is_a_provider() -> None:
         assert [each.display for each in choices.connectors] == ["Google"]
         with pytest.raises(AccessDenied):
             await world.sign_in()
+        failed = world.audit.events[-1]
+        assert (failed.type, failed.fields["user"]) == ("user.login", "alice")
+        assert "local_auth" in failed.fields["error"]
         session_of(await Visit(world).come(provider, **ANN))
 
 

@@ -30,6 +30,7 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.storage.backend import Operation
+from tport.engine.types.connector import origin_of
 from tport.engine.types.session import session_id
 from tport.engine.types.user import (
     Grant,
@@ -92,6 +93,7 @@ class Users:
         )
         if await self._stores.users.find(user.name) is not None:
             raise taken
+        await self._check_link_counts()
         await self._cluster.record("user.create", user=by, name=user.name, roles=list(user.roles))
         try:
             await self._stores.batch(
@@ -149,6 +151,7 @@ class Users:
                 hint=f"to keep them out: tport lock --user={known.name}; to end one of their"
                 " sessions: tport sessions ls, and rm",
             )
+        await self._check_link_counts()
         await self._cluster.record(
             "reset_password_token.create",
             user=by,
@@ -217,6 +220,8 @@ class Users:
         }
         locks = await stores.locks.all()
         roles = {role.name: role for role in await stores.roles.all()}
+        takes_passwords = (await self._cluster.sign_in()).local_auth
+        origins = {origin_of(each) for each in await stores.connectors.all()}
         infos = []
         for item in await stores.users.range():
             user = stores.users.decode(item)
@@ -225,6 +230,7 @@ class Users:
             lock = lock_on_person(locks, user.name, user.roles, now)
             signed_up = stores.passwords.key(user.name) in has_password
             invited_until = invited.get(stores.invite_of.key(user.name))
+            by_password = takes_passwords and (signed_up or invited_until is not None)
             infos.append(
                 UserInfo(
                     user=user,
@@ -236,7 +242,7 @@ class Users:
                     administers=may_administer(
                         roles,
                         user.roles,
-                        signs_in=signed_up or invited_until is not None or not user.is_local,
+                        signs_in=by_password if user.is_local else user.origin in origins,
                         locked=lock is not None,
                     ),
                 )
@@ -326,6 +332,15 @@ class Users:
                     hint=f"there are: {', '.join(sorted(known))}",
                 )
         return tuple(dict.fromkeys(roles))
+
+    async def _check_link_counts(self) -> None:
+        """Raise InvalidRequest when a link to choose a password with would lead nowhere."""
+        if not (await self._cluster.sign_in()).local_auth:
+            raise InvalidRequest(
+                "people sign in by identity providers alone here, so that a link would lead nowhere",
+                hint="whom a connector's mappings give a role can sign in: tport get connectors;"
+                " to have passwords beside them: tport edit cap, allow_local_auth: true",
+            )
 
     def _new_invite(self, user: User) -> tuple[Invite, str]:
         token = INVITE_PREFIX + new_secret()

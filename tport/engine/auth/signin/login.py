@@ -26,6 +26,7 @@ FAILED: Final = "the user name or the password is wrong"
 
 _WRONG: Final = "wrong password"
 _LOCKED: Final = "the account is locked"
+_OFF: Final = "passwords don't sign in here: local_auth is off"
 
 
 class Login:
@@ -52,7 +53,8 @@ class Login:
         self._limiter.check(visitor.remote)
         self._limiter.take(visitor.remote)
         if not (await self._cluster.sign_in()).local_auth:
-            raise AccessDenied(FAILED, reason="passwords don't sign in here: local_auth is off")
+            await self._failed(_name(username), _OFF, visitor, is_known=False)
+            raise AccessDenied(FAILED, reason=_OFF)
         answer_failure_at = trio.current_time() + FAILURE_TIME
         try:
             return await self._judge(username, password, visitor)
@@ -63,10 +65,7 @@ class Login:
             raise
 
     async def _judge(self, username: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
-        try:
-            name = canonical_user_name(username)
-        except InvalidRequest:
-            name = ""
+        name = _name(username)
         async with self._hasher.turn(name):
             found = await self._stores.users.find(name) if name else None
             is_known = found is not None and await self._known.is_known(visitor.known, found)
@@ -136,3 +135,11 @@ class Login:
             await self._known.failed(visitor.known)
         elif why == _WRONG:
             await self._failures.count(name, visitor.remote)
+
+
+def _name(username: str) -> str:
+    """Return the one spelling of what was typed as a name; "": it can be none."""
+    try:
+        return canonical_user_name(username)
+    except InvalidRequest:
+        return ""

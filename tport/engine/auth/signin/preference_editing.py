@@ -14,6 +14,7 @@ from tport.engine.auth.preference import FIELDS, RECORD, InForce, in_force, set_
 from tport.engine.auth.stores import Stored
 from tport.engine.config.in_force import duration
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
+from tport.engine.types.connector import origin_of
 from tport.engine.types.factor import Factors
 from tport.engine.types.preference import Preference, check_preference
 from tport.engine.types.resource import PREFERENCE
@@ -65,16 +66,37 @@ class PreferenceEditing:
         now = self._with(await self.taken(preference))
         policy = now.second_factor
         stores = self._cluster.stores
-        shows, sets_up, password = [], [], []
+        shows: list[str] = []
+        sets_up: list[str] = []
+        password: list[str] = []
+        vouched: list[str] = []
+        kept_out: list[str] = []
+        asks_ours = {
+            origin_of(each): each.cluster_second_factor for each in await stores.connectors.all()
+        }
         for user in sorted(await stores.users.all(), key=lambda user: user.name):
             has = _of(user, await stores.factors.find(user.name))
-            if policy.required and not has.of_kinds(policy.kinds):
+            if not user.is_local and not asks_ours.get(user.origin):
+                vouched.append(user.name)
+            elif not (now.local_auth if user.is_local else policy.kinds):
+                kept_out.append(user.name)
+            elif (
+                not user.is_local
+            ):  # beside a provider's word one is asked for, whatever passwords need
+                (shows if has.devices else sets_up).append(user.name)
+            elif policy.required and not has.of_kinds(policy.kinds):
                 sets_up.append(user.name)
             elif policy.kinds and has.devices:
                 shows.append(user.name)
             else:
                 password.append(user.name)
-        return Consequence(shows=tuple(shows), sets_up=tuple(sets_up), password=tuple(password))
+        return Consequence(
+            shows=tuple(shows),
+            sets_up=tuple(sets_up),
+            password=tuple(password),
+            vouched=tuple(vouched),
+            kept_out=tuple(kept_out),
+        )
 
     async def tell_overruled(self) -> None:
         """Log what was stored and counts no more, because the configuration file sets it by now."""
