@@ -57,11 +57,15 @@ fuzz: $(VENV)/tools
 	@$(BIN)/python -m tests.fuzz --minutes=$(MINUTES) $(FUZZ_ARGS)
 
 # Apart from `make test`, which it would slow down by half. The profile of hypothesis has no deadlines.
+# A test that failed is told by the status at the end: what the others reached is reported all the same.
 coverage: $(VENV)/tools test-deps
 	@rm -rf build/coverage && mkdir -p build/coverage
-	@$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope -m "not torture" --hypothesis-profile=ci $(PYTEST_ARGS)
-	@$(BIN)/coverage combine -q && $(BIN)/coverage json -q -o build/coverage/report.json
-	@$(BIN)/python -m tests.covered build/coverage/report.json
+	@status=0; \
+	$(BIN)/coverage run -m pytest -n $(WORKERS) --dist loadscope -m "not torture" --hypothesis-profile=ci $(PYTEST_ARGS) || \
+		status=$$?; \
+	$(BIN)/coverage combine -q && $(BIN)/coverage json -q -o build/coverage/report.json && \
+		$(BIN)/python -m tests.covered build/coverage/report.json || status=$$?; \
+	exit $$status
 
 test-deps: $(VENV)/tools
 	@./tests/deps.sh

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import pytest
 
 from tests import covered
 from tests.covered import PACKAGES, by_package
+
+ROOT: Final = Path(__file__).parent.parent
 
 
 def report(**files: Mapping[str, object]) -> bytes:
@@ -60,3 +64,35 @@ def test_less_than_the_bar_in_one_package_fails(
     said = capsys.readouterr()
     assert f"{name}: 1->2" in said.out
     assert ("engine/proxy is below 95 %" in said.err) == bool(status)
+
+
+@pytest.mark.parametrize(
+    ("pytest_status", "bar_status", "status"), [(0, 0, 0), (1, 0, 2), (0, 1, 2), (1, 1, 2)]
+)
+def test_make_coverage_reports_though_a_test_failed_and_fails_for_either(
+    pytest_status: int, bar_status: int, status: int, tmp_path: Path
+) -> None:
+    """Stand-ins for coverage.py and Python say which step was taken; make's own status is 0 or 2."""
+    stand_in = f"""#!/bin/sh
+echo "$(basename $0) $1"
+case "$(basename $0) $1" in
+"coverage run") exit {pytest_status} ;;
+"python -m") exit {bar_status} ;;
+esac
+"""
+    for name in ("coverage", "python"):
+        (tmp_path / name).write_text(stand_in)
+        (tmp_path / name).chmod(0o700)
+
+    # In a directory of its own, since the recipe begins with deleting what was measured before.
+    where = ("-C", tmp_path, "-f", ROOT / "Makefile", f"BIN={tmp_path}", "--no-print-directory")
+    done = subprocess.run(
+        ["make", *where, "-o", ".venv/tools", "-o", "test-deps", "coverage"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=20,
+    )
+
+    steps = ["coverage run", "coverage combine", "coverage json", "python -m"]
+    assert (done.returncode, done.stdout.splitlines()) == (status, steps), done.stderr
