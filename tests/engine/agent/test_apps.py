@@ -168,23 +168,33 @@ class Side:
             ),
         )
 
-    async def ask(self, credential: str = "", *, app: str = "grafana", session: str = "s1") -> Far:
+    async def ask(
+        self,
+        credential: str = "",
+        *,
+        app: str = "grafana",
+        session: str = "s1",
+        method: bytes = b"GET",
+        length: int = 0,
+    ) -> Far:
+        """Ask, with the request's end behind the head; with a `length`, the body is the caller's."""
         stream = self.proxy.open_stream()
         head = RequestHead(
             app=app,
             session=session,
             credential=credential,
-            method=b"GET",
+            method=method,
             target=b"/",
             headers=b"",
-            length=0,
+            length=length,
             upgrade=b"",
             remote="192.0.2.9",
             public="grafana.proxy.test",
             request_id="r1",
         )
         await stream.send_all(pack(head))
-        await stream.send_eof()
+        if not length:
+            await stream.send_eof()
         return Far(stream)
 
     async def status(self, credential: str = "", **more: str) -> int | str:

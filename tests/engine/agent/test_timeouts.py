@@ -111,7 +111,7 @@ async def listen(stream: MuxStream, heard: Heard) -> None:
 
 def is_final(message: Accepted | ResponseHead | NoAnswer) -> bool:
     return isinstance(message, NoAnswer) or (
-        isinstance(message, ResponseHead) and message.status >= 200
+        isinstance(message, ResponseHead) and (message.status >= 200 or message.status == 101)
     )
 
 
