@@ -197,9 +197,11 @@ class Side:
             await stream.send_eof()
         return Far(stream)
 
-    async def status(self, credential: str = "", **more: str) -> int | str:
+    async def status(
+        self, credential: str = "", *, app: str = "grafana", session: str = "s1"
+    ) -> int | str:
         """Ask, and return the status of the answer or the kind of refusal."""
-        far = await self.ask(credential, **more)
+        far = await self.ask(credential, app=app, session=session)
         answer = await far.answer()
         return answer.kind if isinstance(answer, NoAnswer) else answer.status
 

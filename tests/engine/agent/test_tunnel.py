@@ -62,6 +62,8 @@ class Address:
         self.protocol = PROTOCOL
         self.failure: Exception | None = None
         self.silent = False
+        self.first: Control | None = None  # what is said instead of hello
+        self.verdict: Control = Verdicts(refused={}, hosts={})
         self.dialled: list[float] = []
         self.meant: list[str] = []  # by each dial
         self.heeds = False  # who was meant
@@ -108,7 +110,8 @@ class Address:
             return
         try:
             await far.say(
-                ProxyHello(
+                self.first
+                or ProxyHello(
                     protocol=self.protocol,
                     version=tport.__version__,
                     proxy_id=far.proxy_id,
@@ -119,7 +122,7 @@ class Address:
             far.hello = await far.hear()
             if far.hello is None:
                 return
-            await far.say(Verdicts(refused={}, hosts={}))
+            await far.say(self.verdict)
         except trio.BrokenResourceError:
             return
         self.tunnels.append(far)
@@ -401,6 +404,56 @@ async def test_a_proxy_that_can_not_be_talked_to_is_tried_again(
     address.silent, address.protocol = False, PROTOCOL
     await trio.sleep(2 * QUICK)
 
+    assert address.keeper.connected
+
+
+@pytest.mark.parametrize(
+    ("first", "verdict", "problem"),
+    [
+        (Proxies(proxies=("p1",)), Verdicts(refused={}, hosts={}), "first message is no hello"),
+        (None, Proxies(proxies=("p1",)), "no verdict"),
+    ],
+)
+async def test_a_proxy_that_does_not_keep_to_the_order_of_hellos_gets_no_tunnel(
+    first: Control | None,
+    verdict: Control,
+    problem: str,
+    address: Address,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+) -> None:
+    address.first, address.verdict = first, verdict
+    nursery.start_soon(address.keeper.keep)
+    await trio.sleep(10)
+
+    assert not address.keeper.connected
+    assert problem in address.keeper.problem
+
+
+@pytest.mark.parametrize("says", ["hello again", "goodbye"])
+async def test_a_tunnel_whose_proxy_ends_it_or_greets_again_is_dialled_anew(
+    says: str,
+    address: Address,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    [far] = address.tunnels
+    if says == "goodbye":
+        await far.control.send_eof()
+        problem = "the proxy ended the tunnel"
+    else:
+        again = ProxyHello(
+            protocol=PROTOCOL, version="1", proxy_id="p1", cluster="main", proxies=("p1",)
+        )
+        await far.say(again)
+        problem = "the proxy said hello twice"
+    await trio.sleep(10)
+
+    assert f"tunnel to the proxy lost: {problem}" in caplog.text
+    assert len(address.dialled) == 2
     assert address.keeper.connected
 
 
