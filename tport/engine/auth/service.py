@@ -53,6 +53,7 @@ from tport.engine.auth.signin.login import Login
 from tport.engine.auth.signin.preference_editing import PreferenceEditing
 from tport.engine.auth.signin.steps import Steps
 from tport.engine.auth.sso.connectors import Connectors
+from tport.engine.auth.sso.leaving import Departures
 from tport.engine.auth.sso.people import Arrivals
 from tport.engine.auth.sso.provider import HttpsTransport, Providers, Transport
 from tport.engine.auth.sso.signing_in import SingleSignOn
@@ -181,6 +182,7 @@ class AuthService:
             steps=self.steps,
             limiter=limiter,
         )
+        self.departures = Departures(cluster, self.users, self.devices)
         self.resources = Resources(
             cluster,
             self.presence,
@@ -243,5 +245,6 @@ class AuthService:
                 await self.apps.tick()
                 await self.requests.tick()
                 await self.device_tokens.tick()
+                await self.departures.tick()
             except Unavailable as problem:
                 logger.warning("storage can't be read for now: %s", problem)

@@ -182,7 +182,7 @@ class Users:
         await self._cluster.record("user.delete", user=by, name=known.name)
         for _ in range(SWAP_TRIES):
             try:
-                await self._delete(await self._read(name))
+                await self.forget(await self._read(name))
             except CompareFailed:
                 continue
             return
@@ -195,9 +195,14 @@ class Users:
             CompareFailed: the user is another one by now.
         """
         await self._cluster.record("user.delete", user=by, name=read.value.name)
-        await self._delete(read)
+        await self.forget(read)
 
-    async def _delete(self, read: Stored[User]) -> None:
+    async def forget(self, read: Stored[User]) -> None:
+        """Delete exactly this user, and all that is theirs; nothing is written down.
+
+        Raises:
+            CompareFailed: the user is another one by now.
+        """
         user = read.value
         shelf = await self._stores.shelves.find(user.id)
         try:

@@ -60,7 +60,9 @@ class Roles:
             )
         if name in PRESETS:
             raise InvalidRequest(f"role {name!r} is tport's own, and made anew at each start")
-        holders = [u.name for u in await self._cluster.stores.users.all() if name in u.roles]
+        now = self._cluster.clock()  # whoever's provider must vouch for them anew gets roles anew
+        users = await self._cluster.stores.users.all()
+        holders = [user.name for user in users if name in user.roles and user.counts(now)]
         if holders:
             some = ", ".join(holders[:3]) + (", …" if len(holders) > 3 else "")
             raise InvalidRequest(

@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from tport.engine.auth.cluster import Cluster
-from tport.engine.auth.stores import ClockRecord
+from tport.engine.auth.stores import SWAP_TRIES, ClockRecord
 from tport.engine.defaults import CLOCK_SKEW
-from tport.engine.errors import NotFound
+from tport.engine.errors import CompareFailed, NotFound
 from tport.engine.storage.backend import BATCH_LIMIT, Delete
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,7 @@ class SetBack:
             if token.expires is not None and token.expires <= before
         ]
         ended += await self._delete(tokens)
+        ended += await self._expire_users(now)
         seconds = round((before - now).total_seconds())
         await self._cluster.record("clock.set_back", seconds=seconds, ended=ended)
         logger.warning(
@@ -84,6 +86,24 @@ class SetBack:
         )
         self._clock.follow()
         await self._store()
+
+    async def _expire_users(self, now: datetime) -> int:
+        """End what providers vouched for, as the sessions that rest on it; return of how many people."""
+        expired = 0
+        for user in await self._stores.users.all():
+            for _ in range(SWAP_TRIES):
+                try:
+                    read = await self._stores.users.read(user.name)
+                    if read.value.expires is None or not read.value.counts(now):
+                        break
+                    await self._stores.users.swap(user.name, read, replace(read.value, expires=now))
+                except CompareFailed:
+                    continue
+                except NotFound:  # deleted meanwhile
+                    break
+                expired += 1
+                break
+        return expired
 
     async def _store(self) -> None:
         self._stored = self._clock()

@@ -1,0 +1,65 @@
+"""Users of providers who don't come back: removed once nothing that is theirs alone would be missed.
+
+A user of a connector counts for as long as the session that a sign-in made; favourites wait for the next one.
+After KEPT without any the user goes, as a record of Teleport's does when its time is over: without an event, since nothing
+that somebody could do ends by it. Whom a lock is on, or who has second factors here, stays: a lock would be passed by
+under another name of theirs, and whoever came next under this one would be asked to set up new factors.
+"""
+
+from __future__ import annotations
+
+import logging
+from datetime import timedelta
+from typing import Final
+
+from tport.engine.access.locks import lock_on_person
+from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.factors.devices import Devices
+from tport.engine.auth.people.users import Users
+from tport.engine.errors import CompareFailed, NotFound
+
+logger = logging.getLogger(__name__)
+
+KEPT: Final = timedelta(days=30)  # after what a sign-in brought is over
+EVERY: Final = timedelta(minutes=10)  # between two looks, each at all users
+AT_ONCE: Final = 100  # users removed by one look
+
+
+class Departures:
+    def __init__(self, cluster: Cluster, users: Users, devices: Devices) -> None:
+        self._cluster = cluster
+        self._users = users
+        self._devices = devices
+        self._next = cluster.clock()
+
+    async def tick(self) -> None:
+        """Remove who has been gone for long; quick, unless EVERY has passed.
+
+        Raises:
+            Unavailable: storage can't be read.
+        """
+        now = self._cluster.clock()
+        if now < self._next:
+            return
+        self._next = now + EVERY
+        stores = self._cluster.stores
+        locks = await stores.locks.all()
+        gone = 0
+        for user in await stores.users.all():
+            if user.is_local or user.counts(now - KEPT):
+                continue
+            if lock_on_person(locks, user.name, user.roles, now):
+                continue
+            if (await self._devices.of(user)).devices:
+                continue
+            try:
+                read = await stores.users.read(user.name)
+                if read.value == user:
+                    await self._users.forget(read)
+            except (CompareFailed, NotFound):
+                continue  # they came back this very moment
+            gone += 1
+            if gone == AT_ONCE:
+                break
+        if gone:
+            logger.info("%d users of providers were removed: they did not come back", gone)
