@@ -82,6 +82,15 @@ WHOLE: list[Resource] = [
         revision="12",
     ),
     UserResource(
+        user=User(
+            name="ann@x.test",
+            roles=("dev",),
+            traits={"groups": ("dev",)},
+            origin="oidc/google",
+            subject="https://id.test\0a b",
+        )
+    ),
+    UserResource(
         user=User(name="alice", roles=("dev",), traits={"logins": ("root", "no"), "n": ("1",)}),
         secrets=UserSecrets(
             id="an-id",

@@ -96,14 +96,29 @@ class LocalAuth(Section, frozen=True):
     password_changed: Annotated[str, _time] = ""
 
 
+class ProviderIdentity(Section, frozen=True):
+    """Which connector vouches for a user, and how its provider tells them from all others."""
+
+    type: Literal["oidc", "github"] = "oidc"
+    id: Text = ""
+    identity: Text = ""
+
+
+class CreatedBy(Section, frozen=True):
+    connector: ProviderIdentity = ProviderIdentity()
+
+    without_effect = frozenset({"time", "user"})
+
+
 class UserSpec(Section, frozen=True):
     roles: TextList = ()
     traits: Mapping[str, TextList] = {}
     expires: Annotated[str, _no_expiry] = ""
+    created_by: CreatedBy = CreatedBy()
     local_auth: LocalAuth = LocalAuth()
 
     without_effect = frozenset(
-        {"status", "created_by", "oidc_identities", "saml_identities", "github_identities"}
+        {"status", "oidc_identities", "saml_identities", "github_identities"}
     )
 
 

@@ -36,6 +36,7 @@ from tport.engine.types.resource import (
 )
 from tport.engine.types.role import Conditions, Role
 from tport.engine.types.token import JoinToken
+from tport.engine.types.user import subject_words
 
 Value = dict[str, Any]
 
@@ -137,6 +138,11 @@ def _user(resource: UserResource) -> Value:
     }
     if user.created is not None:
         spec["created_by"] = {"time": time_text(user.created), "user": {"name": user.created_by}}
+    if not user.is_local:
+        kind, _, name = user.origin.partition("/")
+        identity = subject_words(user.subject)
+        by = {"type": kind, "id": name, "identity": identity}
+        spec.setdefault("created_by", {})["connector"] = by
     if (secrets := resource.secrets) is not None:
         spec["local_auth"] = {"id": secrets.id}
         if secrets.password_hash:

@@ -68,7 +68,7 @@ from tport.engine.types.resource import (
     UserSecrets,
 )
 from tport.engine.types.token import JoinToken, hashed_token
-from tport.engine.types.user import User, canonical_user_name, check_traits
+from tport.engine.types.user import LOCAL, User, canonical_user_name, check_traits, subject_of_words
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -166,11 +166,13 @@ def _role(root: Node, reading: Reading) -> Resource:
 def _user(root: Node, reading: Reading) -> Resource:
     document = read_section(UserDocument, root, "", reading)
     metadata, spec = document.metadata, document.spec
-    auth = spec.local_auth
+    auth, by = spec.local_auth, spec.created_by.connector
     user = User(
         name=_judged(reading, "metadata.name", canonical_user_name, _named(metadata, reading)),
         roles=tuple(dict.fromkeys(spec.roles)),
         traits=_judged(reading, "spec.traits", check_traits, spec.traits),
+        origin=f"{by.type}/{by.id}" if by.id else LOCAL,
+        subject=subject_of_words(by.identity),
     )
     secrets = None
     if reading.has("spec.local_auth"):

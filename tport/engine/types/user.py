@@ -14,6 +14,7 @@ import msgspec
 from tport.engine.errors import InvalidRequest
 
 LOCAL: Final = "local"
+SUBJECT_PARTS: Final = "\0"  # between a subject's provider and person; no address holds it
 _USER_NAME = re.compile(r"[a-z0-9][a-z0-9._@+-]{0,127}")
 _TRAIT_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 
@@ -132,6 +133,16 @@ def check_traits(traits: Mapping[str, tuple[str, ...]]) -> Mapping[str, tuple[st
             if len(value) > 1024 or not value.isprintable():
                 raise InvalidRequest(f"trait {name!r}: a value is too long or not printable")
     return traits
+
+
+def subject_words(subject: str) -> str:
+    """Write a `User.subject` for a file: the provider's address, a space, its word for the person."""
+    return subject.replace(SUBJECT_PARTS, " ", 1)
+
+
+def subject_of_words(words: str) -> str:
+    """Return the `User.subject` that was written so; no provider's address has a space."""
+    return words.replace(" ", SUBJECT_PARTS, 1)
 
 
 def subject_key(subject: str) -> str:

@@ -9,10 +9,19 @@ from pathlib import Path
 import pytest
 
 from tests.authenticator import Authenticator
+from tests.engine.auth.sso.visits import (
+    ANN,
+    GOOGLE,
+    Transport,
+    Visit,
+    session_of,
+    sso_world,
+)
 from tests.engine.auth.visitor import Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, GRAFANA, PROXY, MemoryAudit, World, open_world
 from tests.fakes import WallClock
 from tport.engine.api.answers import SignedIn
+from tport.engine.api.sso import SsoRefused
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.resources.bootstrap import bootstrap
 from tport.engine.auth.seal import KEY_BYTES, Seal
@@ -39,7 +48,9 @@ async def dumped(world: World) -> str:
 
 
 @asynccontextmanager
-async def begun(text: str, clock: WallClock, folder: Path) -> AsyncIterator[World]:
+async def begun(
+    text: str, clock: WallClock, folder: Path, transport: Transport | None = None
+) -> AsyncIterator[World]:
     """Open a second cluster over an empty backend that begins with a dump."""
     file = folder / "dump.yaml"
     file.write_text(text)
@@ -51,7 +62,7 @@ async def begun(text: str, clock: WallClock, folder: Path) -> AsyncIterator[Worl
     async with open_memory_backend(steady) as backend:
         await bootstrap(file, cluster=CLUSTER, backend=backend, seal=Seal(SEAL), now=clock())
         async with open_auth_service(
-            backend=backend, audit=audit, clock=steady, settings=settings
+            backend=backend, audit=audit, clock=steady, settings=settings, transport=transport
         ) as service:
             yield World(service, clock, audit, backend)
 
@@ -101,6 +112,24 @@ async def test_people_sign_in_as_before_with_every_factor_and_authorities_go_on(
         by_key = await there.prove(step, "webauthn", passkey.get(step.webauthn))
         assert isinstance(by_key, SignedIn)
         assert await dumped(world) != ""
+
+
+async def test_whom_a_provider_vouched_for_is_who_they_were_once_they_sign_in_there_again(
+    tmp_path: Path,
+) -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        signed = session_of(await Visit(world).come(provider, **ANN))
+        text = await dumped(world)
+        clock = world.clock
+
+    async with begun(text, clock, tmp_path, Transport(provider)) as world:
+        [info] = await world.admin.list_users()
+        assert (info.user.name, info.user.origin) == ("ann@x.test", "oidc/google")
+        assert not info.user.counts(clock.now)
+        renamed = await Visit(world).come(provider, **ANN | {"email": "nan@x.test"})
+        assert isinstance(renamed, SsoRefused)  # as they would have been there
+        again = session_of(await Visit(world).come(provider, **ANN))
+        assert again.session.user_id == signed.session.user_id
 
 
 async def test_a_dump_s_second_factors_are_sealed_anew(tmp_path: Path) -> None:

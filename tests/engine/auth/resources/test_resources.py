@@ -10,8 +10,11 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, until_current
+from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
 from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.changes import AppDefined, AppUndefined
+from tport.engine.config.resource_text import yaml_text
+from tport.engine.config.resources import read_resources
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, DynamicLabel, UpstreamTls
@@ -139,6 +142,30 @@ async def test_roles_given_for_a_time_are_not_made_lasting_by_an_edit(world: Wor
     [info] = await world.admin.list_users()
     assert info.user.roles == ("auditor", "access")
     assert [grant.role for grant in info.user.grants] == ["access"]
+
+
+async def test_whom_a_provider_vouches_for_does_not_become_local_by_a_file() -> None:
+    """tport get users > f; tport create -f f, here or in a cluster that doesn't know them."""
+    async with sso_world(GOOGLE) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+        [shown] = await world.admin.get_resources(kind="user", name="", secrets=False)
+        text = yaml_text([shown])
+        [(read, _)], _ = read_resources(text, name="f")
+
+        assert await world.admin.put_resource(resource=read, mode="upsert") == "updated"
+        [info] = await world.admin.list_users()
+        assert (info.user.origin, info.user.expires is None) == ("oidc/google", False)
+
+        await world.admin.delete_user(name="ann@x.test")
+        assert isinstance(read, UserResource)
+        unseen = replace(read, revision="")
+        with pytest.raises(InvalidRequest, match="signs in by oidc/google") as told:
+            await world.admin.put_resource(resource=unseen, mode="upsert")
+        assert "created_by.connector" in told.value.hint
+        assert await world.admin.list_users() == ()
+        await world.alice("ann@x.test")
+        with pytest.raises(InvalidRequest, match="signs in by oidc/google"):
+            await world.admin.put_resource(resource=unseen, mode="upsert")
 
 
 async def test_a_role_that_is_not_there_gives_no_user(world: World) -> None:

@@ -18,7 +18,7 @@ from tport.engine.auth.preference import RECORD
 from tport.engine.auth.resources.carried import sealed
 from tport.engine.auth.seal import KEY_BYTES, Seal
 from tport.engine.auth.sso.connectors import check_has_secret, check_secret, sealed_connector
-from tport.engine.auth.stores import CredentialOf, Stores
+from tport.engine.auth.stores import CredentialOf, Stores, SubjectOf
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.config.load import read_text
 from tport.engine.config.resources import Read, read_resources
@@ -45,7 +45,7 @@ from tport.engine.types.resource import (
     kind_of,
     name_of,
 )
-from tport.engine.types.user import PasswordRecord
+from tport.engine.types.user import PasswordRecord, subject_key
 
 logger = logging.getLogger(__name__)
 
@@ -118,7 +118,9 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
                 if not secrets.id:
                     raise InvalidRequest("local_auth.mfa needs local_auth.id beside it")
             id_ = (secrets.id if secrets is not None else "") or str(uuid.uuid4())
-            return replace(resource, user=replace(user, id=id_, created=now))
+            # Whom a provider vouched for signs in there again, and is then who they were.
+            expires = None if user.is_local else now
+            return replace(resource, user=replace(user, id=id_, created=now, expires=expires))
         case AuthorityResource(spec=spec):
             authority = msgspec.convert(spec, Authority)
             if authority.cluster != cluster:
@@ -154,6 +156,9 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
             await stores.tokens.put(token.id, token, expires=token.expires)
         case UserResource(user=user, secrets=secrets):
             await stores.users.put(user.name, user)
+            if user.subject:
+                of = SubjectOf(user=user.name)
+                await stores.subjects.put(subject_key(user.subject), of)
             if secrets is not None and secrets.password_hash:
                 record = PasswordRecord(
                     phc=secrets.password_hash, changed=secrets.password_changed or now

@@ -244,6 +244,12 @@ class Resources:
                 )
 
         def made(before: User | None) -> User:
+            if not given.is_local and (before is None or before.origin != given.origin):
+                raise InvalidRequest(
+                    f"user {given.name!r} signs in by {given.origin}, and is made by doing so",
+                    hint="leave them out; or, for a user of this name with a password, leave out"
+                    " spec.created_by.connector",
+                )
             if before is None:
                 return replace(
                     given,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -38,9 +37,7 @@ from tport.engine.types.connector import (
     OidcConnector,
     origin_of,
 )
-from tport.engine.types.user import User, canonical_user_name, subject_key
-
-SUBJECT_PARTS: Final = "\0"  # no issuer holds it
+from tport.engine.types.user import SUBJECT_PARTS, User, canonical_user_name, subject_key
 
 
 @dataclass(frozen=True, kw_only=True)
