@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -18,7 +18,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tport.commands.settings import Settings
-from tport.engine.errors import TportError
+from tport.engine.errors import TportError, leaves
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -209,15 +209,6 @@ def say_misuse(message: str, context: typer.Context | None) -> None:
 
 def warn(text: str) -> None:
     typer.echo(f"tport: warning: {text}", err=True)
-
-
-def leaves(group: BaseExceptionGroup[Any]) -> Iterator[Any]:
-    """Yield the plain exceptions of a group."""
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from leaves(error)
-        else:
-            yield error
 
 
 def _first_low(message: str) -> str:

@@ -23,7 +23,8 @@ bug, and ends in a traceback.
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Iterator
+from typing import Any, ClassVar
 
 
 class TportError(Exception):
@@ -127,3 +128,12 @@ class ConnectionProblem(TportError):
 class RemoteProtocolError(TportError):
     exit_code = 5
     status = 400
+
+
+def leaves(error: BaseException) -> Iterator[Any]:
+    """Yield the plain exceptions of a group; of one that is none, itself."""
+    if isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from leaves(inner)
+    else:
+        yield error

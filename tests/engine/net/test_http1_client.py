@@ -233,11 +233,10 @@ async def test_what_came_but_was_not_told_yet_is_noticed_before_a_connection_is_
         assert connection.head_nowait()
         assert connection.body_here() == b"hi"
         assert connection.reusable
-        before = connection.seems_quiet
+        before = connection.has_stirred()
         application.socket.send(POISON)  # and nothing that runs has heard of it
 
-        assert (before, connection.seems_quiet) == (True, False)
-        assert connection.has_stirred()
+        assert (before, connection.has_stirred()) == (False, True)
 
 
 @pytest.mark.parametrize("more", ["goodbye", "answer"])
@@ -264,7 +263,7 @@ async def test_in_tls_too_a_connection_on_which_more_came_is_not_used_again(more
         assert len(await read_body(connection)) == size
 
         usable = connection.reusable
-        assert not (usable and connection.seems_quiet)
+        assert not usable or connection.has_stirred()
         assert not (usable and not connection.has_stirred())
 
 
@@ -304,7 +303,7 @@ async def test_without_a_task_a_head_is_taken_once_all_of_it_is_here_and_is_the_
         assert head.status == 200
         assert connection.body_here() == b"hi"
         assert connection.reusable
-        assert connection.seems_quiet
+        assert not connection.has_stirred()
 
 
 async def test_without_a_task_an_end_instead_of_an_answer_is_found_by_who_waits() -> None:
@@ -316,6 +315,6 @@ async def test_without_a_task_an_end_instead_of_an_answer_is_found_by_who_waits(
         await wait_all_tasks_blocked(0.001)
 
         assert connection.head_nowait() is None
-        assert not connection.seems_quiet
+        assert connection.has_stirred()
         with pytest.raises(UpstreamGone):
             await connection.receive_head()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -74,3 +76,39 @@ async def test_a_bug_of_one_keeps_no_other_from_being_told(
 
     assert [this.late_at for this in all_of_them] == [[10]] * 10
     assert "a bug, put there by a test" in caplog.text
+
+
+async def test_of_those_late_at_once_one_may_end_or_begin_another(
+    autojump_clock: MockClock,
+) -> None:
+    line = patience(10)
+    ended, again = Timed(), Timed()
+
+    class Busy(Timed):
+        def late(self) -> None:
+            super().late()
+            line.end(ended)
+            line.begin(again)
+
+    busy = Busy()
+    for this in (busy, ended, again):
+        line.begin(this)
+    await trio.sleep(100)
+
+    assert (busy.late_at, ended.late_at, again.late_at) == ([10], [], [20])
+    assert len(line) == 0
+
+
+async def test_a_hundred_thousand_that_are_late_at_once_are_told_without_a_stall(
+    autojump_clock: MockClock,
+) -> None:
+    """To find the first of them anew each time took 3 s and more for so many."""
+    line = patience(10)
+    crowd = [Timed() for _ in range(100_000)]
+    for each in crowd:
+        line.begin(each)
+    began = time.process_time()
+    await trio.sleep(11)
+
+    assert all(each.late_at for each in crowd)
+    assert time.process_time() - began < 1

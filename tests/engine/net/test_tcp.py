@@ -164,3 +164,15 @@ async def test_of_a_connection_that_another_process_has_nobody_is_told_here() ->
             b.sendall(b"for us")
             await wait_all_tasks_blocked(0.01)
             assert told == [1]
+
+
+async def test_what_was_closed_while_it_was_given_away_is_no_error_to_disown() -> None:
+    far, given = pair()
+    given.close()
+    given.disown()
+    given.close()
+
+    with pytest.raises((trio.BrokenResourceError, trio.ClosedResourceError)):
+        await given.send_all(b"x")
+    assert await far.receive_some() == b""
+    far.close()

@@ -1,5 +1,8 @@
 """What heads mean. What they may not hold is in tests/security/test_http.py."""
 
+import gc
+import tracemalloc
+
 import h11
 import pytest
 from hypothesis import example, given
@@ -204,7 +207,31 @@ def test_what_is_remembered_of_whole_heads_is_bounded() -> None:
     parse_request_head(
         b"GET / HTTP/1.1\r\nHost: a.test\r\nX: %b\r\n\r\n" % (b"x" * heads.MAX_BLOCK)
     )
-    for known in (heads._blocks, heads._answers):
-        assert 0 < len(known) <= heads.MAX_BLOCKS
+    for known, most in ((heads._blocks, heads.MAX_BLOCKS), (heads._answers, heads.MAX_ANSWERS)):
+        assert 0 < len(known) <= most
         assert all(len(key) <= heads.MAX_BLOCK for key in known)
         assert sum(map(len, known)) <= heads.MAX_BLOCK_BYTES
+
+
+def test_answers_that_say_each_second_what_time_it_is_hold_two_mib_at_most() -> None:
+    """As nearly all do: what is kept of past seconds never comes again."""
+    lines = b"Server: x\r\nContent-Type: text/html\r\nCache-Control: no-cache\r\nX: %b\r\n" % (
+        b"x" * 100
+    )
+    gc.collect()
+    tracemalloc.start()
+    try:
+        for second in range(1500):
+            date = b"Date: Thu, 26 Nov 2026 00:%02d:%02d GMT" % divmod(second, 60)
+            for kind in (1, 2, 3) * 2:
+                head = b"HTTP/1.1 200 OK\r\n%b\r\n%bContent-Length: %d\r\n\r\n" % (
+                    date,
+                    lines,
+                    kind,
+                )
+                parse_response_head(head, request_method=b"GET")
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert most < 2 * 1024 * 1024

@@ -91,6 +91,8 @@ class Rooms:
 
     def _abandon(self) -> None:
         self.abandoned += 1
+        if self.bug:
+            raise RuntimeError("a bug, put there by a test")
 
     async def serve_other(
         self,
@@ -175,6 +177,22 @@ async def test_a_browser_whose_certificate_is_there_needs_no_task(stage: Stage) 
     assert (name, remote, tls.version) == ("proxy.test", PEER, "TLSv1.3")
     assert not stage.tasks.child_tasks
     assert stage.doorstep.browsers == 1
+
+
+async def test_a_bug_in_the_end_of_one_connection_leaves_neither_it_nor_another_open(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+) -> None:
+    clients = [stage.come() for _ in range(3)]
+    for client in clients:
+        stage.rooms.came = trio.Event()
+        await stage.shake(client)
+    stage.rooms.bug = True
+    stage.doorstep.close()
+
+    assert stage.rooms.abandoned == 3
+    assert [await is_over(client) for client in clients] == [True] * 3
+    assert len(stage.seats) == stage.doorstep.browsers == 0
+    assert "could not be given up" in caplog.text
 
 
 async def test_a_hello_in_pieces_is_a_hello(stage: Stage) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import resource
 import socket
 from collections.abc import AsyncIterator
+from contextlib import suppress
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tport.engine.errors import ConnectionProblem, RemoteProtocolError
 from tport.engine.workers.channel import Channel, channel_pair
@@ -108,6 +109,46 @@ async def test_who_does_not_read_is_not_waited_for_for_ever(
 
     with trio.fail_after(60), pytest.raises(ConnectionProblem, match="did not read"):
         await send_for_ever()
+
+
+async def test_the_connection_that_goes_along_is_the_one_meant_though_it_was_closed_meanwhile() -> (
+    None
+):
+    """A file's number is soon another's: somebody else's connection must not go in its place."""
+    end, other_end = channel_pair()
+    here, there = Channel(end), Channel(other_end)
+    meant, its_client = socket.socketpair()
+    number = meant.fileno()
+    with its_client:
+        its_client.send(b"meant")
+        with suppress(BlockingIOError):
+            while True:  # until there is no more room
+                end.send(pack(Alive()))
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(here.send, Ask(), meant)
+            await wait_all_tasks_blocked()
+            meant.close()
+            other, others_client = socket.socketpair()
+            with other, others_client:
+                assert number in {other.fileno(), others_client.fileno()}
+                while (message := await there.receive())[0] == Alive():
+                    pass
+                assert message[1] is not None
+                with message[1] as carried:
+                    carried.setblocking(False)
+                    assert carried.recv(100) == b"meant"
+    here.close()
+    there.close()
+
+
+async def test_a_connection_that_was_closed_before_goes_nowhere(
+    ends: tuple[Channel, Channel],
+) -> None:
+    here, _ = ends
+    gone, client = socket.socketpair()
+    gone.close()
+    with client, pytest.raises(ConnectionProblem, match="can't go along"):
+        await here.send(Ask(), gone)
 
 
 async def test_what_is_no_message_is_refused_and_what_came_with_it_closed(

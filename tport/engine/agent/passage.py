@@ -23,7 +23,7 @@ from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.tcp import Prompt
 from tport.engine.proto.fields import Lines, forwardable
 from tport.engine.proto.framing import CHUNKED, NO_BODY, of_length
-from tport.engine.proto.head import Block
+from tport.engine.proto.head import SAFE, Block
 from tport.engine.proto.head import ResponseHead as HttpHead
 from tport.engine.proto.sieve import write_lines
 from tport.engine.proto.tunnel import (
@@ -40,11 +40,10 @@ from tport.engine.types.session import SessionCredential
 
 logger = logging.getLogger(__name__)
 
-SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
 # s after which the proxy is told that the application is still waited for; it gives up a silent
 # agent after 90.
 PULSE: Final = 30.0
-MAX_NOTES: Final = 16  # ways in which one head is told: to an address each
+MAX_NOTES: Final = 4  # ways in which one head is told: to an address each, and in one of some KiB
 
 
 Over = Callable[["Passage", bool], None]  # what a passage without a task came to: see `take`

@@ -151,7 +151,7 @@ class Upstream:
         if not self._kept:
             return None
         since, connection = self._kept[-1]
-        if not connection.seems_quiet or now - since > KEEP:
+        if connection.prompt is None or connection.has_stirred() or now - since > KEEP:
             return None
         self._kept.pop()
         return connection

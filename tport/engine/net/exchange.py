@@ -268,7 +268,7 @@ class Exchange:
     def answer_nowait(
         self, status: int, headers: Headers | Lines, *, reason: bytes, framing: Framing, body: bytes
     ) -> None:
-        """Send a whole answer without waiting, to a request that was taken in its `turn`.
+        """Send a whole answer without waiting, to a request that was taken by `Turns`.
 
         What the client has no room for is kept, and leaves before the connection goes on: `body`
         is no longer than a piece.

@@ -12,14 +12,14 @@ requests can be taken without (`open_http1`, see `turns`).
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Literal
 
 import trio
 
 from tport.engine.defaults import MAX_HEAD
-from tport.engine.errors import RemoteProtocolError, TportError
+from tport.engine.errors import RemoteProtocolError, TportError, leaves
 from tport.engine.net.exchange import Exchange, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
 from tport.engine.net.seats import Seat
@@ -428,16 +428,8 @@ class _Connection:
 
 def _problem(error: BaseException) -> TportError | None:
     """Return what to tell about an error, or a group of them; None: it is a bug."""
-    leaves = list(_leaves(error))
-    problems = [leaf for leaf in leaves if isinstance(leaf, TportError)]
-    if len(problems) != len(leaves):
+    all_of_them = list(leaves(error))
+    problems = [leaf for leaf in all_of_them if isinstance(leaf, TportError)]
+    if len(problems) != len(all_of_them):
         return None
     return next((leaf for leaf in problems if isinstance(leaf, ClientGone)), problems[0])
-
-
-def _leaves(error: BaseException) -> Iterator[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
-            yield from _leaves(inner)
-    else:
-        yield error

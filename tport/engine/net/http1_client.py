@@ -330,18 +330,13 @@ class ClientConnection:
             and not self._buffer
         )
 
-    @property
-    def seems_quiet(self) -> bool:
-        """Whether nothing has arrived while it was kept; only where there is a `prompt`, and cheap.
+    def has_stirred(self) -> bool:
+        """Tell whether bytes or an end have arrived while it was kept: not to be used then.
 
-        The system is asked, too: what an application sends unasked may have come in the same pass
+        The system is asked: what an application sends unasked may have come in the same pass
         as the next request, and would be taken for its answer.
         """
-        return self.prompt is not None and not self.prompt.has_stirred()
-
-    def has_stirred(self) -> bool:
-        """Tell whether bytes or an end have arrived while it was kept: not to be used then."""
-        return is_readable(self._stream)
+        return is_readable(self._stream) if self.prompt is None else self.prompt.has_stirred()
 
     def detach(self) -> tuple[trio.abc.Stream, bytes]:
         """Return the stream and what was read beyond a 101. The connection is over by that."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import math
+from itertools import takewhile
 from typing import Final, NoReturn, Protocol
 
 import trio
@@ -56,10 +57,11 @@ class Patience:
     def tell(self) -> None:
         """Tell all that are late by now."""
         now = trio.current_time()
-        while self._until:
-            this, until = next(iter(self._until.items()))
-            if until > now:
-                return
+        # Looked at in one go: a dict steps over all that were taken from its front, each time anew.
+        late = list(takewhile(lambda item: item[1] <= now, self._until.items()))
+        for this, until in late:
+            if self._until.get(this) != until:
+                continue  # the end of another was its own, or a new beginning
             del self._until[this]
             try:
                 this.late()

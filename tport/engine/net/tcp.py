@@ -41,7 +41,7 @@ class Prompt(Protocol):
     def may_have_come(self) -> bool: ...
 
     def has_stirred(self) -> bool:
-        """Tell whether bytes or an end have come, asking for what nobody has been told yet."""
+        """Tell whether bytes or an end have come, asking the system."""
 
     def receive_nowait(self) -> bytes | None:
         """Return what is there, at most READ_SIZE; b"" at the end, None if nothing has come.
@@ -67,7 +67,7 @@ class Prompt(Protocol):
         """Wait until what `send_nowait` kept has left."""
 
     def close(self) -> None:
-        """Close the connection now, without a goodbye."""
+        """Close the connection now, without a goodbye. It's no news to `on_arrival` and `on_room`."""
 
     def end(self) -> None:
         """Close it now, having said goodbye as far as there is room for that."""
@@ -113,8 +113,6 @@ class TcpStream(trio.abc.HalfCloseableStream):
                 self._writer.wake()
 
     def has_stirred(self) -> bool:
-        if self.may_have_come:
-            return True
         try:
             self.socket.recv(1, socket.MSG_PEEK)
         except (BlockingIOError, InterruptedError):
@@ -227,7 +225,7 @@ class TcpStream(trio.abc.HalfCloseableStream):
 
     def disown(self) -> None:
         """Hear no more of the connection: another process has it. It is still to be closed here."""
-        if HAS_EPOLL:
+        if HAS_EPOLL and self.socket.fileno() >= 0:
             ready().disown(self.socket)
 
     def close(self) -> None:

@@ -4,9 +4,9 @@ Unlike trio.SSLStream it sends the alert that says why a handshake failed, tells
 that was cut from one that ended, and hands out everything that has arrived in one piece: one
 wake-up, one result.
 
-Bytes leave only when the user sends or closes. What TLS itself wants to say in between (a key
-update's answer, by RFC 8446 §4.6.3 due before the next data) leaves with the next data; so the
-receiving side never sends, and the two need no lock.
+What TLS itself wants to say in between (a key update's answer, by RFC 8446 §4.6.3 due before the
+next data) leaves with the next data. So the receiving side sends nothing while the connection lives,
+and the two need no lock; where it broke, it sends the alert that says why, unless a sender is at it.
 """
 
 from __future__ import annotations

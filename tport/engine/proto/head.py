@@ -53,11 +53,15 @@ TARGET: Final = re.compile(rb"/[\x21\x22\x24-\x7e]*")  # origin-form; a fragment
 _UNSERVED: Final = frozenset({b"CONNECT", b"TRACE"})
 
 
+SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1; TRACE gets nowhere
+
+
 class Block(tuple[tuple[bytes, bytes], ...]):
     """The headers of a head whose lines below the first came before, all and to the byte.
 
     Attributes:
-        notes: what others found out of these headers and of nothing else, by who found it.
+        notes: what others found out of these headers and of nothing else, by who found it. They are
+            kept as long as the block is: who writes here keeps them few.
     """
 
     notes: dict[object, Any]
@@ -285,13 +289,16 @@ _answered = KnownLines()
 MAX_BLOCKS: Final = 4096
 MAX_BLOCK_BYTES: Final = 2 * 1024 * 1024  # of all of them
 MAX_BLOCK: Final = 4096  # bytes of one
+# Of answers fewer: most say Date, so that what is kept of a second is nothing to the next. A busy agent has
+# some hundreds of kinds a second; of 4096 it would hold minutes that never come again, in 10 MiB.
+MAX_ANSWERS: Final = 1024
 
 # What follows method and target in a RequestHead.
 _blocks: Final = Memory[bytes, tuple[Any, ...]](
     count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
 )
 _answers: Final = Memory[bytes, ResponseHead](  # to other methods than HEAD
-    count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
+    count=MAX_ANSWERS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
 )
 
 

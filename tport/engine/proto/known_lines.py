@@ -3,10 +3,7 @@
 Browsers and applications say the same lines again and again. A line that h11's grammar has let
 through once is let through by its exact bytes from then on: what is remembered is a fact about
 bytes and nothing else, neither who sent them nor what they were allowed. What depends on several
-lines (framing, Host, Connection) is never remembered.
-
-The memory is bounded in lines and bytes. Full, it is emptied: a flood of lines that come but once
-costs their judging, as it would without a memory, and no room.
+lines (framing, Host, Connection) is remembered elsewhere, of whole blocks of lines: `head`.
 """
 
 from __future__ import annotations
@@ -18,6 +15,7 @@ from typing import Final
 from h11._readers import header_field_re  # h11's own grammar of one line; a test holds it to h11
 
 from tport.engine.proto.fields import Field
+from tport.engine.proto.memory import Memory
 
 _CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
 
@@ -30,16 +28,17 @@ class KnownLines:
     """Fields by the exact bytes of their line, without its CRLF.
 
     Attributes:
-        held: bytes of lines that are known now.
         judged: how many were judged since the start, for they were not known.
     """
 
     def __init__(self, *, lines: int = MAX_LINES, size: int = MAX_BYTES) -> None:
-        self._lines = lines
-        self._size = size
-        self._known: dict[bytes, Field] = {}
-        self.held = 0
+        self._known = Memory[bytes, Field](count=lines, size=size, longest=MAX_LINE)
         self.judged = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes of lines that are known now."""
+        return self._known.held
 
     @property
     def count(self) -> int:
@@ -62,12 +61,8 @@ class KnownLines:
     def _judge(self, line: bytes) -> Field | None:
         self.judged += 1
         field = judge_line(line)
-        if field is not None and len(line) <= MAX_LINE:
-            if len(self._known) >= self._lines or self.held + len(line) > self._size:
-                self._known.clear()
-                self.held = 0
-            self._known[line] = field
-            self.held += len(line)
+        if field is not None:
+            self._known.keep(line, field, len(line))
         return field
 
 

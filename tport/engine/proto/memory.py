@@ -6,7 +6,7 @@ finding out, as it would without a memory, and no room.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
@@ -14,7 +14,11 @@ V = TypeVar("V")
 
 
 class Memory(dict[K, V], Generic[K, V]):
-    """Look up as in any dictionary; put in by `keep`."""
+    """Look up as in any dictionary; put in by `keep`.
+
+    Attributes:
+        held: bytes of what it holds.
+    """
 
     def __init__(self, *, count: int, size: int, longest: int) -> None:
         """
@@ -25,14 +29,27 @@ class Memory(dict[K, V], Generic[K, V]):
         self._count = count
         self._size = size
         self._longest = longest
-        self._held = 0
+        self.held = 0
 
     def keep(self, key: K, value: V, size: int) -> None:
         """Remember what was found out of `key`; both are of so many bytes together."""
         if size > self._longest:
             return
-        if len(self) >= self._count or self._held + size > self._size:
+        if len(self) >= self._count or self.held + size > self._size:
             self.clear()
-            self._held = 0
+            self.held = 0
         self[key] = value
-        self._held += size
+        self.held += size
+
+
+class ByRule(Memory[bytes, V]):
+    """What a rule says of names: looked up like in a dictionary that has all of them."""
+
+    def __init__(self, rule: Callable[[bytes], V], *, count: int, longest: int) -> None:
+        super().__init__(count=count, size=count * longest, longest=longest)
+        self._rule = rule
+
+    def __missing__(self, name: bytes) -> V:
+        said = self._rule(name)
+        self.keep(name, said, len(name))
+        return said

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Final
 
 from tport.engine.access.cors import (
     VARY,
@@ -17,13 +16,11 @@ from tport.engine.access.cors import (
 )
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.fetch import is_asked_elsewhere
-from tport.engine.proto.head import RequestHead
+from tport.engine.proto.head import SAFE, RequestHead
 from tport.engine.proxy.offers import Offers
 from tport.engine.types.app import Cors
 
 Field = tuple[bytes, bytes]
-
-_SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1; TRACE gets nowhere
 
 
 def heed_origin(exchange: Exchange, offers: Offers) -> Sequence[Field] | None:
@@ -76,7 +73,7 @@ def may_change(request: RequestHead, offers: Offers) -> bool:
     nobody's concern here. An application with `cookie_same_site: none` has said that forms of
     others are meant for it.
     """
-    if request.method in _SAFE or not is_asked_elsewhere(request.headers):
+    if request.method in SAFE or not is_asked_elsewhere(request.headers):
         return True
     app, cors = offers.at(request.host), _cors_for(request, offers)
     if app is not None and app.cookie_same_site == "none":

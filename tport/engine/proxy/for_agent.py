@@ -8,6 +8,7 @@ from tport.engine.proto.cookies import strip_cookies
 from tport.engine.proto.device_token import is_device_token
 from tport.engine.proto.fields import HOP_BY_HOP, Field, Lines, fold, forwardable, is_reserved
 from tport.engine.proto.head import RequestHead
+from tport.engine.proto.memory import ByRule
 from tport.engine.proto.sieve import FieldSieve
 
 MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
@@ -37,22 +38,16 @@ _SIEVE: Final = FieldSieve(_passed)
 _Kind = Literal["passes", "stays", "cookie", "authorization"]
 
 
-class _Kinds(dict[bytes, _Kind]):
-    """What becomes of a header, by its name; remembered."""
-
-    def __missing__(self, name: bytes) -> _Kind:
-        kind: _Kind = "passes"
-        if not forwardable([(name, b"")], frozenset()) or is_reserved(fold(name)):
-            kind = "stays"
-        elif name == b"cookie":
-            kind = "cookie"
-        elif name == b"authorization":
-            kind = "authorization"
-        if len(self) >= MAX_NAMES:
-            self.clear()
-        if len(name) <= MAX_NAME:
-            self[name] = kind
-        return kind
+def _kind_of(name: bytes) -> _Kind:
+    """Return what becomes of a header, by its name."""
+    kind: _Kind = "passes"
+    if not forwardable([(name, b"")], frozenset()) or is_reserved(fold(name)):
+        kind = "stays"
+    elif name == b"cookie":
+        kind = "cookie"
+    elif name == b"authorization":
+        kind = "authorization"
+    return kind
 
 
-_KINDS: Final = _Kinds()
+_KINDS: Final = ByRule(_kind_of, count=MAX_NAMES, longest=MAX_NAME)

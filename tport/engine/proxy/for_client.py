@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from tport.engine.proto.cookies import allowed_set_cookie, host_only
 from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, Field, Lines, fold, is_reserved
+from tport.engine.proto.memory import ByRule
 from tport.engine.proto.sieve import LineSieve
 
 MAX_NAMES: Final = 1024  # of headers, of at most MAX_NAME bytes, whose kind is remembered
@@ -38,21 +39,15 @@ _SIEVE: Final = LineSieve(_passed)
 _Kind = Literal["passes", "stays", "cookie"]
 
 
-class _Kinds(dict[bytes, _Kind]):
-    """What becomes of a header, by its name; remembered."""
-
-    def __missing__(self, name: bytes) -> _Kind:
-        lower = name.lower()
-        kind: _Kind = "passes"
-        if lower == b"set-cookie":
-            kind = "cookie"
-        elif lower in HOP_BY_HOP or lower in NOT_FROM_APPS or is_reserved(fold(lower)):
-            kind = "stays"
-        if len(self) >= MAX_NAMES:
-            self.clear()
-        if len(name) <= MAX_NAME:
-            self[name] = kind
-        return kind
+def _kind_of(name: bytes) -> _Kind:
+    """Return what becomes of a header, by its name."""
+    lower = name.lower()
+    kind: _Kind = "passes"
+    if lower == b"set-cookie":
+        kind = "cookie"
+    elif lower in HOP_BY_HOP or lower in NOT_FROM_APPS or is_reserved(fold(lower)):
+        kind = "stays"
+    return kind
 
 
-_KINDS: Final = _Kinds()
+_KINDS: Final = ByRule(_kind_of, count=MAX_NAMES, longest=MAX_NAME)

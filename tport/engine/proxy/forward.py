@@ -21,6 +21,7 @@ from tport.engine.defaults import ANSWER_DEADLINE
 from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.net.http1 import Exchange
 from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.head import SAFE
 from tport.engine.proto.tunnel import (
     NoAnswer,
     RequestHead,
@@ -33,7 +34,6 @@ from tport.engine.proxy.waiting import Waiting
 
 logger = logging.getLogger(__name__)
 
-SAFE: Final = frozenset({b"GET", b"HEAD", b"OPTIONS"})  # RFC 9110 §9.2.1, without TRACE
 # Why an agent has no answer, without that anything of the request reached the application.
 UNTOUCHED: Final = frozenset({"unreachable", "busy", "stale", "unknown-app", "unknown-session"})
 

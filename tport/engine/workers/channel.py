@@ -10,6 +10,7 @@ from __future__ import annotations
 import array
 import os
 import socket
+from contextlib import ExitStack
 from typing import Final
 
 import trio
@@ -40,21 +41,27 @@ class Channel:
         """Send a message, and a copy of the connection that it is about; ours is still ours to close.
 
         Raises:
-            ConnectionProblem: the other side has ended, or did not read for SEND_DEADLINE; or the
-                message is too long: sent, it would be taken for the words of a broken process.
+            ConnectionProblem: the other side has ended, or did not read for SEND_DEADLINE; the
+                connection is closed, or no more files may be opened; or the message is too long:
+                sent, it would be taken for the words of a broken process.
         """
         packed = pack(message)
         if len(packed) > MAX_MESSAGE:
             raise ConnectionProblem(f"a message of {len(packed)} bytes, at most {MAX_MESSAGE} fit")
-        numbers = array.array("i", [] if carried is None else [carried.fileno()])
-        along = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers)] if numbers else []
-        with trio.move_on_after(SEND_DEADLINE):
-            async with self._sending:
-                try:
-                    await self._socket.sendmsg([packed], along)
-                except OSError as problem:
-                    raise ConnectionProblem(f"the other process has ended: {problem}") from None
-            return
+        with ExitStack() as until_sent:
+            along = []
+            if carried is not None:
+                # Of our own: while there is no room, the owner may close theirs, whose number is soon another's.
+                copy = until_sent.enter_context(_copy(carried))
+                numbers = array.array("i", [copy.fileno()])
+                along.append((socket.SOL_SOCKET, socket.SCM_RIGHTS, numbers))
+            with trio.move_on_after(SEND_DEADLINE):
+                async with self._sending:
+                    try:
+                        await self._socket.sendmsg([packed], along)
+                    except OSError as problem:
+                        raise ConnectionProblem(f"the other process has ended: {problem}") from None
+                return
         raise ConnectionProblem(f"the other process did not read for {SEND_DEADLINE:.0f} s")
 
     async def receive(self) -> tuple[Message, socket.socket | None]:
@@ -86,6 +93,13 @@ class Channel:
 
     def close(self) -> None:
         self._socket.close()
+
+
+def _copy(connection: socket.socket) -> socket.socket:
+    try:
+        return connection.dup()
+    except OSError as problem:
+        raise ConnectionProblem(f"the connection can't go along: {problem}") from None
 
 
 def _received(along: list[tuple[int, int, bytes]]) -> socket.socket | None:

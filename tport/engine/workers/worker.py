@@ -11,7 +11,6 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from functools import partial
@@ -24,7 +23,7 @@ from tport.engine.api import wire
 from tport.engine.api.remote import open_remote_auth
 from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.diag.stalls import Stalls
-from tport.engine.errors import ConnectionProblem, TportError
+from tport.engine.errors import ConnectionProblem, TportError, leaves
 from tport.engine.garbage import settle
 from tport.engine.logs import set_up_logging
 from tport.engine.metrics.board import Board
@@ -251,20 +250,12 @@ def _listener(descriptor: int) -> trio.SocketListener:
 
 
 def _failed(problems: BaseExceptionGroup[TportError]) -> Failed:
-    found = list(_leaves(problems))
+    found = list(leaves(problems))
     return Failed(
         message="; ".join(dict.fromkeys(map(str, found))),
         hint=next((each.hint for each in found if each.hint), ""),
         exit_status=max(each.exit_code for each in found),
     )
-
-
-def _leaves(group: BaseExceptionGroup[TportError]) -> Iterator[TportError]:
-    for error in group.exceptions:
-        if isinstance(error, BaseExceptionGroup):
-            yield from _leaves(error)
-        else:
-            yield error
 
 
 if __name__ == "__main__":
