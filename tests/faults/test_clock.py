@@ -159,3 +159,29 @@ def signed_in_again(person: Client, cluster: Cluster, app: str) -> int:
         return person.open(app).status
     except ssl.SSLCertVerificationError:
         return 0
+
+
+@pytest.mark.parametrize("offset", ["+2d", "+40d"])
+def test_ops_10_no_agent_ends_and_all_serve_again_whatever_the_clock_showed(
+    tmp_path: Path, offset: str
+) -> None:
+    """R-13: a certificate of the future is made anew once the clock is right, and one that was too old is good."""
+    cluster = Cluster(tmp_path, free_port(), "")
+    wall = Wall(tmp_path)
+    cluster.env |= wall.env
+    try:
+        cluster.start_services()
+        agent = cluster.start_agent("echo", start_upstream(cluster).url)
+        alice = cluster.signed_in("alice")
+        app = cluster.app_url("echo")
+        assert alice.open(app).status == 200
+
+        wall.set(offset)
+        agent.wait_for("certificate renewed until" if offset == "+2d" else "put right whichever")
+        wall.set("+0")
+
+        wait_until(lambda: signed_in_again(alice, cluster, app) == 200, "served again", 90)
+        assert agent.status is None
+        assert "Traceback" not in cluster.proxy.stderr + agent.stderr
+    finally:
+        cluster.end()

@@ -5,6 +5,7 @@
     ├── InvalidRequest                2           400     the caller asked for nonsense
     ├── AccessDenied                  3           403     `reason` is for the audit log only
     │   ├── Locked                    3           403     a lock on this person or machine
+    │   ├── OutOfTime                 3           403     a certificate, by the clock of who judges it
     │   ├── NotSignedIn               3           401     no session, or one that is over
     │   └── ProofNeeded               3           401     a session that must be proven anew
     ├── NotFound                      4           404
@@ -67,6 +68,10 @@ class AccessDenied(TportError):
 
 class Locked(AccessDenied):
     """A lock keeps the caller out, whom it tells so; it may be lifted any time."""
+
+
+class OutOfTime(AccessDenied):
+    """A certificate does not count now, by the clock of who judges it: one that is wrong may be put right."""
 
 
 class NotSignedIn(AccessDenied):

@@ -78,3 +78,12 @@ def test_without_authorities_to_verify_by_it_is_no_state(
 
 def test_the_key_is_not_in_what_is_printed() -> None:
     assert "PRIVATE" not in repr(state())
+
+
+@pytest.mark.parametrize(
+    ("hours", "is_due"),
+    [(-2, True), (0, False), (11, False), (12, True), (25, True)],
+)
+def test_a_certificate_from_the_future_is_due_at_once(hours: int, *, is_due: bool) -> None:
+    """R-13: made while the clock of auth was ahead; else nobody would renew it before that time comes."""
+    assert state().is_due(START + timedelta(hours=hours)) is is_due

@@ -12,7 +12,7 @@ from tests.engine.api.scripted import ScriptedAuth
 from tport.engine.api import events as events_module
 from tport.engine.api.events import BATCH, EventQueue
 from tport.engine.defaults import EVENT_QUEUE, FRESH
-from tport.engine.errors import AccessDenied, InvalidRequest, TportError, Unavailable
+from tport.engine.errors import AccessDenied, InvalidRequest, OutOfTime, TportError, Unavailable
 
 
 def sent(auth: ScriptedAuth) -> list[str]:
@@ -123,3 +123,20 @@ async def test_wait_sent_waits_for_the_batch_on_its_way(
         await queue.wait_sent()
 
     assert waiting.cancelled_caught
+
+
+async def test_an_agent_whose_certificate_does_not_count_yet_keeps_its_events(
+    autojump_clock: MockClock, nursery: trio.Nursery
+) -> None:
+    """R-13: a wrong clock is put right, and what happened meanwhile is written down."""
+    auth = ScriptedAuth()
+    auth.failure = OutOfTime("certificate refused: it is valid from tomorrow on")
+    queue = EventQueue(auth.api)
+    queue.put("tunnel.up", n=1)
+    nursery.start_soon(queue.keep)
+    await trio.sleep(60)
+
+    auth.failure = None
+    await queue.wait_sent()
+
+    assert sent(auth) == ["1"]

@@ -30,6 +30,7 @@ from tport.engine.errors import (
     LimitExceeded,
     NotFound,
     NotSignedIn,
+    OutOfTime,
     Unavailable,
 )
 from tport.engine.net.tls import connect_tls
@@ -325,11 +326,14 @@ async def test_a_watch_ends_loudly_when_auth_goes(world: World) -> None:
 
 
 async def test_an_expired_certificate_may_only_do_what_anyone_may(world: World) -> None:
-    """TLS-02 (auth part): who calls is judged at each request, not at the handshake."""
+    """TLS-02 (auth part): who calls is judged at each request, not at the handshake.
+
+    R-13: and is told that it is the time, which may be a wrong clock's, and no refusal for good.
+    """
     async with open_cable(world) as cable, open_remote_auth(cable.dialler("proxy")) as proxy:
         await proxy.list_roles()
         world.pass_time(hours=25)
-        with pytest.raises(AccessDenied):
+        with pytest.raises(OutOfTime, match="expired at"):
             await proxy.list_roles()
         assert await proxy.ping() == CLUSTER
         world.pass_time(days=31)

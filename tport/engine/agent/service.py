@@ -37,7 +37,9 @@ from tport.engine.errors import (
     AccessDenied,
     ConfigError,
     ConnectionProblem,
+    LimitExceeded,
     Locked,
+    OutOfTime,
     RemoteProtocolError,
     Unavailable,
 )
@@ -57,6 +59,7 @@ TICK: Final = 5.0  # s between looks at the clock: for expiry, renewal, idle con
 _PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
+_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError)
 RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
 
 Clock = Callable[[], datetime]
@@ -147,11 +150,13 @@ class _Agent:
         """Return an identity that is good now: the kept one, renewed if need be, or a new one."""
         if state is not None:
             try:
-                if self._clock() >= state.renew_at:
+                if state.is_due(self._clock()):
                     state = await self._renewed(state)
                 self._check_may_offer(state)
             except AccessDenied as denied:
                 if self._settings.token is None:
+                    if isinstance(denied, OutOfTime):
+                        denied.hint = _whose_time(self._settings.folder)
                     raise
                 logger.warning("this agent's identity does not do (%s); it joins anew", denied)
             else:
@@ -210,10 +215,10 @@ class _Agent:
             state = await self._with_next_key(state)
             try:
                 fresh = await renew_identity(state, self._proxy, self._clock)
-            except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:
-                if self._clock() < state.expires:
+            except (*_PASSING, Locked) as problem:
+                if state.is_valid(self._clock()):
                     return state
-                logger.warning("can't renew the expired certificate yet: %s", problem)
+                logger.warning("can't renew yet the certificate that doesn't count: %s", problem)
                 await trio.sleep(TICK)
             else:
                 await self._keep(fresh)
@@ -244,13 +249,16 @@ class _Agent:
     async def _keep_identity(self, keeper: TunnelKeeper) -> NoReturn:
         """Renew the certificate at half its life, and have the tunnels replaced."""
         while True:
-            if self._clock() < self.state.renew_at:
+            if not self.state.is_due(self._clock()):
                 await trio.sleep(TICK)
                 continue
             self.state = await self._with_next_key(self.state)
             try:
                 self.state = await renew_identity(self.state, self._proxy, self._clock)
-            except (ConnectionProblem, Unavailable, RemoteProtocolError, Locked) as problem:
+            except OutOfTime as problem:  # no end: one of the clocks is wrong, and may be put right
+                hint = _whose_time(self._settings.folder)
+                logger.warning("certificate not renewed yet, auth says: %s; %s", problem, hint)
+            except (*_PASSING, Locked) as problem:
                 logger.warning("certificate not renewed yet: %s", problem)
             else:
                 logger.info("certificate renewed until %s", self.state.expires.isoformat())
@@ -429,6 +437,14 @@ class _Agent:
             apps.judge_again()
             for offer in list(offered.values()):  # which may change while one is closed
                 await offer.upstream.close_idle()
+
+
+def _whose_time(folder: Path) -> str:
+    """Return what to do about a certificate whose time is not now, by auth's clock."""
+    return (
+        "put right whichever clock is wrong; if none is, this agent was off for too long, and joins"
+        f" anew by a new token: delete {folder}"
+    )
 
 
 def _nothing_to_offer() -> ConfigError:

@@ -43,6 +43,14 @@ class AgentState(msgspec.Struct, frozen=True, kw_only=True):
     def __repr__(self) -> str:
         return f"AgentState({self.host_id})"
 
+    def is_valid(self, now: datetime) -> bool:
+        """Tell whether the certificate counts: made while auth's clock was ahead, it does not yet."""
+        return load_certificate(self.certificate).not_valid_before_utc <= now < self.expires
+
+    def is_due(self, now: datetime) -> bool:
+        """Tell whether it is time for the next certificate."""
+        return now >= self.renew_at or not self.is_valid(now)
+
     @property
     def pair(self) -> KeyPair:
         return KeyPair(key=self.key, chain=self.certificate)

@@ -41,6 +41,7 @@ from tport.engine.errors import (
     LimitExceeded,
     Locked,
     NotSignedIn,
+    OutOfTime,
     RemoteProtocolError,
     Unavailable,
 )
@@ -59,8 +60,15 @@ RETRY: Final = 1.0  # s, the most before the first further try to watch; doubled
 STABLE: Final = 60.0  # s that a watch must have stood for the tries to begin anew after it
 
 # What goes by: the watch is tried again. AccessDenied does not: auth refuses this machine; but a
-# lock may be lifted.
-_PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError, Locked)
+# lock may be lifted, and a clock put right.
+_PASSING: Final = (
+    ConnectionProblem,
+    Unavailable,
+    LimitExceeded,
+    RemoteProtocolError,
+    Locked,
+    OutOfTime,
+)
 
 Clock = Callable[[], datetime]
 

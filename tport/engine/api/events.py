@@ -10,7 +10,7 @@ import trio
 
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import EVENT_QUEUE, FRESH
-from tport.engine.errors import AccessDenied, InvalidRequest, TportError
+from tport.engine.errors import AccessDenied, InvalidRequest, OutOfTime, TportError
 from tport.engine.types.event import Event, event
 
 logger = logging.getLogger(__name__)
@@ -89,10 +89,11 @@ class EventQueue:
         while True:
             try:
                 await self._auth.emit(events=batch)
-            except (AccessDenied, InvalidRequest) as refusal:
-                logger.warning("auth refused %d audit events: %s", len(batch), refusal)
-                return False
             except TportError as problem:
+                for_good = isinstance(problem, AccessDenied | InvalidRequest)
+                if for_good and not isinstance(problem, OutOfTime):
+                    logger.warning("auth refused %d audit events: %s", len(batch), problem)
+                    return False
                 level = logging.WARNING if most == RETRY else logging.DEBUG
                 logger.log(level, "audit events wait, trying on: %s", problem)
                 await trio.sleep(most * random.random())  # noqa: S311 - spreads retries, no secret

@@ -45,7 +45,8 @@ class MachineAPI(Protocol):
                 (`pki.renewal.prove_renewal`).
 
         Raises:
-            AccessDenied: not ours, too old, a wrong proof.
+            OutOfTime: too old, by auth's clock.
+            AccessDenied: not ours, a wrong proof.
         """
         ...
 

@@ -17,7 +17,7 @@ import trio
 
 from tport.engine.api import wire
 from tport.engine.api.changes import Current
-from tport.engine.api.protocol import AuthAPI
+from tport.engine.api.protocol import CALLERS, AuthAPI
 from tport.engine.auth.service import AuthService
 from tport.engine.defaults import (
     ALPN_AUTH,
@@ -34,6 +34,7 @@ from tport.engine.errors import (
     ConnectionProblem,
     InvalidRequest,
     NotFound,
+    OutOfTime,
     RemoteProtocolError,
     TportError,
     Unavailable,
@@ -171,6 +172,9 @@ class _Connection:
         self._remote = remote
         self._certificate = certificate
         self._known = identity
+        self._late: OutOfTime | None = (
+            None  # why the certificate doesn't count, if it may be renewed
+        )
         self._max_body = max_body
 
     async def answer(self, exchange: Exchange) -> None:
@@ -182,6 +186,12 @@ class _Connection:
         identity = await self._identity()
         if identity is not None:
             exchange.recognise()
+        elif self._late is not None and "anyone" not in CALLERS.get(name, {"anyone"}):
+            refusals = self._service.refusals
+            await refusals.tell(
+                "auth.failed", remote=self._remote, call=name[:40], error=self._late.reason
+            )
+            raise self._late
         calls = self._service.as_caller(identity, self._remote)
         if acting := request.values(wire.ACTING_FOR):
             calls = calls.acting_for(acting[-1].decode("latin-1"))
@@ -228,13 +238,14 @@ class _Connection:
             return None
         cluster = self._service.cluster
         try:
-            return identity_of(
+            identity = identity_of(
                 self._certificate,
                 authorities=cluster.authorities,
                 expected_kinds=("agent", "proxy", "admin"),
                 now=cluster.clock(),
             )
         except AccessDenied as denied:
+            self._late = denied if isinstance(denied, OutOfTime) else None
             try:
                 identity_of(
                     self._certificate,
@@ -248,6 +259,8 @@ class _Connection:
                 await refusals.tell("auth.failed", remote=self._remote, error=denied.reason)
                 raise denied from None
             return None
+        self._late = None
+        return identity
 
 
 async def answer_error(exchange: Exchange, error: TportError) -> None:

@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
-from tport.engine.errors import AccessDenied, InvalidRequest
+from tport.engine.errors import AccessDenied, InvalidRequest, OutOfTime
 from tport.engine.pki.keys import load_certificate
 from tport.engine.types.identity import Identity, IdentityKind
 
@@ -96,6 +96,7 @@ def identity_of(
     expected_kinds: Collection[IdentityKind],
     now: datetime,
     grace: timedelta = timedelta(0),
+    early: bool = False,
 ) -> Identity:
     """Return who the peer is, by its certificate (DER), as the handshake delivered it.
 
@@ -108,10 +109,13 @@ def identity_of(
         now: aware.
         grace: how long ago the certificate may have expired; only renewing a host's
             certificate gives any.
+        early: it counts before its time, too, as one does that was made while the issuer's clock was
+            ahead; only renewing allows that.
 
     Raises:
-        AccessDenied: not issued directly by the right authority, not valid now, for another
-            purpose or cluster, or of another kind; `reason` says which.
+        OutOfTime: it, or the authority that issued it, is not valid now.
+        AccessDenied: not issued directly by the right authority, for another purpose or
+            cluster, or of another kind; `reason` says which.
     """
     cert, identity = _anchored(certificate, authorities, expected_kinds, now)
     if identity.kind not in expected_kinds:
@@ -122,15 +126,10 @@ def identity_of(
     if problem := _problem(identity):
         raise _refused(problem)
     _check_profile(cert, identity.kind)
-    if now < cert.not_valid_before_utc:
-        raise _refused(
-            f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on, by our clock it is {now:%FT%TZ}",
-            hint="compare the clocks of both machines",
-        )
+    if now < cert.not_valid_before_utc and not early:
+        raise _out_of_time(f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on", now)
     if now >= cert.not_valid_after_utc + grace:
-        raise _refused(
-            f"it expired at {cert.not_valid_after_utc:%FT%TZ}, by our clock it is {now:%FT%TZ}"
-        )
+        raise _out_of_time(f"it expired at {cert.not_valid_after_utc:%FT%TZ}", now)
     return identity
 
 
@@ -157,11 +156,16 @@ def _anchored(
     if certificate[-len(cert.signature) - 1] != 0:
         raise _refused("it can't be read")
     issuers = {authority_of(kind) for kind in expected_kinds}
-    issuer = next(
-        (kind for kind in issuers if _issued(certificate, cert, getattr(authorities, kind), now)),
-        None,
-    )
+    issued = {
+        kind: by
+        for kind in issuers
+        if (by := _issuer(certificate, cert, getattr(authorities, kind), now)) is not None
+    }
+    issuer = next((kind for kind, by in issued.items() if _is_valid(by, now)), None)
     if issuer is None:
+        for by in issued.values():
+            when = f"{by.not_valid_before_utc:%FT%TZ} to {by.not_valid_after_utc:%FT%TZ}"
+            raise _out_of_time(f"the authority that issued it is valid from {when}", now)
         raise _refused(f"no {' or '.join(sorted(issuers))} authority of this cluster issued it")
     value = extension.value
     assert isinstance(value, x509.UnrecognizedExtension)
@@ -175,16 +179,18 @@ def _anchored(
     return cert, identity
 
 
-def _issued(
+def _issuer(
     certificate: bytes, cert: x509.Certificate, authorities: Sequence[str], now: datetime
-) -> bool:
-    for pem in authorities:
-        issuer = load_certificate(pem)
-        if issuer.not_valid_before_utc <= now < issuer.not_valid_after_utc and _signed(
-            certificate, cert, issuer
-        ):
-            return True
-    return False
+) -> x509.Certificate | None:
+    """Return which authority signed it: one that is valid now, if any of them is."""
+    signed = [
+        issuer for pem in authorities if _signed(certificate, cert, issuer := load_certificate(pem))
+    ]
+    return max(signed, key=lambda issuer: _is_valid(issuer, now), default=None)
+
+
+def _is_valid(authority: x509.Certificate, now: datetime) -> bool:
+    return authority.not_valid_before_utc <= now < authority.not_valid_after_utc
 
 
 # Which authority signed which certificate, by SHA-256 of both: what was true of these bytes once is
@@ -250,8 +256,15 @@ def _problem(identity: Identity) -> str:
     return ""
 
 
-def _refused(why: str, *, hint: str = "") -> AccessDenied:
-    return AccessDenied(f"certificate refused: {why}", hint=hint)
+def _refused(why: str) -> AccessDenied:
+    return AccessDenied(f"certificate refused: {why}")
+
+
+def _out_of_time(why: str, now: datetime) -> OutOfTime:
+    return OutOfTime(
+        f"certificate refused: {why}, by our clock it is {now:%FT%TZ}",
+        hint="compare the clocks of both machines",
+    )
 
 
 def _article(kinds: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
 import trio
 from cryptography import x509
@@ -9,7 +11,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.engine.auth.world import World
 from tport.engine.api.answers import Joined
-from tport.engine.errors import Locked
+from tport.engine.defaults import HOST_RENEWAL_GRACE
+from tport.engine.errors import Locked, OutOfTime
 from tport.engine.pki.identity import identity_of
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.pki.renewal import prove_renewal
@@ -86,6 +89,46 @@ async def test_of_a_machine_and_its_copy_the_second_to_renew_locks_both(world: W
     assert event.fields["host_id"] == right.joined.host_id
     assert (event.fields["generation"], event.fields["newest_generation"]) == (1, 2)
     await other.renew()
+
+
+@pytest.mark.parametrize("ahead", [timedelta(hours=2), timedelta(days=365)], ids=str)
+async def test_what_was_renewed_while_the_clock_was_ahead_is_renewed_once_it_is_right(
+    world: World, ahead: timedelta
+) -> None:
+    """R-13: the certificate is from the future: it opens nothing, and gets one of now for who holds its key."""
+    machine = await Machine.join(world)
+    world.pass_time(hours=12)
+    world.clock.now += ahead
+    if ahead > HOST_RENEWAL_GRACE:
+        with pytest.raises(OutOfTime):
+            await machine.renew()
+    else:
+        await machine.renew()
+    world.clock.now -= ahead
+    await world.service.set_back.tick()
+
+    await machine.renew()
+
+    assert machine.generation == (2 if ahead > HOST_RENEWAL_GRACE else 3)
+    assert await world.admin.list_locks() == ()
+
+
+async def test_of_two_that_hold_a_certificate_from_the_future_the_second_locks_both(
+    world: World,
+) -> None:
+    """AG-15: renewing before its time makes no copy a machine of its own."""
+    right = await Machine.join(world)
+    world.clock.now += timedelta(days=2)
+    await right.renew()
+    copied = right.copy()
+    world.clock.now -= timedelta(days=2)
+    await world.service.set_back.tick()
+    with pytest.raises(OutOfTime):
+        assert right.generation
+    await copied.renew()
+
+    with pytest.raises(Locked):
+        await right.renew()
 
 
 async def test_one_generation_behind_or_many_is_the_same(world: World) -> None:

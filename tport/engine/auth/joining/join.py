@@ -117,6 +117,7 @@ class Join:
                 expected_kinds=("agent", "proxy"),
                 now=self._cluster.clock(),
                 grace=HOST_RENEWAL_GRACE,
+                early=True,
             )
             check_renewal(cert, csr, proof)
             key = public_key_of_csr(csr)
