@@ -2,7 +2,7 @@
 
 .venv/bin/python -m docs.images.sheets      needs what the end-to-end tests need (make test-deps)
 
-The tour is that of the tests that hold each page to its quality, so no page is forgotten.
+The tours are those of the tests that hold each page to its quality, so no page is forgotten.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ HERE: Final = Path(__file__).parent
 SHEETS: Final = HERE / "pages"
 PAGE: Final = HERE.parent / "pages.md"
 HEADING: Final = "## The pictures\n"  # what is below it is written here
-TOUR: Final = "tests/e2e/test_pages_quality.py"
-HEIGHT: Final = 400  # px of a sheet: half of what the tour's windows show
+TOURS: Final = ("tests/e2e/test_pages_quality.py", "tests/e2e/test_sso.py")
+HEIGHT: Final = 400  # px of a sheet: half of what the tours' windows show
 GAP: Final = 12  # px
 PLACE: Final = Path(tempfile.gettempdir()) / "tport"  # stands in pictures: where the cluster is
 
@@ -39,7 +39,7 @@ def main() -> None:
                 "-m",
                 "pytest",
                 "-q",
-                TOUR,
+                *TOURS,
                 "-k",
                 "not has_its_picture",
                 f"--basetemp={PLACE}",

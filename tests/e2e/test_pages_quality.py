@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect
 from tests.e2e.browser import Watch, open_browser, open_context, see, sign_in, trust
 from tests.e2e.harness import DOMAIN, PASSWORD, Cluster, start_cluster
 from tests.e2e.pages import MAX_FIRST_VISIT, faults, invalid, need_judges, weigh
+from tests.e2e.test_sso import SSO_PAGES
 from tests.security.test_web_matrix import ROWS
 from tport.engine.access.totp import parse_secret_text, time_step, totp_code
 
@@ -112,7 +113,7 @@ ELSEWHERE: Final = frozenset(
         "/web/login/second",
         "/web/invite/{token}",
         "/web/check/{id}",
-        # in test_sso.py
+        # in test_sso.py, with pictures SSO_PAGES
         "/v1/webapi/{kind}/callback",
         "/v1/webapi/{kind}/callback/{name}",
     }
@@ -223,7 +224,7 @@ def test_every_page_has_its_picture_in_the_documents() -> None:
     docs = Path(__file__).parents[2] / "docs"
     shown = re.findall(r"\(images/pages/([\w-]+)\.webp\)", (docs / "pages.md").read_text("utf-8"))
 
-    assert {picture_of(route) for route in VISITS} <= set(shown)
+    assert {*(picture_of(route) for route in VISITS), *SSO_PAGES} <= set(shown)
     assert sorted(file.stem for file in (docs / "images" / "pages").iterdir()) == sorted(shown)
 
 

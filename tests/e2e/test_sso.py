@@ -39,6 +39,16 @@ PEOPLE = (
         "env": "dev",
     },
 )
+# Pictures of the pages that the way to a provider and back leads to.
+SSO_PAGES = (
+    "login-sso",
+    "login-sso-alone",
+    "signed-out",
+    "sso-denied",
+    "sso-refused",
+    "sso-tested",
+    "sso-test-done",
+)
 BY_ENV = """\
 kind: role
 version: v7
@@ -178,6 +188,7 @@ def assert_calm_here(watch: Watch) -> None:
 
 def is_for_everybody(cluster: Cluster, page: Page, name: str) -> None:
     """Hold a page of ours to what each is held to: WCAG, valid HTML, narrow and wide, light and dark."""
+    assert name in SSO_PAGES
     need_judges()
     assert faults(page, name) == []
     assert invalid(cluster.folder / f"html-{name}", {name: page.content()}) == []
@@ -277,7 +288,7 @@ def test_a_claim_opens_what_a_roles_labels_say_and_nothing_else(
         assert len(shown.seen) == before
 
 
-def test_whom_no_mapping_fits_reads_what_came_and_what_would(
+def test_whom_no_mapping_fits_reads_what_came_and_which_claims_count(
     cluster: Cluster, browser: Browser, mock: Provider
 ) -> None:
     with visitor(browser) as (page, _):
@@ -288,9 +299,12 @@ def test_whom_no_mapping_fits_reads_what_came_and_what_would(
         at_mock(page, "sam")
         see(page, "You are not signed in")
         text = page.locator("main").inner_text()
-        assert "sales" in text
+        assert "groups: sales" in text
+        assert "groups: none of what it says gives you one" in text
+        # Which values do is not for everybody who has an account there.
+        assert "by-env" not in text
+        assert not re.search(r"\bdev\b", text)
         is_for_everybody(cluster, page, "sso-refused")
-        assert re.search(r"groups.*dev", text)
         page.get_by_role("link", name="Other ways to sign in").click()
         see(page, "Sign in")
 
@@ -305,6 +319,7 @@ def test_who_says_no_at_the_provider_is_told_so(
         see(page, "You are not signed in")
         # This one sends no `state` along with its error, so that it can be of anybody's sign-in.
         assert "which sign-in it is of" in page.locator("main").inner_text()
+        is_for_everybody(cluster, page, "sso-denied")
 
 
 def test_leaving_leads_to_the_providers_own_way_out_and_back(
@@ -358,11 +373,34 @@ def test_a_connector_is_tried_before_it_is_made(
         at_mock(page, "ann")
         see(page, "That was the test")
         is_for_everybody(cluster, page, "sso-tested")
+        page.goto(trying.stdout.splitlines()[0].strip())
+        see(page, "You are not signed in")  # done once, it is nobody's to do again
+        assert "done already" in page.locator("main").inner_text()
+        is_for_everybody(cluster, page, "sso-test-done")
     assert trying.wait() == 0
     assert "user:  ann@x.test" in trying.stdout
     assert "roles: access" in trying.stdout
     assert "dumper" in trying.stdout
     assert "tried" not in cluster.tell("get", "connectors")
+
+
+def test_a_test_tells_whoever_administers_what_would_have_given_a_role(
+    cluster: Cluster, browser: Browser, mock: Provider
+) -> None:
+    file = cluster.folder / "tried-in-vain.yaml"
+    file.write_text(connector_yaml(cluster, "tried", mock.issuer, "Tried"))
+    trying = cluster.start(f"--config={cluster.file}", "sso", "test", file)
+    trying.wait_for("/web/sso/test/")
+    with visitor(browser) as (page, _):
+        page.goto(trying.stdout.strip())
+        at_mock(page, "sam")
+        see(page, "That was the test")
+        assert "dev" not in page.locator("main").inner_text()
+    assert trying.wait() == 1
+    assert re.search(
+        r"WOULD MAP +VALUE +ROLES\s+groups +dev +access\s+groups +by-env", trying.stdout
+    )
+    assert "gives you a role" in trying.stderr
 
 
 def test_with_one_provider_and_no_passwords_the_way_is_straight(
@@ -380,6 +418,10 @@ def test_with_one_provider_and_no_passwords_the_way_is_straight(
             page.goto(cluster.app_url("dumper"))
             at_mock(page, "ann")  # no page of ours before it
             told(page)
+        with visitor(browser) as (page, _):
+            page.goto(f"{cluster.url}/web/login?stay")
+            page.get_by_role("link", name="Go on to Mock").wait_for()
+            is_for_everybody(cluster, page, "login-sso-alone")
     finally:
         cluster.tell("rm", "cap")
         saved = cluster.folder / "saved.yaml"
