@@ -24,8 +24,8 @@ from tport.engine.types.app import App
 # What is measured, and some room. Lower them with what makes the path shorter.
 STEPS_OF_A_TRIP: Final = 5.0
 STEPS_OF_16: Final = 2.0  # that send at the same time; they wake a task each: 4 and more
-STEPS_OF_A_MIB: Final = 30.0
-CALLS_OF_A_MIB: Final = 4000.0
+STEPS_OF_A_MIB: Final = 24.0
+CALLS_OF_A_MIB: Final = 3100.0
 
 TRIPS: Final = 320
 MIB: Final = 1 << 20

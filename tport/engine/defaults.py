@@ -64,7 +64,12 @@ HEALTH_TTL: Final = 45.0  # s after which what an agent doesn't repeat is not kn
 PROBE_DEADLINE: Final = 30.0  # s for all that is tried of one; some 15 requests of ms each
 
 # --- Sending and receiving ---------------------------------------------------------------------
-READ_SIZE: Final = 65536  # bytes a recv; above 128 KiB malloc maps and unmaps memory each time
+# Bytes of a full write of a tunnel: four records of TLS. A crumb in a fifth costs both ends a send
+# and a read for each; above 128 KiB malloc maps and unmaps memory each time.
+TUNNEL_WRITE: Final = 64 * 1024
+READ_SIZE: Final = (
+    TUNNEL_WRITE - 12
+)  # bytes of a piece: with its frame's head it fills such a write
 
 # --- Processes ------------------------------------------------------------------------------------
 MAX_WORKERS: Final = 64  # that share the proxy's port; each agent holds a tunnel to each
@@ -137,7 +142,7 @@ MAX_STREAMS: Final = 1250
 INITIAL_WINDOW: Final = 256 * 1024  # bytes either side may send unasked; yamux spec, "Flow Control"
 MAX_WINDOW: Final = 16 * 1024 * 1024  # bytes; 1 Gbit/s over 130 ms, one stream
 WINDOW_BUDGET: Final = 64 * 1024 * 1024  # bytes a process gives to all windows beyond the initial
-MAX_STREAM_QUEUE: Final = 64 * 1024  # bytes one stream may have waiting to be sent. Source: DOS-05
+MAX_STREAM_QUEUE: Final = READ_SIZE  # bytes one stream may have waiting to be sent. Source: DOS-05
 TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams of a tunnel together
 # s without a word until the head of an answer. An agent gives up dialling within 60, and while it
 # waits for an application says so each 30: past that the agent itself is stuck.

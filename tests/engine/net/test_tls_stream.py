@@ -1,8 +1,11 @@
 import _ssl
 import contextlib
 import ctypes
+import fcntl
+import socket
 import ssl
 from collections.abc import Callable
+from termios import FIONREAD
 from typing import Any
 
 import pytest
@@ -19,7 +22,7 @@ from trio.testing import (
 from tests.certs import Cluster
 from tests.engine.net.test_tcp import pair
 from tests.engine.pki.test_contexts import web_pair
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import READ_SIZE, TUNNEL_WRITE
 from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls_stream import CLOSE_DEADLINE, MAX_OWED, TlsStream
 from tport.engine.pki.contexts import (
@@ -30,6 +33,7 @@ from tport.engine.pki.contexts import (
 )
 from tport.engine.proto.yamux import HEADER, MAX_FRAME, MAX_WRITE
 
+OVERHEAD = 22  # bytes that a record of TLS 1.3 is longer than what it carries
 CLUSTER = Cluster()
 SERVER = tunnel_server_context(CLUSTER.pair("proxy"), CLUSTER.host.trusted)
 CLIENT = tunnel_client_context(CLUSTER.pair("agent"), CLUSTER.host.trusted)
@@ -396,6 +400,54 @@ async def test_a_piece_stays_below_what_malloc_maps_anew_each_time() -> None:
 
     await client.send_all(bytes(1024 * 1024))
     assert max(counting.sent) < 128 * 1024
+
+
+async def arrived(stream: TlsStream, size: int) -> None:
+    """Wait until the system has so many bytes for who reads: it brings them bit by bit."""
+    assert isinstance(stream.transport, TcpStream)
+    waiting, sock = bytearray(4), stream.transport.socket
+    with trio.fail_after(10):
+        while int.from_bytes(waiting, "little") < size:
+            await trio.sleep(0.001)
+            fcntl.ioctl(sock, FIONREAD, waiting)
+    await wait_all_tasks_blocked(0.01)  # so that who reads was told
+
+
+async def test_a_full_write_of_a_tunnel_is_taken_whole_by_one_read() -> None:
+    """Records don't come in halves, nor does a crumb of one come by itself: it would be sent on so."""
+    client, server = await without_tasks()
+    assert client.prompt is not None
+    assert server.prompt is not None
+    for _ in range(2):
+        assert client.prompt.send_nowait(bytes(TUNNEL_WRITE))
+        await arrived(server, TUNNEL_WRITE + 4 * OVERHEAD)
+
+        assert len(server.prompt.receive_nowait(TUNNEL_WRITE) or b"") == TUNNEL_WRITE
+        assert not server.has_stirred
+    assert server.prompt.receive_nowait(TUNNEL_WRITE) is None
+    for stream in (client, server):
+        await stream.aclose()
+
+
+async def test_what_is_left_of_one_read_comes_with_the_next() -> None:
+    """A piece is less than four records: each time more is left, and no piece is a crumb for that."""
+    client, server = await without_tasks()
+    assert client.prompt is not None
+    assert server.prompt is not None
+    sent = bytes(range(256)) * 768  # three times four records
+    assert isinstance(server.transport, TcpStream)
+    server.transport.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1 << 20)
+    assert client.prompt.send_nowait(sent)
+    client.prompt.end()
+    await arrived(server, len(sent) + 12 * OVERHEAD)
+
+    pieces = list[bytes]()
+    while piece := server.prompt.receive_nowait():
+        pieces.append(piece)
+    assert list(map(len, pieces)) == [READ_SIZE, READ_SIZE, READ_SIZE, len(sent) - 3 * READ_SIZE]
+    assert b"".join(pieces) == sent
+    assert piece == b""
+    server.prompt.close()
 
 
 async def test_a_refused_handshake_says_so_to_the_peer() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAM_QUEUE
+from tport.engine.defaults import INITIAL_WINDOW, MAX_STREAM_QUEUE, READ_SIZE, TUNNEL_WRITE
 from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.proto.yamux import (
     ACK,
@@ -289,8 +289,8 @@ def test_a_stream_opened_and_reset_in_one_breath_has_no_window_left() -> None:
 def test_streams_take_turns_of_one_frame() -> None:
     connection = Connection(client=True)
     bulk, other, small = (connection.open_stream() for _ in range(3))
-    connection.send(bulk, b"a" * MAX_STREAM_QUEUE)
-    connection.send(other, b"b" * MAX_STREAM_QUEUE)
+    connection.send(bulk, b"a" * 2 * MAX_FRAME)
+    connection.send(other, b"b" * 2 * MAX_FRAME)
     connection.send(small, b"c")
 
     order = [(stream, length) for _, _, stream, length in frames(everything_from(connection))]
@@ -302,6 +302,26 @@ def test_streams_take_turns_of_one_frame() -> None:
         (bulk, MAX_FRAME),
         (other, MAX_FRAME),
     ]
+
+
+def test_a_piece_of_who_is_alone_fills_one_write_and_so_do_the_turns_of_two() -> None:
+    """To the byte: a crumb more would be a TLS record, a read and a send by itself."""
+    connection = Connection(client=True)
+    bulk, other = connection.open_stream(), connection.open_stream()
+    connection.send(bulk, b"a")
+    connection.send(other, b"b")
+    everything_from(connection)
+
+    connection.send(bulk, bytes(READ_SIZE))
+    assert frames(alone := connection.data_to_send()) == [(DATA, 0, bulk, READ_SIZE)]
+    assert len(alone) == TUNNEL_WRITE
+    assert connection.data_to_send() == b""
+
+    connection.send(bulk, bytes(READ_SIZE))
+    connection.send(other, bytes(READ_SIZE))
+    turns = connection.data_to_send()
+    assert [stream for _, _, stream, _ in frames(turns)] == [bulk, other]
+    assert len(turns) == TUNNEL_WRITE
 
 
 def test_small_pieces_leave_in_one_frame() -> None:

@@ -47,6 +47,8 @@ class Sink(Protocol):
 class End(Source, Sink, Protocol):
     """Both of them."""
 
+    def receive_nowait(self, max_bytes: int = READ_SIZE, /) -> bytes | None: ...
+
     async def flush(self) -> None:
         """Wait until what `send_nowait` kept has left."""
 
@@ -227,7 +229,7 @@ class _Helped:
         self._broken: Exception | None = None
         self._asked, self._queued, self._flushed = Waiter(), Waiter(), trio.Event()
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_nowait(self, _max_bytes: int = READ_SIZE) -> bytes | None:
         got = self._got
         if got is None:
             self._is_asked = True

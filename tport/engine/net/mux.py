@@ -18,7 +18,13 @@ from typing import Final, NoReturn
 
 import trio
 
-from tport.engine.defaults import ECHO_DEADLINE, ECHO_INTERVAL, MAX_STREAMS, TUNNEL_QUEUE
+from tport.engine.defaults import (
+    ECHO_DEADLINE,
+    ECHO_INTERVAL,
+    MAX_STREAMS,
+    TUNNEL_QUEUE,
+    TUNNEL_WRITE,
+)
 from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocolError
 from tport.engine.net.flow import TURN, End, open_end
 from tport.engine.net.mux_stream import MuxStream
@@ -232,7 +238,7 @@ class Mux:
             if self._over:
                 return
             try:
-                data = receive_nowait()
+                data = receive_nowait(TUNNEL_WRITE)
             except (trio.BrokenResourceError, trio.ClosedResourceError) as error:
                 self._broke(error)
                 return

@@ -69,7 +69,7 @@ class MuxStream(trio.abc.HalfCloseableStream):
     # --- receiving -------------------------------------------------------------------------
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes:
-        """Return what is there, at most 64 KiB, or wait for something.
+        """Return what is there, at most READ_SIZE, or wait for something.
 
         Returns:
             b"" once the peer has ended its direction and all of it has been read.
@@ -90,13 +90,13 @@ class MuxStream(trio.abc.HalfCloseableStream):
             await reader.wait()
         return self._take(limit)
 
-    def receive_nowait(self) -> bytes | None:
-        """Return what is there, at most 64 KiB; b"" at the end, None if nothing has come.
+    def receive_nowait(self, max_bytes: int = READ_SIZE) -> bytes | None:
+        """Return what is there, at most READ_SIZE; b"" at the end, None if nothing has come.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: as `receive_some`.
         """
-        return None if self._nothing_to_say() else self._take(READ_SIZE)
+        return None if self._nothing_to_say() else self._take(max_bytes)
 
     @property
     def is_cut(self) -> bool:
@@ -205,12 +205,17 @@ class MuxStream(trio.abc.HalfCloseableStream):
 
     def _send_kept(self) -> bool:
         """Queue what there is room for now; return whether that is all."""
-        if (room := self._mux._send_room(self.id)) > 0:
-            piece, self._kept = self._kept[:room], memoryview(self._kept)[room:]
-            self._mux._send(self.id, piece)
-        if self._kept:
-            self._mux._note_crowded(self)
-        return not self._kept
+        kept, room = self._kept, self._mux._send_room(self.id)
+        if room >= len(kept):
+            if kept:
+                self._kept = b""
+                self._mux._send(self.id, kept)
+            return True
+        if room > 0:
+            self._kept = memoryview(kept)[room:]
+            self._mux._send(self.id, kept[:room])
+        self._mux._note_crowded(self)
+        return False
 
     async def flush(self) -> None:
         await self.send_all(b"")

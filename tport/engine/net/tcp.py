@@ -43,8 +43,8 @@ class Prompt(Protocol):
     def has_stirred(self) -> bool:
         """Tell whether bytes or an end have come, asking the system."""
 
-    def receive_nowait(self) -> bytes | None:
-        """Return what is there, at most READ_SIZE; b"" at the end, None if nothing has come.
+    def receive_nowait(self, max_bytes: int = READ_SIZE, /) -> bytes | None:
+        """Return what is there, at most so much; b"" at the end, None if nothing has come.
 
         Raises:
             trio.BrokenResourceError, trio.ClosedResourceError: as `receive_some` would.

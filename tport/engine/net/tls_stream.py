@@ -19,7 +19,7 @@ from typing import Final
 
 import trio
 
-from tport.engine.defaults import READ_SIZE
+from tport.engine.defaults import READ_SIZE, TUNNEL_WRITE
 from tport.engine.net.tcp import Prompt, TcpStream
 
 CLOSE_DEADLINE: Final = 1.0  # s to get a last word out: close_notify, or an alert
@@ -27,6 +27,9 @@ CLOSE_DEADLINE: Final = 1.0  # s to get a last word out: close_notify, or an ale
 # updates, of which honest peers send one in an hour.
 MAX_OWED: Final = 16 * 1024
 _RECORD: Final = 16 * 1024  # bytes; TLS carries no more in one piece
+# Bytes a recv: a full write of a tunnel as TLS 1.3 makes it, 22 more for each record. So none of it
+# stays behind, and records don't come in halves.
+_WIRE: Final = TUNNEL_WRITE // _RECORD * (_RECORD + 22)
 # Bytes from which on they are sent before more is encrypted. A write of the tunnel, 97 KiB at most,
 # leaves in one piece; with a record more it is below the 128 KiB that malloc maps and unmaps.
 _SEND: Final = 104 * 1024
@@ -283,7 +286,8 @@ class TlsStream(trio.abc.Stream):
                 parts.append(part)
                 size += len(part)
             else:
-                self._left = True  # there was more than may be returned at once
+                # There was more than may be returned at once, or the beginning of a record.
+                self._left = bool(incoming.pending or tls.pending())
         except ssl.SSLWantReadError:
             pass
         except ssl.SSLZeroReturnError:
@@ -375,22 +379,21 @@ class _PromptTls:
                 pass
         self.close()
 
-    def receive_nowait(self) -> bytes | None:
+    def receive_nowait(self, max_bytes: int = READ_SIZE) -> bytes | None:
         stream, transport = self._stream, self._transport
         while transport.may_have_come or stream._left or stream._ended or stream._broken:
             if stream._closed or stream._broken is not None:
                 stream._check_usable()
             if stream._ended:
                 return b""  # what follows a goodbye is nobody's
-            # What is there is read first: the end of the transport comes behind it.
-            data = None if stream._left else transport.receive_nowait()
+            data = self._come(max_bytes)
             if data is not None:
                 if not data:
                     return self._end()
                 stream._incoming.write(data)
             elif not stream._left:
                 return None
-            if (read := stream._read(READ_SIZE)) or stream._ended:
+            if (read := stream._read(max_bytes)) or stream._ended:
                 return read
             if stream._broken is None and data is not None and len(data) >= READ_SIZE:
                 # Four records at least, without a byte in them: an honest peer has no use for it.
@@ -399,6 +402,21 @@ class _PromptTls:
                 transport.send_nowait(stream._outgoing.read())  # the alert that says why
                 stream._check_usable()
         return None
+
+    def _come(self, max_bytes: int) -> bytes | None:
+        """Take bytes from the transport, unless as many are left from before.
+
+        Its end, and what is wrong with it, come behind those: it tells again when none is left.
+        """
+        stream = self._stream
+        if not stream._left:
+            return self._transport.receive_nowait(_WIRE)
+        if stream._incoming.pending + stream._tls.pending() >= max_bytes:
+            return None
+        try:
+            return self._transport.receive_nowait(_WIRE) or None
+        except (trio.BrokenResourceError, trio.ClosedResourceError):
+            return None
 
     def _end(self) -> bytes:
         """The transport has ended: so has the stream, unless TLS should have said so."""

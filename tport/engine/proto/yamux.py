@@ -36,8 +36,8 @@ SYN, ACK, FIN, RST = 1, 2, 4, 8
 ALL_FLAGS: Final = SYN | ACK | FIN | RST
 NORMAL, PROTOCOL_ERROR, INTERNAL_ERROR = range(3)  # "Go Away"
 
-MAX_FRAME: Final = 32 * 1024  # bytes of payload we put into one frame: a stream's turn
-MAX_WRITE: Final = 64 * 1024  # bytes after which no further turn joins a write; so < 97 KiB each
+MAX_WRITE: Final = MAX_STREAM_QUEUE + HEADER.size  # bytes; no turn joins one that has as many
+MAX_FRAME: Final = MAX_WRITE // 2 - HEADER.size  # bytes of payload: a turn where others wait
 MAX_CREDIT: Final = 2**31 - 1  # bytes; a peer that grants more is counting wrongly
 MAX_ID: Final = 2**32 - 1
 # Streams of the peer's beyond MAX_STREAMS, since some may be over there and not yet here.
@@ -114,9 +114,8 @@ class Connection:
         self._resets: list[bytes] = []
         self._ping: int | None = None
         self._ping_value = 0
-        self.moved: list[
-            int
-        ] = []  # whose data left in the last `data_to_send`: they may queue more
+        # Whose data left in the last `data_to_send`: they may queue more.
+        self.moved: list[int] = []
         self.queued = 0  # bytes of payload waiting to be sent, all streams together
 
     # --- receiving -----------------------------------------------------------------------
@@ -414,7 +413,7 @@ class Connection:
     def data_to_send(self) -> bytes:
         """Return what is to be sent next, once: whole frames, < 97 KiB; empty if nothing.
 
-        Streams take turns of a frame each, behind pings and resets.
+        Streams take turns of a frame each, behind pings and resets; who is alone fills the write.
         """
         out = self._answers + self._resets
         self._answers.clear()
@@ -433,21 +432,22 @@ class Connection:
                 size += HEADER.size
             else:
                 stream.scheduled = False
-                size += self._turn(stream, parts)
+                room = MAX_FRAME if line else max(MAX_FRAME, MAX_WRITE - size - HEADER.size)
+                size += self._turn(stream, parts, room)
         return b"".join(parts)
 
-    def _turn(self, stream: _Stream, parts: list[bytes | memoryview]) -> int:
-        """Append what `stream` may send now; return its size."""
+    def _turn(self, stream: _Stream, parts: list[bytes | memoryview], room: int) -> int:
+        """Append what `stream` may send now, at most `room` bytes of payload; return its size."""
         flags, stream.flags = stream.flags, 0
         size = 0
         if pending := stream.pending:
             header = len(parts)
             parts.append(b"")
-            if len(pending) == 1 and len(pending[0]) <= MAX_FRAME:  # as of nearly every request
+            if len(pending) == 1 and len(pending[0]) <= room:  # as of nearly every request
                 parts.append(piece := pending.popleft())
                 taken = len(piece)
             else:
-                taken = _take(pending, parts)
+                taken = _take(pending, parts, room)
             parts[header] = HEADER.pack(0, DATA, flags, stream.id, taken)
             flags = 0
             stream.queued -= taken
@@ -486,9 +486,9 @@ class Connection:
             self._line.remove(stream)
 
 
-def _take(pending: deque[bytes | memoryview], parts: list[bytes | memoryview]) -> int:
-    """Move up to MAX_FRAME bytes from `pending` to `parts` without copying; return how many."""
-    room = MAX_FRAME
+def _take(pending: deque[bytes | memoryview], parts: list[bytes | memoryview], most: int) -> int:
+    """Move up to `most` bytes from `pending` to `parts` without copying; return how many."""
+    room = most
     while pending and room:
         piece = pending.popleft()
         if len(piece) > room:
@@ -497,4 +497,4 @@ def _take(pending: deque[bytes | memoryview], parts: list[bytes | memoryview]) -
             piece = view[:room]
         parts.append(piece)
         room -= len(piece)
-    return MAX_FRAME - room
+    return most - room
