@@ -24,10 +24,13 @@ from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import AgentHello, Control, Proxies, ProxyHello, Verdicts
 from tport.engine.proto.yamux import ACK, DATA, FIN, PING, SYN, WINDOW_UPDATE
+from tport.engine.proxy.shares import Shares
 from tport.engine.types.app import App
 
 ROOM = 12  # streams in a tunnel here, instead of over a thousand
 STALLED = 8
+SHARE = 6  # of them for one session, in the test about that
+OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
 
 @pytest.fixture
@@ -155,6 +158,56 @@ async def test_ag_11_who_does_not_read_holds_up_nobody_and_a_full_tunnel_says_so
     assert said.startswith(b"HTTP/1.1 503 ")
     assert (answer.status, answer.header("retry-after")) == (503, "5")
     assert json.loads(answer.body)["error"] == "agent-busy"
+
+
+@pytest.fixture
+async def shared(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Stack]:
+    """A stack that gives one session `SHARE` streams."""
+    monkeypatch.setattr("tport.engine.proxy.forward.Shares", partial(Shares, SHARE))
+    async with open_stack(drain=False, diagnostics=True) as opened:
+        yield opened
+
+
+@pytest.mark.parametrize("look", [0.05, 3], ids=["carried by tasks", "in their first moments"])
+async def test_ag_11_one_session_takes_its_share_of_a_tunnel_and_leaves_the_rest_to_others(
+    shared: Stack, monkeypatch: pytest.MonkeyPatch, look: float
+) -> None:
+    """AG-11: and has it back when what it asked for is over."""
+    monkeypatch.setattr("tport.engine.net.moments.LOOK", look)
+    stack, app = shared, shared.raw_app
+    alice, bob = [await stack.user(name) for name in ("alice", "bob")]
+    await alice.open("raw")
+    await bob.open("echo")
+    app.answers(OK)
+    assert (await alice.get("raw")).status == 200
+
+    async def never(stream: trio.SocketStream) -> None:
+        await app.take_head(stream)
+        await trio.sleep_forever()
+
+    app.script = never
+    host = stack.host("raw")
+    ask = f"GET /wait HTTP/1.1\r\nHost: {host}\r\nCookie: {alice.cookie('raw')}\r\n\r\n".encode()
+    waiting: list[TlsStream] = []
+    with trio.fail_after(30):
+        for _ in range(SHARE):
+            waiting.append(await stack.connect(host))
+            await waiting[-1].send_all(ask)
+        while sum(b" /wait " in head for head in app.heads) < SHARE:  # noqa: ASYNC110
+            await trio.sleep(0.05)  # over a network
+        refused = await alice.get("raw", Accept="application/json")
+        others = await bob.get("echo")
+        for each in waiting:
+            await trio.aclose_forcefully(each)
+        app.answers(OK)
+        while (await alice.get("raw")).status != 200:  # noqa: ASYNC110 - over a network
+            await trio.sleep(0.05)
+
+    assert (refused.status, refused.header("retry-after")) == (503, "5")
+    assert json.loads(refused.body)["error"] == "session-busy"
+    assert others.status == 200
+    text = (await stack.diagnose("/metrics")).body.decode()
+    assert 'tport_unanswered_total{why="session-busy"}' in text
 
 
 # --- Machines that may not join ------------------------------------------------------------------------

@@ -30,6 +30,7 @@ def told(problem: NoAnswer, *, agent: str = "host") -> Failure:
         ("refused", "agent", 400, "proxy"),
         ("stale", "agent", 503, "agent"),
         ("busy", "agent", 503, "agent"),
+        ("session-busy", "proxy", 503, "proxy"),
         ("unknown-app", "agent", 502, "agent"),
         ("unknown-session", "agent", 502, "agent"),
     ],

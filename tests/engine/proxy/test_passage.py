@@ -38,7 +38,7 @@ async def test_only_what_was_lost_before_a_byte_of_its_answer_may_be_asked_again
         far = await agent.mux.accept()
         await far.send_all(came)
         await wait_all_tasks_blocked()
-        begun = Begun(NOBODY, stream, agent.tunnel)
+        begun = Begun(NOBODY, stream, agent.tunnel, lambda: None)
         assert not begun.pass_on()
         stream.on_arrival = None
         far.reset()

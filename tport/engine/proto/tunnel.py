@@ -44,6 +44,7 @@ NoAnswerKind = Literal[
     "unknown-app",
     "denied",
     "busy",  # as many requests as a tunnel carries are on their way through it
+    "session-busy",  # of one session alone: said by the proxy, and by no agent
     "stale",  # the agent lost auth and can't judge
     "unreachable",  # the application could not be dialled: nothing reached it
     "broken",  # the application answered nonsense or hung up before a whole head

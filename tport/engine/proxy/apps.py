@@ -195,7 +195,7 @@ class Apps:
         try:
             await self._unless_locked(exchange, self._unless_signed_out(exchange, serve))
         finally:
-            begun.stream.reset()  # does nothing after a clean end in both directions
+            begun.end()
 
     async def _unless_locked(self, exchange: Exchange, serve: Coroutine[Any, Any, None]) -> None:
         try:
@@ -486,7 +486,7 @@ class _Taken:
     def _end(self) -> None:
         """The request is over, one way or the other."""
         self._leave()
-        self._begun.stream.reset()  # does nothing after a clean end in both directions
+        self._begun.end()
         self._apps._note(self._exchange, self._session, self._head, self._begun.began, "")
 
     def _leave(self) -> None:

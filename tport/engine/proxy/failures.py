@@ -33,6 +33,11 @@ _KINDS: Final[dict[NoAnswerKind, tuple[int, str, str]]] = {
         "agent-busy",
         "Try again in a moment; should it stay so, let a second agent offer the application.",
     ),
+    "session-busy": (
+        503,
+        "session-busy",
+        "Close tabs and downloads of the application that you no longer need, then try again.",
+    ),
     "stale": (
         503,
         "agent-stale",
@@ -45,6 +50,7 @@ _KINDS: Final[dict[NoAnswerKind, tuple[int, str, str]]] = {
 _PLACES: Final[dict[NoAnswerKind, Place]] = {
     "refused": "proxy",
     "busy": "agent",
+    "session-busy": "proxy",
     "stale": "agent",
     "unknown-app": "agent",
     "unknown-session": "agent",

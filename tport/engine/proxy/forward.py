@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -29,6 +30,7 @@ from tport.engine.proto.tunnel import (
 )
 from tport.engine.proxy.app_session import Credentials
 from tport.engine.proxy.passage import LOST_UNHEARD, Begun, Body, Cut, Passage
+from tport.engine.proxy.shares import Shares
 from tport.engine.proxy.tunnels import Tunnel
 from tport.engine.proxy.waiting import Waiting
 
@@ -64,6 +66,7 @@ class Forwarder:
         self._credentials = credentials
         self._live = live
         self._waiting = waiting
+        self._shares = Shares()
         self._cuts: set[Cut] = set()  # of what a task carries now
 
     @property
@@ -85,16 +88,20 @@ class Forwarder:
         credential = self._credentials.known(head.session)
         if credential is None or not tunnel.has_credential(head.session, credential):
             return None
+        if not self._shares.enter(head.session):
+            return None
         try:
             stream = tunnel.mux.open_stream()
         except (ConnectionProblem, LimitExceeded):
+            self._shares.leave(head.session)
             return None
+        begun = Begun(exchange, stream, tunnel, partial(self._shares.leave, head.session))
         try:
             if stream.send_last_nowait(pack(head)):
-                return Begun(exchange, stream, tunnel)
+                return begun
         except trio.BrokenResourceError:
             pass
-        stream.reset()
+        begun.end()
         return None
 
     async def forward(
@@ -181,16 +188,22 @@ class Forwarder:
     async def _send(
         self, exchange: Exchange, head: RequestHead, body: Body, tunnel: Tunnel, credential: str
     ) -> NoAnswer | None:
+        if not self._shares.enter(head.session):
+            cause = "your session has as many requests under way as one may have"
+            return NoAnswer(kind="session-busy", hop="proxy", cause=cause)
         try:
-            stream = tunnel.mux.open_stream()
-        except ConnectionProblem as gone:
-            return NoAnswer(kind="unreachable", hop="agent", cause=str(gone))
-        except LimitExceeded as full:
-            return NoAnswer(kind="busy", hop="agent", cause=str(full))
-        if credential:
-            head = msgspec.structs.replace(head, credential=credential)
-            tunnel.told(head.session, credential)
-        return await self._carry(exchange, head, body, stream, None)
+            try:
+                stream = tunnel.mux.open_stream()
+            except ConnectionProblem as gone:
+                return NoAnswer(kind="unreachable", hop="agent", cause=str(gone))
+            except LimitExceeded as full:
+                return NoAnswer(kind="busy", hop="agent", cause=str(full))
+            if credential:
+                head = msgspec.structs.replace(head, credential=credential)
+                tunnel.told(head.session, credential)
+            return await self._carry(exchange, head, body, stream, None)
+        finally:
+            self._shares.leave(head.session)
 
     async def _carry(
         self,
@@ -216,6 +229,8 @@ class Forwarder:
         finally:
             self._cuts.discard(cut)
             await self._waiting.remove(passage)  # noqa: ASYNC102 - shielded, and ends at once
+            if begun is not None:
+                begun.end()
             stream.reset()  # does nothing after a clean end in both directions
 
 

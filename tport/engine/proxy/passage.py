@@ -59,11 +59,22 @@ class Begun:
     answer: Answer | None = None
     problem: RemoteProtocolError | None = None
 
-    def __init__(self, exchange: Exchange, stream: MuxStream, tunnel: Tunnel) -> None:
+    def __init__(
+        self, exchange: Exchange, stream: MuxStream, tunnel: Tunnel, left: Callable[[], None]
+    ) -> None:
+        """`left`: called once, when the stream is over."""
+        self._left: Callable[[], None] | None = left
         self.exchange = exchange
         self.stream = stream
         self.tunnel = tunnel
         self.began = exchange.began
+
+    def end(self) -> None:
+        """End the stream, cleanly if it has ended in both directions; again does nothing."""
+        self.stream.reset()
+        left, self._left = self._left, None
+        if left is not None:
+            left()
 
     def pass_on(self) -> bool:
         """Pass the answer on if all of it has come; False: let `Forwarder.forward` go on.
