@@ -20,6 +20,7 @@ from tport.engine.proto.head import (
     parse_response_head,
 )
 from tport.engine.proto.head_meaning import BadHead
+from tport.engine.proto.known_lines import MAX_ANSWERED
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n"
@@ -207,7 +208,7 @@ def test_what_is_remembered_of_whole_heads_is_bounded() -> None:
     parse_request_head(
         b"GET / HTTP/1.1\r\nHost: a.test\r\nX: %b\r\n\r\n" % (b"x" * heads.MAX_BLOCK)
     )
-    for known, most in ((heads._blocks, heads.MAX_BLOCKS), (heads._answers, heads.MAX_ANSWERS)):
+    for known, most in ((heads._blocks, heads.MAX_BLOCKS), (heads._answers, MAX_ANSWERED)):
         assert 0 < len(known) <= most
         assert all(len(key) <= heads.MAX_BLOCK for key in known)
         assert sum(map(len, known)) <= heads.MAX_BLOCK_BYTES

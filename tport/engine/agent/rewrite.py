@@ -25,6 +25,7 @@ from tport.engine.proto.fields import (
     fold,
     is_reserved,
 )
+from tport.engine.proto.known_lines import MAX_ANSWERED
 from tport.engine.proto.sieve import FieldSieve, LineSieve, write_lines
 from tport.engine.types.app import App, Header
 from tport.engine.types.session import SessionCredential
@@ -80,7 +81,7 @@ class Rewriter:
         # Verdicts on names of requests, and of responses.
         passes, shown = _Verdicts(self._is_passed), _Verdicts(self._is_shown)
         self._asked = LineSieve(lambda field: field if passes[field[0]] else None)
-        self._answered = FieldSieve(lambda field: _shown(field, shown))
+        self._answered = FieldSieve(lambda field: _shown(field, shown), count=MAX_ANSWERED)
         self._first = write_lines([(b"host", self._host.encode())])
         self._sessions: dict[str, tuple[SessionCredential, Lines]] = {}
         self._locations = Locations(

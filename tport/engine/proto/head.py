@@ -36,7 +36,7 @@ from tport.engine.proto.head_meaning import (
     response_upgrade,
     special_of,
 )
-from tport.engine.proto.known_lines import KnownLines
+from tport.engine.proto.known_lines import MAX_ANSWERED, KnownLines
 from tport.engine.proto.memory import Memory
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
@@ -281,7 +281,7 @@ def _response(
 # --- What is judged quickly --------------------------------------------------------------------
 
 _asked = KnownLines()  # lines of requests; apart, so that neither side empties the other's
-_answered = KnownLines()
+_answered = KnownLines(lines=MAX_ANSWERED)
 
 
 # Heads whose lines below the first came before, of each direction: a block is a person's session and
@@ -289,16 +289,13 @@ _answered = KnownLines()
 MAX_BLOCKS: Final = 4096
 MAX_BLOCK_BYTES: Final = 2 * 1024 * 1024  # of all of them
 MAX_BLOCK: Final = 4096  # bytes of one
-# Of answers fewer: most say Date, so that what is kept of a second is nothing to the next. A busy agent has
-# some hundreds of kinds a second; of 4096 it would hold minutes that never come again, in 10 MiB.
-MAX_ANSWERS: Final = 1024
 
 # What follows method and target in a RequestHead.
 _blocks: Final = Memory[bytes, tuple[Any, ...]](
     count=MAX_BLOCKS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
 )
 _answers: Final = Memory[bytes, ResponseHead](  # to other methods than HEAD
-    count=MAX_ANSWERS, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
+    count=MAX_ANSWERED, size=MAX_BLOCK_BYTES, longest=MAX_BLOCK
 )
 
 

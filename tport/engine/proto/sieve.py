@@ -37,8 +37,9 @@ Rule = Callable[[Field], Field | None]  # what goes on of a field; None: it stay
 class FieldSieve(Memory[Field, bytes]):
     """For the fields of heads that were read here."""
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(count=MAX_COUNT, size=MAX_SIZE, longest=MAX_LINE)
+    def __init__(self, rule: Rule, *, count: int = MAX_COUNT) -> None:
+        """`count`: of what is remembered, at most; MAX_ANSWERED for answers."""
+        super().__init__(count=count, size=MAX_SIZE, longest=MAX_LINE)
         self._rule = rule
 
     def __missing__(self, field: Field) -> bytes:
@@ -59,10 +60,11 @@ class FieldSieve(Memory[Field, bytes]):
 class LineSieve(Memory[bytes, bytes]):
     """For blocks of lines as they come through a tunnel, whose other end is not believed."""
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(count=MAX_COUNT, size=MAX_SIZE, longest=MAX_LINE)
+    def __init__(self, rule: Rule, *, count: int = MAX_COUNT) -> None:
+        """`count`: of lines that are remembered, at most, and of blocks; MAX_ANSWERED for answers."""
+        super().__init__(count=count, size=MAX_SIZE, longest=MAX_LINE)
         self._rule = rule
-        self._blocks = Memory[bytes, bytes](count=MAX_COUNT, size=MAX_SIZE, longest=MAX_BLOCK)
+        self._blocks = Memory[bytes, bytes](count=count, size=MAX_SIZE, longest=MAX_BLOCK)
 
     def __missing__(self, line: bytes) -> bytes:
         field = judge_line(line)

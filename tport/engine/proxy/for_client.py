@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 from tport.engine.proto.cookies import allowed_set_cookie, host_only
 from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS, Field, Lines, fold, is_reserved
+from tport.engine.proto.known_lines import MAX_ANSWERED
 from tport.engine.proto.memory import ByRule
 from tport.engine.proto.sieve import LineSieve
 
@@ -33,7 +34,7 @@ def _passed(field: Field) -> Field | None:
     return field if kind == "passes" else None
 
 
-_SIEVE: Final = LineSieve(_passed)
+_SIEVE: Final = LineSieve(_passed, count=MAX_ANSWERED)
 
 
 _Kind = Literal["passes", "stays", "cookie"]
