@@ -27,6 +27,7 @@ from tests.engine.auth.sso.visits import (
     sso_world,
     state_of,
 )
+from tests.engine.auth.world import World
 from tests.provider import CLIENT, FakeProvider
 from tport.engine.api.sso import SsoRefused
 from tport.engine.auth.sso.provider import KEYS_AGAIN
@@ -142,7 +143,7 @@ async def test_auth_14_a_code_and_a_state_count_once() -> None:
         session_of(await visit.finish(query))
         again = await visit.finish(query)
         assert isinstance(again, SsoRefused)
-        assert "twice" in world.audit.events[-1].fields["error"]
+        check_written(world, "twice")
 
 
 async def test_auth_14_a_code_of_another_sign_in_is_none() -> None:
@@ -153,7 +154,7 @@ async def test_auth_14_a_code_of_another_sign_in_is_none() -> None:
         own = state_of(await thief.begin())
         done = await thief.finish(urlencode(stolen | {"state": own}))
         assert isinstance(done, SsoRefused)
-        assert "PKCE" in world.audit.events[-1].fields["error"]
+        check_written(world, "PKCE")
 
 
 async def test_auth_14_nobody_is_signed_in_as_whoever_sent_the_link() -> None:
@@ -163,8 +164,26 @@ async def test_auth_14_nobody_is_signed_in_as_whoever_sent_the_link() -> None:
         query = provider.sign_in(await attacker.begin(), **ANN)
         done = await victim.finish(query)
         assert isinstance(done, SsoRefused)
-        assert "another browser" in world.audit.events[-1].fields["error"]
+        check_written(world, "another browser")
         assert isinstance(await attacker.finish(query), SsoRefused)  # spent, whoever showed it
+        check_written(world, "no such state")
+
+
+@pytest.mark.parametrize(
+    ("state", "word"), [("x" * 43, "no such state"), ("", "no state"), (None, "no state")]
+)
+async def test_auth_14_an_answer_to_nothing_that_was_asked_is_none(
+    state: str | None, word: str
+) -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        visit = Visit(world)
+        told = dict(parse_qsl(provider.sign_in(await visit.begin(), **ANN)))
+        told |= {} if state is None else {"state": state}
+        if state is None:
+            del told["state"]
+        assert isinstance(await visit.finish(urlencode(told)), SsoRefused)
+        check_written(world, word)
+        assert provider.asked.count("/token") == 0
 
 
 async def test_auth_14_an_answer_of_another_provider_is_none() -> None:
@@ -176,16 +195,19 @@ async def test_auth_14_an_answer_of_another_provider_is_none() -> None:
         told = dict(parse_qsl(asked))
         done = await visit.finish(urlencode(told | {"iss": evil.issuer}))
         assert isinstance(done, SsoRefused)
+        check_written(world, "another provider")
         assert evil.asked.count("/token") == provider.asked.count("/token") == 0
 
         asked = provider.sign_in(await visit.begin(), **ANN)
         done = await visit.finish(asked, path="/v1/webapi/oidc/callback/other")
         assert isinstance(done, SsoRefused)
+        check_written(world, "another connector's callback")
         assert provider.asked.count("/token") == 0
 
         told = dict(parse_qsl(provider.sign_in(await visit.begin(), **ANN)))
         del told["iss"]  # this provider says that it sends it
         assert isinstance(await visit.finish(urlencode(told)), SsoRefused)
+        check_written(world, "which provider it is of")
 
 
 async def test_auth_14_a_parameter_that_comes_twice_is_refused() -> None:
@@ -193,6 +215,7 @@ async def test_auth_14_a_parameter_that_comes_twice_is_refused() -> None:
         visit = Visit(world)
         query = provider.sign_in(await visit.begin(), **ANN)
         assert isinstance(await visit.finish(f"{query}&code=x"), SsoRefused)
+        check_written(world, "code")
 
 
 async def test_auth_14_an_answer_counts_for_ten_minutes() -> None:
@@ -201,6 +224,7 @@ async def test_auth_14_an_answer_counts_for_ten_minutes() -> None:
         query = provider.sign_in(await visit.begin(), **ANN)
         world.pass_time(minutes=10)
         assert isinstance(await visit.finish(query), SsoRefused)
+        check_written(world, "state")
 
 
 async def test_auth_14_a_discovery_document_is_of_the_issuer_that_was_asked() -> None:
@@ -306,6 +330,7 @@ async def test_auth_14_what_is_no_logout_token_ends_nothing(change: dict[str, An
                 connector="oidc/google", logout_token=token, remote="192.0.2.1"
             )
         await world.proxy.web_session(id=ann.session.id)
+        assert world.audit.events[-1].type == "auth.failed"
 
 
 async def test_auth_14_a_logout_token_that_another_key_signed_ends_nothing() -> None:
@@ -355,6 +380,17 @@ async def test_auth_14_an_address_that_the_provider_does_not_vouch_for_gives_no_
         session_of(await Visit(world).come(provider, **person, email_verified=True))
 
 
+async def test_auth_14_a_refusal_tells_nobody_which_values_give_which_roles() -> None:
+    """At many providers anybody may have an account, and would read who administers by what."""
+    hidden = ClaimMapping(claim="groups", value="hq-admins", roles=("editor",))
+    async with sso_world(replace(GOOGLE, claims_to_roles=(hidden,))) as (world, provider, _):
+        done = await Visit(world).come(provider, **ANN)
+        assert isinstance(done, SsoRefused)
+        assert done.looked_at == ("groups",)
+        assert "hq-admins" not in repr(done)
+        assert "editor" not in repr(done)
+
+
 async def test_auth_14_a_secret_is_sent_to_nobody_but_whom_it_was_given_for() -> None:
     async with sso_world(GOOGLE, replace(GOOGLE, name="b")) as (world, _, other):
         elsewhere = replace(GOOGLE, issuer=OTHER, client_secret="")
@@ -393,7 +429,12 @@ async def refused(visit: Visit, provider: FakeProvider, word: str) -> None:
     """Hold that somebody who comes so is not signed in, and that the audit log says why."""
     done = await visit.come(provider, **ANN)
     assert isinstance(done, SsoRefused), done
-    failed = visit.world.audit.events[-1]
+    check_written(visit.world, word)
+
+
+def check_written(world: World, word: str) -> None:
+    """Hold that the last event is of a sign-in by a provider that was refused, and why."""
+    failed = world.audit.events[-1]
     assert (failed.type, failed.code, failed.fields["success"]) == ("user.login", "T1001W", False)
     assert word in failed.fields["error"]
 

@@ -275,12 +275,18 @@ async def test_whom_a_provider_vouches_for_is_asked_for_no_password() -> None:
 
         vouched, strict = ("ann@x.test",), ("bob@x.test",)
         assert await asks(wants("off")) == {
-            "password": ("alice",), "vouched": vouched, "kept_out": strict
-        }  # fmt: skip
+            "password": ("alice",),
+            "vouched": vouched,
+            "kept_out": strict,
+        }
         assert await asks(wants("on")) == {"vouched": vouched, "sets_up": ("alice", *strict)}
         assert await asks(replace(wants("on"), local_auth=False)) == {
-            "kept_out": ("alice",), "vouched": vouched, "sets_up": strict
-        }  # fmt: skip
+            "kept_out": ("alice",),
+            "vouched": vouched,
+            "sets_up": strict,
+        }
+        await world.admin.delete_resource(kind="oidc", name="google")
+        assert await asks(wants("on")) == {"kept_out": vouched, "sets_up": ("alice", *strict)}
 
 
 async def test_an_idle_time_that_begins_to_count_does_so_from_the_last_request() -> None:

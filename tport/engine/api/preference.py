@@ -35,8 +35,8 @@ class Consequence(msgspec.Struct, frozen=True, kw_only=True):
         sets_up: those who must set one up before they are in.
         password: those whose password alone signs them in.
         vouched: those of whom their provider's word is enough.
-        kept_out: those whom nothing signs in: passwords don't count, or a second factor is asked for
-            beside their provider's word and this cluster takes none.
+        kept_out: those whom nothing signs in: passwords don't count, their connector is gone, or a second
+            factor is asked for beside their provider's word and this cluster takes none.
     """
 
     shows: tuple[str, ...]

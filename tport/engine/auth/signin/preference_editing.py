@@ -76,9 +76,11 @@ class PreferenceEditing:
         }
         for user in sorted(await stores.users.all(), key=lambda user: user.name):
             has = _of(user, await stores.factors.find(user.name))
-            if not user.is_local and not asks_ours.get(user.origin):
+            if not (now.local_auth if user.is_local else user.origin in asks_ours):
+                kept_out.append(user.name)
+            elif not user.is_local and not asks_ours[user.origin]:
                 vouched.append(user.name)
-            elif not (now.local_auth if user.is_local else policy.kinds):
+            elif not user.is_local and not policy.kinds:
                 kept_out.append(user.name)
             elif (
                 not user.is_local
