@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 from tport.engine.defaults import INITIAL_WINDOW, MAX_WINDOW
-from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
+from tport.engine.proto.receive_window import (
+    NEAR,
+    NEAR_GROWTH,
+    QUIET,
+    ReceiveWindow,
+    WindowBudget,
+)
 
 
 def read_half(window: ReceiveWindow, *, now: float, rtt: float | None = 0.1) -> int:
@@ -52,8 +58,47 @@ def test_a_window_does_not_grow_for_a_line_that_needs_no_larger_one() -> None:
     read_half(window, now=0.2, rtt=0.1)
     read_half(window, now=0.21, rtt=None)
     read_half(window, now=0.2101, rtt=0.0005)
+    read_half(window, now=9, rtt=0.0005)
 
     assert window.size == INITIAL_WINDOW
+
+
+def test_on_a_short_line_a_window_grows_to_a_mib_while_nobody_else_asks() -> None:
+    budget = WindowBudget()
+    window, other = ReceiveWindow(budget, now=0), ReceiveWindow(budget, now=0)
+
+    sizes = []
+    for step in range(4):
+        read_half(window, now=9 + step * NEAR, rtt=0.0001)
+        sizes.append(window.size // INITIAL_WINDOW)
+    assert sizes == [1, 2, 4, 4]
+    assert window.size == window.credit
+
+    read_half(other, now=9.1, rtt=0.0001)
+    read_half(other, now=9.1 + NEAR, rtt=0.0001)
+    assert other.size == INITIAL_WINDOW  # a process gives no more than that
+    window.release()
+    window.release()
+    read_half(other, now=9.1 + 2 * NEAR, rtt=0.0001)
+    assert other.size == 2 * INITIAL_WINDOW
+    assert budget.near_left == NEAR_GROWTH - INITIAL_WINDOW
+
+
+def test_it_shrinks_as_soon_as_somebody_does_who_would_wait_behind_it() -> None:
+    budget = WindowBudget()
+    window = ReceiveWindow(budget, now=0)
+    for step in range(3):
+        read_half(window, now=9 + step * NEAR, rtt=0.0001)
+    ReceiveWindow(budget, now=9.01)
+
+    granted = [read_half(window, now=9.01 + step * NEAR, rtt=0.0001) for step in range(3)]
+    assert granted == [0, 0, INITIAL_WINDOW // 2]
+    assert window.size == window.credit == INITIAL_WINDOW
+    assert budget.near_left == NEAR_GROWTH
+
+    for step in range(3):
+        read_half(window, now=9.01 + QUIET + step * NEAR, rtt=0.0001)
+    assert window.size == 4 * INITIAL_WINDOW
 
 
 def test_a_window_does_not_grow_for_a_reader_that_lags() -> None:
