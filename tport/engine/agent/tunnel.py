@@ -17,7 +17,7 @@ from typing import Final, NoReturn
 import trio
 
 import tport
-from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError
+from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError, leaves
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
@@ -195,7 +195,7 @@ class TunnelKeeper:
                 try:
                     fresh = await tunnels.start(self._open)
                 except* (ConnectionProblem, RemoteProtocolError, OSError) as group:
-                    problem = str(_first(group))
+                    problem = str(next(leaves(group)))
                 except* trio.BrokenResourceError:
                     problem = problem or "the connection broke while it was set up"
                 else:
@@ -248,7 +248,7 @@ class TunnelKeeper:
             if held is None:
                 raise
             if not held.retired:
-                logger.warning("tunnel to the proxy lost: %s", _first(group))
+                logger.warning("tunnel to the proxy lost: %s", next(leaves(group)))
         finally:
             if held is not None:
                 self._open_tunnels -= 1
@@ -353,10 +353,3 @@ def _retire(held: _Held) -> None:
     """Have the proxy send its streams elsewhere: the control stream's end tells it so."""
     held.retired = True
     held.news.set()
-
-
-def _first(group: BaseExceptionGroup[Exception]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

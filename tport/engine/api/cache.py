@@ -44,6 +44,7 @@ from tport.engine.errors import (
     OutOfTime,
     RemoteProtocolError,
     Unavailable,
+    leaves,
 )
 from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App, AppServer
@@ -301,7 +302,7 @@ class AuthCache:
                             self._apply(fresh, change)
                 problem = "auth ended the watch"
             except* _PASSING as problems:
-                problem = str(_first(problems))
+                problem = str(next(leaves(problems)))
             if self._watches > watches and trio.current_time() - since >= STABLE:
                 most = RETRY
             # Who waits for a restart of auth needs to read it once; then each try is a detail.
@@ -368,11 +369,3 @@ class AuthCache:
 
 def _nothing(_: Change | None) -> None:
     """The hook of a cache that nobody listens to."""
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Return the first error in a group, however deep."""
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error

@@ -23,6 +23,7 @@ from tport.engine.errors import (
     RemoteProtocolError,
     TportError,
     Unavailable,
+    leaves,
 )
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
@@ -276,10 +277,10 @@ class TunnelService:
                 await mux.run()
                 nursery.cancel_scope.cancel()
         except* RemoteProtocolError as errors:
-            reason = str(_first(errors))
+            reason = str(next(leaves(errors)))
             self._emit("tunnel.protocol_error", tunnel, error=reason)
         except* TportError as errors:
-            reason = reason or str(_first(errors))
+            reason = reason or str(next(leaves(errors)))
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = reason or "connection lost"
         finally:
@@ -459,10 +460,3 @@ def _faulty(tunnel: Tunnel, name: str, why: str) -> AppServer:
 def _plain(text: str, limit: int) -> str:
     """Return an agent's word for something, fit for a log line and a page."""
     return "".join(c if c.isprintable() else "?" for c in text[:limit])
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
