@@ -211,6 +211,83 @@ async def test_what_was_kept_long_enough_is_removed_and_the_chain_says_so(
         assert [each.kind for each in await findings(trail, log)] == ["missing"]
 
 
+async def years_of(tmp_path: Path, clock: WallClock) -> list[str]:
+    async with open_audit_log(tmp_path, "example", clock, Retention(audit=30)) as trail:
+        for _ in range(20):
+            await trail.record(event("user.create", name="alice"))
+            clock.now += DAY
+            await trail.remove_expired("audit", 30, elapsed=86_400)
+    return list_days(tmp_path / "audit")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+async def test_a_clock_that_jumped_ahead_removes_nothing(
+    tmp_path: Path, *, is_restarted: bool
+) -> None:
+    """R-13: else an hour of a wrong clock costs the whole audit log; nor is a restart a way around it."""
+    clock = WallClock()
+    before = await years_of(tmp_path, clock)
+    clock.now += 365 * DAY
+
+    async with open_audit_log(tmp_path, "example", clock, Retention(audit=30)) as trail:
+        for _ in range(48):  # two days, by the hour
+            await trail.remove_expired("audit", 30, elapsed=3600)
+            await trail.record(event("user.create", name="bob"))
+            if is_restarted:
+                await trail.remove_expired("audit", 30)
+        assert list_days(tmp_path / "audit")[:-1] == before
+
+    clock.now -= 365 * DAY
+    async with open_audit_log(tmp_path, "example", clock, Retention(audit=30)) as trail:
+        await trail.remove_expired("audit", 30, elapsed=3600)
+        assert list_days(tmp_path / "audit")[:-1] == before
+
+
+async def test_after_a_month_off_what_is_too_old_goes_once_the_clock_has_shown_so_for_days(
+    tmp_path: Path,
+) -> None:
+    clock = WallClock()
+    await years_of(tmp_path, clock)
+    clock.now += 40 * DAY
+
+    async with open_audit_log(tmp_path, "example", clock, Retention(audit=30)) as trail:
+        await trail.record(event("user.create", name="bob"))
+        for _ in range(3 * 24):
+            clock.now += DAY / 24
+            await trail.remove_expired("audit", 30, elapsed=3600)
+        assert list_days(tmp_path / "audit") == ["2026-03-02.jsonl", "2026-03-05.jsonl"]
+
+
+async def test_days_that_come_one_after_the_other_are_believed_at_once(tmp_path: Path) -> None:
+    clock = WallClock()
+    async with open_audit_log(tmp_path, "example", clock) as trail:
+        for _ in range(60):
+            await trail.record(event("user.create", name="alice"))
+            await trail.remove_expired("audit", 30, elapsed=3600)
+            clock.now += DAY
+    assert len(list_days(tmp_path / "audit")) == 31
+
+
+async def test_after_the_clock_was_ahead_the_log_is_whole_and_all_in_it_is_found(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """R-13: no restart takes it for damaged, no check for tampered with, and no search misses a line."""
+    clock = WallClock()
+    for jump in (0 * DAY, 10 * DAY, -10 * DAY, DAY, DAY):
+        clock.now += jump
+        async with open_audit_log(tmp_path, "example", clock) as trail:
+            await trail.record(event("user.create", name=f"{clock.now:%d}"))
+            assert await findings(trail) == []
+    assert not caplog.records
+
+    async with open_audit_log(tmp_path, "example", clock) as trail:
+        page = await trail.search(EventQuery(), cursor="", limit=9)
+        assert [each["name"] for each in page.events] == ["03", "02", "01", "11", "01"]
+        early = EventQuery(since=START - DAY, until=START + 1.5 * DAY)
+        page = await trail.search(early, cursor="", limit=9)
+        assert [each["name"] for each in page.events] == ["02", "01", "01"]
+
+
 async def test_a_check_while_more_is_written_finds_nothing(trail: Trail) -> None:
     async with trio.open_nursery() as nursery:
 

@@ -8,10 +8,11 @@ to say.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from datetime import date
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Final, TypeVar
@@ -20,10 +21,21 @@ import trio
 
 from tport.engine.audit import check, search
 from tport.engine.audit.chain import MAX_LOOSE, START, link_line, read_link, read_mark, write_mark
-from tport.engine.audit.files import MARK, lines_backwards, list_days, name_of
+from tport.engine.audit.files import (
+    MARK,
+    day_of,
+    lines_backwards,
+    list_days,
+    mark_mixed,
+    name_of,
+    remove_day,
+)
+from tport.engine.audit.trusted_day import HOLD, TrustedDay, read_trusted, write_trusted
 from tport.engine.errors import InvalidRequest, Unavailable
 from tport.engine.types.chain import ChainReport, ChainState, Link
 from tport.engine.types.event_query import EventPage, EventQuery
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -44,7 +56,9 @@ class AuditLog:
         self.directory = directory
         self.damage = ""
         self._last = START
+        self._newest = ""  # file
         self._grown = trio.Event()
+        self._judging = trio.Lock()  # what day it is
         self._appends = trio.CapacityLimiter(1)
         self._searches = trio.CapacityLimiter(SEARCHES)
 
@@ -130,6 +144,34 @@ class AuditLog:
             findings=(*findings, *report.findings), state=state, is_done=report.is_done
         )
 
+    async def trusted_day(self, wall: date, elapsed: float) -> date:
+        """Return by which day files may be too old, when the wall shows `wall`: see `trusted_day`.
+
+        Args:
+            elapsed: s since this was asked the last time.
+        """
+
+        def look() -> TrustedDay:
+            known = read_trusted(self.directory)
+            if known is None:  # it was never asked: what was written last is all that is known
+                names = list_days(self.directory)
+                known = TrustedDay(day_of(names[-1]) if names else wall)
+            trusted = known.seen(wall, elapsed)
+            write_trusted(self.directory, trusted)
+            if trusted.day != wall and not known.held:
+                logger.warning(
+                    "%s: the clock shows %s, and was last seen on %s; what is too old by it is kept"
+                    " until it has shown so for %d days",
+                    self.directory,
+                    wall,
+                    trusted.day,
+                    HOLD.days,
+                )
+            return trusted
+
+        async with self._judging:
+            return (await self._read(look)).day
+
     async def expired(self, before: date) -> tuple[list[str], int]:
         """Return the files of earlier days, and the number of the last line in them (0: unchained).
 
@@ -147,7 +189,7 @@ class AuditLog:
 
         def remove() -> None:
             for name in names:
-                (self.directory / name).unlink(missing_ok=True)
+                remove_day(self.directory, name)
 
         try:
             await trio.to_thread.run_sync(remove, limiter=self._searches)
@@ -166,8 +208,9 @@ class AuditLog:
 
     def _open(self) -> None:
         self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        last = START
-        for name in reversed(list_days(self.directory)[-2:]):  # one may hold a torn line alone
+        last, names = START, list_days(self.directory)
+        self._newest = names[-1] if names else ""
+        for name in reversed(names[-2:]):  # one may hold a torn line alone
             if (last := self._last_link(name)) != START:
                 break
         path = self.directory / MARK
@@ -196,10 +239,23 @@ class AuditLog:
         for line in lines:
             whole, last = link_line(line, last)
             linked.append(whole)
-        _append(self.directory / name_of(day), b"".join(linked))
+        _append(self.directory / self._file_for(day), b"".join(linked))
         self._last = last
         with suppress(OSError):  # it is behind then, as after a crash
             _write_mark(self.directory / MARK, write_mark(last))
+
+    def _file_for(self, day: date) -> str:
+        """Return the file that a day's lines go to: never one before the newest.
+
+        Files are read in the order of their names, and so is the chain. After the clock was ahead
+        there is one of a day that is yet to come: it takes all until then, and says that it does.
+        """
+        name = name_of(day)
+        if name >= self._newest:
+            self._newest = name
+        elif name_of(day + timedelta(days=1)) < self._newest:
+            mark_mixed(self.directory, self._newest)
+        return self._newest
 
 
 def _append(path: Path, data: bytes) -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tport.engine.audit.files import lines_backwards, list_days, name_of
+from tport.engine.audit.files import is_mixed, lines_backwards, list_days, name_of
 from tport.engine.audit.line import format_time
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.event_query import EventPage, EventQuery
@@ -49,7 +49,9 @@ def search_back(directory: Path, query: EventQuery, cursor: str, limit: int) -> 
     budget = _Budget(limit)
     keep = Filter(query)
     for name in reversed(list_days(directory)):
-        if not oldest <= name <= newest or (start_day and name > start_day):
+        if name < oldest or (start_day and name > start_day):
+            continue
+        if name > newest and not is_mixed(directory, name):
             continue
         try:
             file = (directory / name).open("rb")

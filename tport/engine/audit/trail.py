@@ -144,21 +144,30 @@ class Trail:
 
     async def keep_retention(self) -> NoReturn:
         """Remove files that are older than they are to be kept, each hour, until cancelled."""
+        elapsed = 0.0
         while True:
             for name in self._logs:
                 days = getattr(self._retention, name)
                 if days is None:
                     continue
                 try:
-                    await self.remove_expired(name, days)
+                    await self.remove_expired(name, days, elapsed)
                 except Unavailable as problem:
                     logger.warning("%s; tried again in an hour", problem)
             await trio.sleep(RETENTION_INTERVAL)
+            elapsed = RETENTION_INTERVAL
 
-    async def remove_expired(self, name: LogName, days: int) -> None:
-        """Remove a log's files from before so many days, once it is written into it that they go."""
+    async def remove_expired(self, name: LogName, days: int, elapsed: float = 0.0) -> None:
+        """Remove a log's files from before so many days, once it is written into it that they go.
+
+        A clock that has jumped ahead is not believed at once: see `trusted_day`.
+
+        Args:
+            elapsed: s since the last call.
+        """
         log = self._logs[name]
-        names, through = await log.expired(self._today() - timedelta(days=days))
+        today = await log.trusted_day(self._today(), elapsed)
+        names, through = await log.expired(today - timedelta(days=days))
         if not names:
             return
         told = event("audit.removed", log=name, files=names, through=through)
