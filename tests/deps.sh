@@ -38,7 +38,6 @@ pebble pebble
 nodejs node
 npm npm
 openssl openssl
-testssl.sh testssl
 PARTS
 }
 
@@ -65,8 +64,13 @@ get_debian_parts() {
     fi
     echo "tport: test-deps: installing ${missing[*]}" >&2
     export DEBIAN_FRONTEND=noninteractive
-    if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends "${missing[@]}"; } >&2; then
-        lack "apt-get could not install ${missing[*]}"
+    apt-get update -qq >&2 || true # what it knew before may do
+    if ! apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2; then
+        # One that this system doesn't have keeps none of the others away.
+        for package in "${missing[@]}"; do
+            apt-get install -y -qq --no-install-recommends "$package" >&2 ||
+                lack "apt-get could not install $package"
+        done
     fi
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import shutil
 from collections import Counter
@@ -19,6 +20,8 @@ from tport.engine.storage.backend import Delete, Item, Put
 from tport.engine.storage.database import Database, get
 from tport.engine.storage.snapshot import take_snapshot
 from tport.engine.storage.sqlite import SqliteBackend, open_sqlite_backend
+
+logger = logging.getLogger(__name__)
 
 NAME: Final = "tport.db"
 Content = Mapping[str, tuple[bytes, int]]  # key → value and revision
@@ -177,7 +180,9 @@ async def test_every_corruption_that_changes_anything_is_noticed_at_start_and_by
     """
     places = Places(tmp_path)
     await places.make(tmp_path / "live")
-    chance = random.Random()
+    seed = random.SystemRandom().getrandbits(32)
+    logger.info(f"seed {seed}")  # pytest shows it where this fails
+    chance = random.Random(seed)
     harms = [*CRASHED, *CLOSED]
     while len(harms) < count:
         harms.append(chance.choice(OFTEN))

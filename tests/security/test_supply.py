@@ -150,7 +150,7 @@ def test_what_runs_here_is_what_the_lock_names() -> None:
     assert {pin.name: version(pin.name) for pin in pins} == {pin.name: pin.version for pin in pins}
 
 
-@pytest.mark.parametrize("folder", ["node-red", "pages"])
+@pytest.mark.parametrize("folder", ["node-red", "oidc-provider", "pages"])
 def test_packages_from_npm_are_pinned_by_hashes_too(folder: str) -> None:
     """OPS-09: but for what lies in another package's file, whose hash holds it."""
     lock = json.loads(LOCKS.joinpath(folder, "package-lock.json").read_text())
@@ -166,7 +166,11 @@ def test_packages_from_npm_are_pinned_by_hashes_too(folder: str) -> None:
 
 
 def test_nothing_is_installed_but_by_a_lock() -> None:
-    """OPS-09: neither for people who build it, nor in CI."""
+    """OPS-09: neither for people who build it, nor in CI.
+
+    What tport is measured beside is no part of either, and the document says that it isn't locked.
+    """
+    assert "`bench/deps.sh`" in ROOT.joinpath("docs", "supply.md").read_text()
     scripts = [ROOT / "Makefile", ROOT / "tests" / "deps.sh", *ROOT.joinpath(".ci").iterdir()]
     lines = [
         line.strip()

@@ -24,7 +24,7 @@ from trio.testing import wait_all_tasks_blocked
 
 import tport.engine.storage.sqlite as sqlite_module
 from tests.fakes import START, WallClock
-from tport.engine.errors import CompareFailed, TportError, Unavailable
+from tport.engine.errors import AlreadyExists, CompareFailed, TportError, Unavailable
 from tport.engine.storage import database as database_module
 from tport.engine.storage.backend import Item
 from tport.engine.storage.database import SCHEMA_VERSION, Database, Outcome, Write, explain
@@ -403,6 +403,10 @@ async def test_a_write_that_fails_is_trouble_until_one_succeeds_and_a_refused_on
             patched.setattr(Database, "commit", lambda _, writes: [Outcome(error=full)])
             with pytest.raises(Unavailable):
                 await backend.create(Item("/b", b""))
+        with pytest.raises(CompareFailed):  # judged by what is there: nothing was written
+            await backend.compare_and_swap(Item("/a", b"", revision=99))
+        with pytest.raises(AlreadyExists):
+            await backend.create(Item("/a", b""))
         assert [trouble.why for trouble in backend.troubles()] == ["storage is full"]
         await backend.create(Item("/b", b""))
         assert not backend.troubles()
@@ -411,4 +415,4 @@ async def test_a_write_that_fails_is_trouble_until_one_succeeds_and_a_refused_on
         told = {(s.name, s.labels): s.values for s in await backend.figures()}
 
     assert sum(told["tport_storage_failures_total", ()]) == 1
-    assert sum(told["tport_storage_seconds", ("write",)][:-1]) == 4
+    assert sum(told["tport_storage_seconds", ("write",)][:-1]) == 6

@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from itertools import islice, pairwise, repeat
 from pathlib import Path
@@ -23,7 +23,14 @@ from tport.engine.errors import ConfigError, TportError, Unavailable
 from tport.engine.net.dial import open_listener
 from tport.engine.signals import Signals
 from tport.engine.workers import pool
-from tport.engine.workers.pool import LONGEST, Workers, restart_delays
+from tport.engine.workers.channel import channel_pair
+from tport.engine.workers.pool import (
+    LONGEST,
+    OUTDATED,
+    Workers,
+    program_on_disk,
+    restart_delays,
+)
 
 SCRIPT = str(Path(__file__).with_name("scripted.py"))
 SERVES = re.compile(r"worker (\d) serves, as process (\d+)")
@@ -40,7 +47,9 @@ def chatty(caplog: pytest.LogCaptureFixture) -> None:
 
 
 @asynccontextmanager
-async def two(how: str, delays: Iterator[float]) -> AsyncIterator[tuple[Workers, Signals]]:
+async def two(
+    how: str, delays: Iterator[float], program: Callable[[], object] = program_on_disk
+) -> AsyncIterator[tuple[Workers, Signals]]:
     """Have two workers that do `how`, wait until both serve, and stop them at the end."""
     signals = Signals()
     async with open_world() as world:
@@ -55,6 +64,7 @@ async def two(how: str, delays: Iterator[float]) -> AsyncIterator[tuple[Workers,
             signals=signals,
             command=(sys.executable, SCRIPT, how),
             delays=lambda: delays,
+            program=program,
         )
         with trio.fail_after(PATIENCE):
             async with trio.open_nursery() as nursery:
@@ -132,6 +142,64 @@ async def test_one_that_is_killed_is_replaced_and_the_other_stays(
     assert "worker 2 ended (killed by SIGKILL); another starts now" in caplog.text
     assert processes(caplog)[1] == before[1]
     assert len(processes(caplog)[2]) == 2
+
+
+async def test_a_worker_that_ends_after_an_upgrade_is_not_replaced_by_one_of_another_version(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The other serves on, and `/readyz` says what to do."""
+    installed = ["0.1"]
+    async with two("serve", repeat(0.0), lambda: installed[0]) as (workers, _):
+        before = processes(caplog)
+        installed[0] = "0.2"
+        os.kill(before[2][0], signal.SIGKILL)
+        await until_said(caplog, "worker 2 is not replaced")
+        assert "systemctl restart tport" in caplog.text
+        assert (True, OUTDATED) in await troubles(workers)
+        assert processes(caplog) == before
+        assert lives(before[1][0])
+
+
+async def test_after_an_upgrade_the_last_worker_to_end_ends_all_for_the_supervisor_to_start_anew(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    installed = ["0.1"]
+    with pytest.RaisesGroup(
+        pytest.RaisesExc(Unavailable, match="replaced on disk"), flatten_subgroups=True
+    ):
+        async with two("serve", repeat(0.0), lambda: installed[0]):
+            installed[0] = "0.2"
+            for pids in processes(caplog).values():
+                os.kill(pids[0], signal.SIGKILL)
+            await trio.sleep(PATIENCE)
+
+
+async def test_what_goes_wrong_with_the_system_ends_a_worker_and_not_all(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No descriptor for a channel, or an error in what is done for one: another is started."""
+    real, wrong = channel_pair, [OSError(24, "Too many open files")]
+
+    def pair() -> object:
+        if wrong:
+            raise wrong.pop()
+        return real()
+
+    async def fails(*_: object) -> None:
+        if served:
+            served.clear()
+            raise OSError(12, "Cannot allocate memory")
+
+    served: list[bool] = []
+    async with two("serve", repeat(0.0)) as (workers, _):
+        monkeypatch.setattr(pool, "channel_pair", pair)
+        monkeypatch.setattr(workers, "_tell_pairs", fails)
+        served.append(True)
+        os.kill(processes(caplog)[2][0], signal.SIGKILL)
+        await until_said(caplog, "worker 2 serves", 2)
+        assert await troubles(workers) == []
+    assert "can't be started: [Errno 24]" in caplog.text
+    assert "can't be served: [Errno 12]" in caplog.text
 
 
 async def test_what_they_count_never_falls_though_one_ends(

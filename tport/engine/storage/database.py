@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import time
 from collections.abc import Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -57,6 +58,7 @@ _GO_ON: Final = (
 )
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+LOOKED_AT: Final = 0.2  # s for which a lock may be held by who only looks whether it is
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
@@ -285,6 +287,23 @@ def explain(error: sqlite3.DatabaseError | OSError) -> Unavailable:
     return Unavailable(words, hint=hint)
 
 
+def _hold(lock: int) -> None:
+    """Take the lock, or raise BlockingIOError.
+
+    `is_in_use` holds it for an instant when it looks: what holds it for longer is another process.
+    """
+    until = time.monotonic() + LOOKED_AT
+    while True:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+            time.sleep(LOOKED_AT / 20)
+        else:
+            return
+
+
 def _lock(path: Path) -> int:
     """Create what is missing, for its owner only, and return the lock, held."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -292,7 +311,7 @@ def _lock(path: Path) -> int:
     lock = os.open(path.with_name(f"{path.name}.lock"), flags, 0o600)
     try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _hold(lock)
         except BlockingIOError:
             holder = os.read(lock, 32).decode("ascii", "replace").strip()
             raise Unavailable(

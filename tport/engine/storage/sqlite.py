@@ -202,16 +202,23 @@ class SqliteBackend(Backend):
             )
             self._note(slow)
             raise slow
-        self._note(pending.outcome.error)
+        wrote = any(change is not None for change in pending.outcome.changes)
+        self._note(pending.outcome.error, wrote=wrote)
         if pending.outcome.error is not None:
             raise pending.outcome.error
         return pending.outcome.changes
 
-    def _note(self, error: TportError | None) -> None:
-        """Remember how a write went; that it may not be done is no failure of storage."""
-        failed = isinstance(error, Unavailable)
-        self._failures += failed
-        self._problem = str(error) if failed else ""
+    def _note(self, error: TportError | None, *, wrote: bool = False) -> None:
+        """Remember how a write went.
+
+        That it may not be done is no failure of storage; nor is it a sign that storage is well again,
+        since nothing was written.
+        """
+        if isinstance(error, Unavailable):
+            self._failures += 1
+            self._problem = str(error)
+        elif error is None and wrote:
+            self._problem = ""
 
     async def _read(self, query: Callable[[sqlite3.Connection], T]) -> T:
         def read() -> T:

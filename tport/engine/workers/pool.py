@@ -26,6 +26,7 @@ from typing import Final, NoReturn
 import msgspec
 import trio
 
+import tport
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService
 from tport.engine.config.model import AppService, Config
@@ -76,6 +77,18 @@ LOOK: Final = 2.0  # s between looks at whether a certificate is due; the clock 
 MAX_HANDED: Final = 64  # tunnels of one worker on their way to another; agents dial again
 
 
+OUTDATED: Final = "tport was replaced on disk while it runs: restart it (systemctl restart tport)"
+
+
+def program_on_disk() -> tuple[int, ...]:
+    """Return what tells one installed tport from another: `pip install -U` writes its files anew."""
+    try:
+        status = os.stat(tport.__file__)
+    except OSError:  # it is being replaced right now
+        return ()
+    return status.st_ino, status.st_mtime_ns, status.st_size
+
+
 def restart_delays() -> Iterator[float]:
     """Yield the wait before each further start, in seconds: none first, then doubling, capped."""
     delay = 0.5
@@ -96,6 +109,7 @@ class _Worker:
         reloaded: set when it has read its files anew, or has ended.
         failed: what it said of its end.
         handed: tunnels on their way to another.
+        is_outdated: it has ended, and what would start now is another version of tport.
     """
 
     number: int
@@ -106,6 +120,7 @@ class _Worker:
     reloaded: trio.Event = field(default_factory=trio.Event)
     failed: Failed | None = None
     handed: int = 0
+    is_outdated: bool = False
 
     def begin_anew(self) -> None:
         self.proxy_id, self.failed = str(uuid.uuid4()), None
@@ -127,6 +142,7 @@ class Workers:
         signals: Signals,
         command: Sequence[str] = COMMAND,
         delays: Callable[[], Iterator[float]] = restart_delays,
+        program: Callable[[], object] = program_on_disk,
     ) -> None:
         """
         Args:
@@ -135,6 +151,7 @@ class Workers:
             signals: tells when to read files anew.
             command: starts a worker; its number is added.
             delays: makes the waits between starts.
+            program: tells which program a process that starts now would run.
         """
         self._config = _for_workers(config)
         self._shown = tuple(shown)
@@ -146,6 +163,8 @@ class Workers:
         self._signals = signals
         self._command = tuple(command)
         self._delays = delays
+        self._program = program
+        self._began_as = program()
         numbers = range(1, config.proxy_service.workers + 1)
         self._workers = [_Worker(n, WorkerFigures(f"worker-{n}")) for n in numbers]
         self._figures = WorkersFigures()
@@ -157,6 +176,8 @@ class Workers:
     async def figures(self) -> Mapping[str, Report]:
         """Return what each worker tells, by its name; that none serves, in a report of its own."""
         told = await self._figures.ask((each.figures, each.channel) for each in self._workers)
+        if any(worker.is_outdated for worker in self._workers):
+            told = {**told, "workers": Report(troubles=(Trouble("proxy", OUTDATED),))}
         if any(worker.serves for worker in self._workers):
             return told
         trouble = Trouble("proxy", "none of the proxy's workers serves")
@@ -235,14 +256,33 @@ class Workers:
                 delays = self._delays()
             wait = next(delays)
             when = f"in {wait:g} s" if wait else "now"
+            if self._program() != self._began_as:
+                logger.error("worker %d ended (%s)", worker.number, how)
+                await self._stay_away(worker)
+                return
             logger.error("worker %d ended (%s); another starts %s", worker.number, how, when)
             with trio.move_on_after(wait):
                 await self._stop.wait()
 
+    async def _stay_away(self, worker: _Worker) -> None:
+        """Have no process of another version beside those that run; end with the last of these.
+
+        Raises:
+            Unavailable: none is left: who supervises this process starts all of them anew.
+        """
+        worker.is_outdated = True
+        if all(each.is_outdated for each in self._workers):
+            raise Unavailable(OUTDATED, hint="it is started again by systemd, or by you")
+        logger.error("worker %d is not replaced: %s", worker.number, OUTDATED)
+        await self._stop.wait()
+
     async def _live(self, worker: _Worker, serves: Callable[[], None]) -> str:
         """Run one process to its end, and return how that was."""
         worker.begin_anew()
-        ours, theirs = channel_pair()
+        try:
+            ours, theirs = channel_pair()
+        except OSError as problem:  # no file descriptor is left
+            return f"it can't be started: {problem}"
         begin = self._beginning(worker, theirs.fileno())
         channel = worker.channel = Channel(ours)
         self._expect()
@@ -259,8 +299,8 @@ class Workers:
                 with trio.move_on_after(0 if how else END_DEADLINE):
                     await process.wait()
                 nursery.cancel_scope.cancel()
-        except OSError as problem:
-            how = f"it can't be started: {problem}"
+        except* OSError as problems:  # also of what was done for it: that ends it, and no other
+            how = f"it can't be {'served' if process else 'started'}: {_first(problems)}"
         finally:
             worker.serves, worker.channel = False, None
             self._figures.ended.add(worker.figures.take())
@@ -414,6 +454,13 @@ async def _tell_begin(process: trio.Process, begin: Beginning) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         await process.stdin.send_all(begin.pack())
         await process.stdin.aclose()
+
+
+def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _how(status: int | None) -> str:
