@@ -10,13 +10,16 @@ from pathlib import Path
 import pytest
 import trio
 
+from tests.fakes import WallClock
 from tests.faults.disk import SmallDisk, small_disk
 from tests.faults.test_kill import partial_files
 from tests.figures import Hold
 from tests.stack import Person, Stack, open_stack
 from tport.engine import process as process_module
 from tport.engine.errors import Unavailable
+from tport.engine.storage.backend import Item
 from tport.engine.storage.snapshot import take_snapshot
+from tport.engine.storage.sqlite import open_sqlite_backend
 
 REQUESTS = 60
 EVENTS = 1400  # more than wait for the audit log at a time
@@ -124,3 +127,22 @@ async def test_r_15_what_is_written_from_time_to_time_waits_for_space_and_ends_n
             while pem.read_bytes() == kept:  # noqa: ASYNC110 - a file tells nobody that it changed
                 await trio.sleep(0.05)
         assert list(partial_files(folder)) == []
+
+
+async def test_a_start_on_a_full_disk_says_so_and_succeeds_once_there_is_room(
+    tmp_path: Path,
+) -> None:
+    """R-15: SQLite calls it a fault of the disk; who reads that would restore a backup that nothing needs."""
+    with small_disk(tmp_path / "disk", "2m") as disk:
+        path = disk.folder / "auth" / "tport.db"
+        async with open_sqlite_backend(path, WallClock()) as backend:
+            await backend.create(Item("/kept", b"1"))
+        disk.fill()
+        with pytest.raises(Unavailable, match="its disk is full") as refused:
+            async with open_sqlite_backend(path, WallClock()):
+                pass
+        assert "free some space" in refused.value.hint
+
+        disk.free()
+        async with open_sqlite_backend(path, WallClock()) as backend:
+            assert await backend.count("/") == 1

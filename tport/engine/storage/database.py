@@ -58,6 +58,7 @@ _GO_ON: Final = (
 )
 
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+ROOM: Final = 256 * 1024  # bytes that SQLite may need beside a database to open it
 LOOKED_AT: Final = 0.2  # s for which a lock may be held by who only looks whether it is
 MICROSECOND: Final = timedelta(microseconds=1)
 
@@ -112,6 +113,13 @@ class Database:
             self._open()
         except sqlite3.DatabaseError as error:
             self._release()
+            if _is_full(
+                path, error
+            ):  # SQLite needs room beside the file, and says that the disk fails
+                raise Unavailable(
+                    f"can't open the database {path}: its disk is full",
+                    hint="free some space and start again: nothing is lost",
+                ) from error
             raise TportError(
                 f"can't open the database {path}: {error}",
                 hint=_RESTORE,
@@ -285,6 +293,18 @@ def explain(error: sqlite3.DatabaseError | OSError) -> Unavailable:
         case _:
             words, hint = "storage can't answer now", "see the log"
     return Unavailable(words, hint=hint)
+
+
+def _is_full(path: Path, error: sqlite3.DatabaseError) -> bool:
+    """Tell whether opening failed for want of room, and not by what is in the file."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return False
+    try:
+        disk = os.statvfs(path.parent)
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < ROOM
 
 
 def _hold(lock: int) -> None:
