@@ -10,7 +10,7 @@ AUDIT_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes
-CODE := tport tests examples bench
+CODE := tport tests examples bench release
 
 # Rules of flake8-async that don't hold here. 106, 900 and 91x are off in flake8 too: matters of style.
 # 114, 128: a task_status may be passed on to the function that starts. 124: a Protocol or a callback
@@ -34,7 +34,8 @@ help:
 	@echo "make bench-micro  what each function on the way of a request costs"
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
 	@echo "make audit      what is known against the releases that the locks name"
-	@echo "make dist       sdist, wheel, list of parts (SBOM) and their hashes, of the last commit; sbom: that list alone"
+	@echo "make dist       all that is released, of the last commit: wheel, one file, archive, packages, hashes; SIGN=KEY signs"
+	@echo "make sbom       the list of parts (SBOM) alone"
 	@echo "make lock       write locks/ anew; LOCK_ARGS=--upgrade moves to newer releases"
 	@echo "make clean      remove what the others made"
 	@echo "PYTHON=...      the Python to use, 3.11 or later; PYTEST_ARGS='-k name' chooses tests"
