@@ -21,6 +21,8 @@ golang-go go
 golang-github-hashicorp-yamux-dev /usr/share/gocode/src/github.com/hashicorp/yamux
 prometheus prometheus
 shellcheck shellcheck
+groff-base groff
+rpm rpmbuild
 libnss3-tools certutil
 curl curl
 nginx-light /usr/sbin/nginx

@@ -34,7 +34,8 @@ from tests import canary
 from tests.canary import Found, SecretLeakedError, found_in_files, found_in_processes
 from tests.e2e.client import Client
 
-TPORT = str(Path(sys.executable).with_name("tport"))
+# Another program than the one installed here, as one file, is held to the same.
+TPORT = os.environ.get("TPORT_PROGRAM") or str(Path(sys.executable).with_name("tport"))
 DOMAIN = "tport.localhost"
 PASSWORD = canary.PASSWORD
 MARKED = str(Path(tests.marked.__file__).parent)
