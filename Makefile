@@ -101,7 +101,9 @@ audit: $(VENV)/tools
 	@$(BIN)/python -m tests.supply.audit $(AUDIT_ARGS)
 
 dist: $(VENV)/tools
+	@rm -rf dist
 	@./.ci/make-dist dist
+	@./.ci/make-programs dist
 
 sbom: $(VENV)/tools
 	@mkdir -p dist
