@@ -10,14 +10,14 @@ AUDIT_ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes
-CODE := tport tests examples bench release
+CODE := tport tests examples bench release website
 
 # Rules of flake8-async that don't hold here. 106, 900 and 91x are off in flake8 too: matters of style.
 # 114, 128: a task_status may be passed on to the function that starts. 124: a Protocol or a callback
 # says which functions are async. 120: a Cancelled may replace an error that is being handled.
 ASYNC_OFF := ASYNC106,ASYNC114,ASYNC120,ASYNC124,ASYNC128,ASYNC9
 
-.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile coverage audit dist sbom lock clean
+.PHONY: help demo test test-deps lint fmt torture fuzz bench bench-quick bench-micro bench-docs bench-deps profile coverage audit dist sbom site lock clean
 .DELETE_ON_ERROR:
 
 help:
@@ -35,6 +35,7 @@ help:
 	@echo "make profile    flame graphs of proxy and agent under the bench, in build/"
 	@echo "make audit      what is known against the releases that the locks name"
 	@echo "make dist       all that is released, of the last commit: wheel, one file, archive, packages, hashes; SIGN=KEY signs"
+	@echo "make site       the documents as a site, in build/site"
 	@echo "make sbom       the list of parts (SBOM) alone"
 	@echo "make lock       write locks/ anew; LOCK_ARGS=--upgrade moves to newer releases"
 	@echo "make clean      remove what the others made"
@@ -108,6 +109,9 @@ dist: $(VENV)/tools
 sbom: $(VENV)/tools
 	@mkdir -p dist
 	@$(BIN)/python -m tests.supply.sbom dist/tport.cdx.json
+
+site: $(VENV)/tools test-deps
+	@$(BIN)/python -m website build/site
 
 lock: $(VENV)/tools
 	@./.ci/lock

@@ -109,6 +109,7 @@ get_from_pypi jupyterlab
 get_from_pypi streamlit
 get_from_pypi sslyze
 get_from_pypi oidc-provider-mock
+get_from_pypi site
 get_from_npm node-red
 get_from_npm oidc-provider
 get_from_npm pages

@@ -37,6 +37,8 @@ WANTED: Final[Mapping[str, list[str]]] = {
     "build.txt": PROJECT["build-system"]["requires"] + GROUPS["build"],
     "dev.txt": OWN + GROUPS["test"] + GROUPS["lint"] + GROUPS["build"] + GROUPS["supply"],
     "fuzz.txt": GROUPS["fuzz"],
+    "freeze.txt": GROUPS["freeze"],
+    "site.txt": GROUPS["site"],
 }
 
 # What OSV says of a release with a hole, shortened.
