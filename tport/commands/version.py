@@ -9,7 +9,6 @@ import typer
 
 import tport
 from tport.commands.printing import hint, print_out, print_value, printable
-from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 
 if TYPE_CHECKING:
@@ -39,6 +38,8 @@ def version(
         else:
             print_value(said, format)
         return
+    from tport.commands.run import with_cluster
+
     found = with_cluster(ctx, lambda auth: auth.status())
     rows = compared(found)
     if format is Format.text:
