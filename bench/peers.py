@@ -24,7 +24,8 @@ from bench.door import Door
 from bench.parts import NGINX_USER, program
 from bench.stack import DELAY, HOST, Stack
 from bench.upstream import Upstream
-from tests.e2e.harness import Background, Tport, free_port, wait_for_port
+from tests.e2e.harness import Background, Tport, wait_for_port
+from tests.ports import free_port
 
 COOKIE: Final = "session=4f1f0a52b7c94c0f9d6b2f4bba5d7a66"
 _OURS: Final = "~ ^/(ws|upload)$"  # paths of the bench's own application

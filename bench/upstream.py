@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Final
 
 from bench.parts import NGINX_USER, program
-from tests.e2e.harness import Tport, free_port, wait_for_port
+from tests.e2e.harness import Tport, wait_for_port
+from tests.ports import free_port
 
 PAGE: Final = 1024  # bytes of an answer
 BIG: Final = 1 << 30  # bytes of /big

@@ -19,6 +19,9 @@ import msgspec
 
 PAGE: Final = Path("docs/reliability.md")
 START: Final = "<!-- written by tests/figures.py -->\n"
+BUSY: Final = (
+    4.0  # times a bar in seconds, where tests run beside one another; for `torture` it is the bar
+)
 END: Final = "<!-- until here -->\n"
 
 

@@ -21,7 +21,8 @@ import httpx2
 import trio
 import trustme
 
-from tests.e2e.harness import free_port, need
+from tests.e2e.harness import need
+from tests.ports import free_port
 
 PATIENCE = 20.0  # s until pebble answers
 

@@ -4,16 +4,25 @@ from __future__ import annotations
 
 import pytest
 
-from tests.figures import END, START, Figure, Hold, table, written
+from tests.figures import BUSY, END, START, Figure, Hold, table, written
 
 
 def test_a_missed_bar_fails_the_test_and_is_written_down_all_the_same(
     request: pytest.FixtureRequest, hold: Hold
 ) -> None:
-    with pytest.raises(AssertionError, match=r"waited: 2 s, held to <= 1"):
-        hold("waited", 2, "s", at_most=1)
+    with pytest.raises(AssertionError, match=r"asked: 2 times, held to <= 1"):
+        hold("asked", 2, "times", at_most=1)
     assert "figure" in dict(request.node.user_properties)
     request.node.user_properties.clear()  # not for this run's table
+
+
+def test_a_bar_in_seconds_is_wider_where_tests_run_beside_one_another(
+    request: pytest.FixtureRequest, hold: Hold
+) -> None:
+    hold("waited", BUSY, "s", at_most=1)
+    with pytest.raises(AssertionError, match=r"waited longer: 4.1 s, held to <= 4"):
+        hold("waited longer", BUSY + 0.1, "s", at_most=1)
+    request.node.user_properties.clear()
 
 
 def test_the_table_says_what_is_met_and_what_is_not() -> None:

@@ -33,6 +33,7 @@ import tests.marked
 from tests import canary
 from tests.canary import Found, SecretLeakedError, found_in_files, found_in_processes
 from tests.e2e.client import Client
+from tests.ports import free_port
 
 # Another program than the one installed here, as one file, is held to the same.
 TPORT = os.environ.get("TPORT_PROGRAM") or str(Path(sys.executable).with_name("tport"))
@@ -45,14 +46,6 @@ TAIL = 4000  # characters of a process's output in a failure message
 
 class GaveUp(AssertionError):
     """A deadline passed; says what was waited for, and what the process had to say."""
-
-
-def free_port() -> int:
-    """Return a port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def need(what: str, here: object, reason: str) -> None:

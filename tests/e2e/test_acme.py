@@ -20,8 +20,9 @@ import trio
 from cryptography import x509
 from msgspec.structs import replace
 
-from tests.e2e.harness import Tport, free_port
+from tests.e2e.harness import Tport
 from tests.pebble import Pebble, choose_ports, open_pebble, write_txt_hook
+from tests.ports import free_port
 from tests.security.conftest import MovableClock
 from tests.stack import Stack, open_stack
 from tport.engine.config.address import Address

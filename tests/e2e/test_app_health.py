@@ -13,8 +13,9 @@ from playwright.sync_api import Browser, expect
 
 from tests.e2e.browser import open_browser, open_context, sign_in, trust
 from tests.e2e.client import Client
-from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster, free_port, wait_until
+from tests.e2e.harness import DOMAIN, PASSWORD, TPORT, Cluster, wait_until
 from tests.e2e.site import Answer, Request, serve
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

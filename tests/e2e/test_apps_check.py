@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import DOMAIN, PATIENCE, Cluster, Tport, free_port, wait_until
+from tests.e2e.harness import DOMAIN, PATIENCE, Cluster, Tport, wait_until
 from tests.e2e.started_upstream import Upstream, start_upstream
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -20,7 +20,8 @@ from tests.e2e.browser import (
     trust,
 )
 from tests.e2e.client import Client
-from tests.e2e.harness import DOMAIN, PASSWORD, Cluster, Tport, free_port, wait_until
+from tests.e2e.harness import DOMAIN, PASSWORD, Cluster, Tport, wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
@@ -209,11 +210,11 @@ def test_a_role_taken_away_counts_in_the_open_page(dumper: Cluster, browser: Bro
         see(page, "It works")
 
         dumper.tell("users", "update", "--roles=auditor", "moved")
-        wait_until(lambda: status_of(page.reload()) != 200, "a refusal", 5)
+        wait_until(lambda: status_of(page.reload()) != 200, "a refusal")
         assert "moved" in page.inner_text("body")
 
         dumper.tell("users", "update", "--roles=access", "moved")
-        wait_until(lambda: status_of(page.reload()) == 200, "the application again", 5)
+        wait_until(lambda: status_of(page.reload()) == 200, "the application again")
         see(page, "It works")
         assert watch.certificate_errors == []
 

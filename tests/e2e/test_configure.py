@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import TPORT, Cluster, Tport, free_port, need
+from tests.e2e.harness import TPORT, Cluster, Tport, need
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -22,10 +22,11 @@ from tests.e2e.browser import Watch
 from tests.e2e.client import Client
 from tests.e2e.harness import Cluster, need, wait_until
 from tests.e2e.site import Answer, Request, Site, serve
+from tests.figures import BUSY
 
 pytestmark = pytest.mark.e2e
 
-SECONDS = 5  # in which a revoked token opens nothing any more
+SECONDS = 5 * BUSY  # in which a revoked token opens nothing any more
 
 
 def show(request: Request) -> Answer:

@@ -33,11 +33,12 @@ from tests.e2e.harness import (
     Background,
     Cluster,
     Tport,
-    free_port,
     start_cluster,
     tport_home,
     wait_until,
 )
+from tests.figures import BUSY
+from tests.ports import free_port
 from tests.stack import DOMAIN, open_stack
 from tport.engine.agent.join import join_cluster
 from tport.engine.agent.state import AgentState, save_state
@@ -199,10 +200,8 @@ class Pair:
     port: int
     agents: dict[str, Background]
 
-    def both_up(self, seconds: float) -> float:
-        return wait_until(
-            lambda: offers(self.cluster) == ["agent-1", "agent-2"], "both offers", seconds
-        )
+    def both_up(self) -> float:
+        return wait_until(lambda: offers(self.cluster) == ["agent-1", "agent-2"], "both offers")
 
     def restart(self, name: str) -> None:
         """Start an agent again, with what its folder holds."""
@@ -234,7 +233,7 @@ def pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
     with start_cluster(tmp_path_factory.mktemp("faults")) as cluster, upstream() as port:
         agents = {name: start_named_agent(cluster, name, port) for name in ("agent-1", "agent-2")}
         pair = Pair(cluster, port, agents)
-        pair.both_up(10)
+        pair.both_up()
         yield pair
 
 
@@ -270,7 +269,7 @@ def test_a_killed_agent_costs_only_what_was_in_flight_on_it(pair: Pair) -> None:
         f" told within {max(asked.ended for asked in lost) - killed:.3f} s"
     )
     pair.restart("agent-1")
-    pair.both_up(10)
+    pair.both_up()
 
 
 def test_after_a_proxy_restart_agents_are_back_in_ten_seconds_and_sessions_live_on(
@@ -282,10 +281,10 @@ def test_after_a_proxy_restart_agents_are_back_in_ten_seconds_and_sessions_live_
 
     pair.cluster.start_services()
     ready = time.monotonic()
-    took = pair.both_up(10)
-    first = wait_until(lambda: person.ask().status == 200, "the same cookie opens the app", 10)
+    took = pair.both_up()
+    first = wait_until(lambda: person.ask().status == 200, "the same cookie opens the app")
 
-    assert time.monotonic() - ready < 10
+    assert time.monotonic() - ready < 10 * BUSY
     assert {asked.status for asked in person.asked} <= {200, 502, 503}
     assert all(agent.status is None for agent in pair.agents.values())
     logger.info(
@@ -299,21 +298,21 @@ def test_the_applications_of_a_frozen_agent_vanish_within_fifteen_seconds(pair: 
     agent.signal(signal.SIGSTOP)
     try:
         took = wait_until(
-            lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone from the list", 20, every=0.3
+            lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone from the list", 60, every=0.3
         )
     finally:
         agent.signal(signal.SIGCONT)
-    back = pair.both_up(15)
+    back = pair.both_up()
 
-    assert took <= 17, f"{took:.1f} s"  # 15, and the looks at the list themselves
+    assert took <= 15 + 4 * BUSY, f"{took:.1f} s"  # the looks at the list take time themselves
     logger.info(f"frozen agent: gone after {took:.1f} s, back {back:.1f} s after it thawed")
 
 
 def test_a_dead_agent_s_applications_vanish_at_once(pair: Pair) -> None:
     pair.agents["agent-1"].kill9()
-    took = wait_until(lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone", 15)
+    took = wait_until(lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone")
     pair.restart("agent-1")
-    pair.both_up(10)
+    pair.both_up()
     logger.info(f"dead agent: gone from the list after {took:.2f} s")
 
 
@@ -460,7 +459,7 @@ def test_sighup_and_a_changed_file_renew_certificates_and_end_nothing(tmp_path: 
         assert shown(port) == first
         second = write()
         server.signal(signal.SIGHUP)
-        wait_until(lambda: shown(port) == second, "the second certificate", 5)
+        wait_until(lambda: shown(port) == second, "the second certificate")
 
         key.write_text("no key")
         server.signal(signal.SIGHUP)
@@ -468,9 +467,9 @@ def test_sighup_and_a_changed_file_renew_certificates_and_end_nothing(tmp_path: 
         assert shown(port) == second
         server.wait_for("what to do")
         events = (f"--data-dir={tmp_path}/data", "audit", "ls", "--type=cert.reload")
-        wait_until(lambda: "TPC04E" in tport.output(*events, "--format=json"), "the event", 5)
+        wait_until(lambda: "TPC04E" in tport.output(*events, "--format=json"), "the event")
         third = write()
-        took = wait_until(lambda: shown(port) == third, "the third certificate, unasked", 15)
+        took = wait_until(lambda: shown(port) == third, "the third certificate, unasked")
 
         assert server.stop() == 143
     logger.info(f"a changed certificate was noticed after {took:.1f} s")

@@ -18,7 +18,8 @@ import jwt
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.harness import PASSWORD, TPORT, Background, Cluster, Tport, free_port, wait_until
+from tests.e2e.harness import PASSWORD, TPORT, Background, Cluster, Tport, wait_until
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -19,7 +19,8 @@ import trio
 import trustme
 from msgspec.structs import replace
 
-from tests.e2e.harness import free_port, need, until_it_listens
+from tests.e2e.harness import need, until_it_listens
+from tests.ports import free_port
 from tests.stack import Answer, Person, Stack, open_stack
 from tport.engine.config.load import load_config
 from tport.engine.types.app import App, UpstreamTls

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.harness import PASSWORD, TPORT, Cluster, free_port, start_cluster, wait_until
+from tests.e2e.harness import PASSWORD, TPORT, Cluster, start_cluster, wait_until
 from tests.e2e.started_upstream import start_upstream
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

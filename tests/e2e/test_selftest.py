@@ -18,13 +18,13 @@ from tests.e2e.harness import (
     Background,
     Cluster,
     Tport,
-    free_port,
     need,
     program,
     start_cluster,
     wait_until,
 )
 from tests.e2e.started_upstream import Upstream, start_upstream
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -19,9 +19,10 @@ from playwright.sync_api import Browser, Page
 
 from tests.e2e.browser import Watch, open_context, see
 from tests.e2e.github import CLIENT, SECRET, open_github
-from tests.e2e.harness import DOMAIN, Cluster, free_port, need, program, wait_for_port, wait_until
+from tests.e2e.harness import DOMAIN, Cluster, need, program, wait_for_port, wait_until
 from tests.e2e.pages import faults, invalid, need_judges
 from tests.e2e.site import Answer, Site, serve
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

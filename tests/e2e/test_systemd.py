@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.harness import TPORT, Cluster, Tport, free_port, need, wait_until
+from tests.e2e.harness import TPORT, Cluster, Tport, need, wait_until
 from tests.engine.net.test_systemd import Listener
+from tests.ports import free_port
 from tport.engine.defaults import DRAIN
 
 pytestmark = pytest.mark.e2e

@@ -17,14 +17,16 @@ import pytest
 import trustme
 
 from tests.e2e.client import Client
-from tests.e2e.harness import DOMAIN, Cluster, free_port, wait_until
+from tests.e2e.harness import DOMAIN, Cluster, wait_until
 from tests.e2e.started_upstream import start_upstream
 from tests.engine.net.test_systemd import Listener
+from tests.figures import BUSY
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
 SERVES = re.compile(r"worker (\d+) serves, as process (\d+)")
-GONE = 10.0  # s in which a process is gone whose reason to be is
+GONE = 10.0 * BUSY  # s in which a process is gone whose reason to be is
 
 
 @pytest.fixture

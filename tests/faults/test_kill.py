@@ -23,7 +23,8 @@ from tests.figures import Hold
 from tport.engine.storage.snapshot import take_snapshot
 
 FEW, MANY = 5, 200
-LONGEST: Final = 0.4  # s that one serves before it is killed
+WRITES: Final = 4  # that one acknowledges before it is killed, however slow the machine
+LONGEST: Final = 0.4  # s more that it serves
 STARTING: Final = 0.2  # s within which one is killed that may not serve yet
 ROUNDS: Final = (
     20  # with one folder: the next is begun anew, so that first starts are cut short, too
@@ -65,8 +66,10 @@ def serve_and_kill(folder: Path, chance: random.Random, *, early: bool) -> str:
         if early:
             time.sleep(chance.uniform(0, STARTING))  # the fault's own moment, in real time
         else:
-            said += told.readline()
-            assert said, "it ended before it served"
+            for _ in range(1 + WRITES):
+                line = told.readline()
+                assert line, f"it ended by itself, and said {said!r}"
+                said += line
             time.sleep(chance.uniform(0, LONGEST))
         process.kill()
         said += told.read()

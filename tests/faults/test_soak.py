@@ -23,11 +23,12 @@ from urllib.request import urlopen
 import pytest
 import trio
 
-from tests.e2e.harness import DOMAIN, Background, Cluster, free_port
+from tests.e2e.harness import DOMAIN, Background, Cluster
 from tests.e2e.started_upstream import start_upstream
 from tests.e2e.upstream import MIB, blocks
 from tests.faults.websockets import AGREED, UPGRADE
 from tests.figures import Hold
+from tests.ports import free_port
 from tests.stack import read_answer
 
 pytestmark = pytest.mark.e2e

@@ -21,7 +21,8 @@ from pathlib import Path
 
 import trio
 
-from tests.e2e.harness import free_port, need, until_it_listens
+from tests.e2e.harness import need, until_it_listens
+from tests.ports import free_port
 from tests.security.plain_http import Doubtful, Request, Unfinished, read_request
 from tests.stack import Stack, open_stack
 from tport.engine.types.app import App

@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from tests.e2e.client import Client
-from tests.e2e.harness import TPORT, Cluster, free_port, wait_until
+from tests.e2e.harness import TPORT, Cluster, wait_until
 from tests.e2e.paced import Paced
 from tests.e2e.started_upstream import start_upstream
 from tests.figures import Hold
+from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 

@@ -6,6 +6,7 @@ import pytest
 import trio
 
 from tests.browser import Browser
+from tests.figures import BUSY
 from tests.stack import Answer, Person, Stack
 from tport.engine.types.lock import LockTarget
 
@@ -94,7 +95,7 @@ async def test_web_15_signing_out_ends_the_sessions_of_every_application_at_once
     out = await browser.submit(f"{stack.proxy_url}/web/logout", {})
     thief = Browser(stack)
     thief.jar = kept
-    with trio.fail_after(1):
+    with trio.fail_after(BUSY):
         while (answer := await thief.ask(stack.url("echo"), JSON | _PROGRAM)).status == 200:  # noqa: ASYNC110 - over a network
             await trio.sleep(0.01)
 

@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import trio
 
+from tests.figures import BUSY
 from tests.stack import Person, Stack, open_stack
 from tport.engine.agent import service as service_module
 from tport.engine.agent.join import renew_identity
@@ -306,7 +307,7 @@ async def test_a_stop_of_an_idle_agent_takes_no_time(tmp_path: Path) -> None:
     async with open_stack() as stack:
         joining = settings(stack, tmp_path, token=await new_token(stack))
         stop = trio.Event()
-        with trio.fail_after(3):
+        with trio.fail_after(3 * BUSY):
             async with trio.open_nursery() as nursery:
                 await nursery.start(run_agent, joining, real_clock, stop)
                 stop.set()

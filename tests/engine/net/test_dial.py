@@ -8,6 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.ports import free_port
 from tport.engine.config.address import Address
 from tport.engine.errors import ConfigError, ConnectionProblem
 from tport.engine.net.dial import (
@@ -46,11 +47,6 @@ async def listener() -> AsyncIterator[trio.SocketListener]:
 def port_of(listener: trio.SocketListener) -> int:
     port: int = listener.socket.getsockname()[1]
     return port
-
-
-async def free_port() -> int:
-    async with await open_listener(Address("127.0.0.1", 0)) as listener:
-        return port_of(listener)
 
 
 async def test_a_peer_that_vanishes_is_noticed_within_two_minutes() -> None:
@@ -115,7 +111,7 @@ async def test_this_machine_is_found_on_ipv6_alone_too() -> None:
 
 
 async def test_a_port_where_nothing_listens_is_refused_in_words() -> None:
-    port = await free_port()
+    port = free_port()
 
     with pytest.raises(ConnectionProblem, match=f"localhost:{port}: connection refused") as problem:
         await dial_tcp("localhost", port)

@@ -17,6 +17,7 @@ import trio
 import trustme
 from trio.testing import MockClock
 
+from tests.ports import free_port
 from tport.engine.config.address import Address
 from tport.engine.net.dial import open_listener
 from tport.engine.preflight.look_machine import look_at_folder
@@ -82,14 +83,9 @@ async def test_this_machines_addresses_are_those_it_speaks_from() -> None:
         socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
 
 
-async def free_port() -> int:
-    async with await open_listener(Address("127.0.0.1", 0)) as listener:
-        return int(listener.socket.getsockname()[1])
-
-
 async def test_a_public_address_that_leads_here_is_known_by_what_comes_back() -> None:
-    here = Address("127.0.0.1", await free_port())
-    nowhere = Address("127.0.0.1", await free_port())
+    here = Address("127.0.0.1", free_port())
+    nowhere = Address("127.0.0.1", free_port())
     async with (
         await open_listener(Address("127.0.0.1", 0)) as other,
         trio.open_nursery() as nursery,

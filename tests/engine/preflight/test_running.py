@@ -16,9 +16,9 @@ from tests.engine.preflight.test_looking import (
     NEVER,
     Resolver,
     answer_once,
-    free_port,
     server_context,
 )
+from tests.ports import free_port
 from tests.stack import open_stack
 from tport.engine.config.address import Address
 from tport.engine.config.load import load_config
@@ -41,11 +41,11 @@ class AnyLabel(dict[str, str | OSError]):
 
 async def config(folder: Path, text: str = "", acme: str = "") -> Config:
     file = folder / "tport.yaml"
-    listen = f"127.0.0.1:{await free_port()}"
+    listen = f"127.0.0.1:{free_port()}"
     proxy = f"web_listen_addr: '{listen}', public_addr: {NAME}{acme}"
     file.write_text(
         f"tport: {{data_dir: {folder}/data}}\n"
-        f"auth_service: {{listen_addr: '127.0.0.1:{await free_port()}'}}\n"
+        f"auth_service: {{listen_addr: '127.0.0.1:{free_port()}'}}\n"
         f"proxy_service: {{{proxy}}}\n{text}"
     )
     return load_config(file)
@@ -126,7 +126,7 @@ async def test_who_looks_as_root_takes_secrets_of_the_services_user(tmp_path: Pa
     file = tmp_path / "agent.yaml"
     file.write_text(
         f"tport: {{data_dir: {tmp_path}/data, auth_token: {tmp_path}/token,"
-        f" proxy_server: '127.0.0.1:{await free_port()}'}}\n"
+        f" proxy_server: '127.0.0.1:{free_port()}'}}\n"
         "auth_service: {enabled: no}\nproxy_service: {enabled: no}\n"
         "app_service: {enabled: yes, debug_app: yes}\n"
     )
@@ -210,7 +210,7 @@ async def test_every_application_is_asked_and_a_faulty_one_told(tmp_path: Path) 
     trio.socket.set_custom_hostname_resolver(
         Resolver(AnyLabel({NAME: "127.0.0.1", f"*.{NAME}": "127.0.0.1"}))
     )
-    apps = f"[{{name: a, uri: 'http://127.0.0.1:{await free_port()}'}}, {{name: b, uri: nowhere}}]"
+    apps = f"[{{name: a, uri: 'http://127.0.0.1:{free_port()}'}}, {{name: b, uri: nowhere}}]"
 
     rows = by_check(
         await preflight(await config(tmp_path, f"app_service: {{enabled: yes, apps: {apps}}}"))

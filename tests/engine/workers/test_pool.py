@@ -311,6 +311,9 @@ async def test_r_10_workers_that_were_there_live_on_after_the_main_process_stood
 ) -> None:
     """R-10: as when its virtual machine is moved: their signs of life have come, and wait to be read."""
     monkeypatch.setattr(pool, "SILENCE", 1.0)
+    monkeypatch.setattr(
+        pool, "LAST_LOOK", PATIENCE
+    )  # what they said is there; reading it may take a while
     async with two("beat", repeat(0.0)) as (workers, _):
         before = processes(caplog)
         # From outside, while the loop waits: on waking it finds that time has passed, and nothing else.
