@@ -24,7 +24,7 @@ import trustme
 from tests.e2e.harness import need
 from tests.ports import free_port
 
-PATIENCE = 20.0  # s until pebble answers
+PATIENCE = 60.0  # s until pebble answers
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-PATIENCE = 20_000  # ms that a page may take to show what is looked for
+PATIENCE = 60_000  # ms that a page may take to show what is looked for
 expect.set_options(timeout=PATIENCE)
 
 _running: list[Playwright] = []

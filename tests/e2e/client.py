@@ -19,7 +19,7 @@ from urllib.parse import urlencode, urljoin, urlsplit
 
 from tport.engine.access.totp import parse_secret_text, time_step, totp_code
 
-TIMEOUT = 30.0  # s for one read or write
+TIMEOUT = 60.0  # s for one read or write
 HOPS = 12  # of redirects; the whole way through the launcher takes 5
 
 NAVIGATION = {

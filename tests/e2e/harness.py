@@ -40,7 +40,7 @@ TPORT = os.environ.get("TPORT_PROGRAM") or str(Path(sys.executable).with_name("t
 DOMAIN = "tport.localhost"
 PASSWORD = canary.PASSWORD
 MARKED = str(Path(tests.marked.__file__).parent)
-PATIENCE = 30.0  # s that a start, a stop or a state may take on a busy machine
+PATIENCE = 90.0  # s that a start, a stop or a state may take on a busy machine
 TAIL = 4000  # characters of a process's output in a failure message
 
 

@@ -21,7 +21,7 @@ from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
 
-PATIENCE = 20.0  # s for the next question
+PATIENCE = 60.0  # s for the next question
 
 
 class Terminal:

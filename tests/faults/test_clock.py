@@ -18,7 +18,7 @@ from tests.e2e.harness import PASSWORD, Cluster, need, start_cluster, wait_until
 from tests.e2e.started_upstream import start_upstream
 from tests.ports import free_port
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(400)]
 
 LIBRARIES: Final = "*/faketime/libfaketimeMT.so.1"
 

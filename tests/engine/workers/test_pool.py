@@ -34,7 +34,7 @@ from tport.engine.workers.pool import (
 
 SCRIPT = str(Path(__file__).with_name("scripted.py"))
 SERVES = re.compile(r"worker (\d) serves, as process (\d+)")
-PATIENCE = 30.0  # s, for real processes on a busy machine
+PATIENCE = 90.0  # s, for real processes on a busy machine
 CONFIG = read(
     "tport: {auth_token: '0123456789abcdef0123456789abcdef'}\n"
     "proxy_service: {workers: 2, web_listen_addr: '127.0.0.1:0'}"

@@ -10,12 +10,13 @@ import trio
 import trio.lowlevel
 from msgspec.structs import replace
 
+from tests.figures import BUSY
 from tests.owner import Owner
 from tests.stack import Person, Stack, open_stack
 from tport.engine.types.app import App
 
 TIMES = 12  # requests at a time, on a connection each: both workers have some of them
-PATIENCE = 5.0  # s within which a change counts everywhere
+PATIENCE = 5.0 * BUSY  # s within which a change counts everywhere
 
 
 @pytest.fixture
