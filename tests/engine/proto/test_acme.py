@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from cryptography import x509
@@ -326,6 +327,97 @@ def test_a_window_that_ends_before_it_begins_is_none(ca: FakeCa) -> None:
 
     with pytest.raises(CaProblem, match="ends before"):
         driver.run(renewal_info(directory, "abc.def"))
+
+
+class Altered(FakeCa):
+    """A CA whose answers are others than it meant: `alter` gets each as read from JSON, and headers."""
+
+    def __init__(self, alter: Callable[[dict[str, Any], dict[str, str]], None]) -> None:
+        super().__init__(lambda: NOW)
+        self._alter = alter
+
+    def answer(self, request: Request) -> Response:
+        response = super().answer(request)
+        try:
+            said = json.loads(response.body)
+        except ValueError:
+            return response  # a certificate
+        headers = dict(response.headers)
+        self._alter(said, headers)
+        return replace(response, body=json.dumps(said).encode(), headers=headers)
+
+
+@pytest.mark.parametrize(("what", "name"), [("/acct/", "account"), ("/order/", "order")])
+@pytest.mark.parametrize("address", ["", "http://ca.test/1", "/1"])
+def test_what_has_no_address_is_not_gone_on_with(what: str, name: str, address: str) -> None:
+    """And it is no refusal: a CA that is being mended may be asked again."""
+
+    def alter(_: dict[str, Any], headers: dict[str, str]) -> None:
+        if what in headers.get("location", ""):
+            headers["location"] = address
+
+    with pytest.raises(CaProblem, match=f"names no address of the {name}") as problem:
+        Driver(Altered(alter)).order()
+
+    assert not problem.value.is_refusal
+
+
+def test_a_name_that_was_not_ordered_is_not_proven() -> None:
+    """A CA could have a proxy vouch for a name that somebody else ordered there."""
+
+    def alter(said: dict[str, Any], _: dict[str, str]) -> None:
+        if "challenges" in said:
+            said["identifier"]["value"] = "victim.example.com"
+
+    driver = Driver(Altered(alter))
+    with pytest.raises(CaProblem, match=r"victim\.example\.com.*which we didn't order"):
+        driver.order()
+    assert driver.shown() == []
+
+
+@pytest.mark.parametrize(
+    ("problem", "said"),
+    [
+        (None, "deactivated"),
+        ({"type": "urn:ietf:params:acme:error:caa", "detail": "forbidden by CAA"}, "forbidden by"),
+    ],
+)
+def test_an_authorization_that_is_over_is_told_with_what_the_ca_says_of_it(
+    problem: object, said: str
+) -> None:
+    def alter(answer: dict[str, Any], _: dict[str, str]) -> None:
+        if "challenges" in answer:
+            answer["status"] = "deactivated"
+            answer["challenges"][0]["error"] = problem
+
+    with pytest.raises(CaProblem, match=f"the CA says of {NAMES[0]}: {said}"):
+        Driver(Altered(alter)).order()
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (None, "the CA's order is invalid"),
+        ({"type": "urn:ietf:params:acme:error:badCSR", "detail": "no"}, "the CA says: no"),
+    ],
+)
+def test_an_order_that_fails_in_the_end_is_told_with_what_the_ca_says_of_it(
+    error: object, said: str
+) -> None:
+    def alter(answer: dict[str, Any], _: dict[str, str]) -> None:
+        if answer.get("status") == "valid" and "finalize" in answer:
+            answer["status"], answer["error"] = "invalid", error
+
+    with pytest.raises(CaProblem, match=said):
+        Driver(Altered(alter)).order()
+
+
+def test_a_refusal_of_a_renewal_for_another_reason_is_the_answer(ca: FakeCa) -> None:
+    ca.window = NOW, NOW + timedelta(days=1)
+    ca.refuse = Refusal("rateLimited", "too many certificates", 429)
+
+    with pytest.raises(CaProblem, match="too many certificates"):
+        Driver(ca).order(replaces="abc.def")
 
 
 def test_the_thumbprint_is_the_standards() -> None:
