@@ -179,23 +179,37 @@ class Side:
     ) -> Far:
         """Ask, with the request's end behind the head; with a `length`, the body is the caller's."""
         stream = self.proxy.open_stream()
-        head = RequestHead(
-            app=app,
-            session=session,
-            credential=credential,
-            method=method,
-            target=b"/",
-            headers=b"",
-            length=length,
-            upgrade=b"",
-            remote="192.0.2.9",
-            public="grafana.proxy.test",
-            request_id="r1",
+        await stream.send_all(
+            self.packed(credential, app=app, session=session, method=method, length=length)
         )
-        await stream.send_all(pack(head))
         if not length:
             await stream.send_eof()
         return Far(stream)
+
+    def packed(
+        self,
+        credential: str,
+        *,
+        app: str = "grafana",
+        session: str = "s1",
+        method: bytes = b"GET",
+        length: int = 0,
+    ) -> bytes:
+        return pack(
+            RequestHead(
+                app=app,
+                session=session,
+                credential=credential,
+                method=method,
+                target=b"/",
+                headers=b"",
+                length=length,
+                upgrade=b"",
+                remote="192.0.2.9",
+                public="grafana.proxy.test",
+                request_id="r1",
+            )
+        )
 
     async def status(
         self, credential: str = "", *, app: str = "grafana", session: str = "s1"
@@ -269,6 +283,38 @@ async def test_a_credential_for_another_application_opens_none_here(side: Side) 
     assert await side.status(side.credential(), app="jupyter") == "denied"
     assert await side.status(side.credential(app="jupyter")) == "denied"
     assert side.reached == []
+
+
+async def test_a_session_that_is_known_for_one_application_opens_no_other(side: Side) -> None:
+    """A proxy that names alice's session at grafana for a request to jupyter (AG-12)."""
+    assert await side.status(side.credential()) == 200
+    assert await side.status(app="jupyter") == "denied"
+    assert side.reached == [b"/"]
+
+
+async def test_what_is_remembered_of_who_was_let_through_is_bounded(
+    side: Side, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for sid in ("s1", "s2", "s3"):
+        assert await side.status(side.credential(sid), session=sid) == 200
+    monkeypatch.setattr(apps_module, "MAX_SESSIONS", 2)
+    for sid in ("s1", "s2", "s3", "s1"):
+        assert await side.status(session=sid) == 200
+        assert len(side.apps._allowed) <= 2
+
+
+async def test_a_head_that_comes_in_pieces_is_one(side: Side) -> None:
+    whole = side.packed(side.credential())
+    stream = side.proxy.open_stream()
+    for piece in (whole[:1], whole[1:100]):
+        await stream.send_all(piece)
+        await wait_all_tasks_blocked()
+    await stream.send_all(whole[100:])
+    await stream.send_eof()
+    answer = await Far(stream).answer()
+
+    assert isinstance(answer, ResponseHead)
+    assert answer.status == 200
 
 
 async def test_an_expired_credential_is_asked_for_again(side: Side) -> None:
@@ -418,6 +464,14 @@ async def test_what_runs_goes_on_when_it_is_about_others(side: Side, change: Cha
     with trio.move_on_after(0.05) as waiting:
         await is_cut(far)
     assert waiting.cancelled_caught
+
+
+async def test_what_runs_is_cut_when_its_application_is_no_longer_offered(side: Side) -> None:
+    far = await side.running()
+    del side.offered["grafana"]
+    side.apps.judge_again()
+
+    assert await is_cut(far)
 
 
 async def test_what_runs_is_cut_by_the_clock(side: Side) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import trio
+from starlette.types import Message
 from trio.testing import memory_stream_pair
 
 from tests.stack import Answer, read_answer
@@ -78,3 +79,19 @@ async def test_a_body_is_counted_not_kept(nursery: trio.Nursery, size: int) -> N
 
 def test_its_definition_is_one_that_an_agent_may_offer() -> None:
     assert check_app_name(DEFINITION.name) == "dumper"
+
+
+async def test_who_leaves_before_the_request_was_whole_gets_no_answer() -> None:
+    messages: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        await trio.lowlevel.checkpoint()
+        return messages.pop(0)
+
+    async def send(message: Message) -> None:
+        pytest.fail(f"it said {message!r}")
+
+    await debug_app({"type": "http"}, receive, send)

@@ -13,6 +13,7 @@ from tests.fakes import START
 from tests.pictures import HTML, ICO, PNG, SVG
 from tport import __version__
 from tport.engine.agent.icons import MAX_WAITING, Icons, fetch_icon
+from tport.engine.agent.nobody import MAX_BODY, MAX_REDIRECTS
 from tport.engine.agent.passage import Offered
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream
@@ -80,6 +81,36 @@ async def test_redirects_within_the_application_are_followed() -> None:
     }
 
     assert await fetched(answers, "/wiki/") == ICO
+
+
+async def test_redirects_without_end_end_in_no_icon() -> None:
+    asked: list[bytes] = []
+    answers = {
+        b"/": page(b"<link rel=icon href=/a>"),
+        b"/a": (302, b"/b", b""),
+        b"/b": (302, b"/a", b""),
+    }
+
+    assert await fetched(answers, asked=asked) == b""
+    assert len(asked) <= 2 * (MAX_REDIRECTS + 2)
+
+
+async def test_a_picture_without_end_is_none() -> None:
+    answers = {
+        b"/": page(b"<link rel=icon href=/i.png>"),
+        b"/i.png": (200, b"image/png", PNG + b"x" * MAX_BODY),
+    }
+
+    assert await fetched(answers) == b""
+
+
+async def test_what_is_said_before_the_answer_is_not_the_answer() -> None:
+    async def answer(exchange: Exchange) -> None:
+        await exchange.send_head(103, [(b"link", b"</style.css>")])
+        await exchange.respond(200, [(b"content-type", b"image/png")], PNG)
+
+    async with serving(answer) as port:
+        assert await fetch_icon(offered_at(port), PUBLIC, hostname="apphost") == PNG
 
 
 async def test_an_application_without_one_has_none() -> None:

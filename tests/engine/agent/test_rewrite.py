@@ -4,8 +4,10 @@ from datetime import timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from tests.fakes import START
+from tport.engine.agent import rewrite as rewrite_module
 from tport.engine.agent.rewrite import Redirect, Rewriter
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.sieve import read_lines, write_lines
@@ -321,3 +323,35 @@ def test_an_answer_keeps_its_cookies_and_loses_what_would_harm_others() -> None:
         (b"set-cookie", b"b=2"),
         (b"x_custom", b"kept"),
     ]
+
+
+@pytest.mark.parametrize(
+    "path", [b"/grafana/../x", b"/grafana/%2e%2e/x", b"/grafana/%252e%252e/x", b"/grafana/..;a=1/x"]
+)
+def test_no_path_climbs_out_of_an_application_that_has_one(path: bytes) -> None:
+    """HTTP-15: raw, decoded, decoded twice, with parameters."""
+    below = Rewriter(app(uri="http://localhost:3000/grafana"), hostname="box")
+    with pytest.raises(InvalidRequest, match=r"'\.\.'"):
+        below.target_for(path)
+
+    assert Rewriter(app(), hostname="box").target_for(path) == path
+
+
+@pytest.mark.parametrize("public", ["bücher.test", "a.test\r\nx: y"])
+def test_an_address_that_no_header_can_hold_is_refused(public: str) -> None:
+    with pytest.raises(InvalidRequest, match="not printable ASCII"):
+        sent(app(), public=public)
+
+
+def test_what_is_remembered_of_sessions_and_names_is_bounded(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(rewrite_module, "MAX_REMEMBERED", 2)
+    rewriter = Rewriter(app("X-User: {{internal.logins}}"), hostname="box")
+    for number in range(5):
+        session = replace(credential(), sid=f"s{number}")
+        block = write_lines([(f"x-{number}".encode(), b"kept")])
+        rewritten = rewriter.request(block, session, remote="192.0.2.7", public=PUBLIC)
+        assert (f"x-{number}".encode(), b"kept") in read_lines(rewritten.lines)
+
+    assert len(rewriter._sessions) <= 2

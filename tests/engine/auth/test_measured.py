@@ -34,7 +34,7 @@ async def test_each_figure_is_of_the_part_that_it_names(world: World) -> None:
     await world.proxy.report_certificates(
         states=(
             CertState(host=PROXY, source="file", not_after=now + timedelta(days=30)),
-            CertState(host=f"grafana.{PROXY}", source="auth"),
+            CertState(host=f"grafana.{PROXY}", source="own CA"),
         )
     )
     figures = {
@@ -58,7 +58,7 @@ async def test_each_figure_is_of_the_part_that_it_names(world: World) -> None:
         ("tport_certificate_days_left", PROXY, "file"): 30,
     }
     assert figures.items() >= expected.items()
-    assert ("tport_certificate_days_left", f"grafana.{PROXY}", "auth") not in figures
+    assert ("tport_certificate_days_left", f"grafana.{PROXY}", "own CA") not in figures
     assert figures["tport_authority_days_left", "host"] > 365
     assert figures["tport_authority_days_left", "web"] > 365
     assert list(measured(world).troubles()) == []

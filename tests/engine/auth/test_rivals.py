@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.engine.auth.visitor import Visitor
+from tests.engine.auth.joining.test_hosts import Machine
+from tests.engine.auth.visitor import Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, GRAFANA, PROXY, World, open_world
+from tport.engine.api.factors import Proof
+from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.errors import NotFound, TportError, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
@@ -124,6 +127,54 @@ async def _failed(world: World) -> None:
     raise AssertionError("a wrong password signed in")
 
 
+async def mark_favourite(world: World) -> Act:
+    await world.serve(GRAFANA)
+    alice = world.proxy.acting_for((await world.alice()).secret)
+    await alice.mark_favourite(app="grafana", favourite=True)
+    return lambda: alice.mark_favourite(app="grafana", favourite=False)
+
+
+async def renew(world: World) -> Act:
+    machine = await Machine.join(world)
+    await machine.renew()
+    return machine.renew
+
+
+async def _with_two_devices(world: World) -> tuple[AuthAPI, tuple[str, ...]]:
+    """Return how alice calls, and the ids of her app and her passkey."""
+    visitor = Visitor(world)
+    alice = world.proxy.acting_for((await visitor.with_app()).secret)
+    step = await alice.begin_device()
+    proof = Proof(kind="webauthn", value=authenticator().create(step.webauthn))
+    await alice.add_device(attempt=step.attempt, proof=proof, name="key")
+    return alice, tuple(device.id for device in (await alice.own_account()).devices)
+
+
+async def remove_device(world: World) -> Act:
+    alice, ids = await _with_two_devices(world)
+    return lambda: alice.remove_device(id=ids[0])
+
+
+async def rename_device(world: World) -> Act:
+    alice, ids = await _with_two_devices(world)
+    return lambda: alice.rename_device(id=ids[1], name="another")
+
+
+async def add_device(world: World) -> Act:
+    visitor = Visitor(world)
+    alice = world.proxy.acting_for((await visitor.with_app()).secret)
+    step = await alice.begin_device()
+    proof = Proof(kind="webauthn", value=authenticator().create(step.webauthn))
+    return lambda: alice.add_device(attempt=step.attempt, proof=proof, name="key")
+
+
+async def update_role_unseen(world: World) -> Act:
+    await world.admin.create_role(role=Role(name="dev"))
+    changed = Role(name="dev", description="mine")
+    return lambda: world.admin.update_role(role=changed, revision=0)
+
+
+WITH_FACTORS = (sign_in_by_app, remove_device, rename_device, add_device)
 CASES = {
     "a user is changed": Case("/users/", update_user),
     "a user is reset": Case("/users/", reset_user),
@@ -132,6 +183,12 @@ CASES = {
     "an application is defined anew": Case("/apps/", offer),
     "a machine joins": Case("/tokens/", join),
     "a code is used": Case("/factors/", sign_in_by_app),
+    "an application is no favourite any more": Case("/shelves/", mark_favourite),
+    "a machine renews": Case("/hosts/", renew),
+    "a device is removed": Case("/factors/", remove_device),
+    "a device is renamed": Case("/factors/", rename_device),
+    "a device is added": Case("/factors/", add_device),
+    "a role is changed, whoever changed it before": Case("/roles/", update_role_unseen),
     "a failure is counted": Case("/failures/", sign_in_wrongly),
 }
 
@@ -143,7 +200,7 @@ async def contest(world: World, case: Case, monkeypatch: pytest.MonkeyPatch) -> 
 
 def settings(name: str) -> AuthSettings | None:
     """People need second factors only where one is used."""
-    second = CASES[name].begin is sign_in_by_app
+    second = CASES[name].begin in WITH_FACTORS
     return AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",)) if second else None
 
 
