@@ -155,7 +155,7 @@ async def test_changed_certificates_that_cannot_be_taken_are_a_warning_and_count
     told = json.loads(answer.body)
     assert (answer.status, told["status"]) == (200, "ok")
     [warning] = told["warnings"]
-    assert warning.startswith(f"proxy: the certificate of {DOMAIN} (file) is good, with a problem")
+    assert warning.startswith(f"proxy: the certificate of {DOMAIN} (file): good, with a problem")
 
 
 async def test_an_agent_without_a_tunnel_is_not_ready_and_says_why(

@@ -110,6 +110,6 @@ def test_a_log_that_can_not_follow_is_trouble_before_anything_of_it_is_lost() ->
 
 
 def test_what_is_wrong_with_certificates_is_wrong_with_the_proxy() -> None:
-    wrong = Trouble("proxy", "the certificate of proxy.test (file) is expired")
+    wrong = Trouble("proxy", "the certificate of proxy.test (file): expired")
 
     assert list(measured(Parts(wrong=[wrong]), None).troubles()) == [wrong]

@@ -114,7 +114,7 @@ class CertificatePart:
             for state, words, quality in standings:
                 if quality == "bad":
                     why = f": {state.problem}" if state.problem else ""
-                    told = f"the certificate of {host} ({state.source}) is {words}{why}"
+                    told = f"the certificate of {host} ({state.source}): {words}{why}"
                     yield Trouble("proxy", told, degrades=not usable)
 
     def authorities_changed(self, web_authority: str) -> None:
