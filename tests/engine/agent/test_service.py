@@ -313,6 +313,63 @@ async def test_a_stop_of_an_idle_agent_takes_no_time(tmp_path: Path) -> None:
                 stop.set()
 
 
+async def test_an_agent_with_nothing_to_offer_spends_no_token(tmp_path: Path) -> None:
+    async def read() -> str:
+        pytest.fail("the token was read")
+
+    empty = AgentSettings(
+        folder=tmp_path,
+        proxy=Address("proxy.test", 3080),
+        hostname="box",
+        apps=[],
+        debug_app=False,
+        token=read,
+    )
+    with pytest.raises(ConfigError, match="no application to offer"):
+        await run_agent(empty, real_clock, trio.Event())
+
+
+async def test_an_agent_that_knows_no_proxy_says_how_to_name_one(tmp_path: Path) -> None:
+    lost = AgentSettings(
+        folder=tmp_path, proxy=None, hostname="box", apps=[], debug_app=True, token=None
+    )
+    with pytest.raises(ConfigError, match="no proxy to dial") as told:
+        await run_agent(lost, real_clock, trio.Event())
+
+    assert "--auth-server=HOST:PORT --app-name=NAME" in told.value.hint
+
+
+async def test_a_token_for_one_application_offers_no_other_and_says_which_it_would_offer(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """AG-03. With some of them allowed the cluster refuses the rest, one by one."""
+
+    def app(name: str) -> App:
+        return App(name=name, uri="http://127.0.0.1:1")
+
+    async with open_stack() as stack, trio.open_nursery() as nursery:
+        made = await stack.admin.create_token(
+            roles=("app",), ttl=600, app_name="second", app_uri="", max_uses=1
+        )
+        both = replace(settings(stack, tmp_path, token=made.token), apps=[app("second"), app("no")])
+        stop = trio.Event()
+        await nursery.start(run_agent, both, real_clock, stop)
+        with trio.fail_after(5):
+            while "application no was refused by the cluster" not in caplog.text:  # noqa: ASYNC110 - a log has no event
+                await trio.sleep(0.02)
+        stop.set()
+
+        other = replace(both, apps=[app("no")], token=None)
+        with pytest.raises(AccessDenied, match="lets it offer only second"):
+            await run_agent(other, real_clock, trio.Event())
+
+        anew = replace(settings(stack, tmp_path, token=await new_token(stack)), apps=[app("no")])
+        again = trio.Event()
+        await nursery.start(run_agent, anew, real_clock, again)
+        assert "it joins anew" in caplog.text
+        again.set()
+
+
 def test_the_machines_name_fits_into_a_header() -> None:
     assert hostname_of("box") == "box"
     assert hostname_of("bücher") == "agent"

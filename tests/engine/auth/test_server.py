@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
 import pytest
 import trio
@@ -20,6 +22,8 @@ from tport.engine.api.answers import ProxyReport, SignedIn
 from tport.engine.api.changes import Change, Current, RoleChanged
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.api.remote import check_is_auth, open_remote_auth
+from tport.engine.auth import server as server_module
+from tport.engine.auth.calls.calls import Calls
 from tport.engine.auth.server import AuthServer
 from tport.engine.defaults import ALPN_AUTH, MAX_CALL
 from tport.engine.errors import (
@@ -431,3 +435,67 @@ async def test_a_listener_serves_over_real_sockets(world: World) -> None:
             assert await auth.ping() == CLUSTER
             assert len(await auth.list_roles()) == 3
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("protocols", [["http/1.1"], []])
+async def test_who_does_not_offer_our_protocol_is_left_before_a_call(
+    world: World, protocols: list[str]
+) -> None:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    if protocols:
+        context.set_alpn_protocols(protocols)
+    async with open_cable(world) as cable:
+        near, far = trio.testing.memory_stream_pair()
+        cable.nursery.start_soon(partial(cable.server.serve_connection, far, remote="192.0.2.7"))
+        tls = trio.SSLStream(near, context)
+        answer = b""
+        with trio.fail_after(5), suppress(trio.BrokenResourceError):
+            await tls.send_all(b"POST /v1/ping HTTP/1.1\r\nHost: auth\r\n\r\n")
+            answer = bytes(await tls.receive_some())
+
+    assert answer == b""
+
+
+async def test_a_call_that_does_not_say_its_size_is_refused_when_it_is_too_large(
+    world: World,
+) -> None:
+    head = b"POST /v1/ping HTTP/1.1\r\nHost: auth\r\nTransfer-Encoding: chunked\r\n\r\n"
+    async with open_cable(world) as cable:
+        tls = await cable.dial(None)
+        chunk = b"%x\r\n" % (MAX_CALL + 1) + b"x" * (MAX_CALL + 1)
+        cable.nursery.start_soon(_send_quietly, tls, head + chunk)
+        with trio.fail_after(5):
+            answer = await tls.receive_some()
+        cable.nursery.cancel_scope.cancel()
+
+    assert answer.split()[1] == b"400"
+
+
+async def _send_quietly(stream: trio.abc.SendStream, data: bytes) -> None:
+    try:
+        await stream.send_all(data)
+    except (trio.BrokenResourceError, trio.ClosedResourceError):
+        pass
+
+
+async def test_a_call_that_takes_too_long_is_given_up(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def status(_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(server_module, "AUTH_CALL_DEADLINE", 0.05)
+    monkeypatch.setattr(Calls, "status", status)
+    async with open_cable(world) as cable, open_remote_auth(cable.dialler("admin")) as admin:
+        with pytest.raises(Unavailable, match="status took longer"):
+            await admin.status()
+
+
+async def test_where_there_is_no_room_a_connection_ends_before_its_handshake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with open_cable(world) as cable:
+        monkeypatch.setattr(cable.server._seats, "take", lambda _: None)
+        with pytest.raises(ConnectionProblem):
+            await cable.dial(None)

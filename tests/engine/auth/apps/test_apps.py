@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World
-from tport.engine.auth.cluster import host_of
+from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
+from tport.engine.auth.apps import apps as apps_module
+from tport.engine.auth.cluster import AuthSettings, host_of
 from tport.engine.errors import InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
@@ -204,3 +205,52 @@ async def test_among_many_applications_the_names_of_proxies_are_read_no_more_oft
     for number in range(30):
         await world.offer(replace(GRAFANA, name=f"app-{number}"), host=f"agent-{number}")
     assert await cost(JENKINS) == among_few
+
+
+@pytest.mark.parametrize(
+    ("address", "why"),
+    [
+        ("not a host!", "no host name"),
+        ("192.0.2.1", "IP address"),
+        ("grafana", "has no domain"),
+        (PROXY, "the proxy's own"),
+        ("example.com", "a parent of the proxy's"),
+        (f"a.b.{PROXY}", "public_addr"),
+        ("Grafana.Example.ORG", "write 'grafana.example.org'"),
+    ],
+)
+async def test_an_address_that_no_application_may_have_is_refused_with_the_reason(
+    world: World, address: str, why: str
+) -> None:
+    """AG-04."""
+    assert why in await refusal(world, replace(GRAFANA, public_addr=address))
+
+
+async def test_an_address_that_is_left_out_is_the_same_as_the_one_that_is_written(
+    world: World,
+) -> None:
+    """One agent may write what the other leaves to be understood, and both serve."""
+    await world.serve(GRAFANA)
+    written = replace(GRAFANA, public_addr=f"grafana.{PROXY}")
+    assert await refusal(world, written) == ""
+    assert "(uri differs)" in await refusal(world, replace(written, uri=OTHER.uri), host="agent-3")
+
+
+async def test_what_is_remembered_of_refusals_and_of_last_offers_is_bounded(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(apps_module, "MAX_REFUSALS", 2)
+    monkeypatch.setattr(apps_module, "MAX_REMEMBERED", 2)
+    for number in range(4):
+        assert await refusal(world, replace(GRAFANA, name=f"app-{number}", public_addr=PROXY))
+        await world.serve(replace(GRAFANA, name=f"good-{number}"))
+
+    assert len(world.service.apps._told) == 2
+    assert len(world.service.apps._last) == 2
+
+
+async def test_an_application_has_the_name_that_people_will_see_or_none_yet(world: World) -> None:
+    assert await world.service.apps.main_host("nobody-defined") == ""
+    assert world.service.apps.default_host("wiki") == f"wiki.{PROXY}:3080"
+    async with open_world(settings=AuthSettings(cluster="example", proxy_addrs=())) as bare:
+        assert bare.service.apps.default_host("wiki") == ""

@@ -15,6 +15,7 @@ from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
 from tests.fakes import START
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.auth.sessions import device_tokens as device_tokens_module
 from tport.engine.auth.sessions.device_tokens import MAX_TOKENS
 from tport.engine.errors import (
     AccessDenied,
@@ -353,3 +354,33 @@ async def test_the_host_is_the_applications_own_whether_it_is_offered_now_or_not
     await world.tunnel()
 
     assert (await world.proxy.app_session(id=made.token.id)).host == "jira.example.net"
+
+
+async def test_a_token_counts_no_longer_than_its_makers_provider_vouches_for_them(
+    world: World, alice: SignedIn
+) -> None:
+    token = await make(world, alice)
+    users = world.service.cluster.stores.users
+    read = await users.read("alice")
+    until = world.clock() + timedelta(hours=1)
+    await users.swap("alice", read, msgspec.structs.replace(read.value, expires=until))
+    id_ = device_token_id(token.secret)
+
+    session, _ = await world.service.device_tokens.session(id_)
+    assert session.expires == until
+    world.pass_time(hours=1)
+    with pytest.raises(NotSignedIn) as told:
+        await world.service.device_tokens.session(id_)
+    assert "must vouch for them anew" in told.value.reason
+
+
+async def test_an_id_that_begins_several_tokens_ends_none_of_them(
+    world: World, alice: SignedIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(device_tokens_module, "MIN_ID", 0)
+    for name in ("first", "second"):
+        await make(world, alice, name)
+    with pytest.raises(InvalidRequest, match="2 device tokens"):
+        await world.admin.delete_device_token(id="")
+
+    assert len(await world.admin.list_device_tokens()) == 2
