@@ -13,11 +13,12 @@ import trustme
 
 from tests.certs import Cluster
 from tport.engine.agent import join as join_module
-from tport.engine.agent.join import join_cluster
+from tport.engine.agent.join import join_cluster, shown_authorities
 from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.pki.authority import bundle_pin
+from tport.engine.pki.contexts import https_context
 
 SECRET = "0123456789abcdef" * 4
 Answer = Callable[[Exchange], Awaitable[None]]
@@ -185,3 +186,76 @@ async def test_what_is_no_token_is_told_before_anything_is_dialled(token: str) -
     impostor = Impostor(saying(200, b""))
     with pytest.raises(InvalidRequest):
         await join(impostor, token)
+
+
+def dated(cluster: Cluster, date: bytes) -> Answer:
+    """Show a cluster's authorities, with a `Date` of one's own."""
+
+    async def answer(exchange: Exchange) -> None:
+        content = {
+            "cluster": cluster.name,
+            "host": cluster.host.trusted,
+            "web": cluster.web.trusted,
+        }
+        await exchange.respond(200, [(b"date", date)], msgspec.json.encode(content))
+
+    return answer
+
+
+async def test_a_proxy_whose_clock_is_another_is_told_before_anything_is_joined(
+    nursery: trio.Nursery,
+) -> None:
+    """Nothing that it says would be believed: the person hears of the clock, not of certificates."""
+    cluster = Cluster()
+    impostor = Impostor(dated(cluster, b"Thu, 01 Jan 2015 00:00:00 GMT"))
+    await nursery.start(impostor.run)
+    pin = bundle_pin(cluster.host.trusted, cluster.web.trusted)
+    with pytest.raises(ConnectionProblem, match=r"that of .* 2015-01-01T00:00:00Z") as told:
+        await join(impostor, f"{SECRET}.{pin}")
+
+    assert "both clocks" in told.value.hint
+    assert impostor.targets == [b"/webapi/cas"]
+
+
+@pytest.mark.parametrize("date", [b"yesterday", b"Thu, 01 Jan 2015 00:00:00"])
+async def test_a_date_that_is_none_or_of_no_zone_is_read_as_well_as_can_be(
+    nursery: trio.Nursery, date: bytes
+) -> None:
+    cluster = Cluster()
+    impostor = Impostor(dated(cluster, date))
+    await nursery.start(impostor.run)
+    shown = await shown_authorities(Address("127.0.0.1", impostor.port))
+
+    assert shown.cluster == cluster.name
+
+
+async def test_what_does_not_speak_tls_is_asked_whether_it_is_the_proxy(
+    nursery: trio.Nursery,
+) -> None:
+    async def greet(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"220 mail.test ESMTP\r\n")
+        await stream.aclose()
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    nursery.start_soon(trio.serve_listeners, greet, [listener])
+    impostor = Impostor(saying(200, b""))
+    impostor.port = listener.socket.getsockname()[1]
+    with pytest.raises(ConnectionProblem) as told:
+        await join(impostor, SECRET, insecure=True)
+
+    assert "public_addr" in told.value.hint
+
+
+async def test_a_proxy_that_a_public_authority_vouches_for_needs_no_pin_and_no_warning(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    cluster = Cluster()
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+    believing = https_context(insecure=True)  # stands for the system's list of authorities
+    monkeypatch.setattr(join_module, "https_context", lambda *, insecure: believing)
+    with pytest.RaisesGroup(ConnectionProblem, allow_unwrapped=True, flatten_subgroups=True):
+        await join(impostor, SECRET)  # the copy of what it shows is not auth
+
+    assert impostor.targets == [b"/webapi/cas"]
+    assert "INSECURE" not in caplog.text

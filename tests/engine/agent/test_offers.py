@@ -142,3 +142,20 @@ async def test_nobody_measures_the_labels_of_what_is_gone(
     with trio.fail_after(5):
         while agent.nursery.child_tasks:  # noqa: ASYNC110 - nothing tells of a task's end
             await trio.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("app", "words"),
+    [
+        (replace(NO_CA, tls=UpstreamTls(), insecure_skip_verify=True), "is not verified"),
+        (replace(ONE, allow_metadata=True), "where clouds keep credentials"),
+    ],
+)
+async def test_what_an_application_is_let_off_from_is_said_at_each_start(
+    agent: Agent, caplog: pytest.LogCaptureFixture, app: App, words: str
+) -> None:
+    await agent.take(app)
+    [said] = [record for record in caplog.records if record.levelname == "WARNING"]
+
+    assert f"application {app.name}: it" in said.message
+    assert words in said.message
