@@ -27,6 +27,15 @@ def test_the_key_of_an_account_is_read_from_its_file(tmp_path: Path) -> None:
     assert settings.external.hmac not in repr(settings)
 
 
+def test_a_key_that_stands_in_the_file_of_settings_is_taken_as_it_is() -> None:
+    eab = Eab(kid="kid-1", hmac=Secret("c2l4dGVlbiBieXRlcy4uLg"))
+    settings = acme_settings(Acme(enabled=True, eab=eab))
+
+    assert settings is not None
+    assert settings.external is not None
+    assert settings.external.hmac == "c2l4dGVlbiBieXRlcy4uLg"
+
+
 @pytest.mark.parametrize(("mode", "told"), [(0o600, False), (0o640, True), (0o604, True)])
 def test_a_key_that_others_can_read_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, mode: int, told: bool
