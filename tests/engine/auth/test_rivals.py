@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 import pytest
 
@@ -272,3 +273,47 @@ async def test_a_user_who_is_deleted_by_another_meanwhile_is_not_found(
         await act()
 
     assert await world.service.cluster.stores.users.find("alice") is None
+
+
+class EarlierDeletion:
+    """Deletes the first of what is about to be deleted together, right before it is."""
+
+    def __init__(self, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._batch = world.backend.batch
+        self.won = 0
+        monkeypatch.setattr(world.backend, "batch", self.batch)
+
+    async def batch(self, operations: Sequence[Operation]) -> list[Item | None]:
+        if not self.won and operations and all(isinstance(each, Delete) for each in operations):
+            self.won += 1
+            await self._batch(operations[:1])
+        return await self._batch(operations)
+
+
+async def test_who_signs_out_while_another_does_ends_all_that_is_left(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AZ-04."""
+    await world.serve(GRAFANA)
+    signed = await world.alice()
+    await world.open(signed, f"grafana.{PROXY}")
+    rival = EarlierDeletion(world, monkeypatch)
+
+    await world.proxy.sign_out(id=signed.session.id)
+
+    assert rival.won == 1
+    assert await world.backend.range("/sessions/") == []
+
+
+async def test_a_clock_set_back_ends_every_session_though_one_ends_by_itself_meanwhile(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.alice()
+    await world.alice("bob")
+    world.clock.now -= timedelta(hours=2)
+    rival = EarlierDeletion(world, monkeypatch)
+
+    await world.service.set_back.tick()
+
+    assert rival.won == 1
+    assert await world.backend.range("/sessions/") == []

@@ -434,3 +434,37 @@ async def test_all_are_closed_in_the_end_and_whoever_served_them_is_told(stage: 
     assert stage.rooms.abandoned == 1
     for client in (greeting, shaking, browser):
         assert await is_over(client)
+
+
+async def test_dos_02_what_another_process_took_finds_no_more_room_than_what_comes_here() -> None:
+    room = Room(connections=1, per_address=1, strangers=1, strangers_per_address=1)
+    async with staged(room) as stage:
+        browser = stage.come("203.0.113.9")
+        await stage.shake(browser)
+        ours, theirs = pair()
+        async with ours:
+            stage.doorstep.welcome_handed(theirs, "203.0.113.9", HELLO)
+            assert await is_over(ours)
+
+        assert not await is_over(browser)
+
+
+async def test_it_is_quiet_once_the_last_browser_has_left(stage: Stage) -> None:
+    first, second = stage.come(), stage.come()
+    await stage.shake(first)
+    stage.rooms.came = trio.Event()
+    await stage.shake(second)
+    async with trio.open_nursery() as nursery:
+        quiet = trio.Event()
+
+        async def wait() -> None:
+            await stage.doorstep.until_quiet()
+            quiet.set()
+
+        nursery.start_soon(wait)
+        for closed in stage.rooms.closed:
+            await wait_all_tasks_blocked(0.01)
+            assert not quiet.is_set()
+            closed()
+        with trio.fail_after(5):
+            await quiet.wait()
