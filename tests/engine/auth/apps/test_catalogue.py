@@ -107,8 +107,9 @@ async def test_favourites_are_each_person_s_own_and_end_with_them(world: World) 
 
 
 async def test_what_was_opened_is_remembered_with_the_time_and_no_more_than_some(
-    world: World,
+    world: World, mock_clock: MockClock
 ) -> None:
+    """In no time: an agent that isn't heard of for 15 s is gone, and a slow machine takes longer."""
     signed = await world.alice()
     alice = world.proxy.acting_for(signed.secret)
     apps = [App(name=f"app-{n}", uri="http://localhost:1") for n in range(MAX_OPENED + 3)]
