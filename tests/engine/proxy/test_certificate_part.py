@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -9,7 +10,7 @@ from typing import cast
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, memory_stream_pair
 
 from tests.engine.api.scripted import ScriptedAuth
 from tests.engine.proxy.test_certificates import MakingAuth
@@ -20,6 +21,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
 from tport.engine.defaults import PRESENCE_INTERVAL
 from tport.engine.errors import ConfigError, Unavailable
+from tport.engine.net.streams import PrefixedStream
 from tport.engine.proxy import certificate_part as part_module
 from tport.engine.proxy.certificate_part import TELL_EVERY, CertificatePart
 from tport.engine.proxy.key_pairs import FilePair
@@ -185,3 +187,19 @@ async def test_of_very_many_hosts_those_that_lack_one_are_told_first(
     assert len(states) == 3
     assert states[0].problem
     assert states[0].host == "elsewhere.test"
+
+
+async def test_without_acme_a_ca_that_comes_is_refused_and_told_nothing() -> None:
+    part = Proxy().part.acme
+    ours, theirs = memory_stream_pair()
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["acme-tls/1"])
+    tls = trio.SSLStream(ours, context, server_hostname="proxy.test")
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(part.prove_by_tls, PrefixedStream(b"", theirs), "proxy.test")
+        with pytest.raises(trio.BrokenResourceError):
+            await tls.do_handshake()
+        nursery.cancel_scope.cancel()
+
+    assert part.proof_by_http("proxy.test", "t-1") is None

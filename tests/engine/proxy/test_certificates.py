@@ -19,6 +19,7 @@ from tport.engine.api.protocol import AuthAPI
 from tport.engine.errors import TportError, Unavailable
 from tport.engine.pki.authority import issue_web_certificate, permits
 from tport.engine.pki.keys import KeyPair, make_key_and_csr, public_key_of_csr
+from tport.engine.proxy import own_ca as own_ca_module
 from tport.engine.proxy.certificates import Certificates, TakesWaiting
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
 from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
@@ -330,3 +331,15 @@ async def test_what_keeps_certificates_shows_them_for_hosts_that_are_away() -> N
     assert (await certificates.context_for("away.proxy.test")).context is kept.context
     await certificates.context_for("other.proxy.test")
     assert shown.auth.made == ["*.proxy.test"]
+
+
+async def test_certificates_of_our_own_are_bounded_and_the_oldest_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(own_ca_module, "MAX_LEAVES", 1)
+    shown = Shown()
+    for host in ("proxy.test", "a.lab.proxy.test", "proxy.test"):
+        await shown.context(host)
+
+    assert shown.auth.made == ["proxy.test", "a.lab.proxy.test", "proxy.test"]
+    assert len(shown.own._leaves) == 1

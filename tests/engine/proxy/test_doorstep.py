@@ -17,6 +17,7 @@ from tests.engine.net.test_tcp import pair
 from tests.engine.pki.test_contexts import web_pair
 from tests.engine.proto.test_client_hello import HELLO, hello_of
 from tport.engine.defaults import CLIENT_HELLO_DEADLINE, HANDSHAKE_DEADLINE, MAX_CLIENT_HELLO
+from tport.engine.errors import Unavailable
 from tport.engine.net.http1 import Work
 from tport.engine.net.seats import Room, Seat, Seats, closed_by_nobody
 from tport.engine.net.streams import PrefixedStream
@@ -468,3 +469,22 @@ async def test_it_is_quiet_once_the_last_browser_has_left(stage: Stage) -> None:
             closed()
         with trio.fail_after(5):
             await quiet.wait()
+
+
+async def test_what_we_could_not_do_for_a_connection_is_a_warning(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is no client's fault, and no bug."""
+
+    async def away(_: str | None) -> Chosen:
+        await trio.lowlevel.checkpoint()
+        raise Unavailable("auth is away")
+
+    stage.shown.is_there = False
+    monkeypatch.setattr(stage.shown, "context_for", away)
+    client = stage.come()
+    await client.send_all(HELLO)
+
+    assert await is_over(client)
+    [said] = [record for record in caplog.records if record.levelname == "WARNING"]
+    assert said.message == "a connection could not be served: auth is away"

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tport.engine.proto.fields import HOP_BY_HOP, NOT_FROM_APPS
-from tport.engine.proxy.for_client import MAX_NAMES, for_client
+from tport.engine.proxy import for_client as for_client_module
+from tport.engine.proxy.for_client import MAX_NAME, MAX_NAMES, for_client
 
 GONE = [*HOP_BY_HOP, *NOT_FROM_APPS, b"teleport-jwt-assertion", b"x-forwarded-for", b"tport_x"]
 
@@ -36,3 +37,10 @@ def test_names_that_an_agent_invents_are_forgotten_again() -> None:
     for number in range(3 * MAX_NAMES):
         assert for_client(b"x-%d: \r\n" % number)
         assert for_client(b"Set-Cookie: __Host-tport_x=y\r\n") == b""
+
+
+def test_a_long_name_passes_and_is_not_remembered() -> None:
+    long = b"x-" + b"y" * MAX_NAME
+
+    assert for_client(long + b": 1\r\n") == long + b": 1\r\n"
+    assert long not in for_client_module._KINDS
