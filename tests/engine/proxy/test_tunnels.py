@@ -224,6 +224,23 @@ async def test_an_agent_that_says_nothing_is_dropped(autojump_clock: MockClock, 
     assert len(side.tunnels) == 0
 
 
+@pytest.mark.parametrize("at", ["first", "later"])
+async def test_an_agent_that_says_what_only_a_proxy_says_loses_its_tunnel(
+    side: Side, at: str
+) -> None:
+    far = side.connect()
+    if at == "later":
+        await far.greet(GRAFANA)
+    else:
+        far.control = await far.mux.accept()
+        await far.hear()
+    await far.say(Proxies(proxies=("evil",)))
+    with trio.fail_after(5):
+        await far.mux.wait_closed()
+
+    assert side.tunnels.candidates("grafana", "s1") == []
+
+
 async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
     far = side.connect()
     await far.greet(GRAFANA)
