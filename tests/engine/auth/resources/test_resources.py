@@ -11,13 +11,16 @@ from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, until_current
 from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
-from tests.engine.auth.world import GRAFANA, World
+from tests.engine.auth.world import CLUSTER, GRAFANA, PROXY, World, open_world
 from tport.engine.api.changes import AppDefined, AppUndefined
+from tport.engine.auth.cluster import AuthSettings, StaticToken
+from tport.engine.auth.resources import resources as resources_module
 from tport.engine.config.resource_text import yaml_text
 from tport.engine.config.resources import read_resources
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, DynamicLabel, UpstreamTls
+from tport.engine.types.factor import OFF, Factors
 from tport.engine.types.identity import Identity
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.resource import (
@@ -333,3 +336,52 @@ async def test_auth_11_what_can_t_be_a_user_is_none_whoever_sends_it(
     with pytest.raises(InvalidRequest):
         await world.admin.put_resource(resource=UserResource(user=user), mode="upsert")
     assert await world.admin.list_users() == ()
+
+
+async def test_there_are_so_many_apps_and_no_more_and_those_that_are_there_still_change(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources_module, "MAX_APPS", 1)
+    await world.admin.put_resource(resource=AppResource(app=GRAFANA), mode="create")
+    further = AppResource(app=replace(GRAFANA, name="further"))
+    with pytest.raises(InvalidRequest, match="1 apps already"):
+        await world.admin.put_resource(resource=further, mode="upsert")
+
+    changed = AppResource(app=replace(GRAFANA, description="ours"))
+    await world.admin.put_resource(resource=changed, mode="upsert")
+
+    [found] = await world.admin.get_resources(kind="app", name="grafana", secrets=False)
+    assert isinstance(found, AppResource)
+    assert found.app.description == "ours"
+
+
+async def test_no_authority_is_deleted(world: World) -> None:
+    """Everybody who trusts it would be left without."""
+    with pytest.raises(InvalidRequest, match="can't be deleted"):
+        await world.admin.delete_resource(kind="cert_authority", name="host")
+
+
+async def test_a_token_of_the_configuration_file_is_changed_there_alone() -> None:
+    settings = AuthSettings(
+        cluster=CLUSTER,
+        proxy_addrs=(f"{PROXY}:3080",),
+        second_factor=OFF,
+        static_tokens=(StaticToken(roles=("app",), secret=SECRET),),
+    )
+    async with open_world(settings=settings) as world:
+        token = TokenResource(token=JoinToken(id=token_id(SECRET), hint=SECRET[:8]))
+        with pytest.raises(InvalidRequest, match="stands in the configuration file"):
+            await world.admin.put_resource(resource=token, mode="upsert")
+
+
+async def test_a_namesake_of_one_who_was_deleted_is_not_shown_with_their_devices(
+    world: World,
+) -> None:
+    await world.alice()
+    factors = Factors(user_id="of one who was deleted", recovery=("x",))
+    await world.service.cluster.stores.factors.put("alice", factors)
+    [found] = await world.admin.get_resources(kind="user", name="alice", secrets=True)
+
+    assert isinstance(found, UserResource)
+    assert found.secrets is not None
+    assert found.secrets.factors is None

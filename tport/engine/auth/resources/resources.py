@@ -201,7 +201,8 @@ class Resources:
                 return await self._put_token(resource, mode, by)
             case AppResource(app=app):
                 check_dynamic_app(app)
-                if len(await self._stores.app_resources.range()) >= MAX_APPS:
+                is_new = await self._stores.app_resources.find(app.name) is None
+                if is_new and len(await self._stores.app_resources.range()) >= MAX_APPS:
                     raise InvalidRequest(f"there are {MAX_APPS} apps already; remove some first")
                 return await self._write(
                     self._stores.app_resources, app.name, resource, mode, by, _constant(app)
@@ -218,10 +219,8 @@ class Resources:
             case PreferenceResource():
                 return await self._put_preference(resource, mode, by)
             case AuthorityResource():
-                raise InvalidRequest(
-                    "authorities are taken at a cluster's first start only",
-                    hint="tport start --bootstrap FILE",
-                )
+                told = "authorities are taken at a cluster's first start only"
+                raise InvalidRequest(told, hint="tport start --bootstrap FILE")
 
     async def _put_user(self, resource: UserResource, mode: PutMode, by: str) -> Done:
         if resource.secrets is not None:
