@@ -20,6 +20,7 @@ FLOORS = (
     ("errors", "defaults"),
     ("types",),
     ("proto", "access", "pki", "config", "metrics"),
+    ("files",),
     ("net", "storage", "audit", "logs", "garbage"),
     ("api",),
     ("auth", "proxy", "agent", "web", "client", "diag", "signals"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
+import shutil
 import sqlite3
 import time
 from base64 import b64decode
@@ -157,7 +158,9 @@ def test_nothing_acknowledged_is_lost_by_kill_9(tmp_path: Path, hold: Hold, kill
 
 
 def take_if_begun(folder: Path) -> bool:
-    """Tell whether the first start came as far as making the tables: before, the file is empty."""
-    path = folder / "auth" / "tport.db"
-    wal = path.with_name("tport.db-wal")
-    return path.stat().st_size > 0 or (wal.exists() and wal.stat().st_size > 0)
+    """Tell whether the first start came as far as making the tables: before, nothing can be read."""
+    copied = shutil.copytree(folder / "auth", folder.with_name(f"{folder.name}-copy"))
+    with closing(sqlite3.connect(copied / "tport.db")) as connection:
+        [version] = connection.execute("PRAGMA user_version").fetchone()
+    shutil.rmtree(copied)
+    return bool(version)

@@ -14,8 +14,8 @@ import msgspec
 
 from tport.engine.api.answers import Authorities, Joined
 from tport.engine.errors import ConfigError
+from tport.engine.files import write_whole
 from tport.engine.pki.keys import KeyPair, load_certificate
-from tport.engine.storage.files import write_whole
 
 FILE: Final = "agent.json"
 

@@ -14,6 +14,8 @@ from typing import Final
 
 import msgspec
 
+from tport.engine.files import write_whole
+
 FILE: Final = "retention-day"  # beside the files of a log
 STEP: Final = timedelta(days=2)  # looks are an hour apart; a restart over night is nothing
 HOLD: Final = timedelta(days=3)
@@ -46,6 +48,4 @@ def read_trusted(directory: Path) -> TrustedDay | None:
 
 def write_trusted(directory: Path, trusted: TrustedDay) -> None:
     """Blocks, and raises OSError."""
-    new = directory / f"{FILE}.new"
-    new.write_bytes(msgspec.json.encode(trusted))
-    new.replace(directory / FILE)
+    write_whole(directory / FILE, msgspec.json.encode(trusted))

@@ -9,7 +9,7 @@ from typing import Final
 
 from tport.engine.auth.seal import KEY_BYTES
 from tport.engine.errors import ConfigError
-from tport.engine.storage.files import write_whole
+from tport.engine.files import write_whole
 
 SEAL_KEY_FILE: Final = "factors.key"  # in auth's folder
 

@@ -19,8 +19,8 @@ from tport.engine.auth.seal_key import SEAL_KEY_FILE
 from tport.engine.auth.stores import ClusterRecord
 from tport.engine.backup.archive import Manifest, pack_backup, unpack_backup
 from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound, TportError, Unavailable
+from tport.engine.files import write_whole
 from tport.engine.storage.database import explain
-from tport.engine.storage.files import write_whole
 from tport.engine.storage.folder import locked_folder
 from tport.engine.storage.snapshot import (
     Forgetting,

@@ -31,11 +31,11 @@ from tport.engine.errors import (
     InvalidRequest,
     NotFound,
 )
+from tport.engine.files import write_whole
 from tport.engine.net.dial import dial_tcp
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import auth_client_context
 from tport.engine.pki.keys import KeyPair
-from tport.engine.storage.files import write_whole
 
 AUTH_DIR: Final = "auth"  # in a data directory
 ADMIN_FILE: Final = "admin.pem"  # in AUTH_DIR: certificate, key, then the host authorities

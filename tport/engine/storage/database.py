@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from tport.engine.errors import TportError, Unavailable
+from tport.engine.files import sync_directory
 from tport.engine.storage import content
 from tport.engine.storage.backend import Change, Deleted, Expire, Item, Operation, Put, decide
-from tport.engine.storage.files import sync_directory
 from tport.engine.storage.mark import Mark, MarkFile
 
 logger = logging.getLogger(__name__)

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from tport.engine.errors import ConfigError
-from tport.engine.storage.files import keep_owner, owner_of
+from tport.engine.files import keep_owner, owner_of
 
 logger = logging.getLogger(__name__)
 

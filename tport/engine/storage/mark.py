@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from tport.engine.errors import TportError
-from tport.engine.storage.files import sync_directory
+from tport.engine.files import sync_directory
 
 MAGIC: Final = "tport-storage-mark 1"
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from tport.engine.errors import NotFound, TportError, Unavailable
+from tport.engine.files import write_whole
 from tport.engine.storage import content
 from tport.engine.storage.database import (
     CHANGED,
@@ -30,7 +31,6 @@ from tport.engine.storage.database import (
     read_text,
     write_head,
 )
-from tport.engine.storage.files import write_whole
 from tport.engine.storage.mark import Mark, MarkDamaged, MarkFile
 
 _COMPLAINTS = 10  # of one kind that are told

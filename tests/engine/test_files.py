@@ -14,7 +14,7 @@ from tests.fakes import START
 from tport.engine.agent.state import AgentState, save_state
 from tport.engine.auth.seal_key import open_seal_key
 from tport.engine.client.connect import write_private
-from tport.engine.storage.files import write_whole
+from tport.engine.files import write_whole
 from tport.engine.storage.folder import locked_folder
 
 SERVICE = 4321  # a user that nobody is
