@@ -1,7 +1,7 @@
 # tport. `make` alone tells what there is; all of it works on a fresh machine with Python, make and git.
 
 PYTHON ?= python3
-WORKERS ?= 2
+WORKERS ?= 3
 PYTEST_ARGS ?=
 MINUTES ?= 10
 FUZZ_ARGS ?=
@@ -96,7 +96,7 @@ lint: $(VENV)/tools
 	@$(BIN)/ruff check $(CODE)
 	@$(BIN)/ruff format --check $(CODE)
 	@$(BIN)/mypy
-	@find $(CODE) -name '*.py' -print0 | xargs -0 -n 50 -P 2 $(BIN)/flake8-async --disable $(ASYNC_OFF)
+	@grep -rlZwE 'async|trio' --include='*.py' $(CODE) | xargs -0 -n 50 -P 2 $(BIN)/flake8-async --disable $(ASYNC_OFF)
 
 audit: $(VENV)/tools
 	@$(BIN)/python -m tests.supply.audit $(AUDIT_ARGS)

@@ -6,10 +6,11 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-lacking=()
+lacking=$(mktemp)
+trap 'rm -f "$lacking"' EXIT
 
 lack() {
-    lacking+=("$1")
+    echo "$1" >>"$lacking"
     echo "tport: test-deps: $1; the tests that need it are skipped" >&2
 }
 
@@ -105,16 +106,15 @@ get_from_npm() {
 }
 
 get_debian_parts
-get_from_pypi jupyterlab
-get_from_pypi streamlit
-get_from_pypi sslyze
-get_from_pypi oidc-provider-mock
-get_from_pypi site
-get_from_npm node-red
-get_from_npm oidc-provider
-get_from_npm pages
+for each in jupyterlab streamlit sslyze oidc-provider-mock site; do
+    { get_from_pypi "$each" || lack "$each, see above"; } &
+done
+for each in node-red oidc-provider pages; do
+    { get_from_npm "$each" || lack "$each, see above"; } &
+done
+wait
 
-if [ ${#lacking[@]} -gt 0 ] && [ "${CI:-}" = true ]; then
+if [ -s "$lacking" ] && [ "${CI:-}" = true ]; then
     echo "tport: error: test-deps: in CI every part is needed" >&2
     exit 1
 fi
