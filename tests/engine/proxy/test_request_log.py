@@ -125,6 +125,22 @@ async def test_a_request_is_told_with_who_what_and_how_it_ended_and_no_secret(
     assert "sesame" not in repr(record)
 
 
+async def test_what_browsers_say_again_and_again_is_told_each_time(
+    autojump_clock: MockClock,
+) -> None:
+    world = World()
+    for n in range(5):
+        lines = (b"GET /%d HTTP/1.1" % n, b"Host: grafana.proxy.test", b"User-Agent: The Same/1")
+        request = parse_request_head(b"\r\n".join([*lines, b"", b""]))
+        world.log.note(cast("Exchange", Ended(request)), session(), str(n), "", (0, 0), "")
+    await world.log.send()
+
+    [batch] = world.auth.batches
+    assert [(told.path, told.user_agent) for told in batch] == [
+        (f"/{n}", "The Same/1") for n in range(5)
+    ]
+
+
 async def test_the_query_is_told_only_where_it_is_wanted(autojump_clock: MockClock) -> None:
     world = World(include_query=True)
     world.note()

@@ -16,13 +16,14 @@ from typing import Final, NoReturn
 
 import msgspec
 import trio
-from msgspec.structs import replace
 
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import REQUEST_LOG_QUEUE
 from tport.engine.errors import AccessDenied, InvalidRequest, TportError
 from tport.engine.net.exchange import Exchange
+from tport.engine.proto.fields import Headers
+from tport.engine.proto.head import Block
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.types.request_record import RequestRecord
 from tport.engine.types.session import AppSession
@@ -32,10 +33,10 @@ logger = logging.getLogger(__name__)
 BATCH: Final = 200  # in one call: 1 ms of the loop's time
 INTERVAL: Final = 0.25  # s from the first request of a batch until it is sent
 RETRY: Final = 1.0  # s between two tries
-# Requests that wait whole, as they are noted quickest: 32 MiB at most. Of further ones only what is told
-# is kept, so that large heads fill no memory while auth is away.
+# Requests that wait as they came, with up to 64 KiB each. Of further ones the target and the user agent are cut
+# at MAX_TOLD bytes, so that large heads fill no memory while auth is away.
 WHOLE: Final = 500
-MAX_TOLD: Final = 2048  # bytes of a target, or of a user agent, of those
+MAX_TOLD: Final = 2048
 
 Clock = Callable[[], datetime]
 
@@ -43,7 +44,9 @@ Clock = Callable[[], datetime]
 class Served(msgspec.Struct, frozen=True, gc=False):
     """What the request path notes of a request when it ends; times are trio's."""
 
-    request: HttpHead
+    method: bytes
+    target: bytes
+    user_agent: str
     session: AppSession
     request_id: str
     remote: str
@@ -96,9 +99,12 @@ class RequestLog:
             self.lost += 1
             return
         request = exchange.request
+        most = None if len(served) < WHOLE else MAX_TOLD
         served.append(
             Served(
-                request if len(served) < WHOLE else _without_the_rest(request),
+                request.method,
+                request.target[:most],
+                _user_agent(request)[:most],
                 session,
                 request_id,
                 remote,
@@ -153,9 +159,8 @@ class RequestLog:
             self._served.popleft()
 
     def _record(self, served: Served, origin: datetime) -> RequestRecord:
-        request, session = served.request, served.session
-        path, _, query = request.target.partition(b"?")
-        agent = _agent(request)
+        session = served.session
+        path, _, query = served.target.partition(b"?")
         return RequestRecord(
             time=origin + timedelta(seconds=served.ended),
             duration=round((served.ended - served.began) * 1000, 3),
@@ -164,26 +169,30 @@ class RequestLog:
             session=session.id,
             app=session.app,
             host=session.host,
-            method=request.method.decode("latin-1"),
+            method=served.method.decode("latin-1"),
             path=path.decode("latin-1"),
             query=query.decode("latin-1") if self._include_query else "",
             status=served.status,
             bytes_in=served.received,
             bytes_out=served.sent,
             remote=served.remote,
-            user_agent=agent.decode("utf-8", "replace"),
+            user_agent=served.user_agent,
             error=served.error,
         )
 
 
-def _agent(request: HttpHead) -> bytes:
-    for name, value in request.headers:
+def _user_agent(request: HttpHead) -> str:
+    """Return what calls itself so; found out once for headers that came before, in the same bytes."""
+    headers = request.headers
+    if not isinstance(headers, Block):
+        return _find_user_agent(headers)
+    if (known := headers.notes.get(_user_agent)) is None:
+        known = headers.notes[_user_agent] = _find_user_agent(headers)
+    return str(known)
+
+
+def _find_user_agent(headers: Headers) -> str:
+    for name, value in headers:
         if name == b"user-agent":
-            return value
-    return b""
-
-
-def _without_the_rest(request: HttpHead) -> HttpHead:
-    """Return of a head what is told of it."""
-    agent = (b"user-agent", _agent(request)[:MAX_TOLD])
-    return replace(request, target=request.target[:MAX_TOLD], headers=(agent,))
+            return value.decode("utf-8", "replace")
+    return ""
