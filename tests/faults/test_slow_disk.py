@@ -189,17 +189,20 @@ async def test_ops_02_a_log_that_stalls_holds_up_no_request(
         await alice.get("echo")
         for turn in range(2 * rounds):
             slow.is_slow = bool(turn % 2)
-            for number in range(50):
+            stalled, number = slow.stalled, 0
+            # On a quick machine all of them would come within a stall of the turn before.
+            while number < 50 or (slow.is_slow and slow.stalled == stalled):
                 began = trio.current_time()
                 assert (await alice.get("echo", f"/{turn}/{number}")).status == 200
                 times[slow.is_slow].append(trio.current_time() - began)
                 if number % 10 == 0:
                     await stack.auth.cluster.emit("tunnel.up")
+                number += 1
         slow.is_slow = False
         slow.end()
         await stack.requests(path=f"/{2 * rounds - 1}/49")
 
-    assert slow.stalled >= rounds // 2  # a log that still stalls stalls no second time
+    assert slow.stalled >= rounds
     if rounds > 2:
         ratio = percentile(times[True], 99) / percentile(times[False], 99)
         hold("R-39 p99 of requests while logs stall, by that without", ratio, "x", at_most=1.5)
