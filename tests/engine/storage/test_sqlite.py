@@ -347,7 +347,7 @@ async def test_writes_queued_together_share_a_transaction_and_keep_their_own_out
                 await wait_all_tasks_blocked()
                 database.gate.release(10)
                 with pytest.raises(CompareFailed):
-                    await backend.compare_and_swap(Item("/0", b"", revision=99))
+                    await backend.compare_and_swap(Item("/0", b"", revision=10_000))
             assert len(await backend.range("/")) == 101
             nursery.cancel_scope.cancel()
 
