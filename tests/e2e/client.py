@@ -30,6 +30,8 @@ NAVIGATION = {
 }
 _KEY = re.compile(r'id="totp-secret">([^<]+)<')
 _LINK = re.compile(r'<a class="button" href="([^"]+)"')
+_HEAD = re.compile(r"<head>.*?</head>", re.DOTALL)
+_TAG = re.compile(r"<[^>]*>")
 _REFRESH = re.compile(r'<meta http-equiv="refresh" content="0; url=([^"]+)"')
 
 Body = bytes | Iterable[bytes] | None
@@ -43,6 +45,11 @@ class Page:
     status: int
     headers: list[tuple[str, str]]
     body: bytes
+
+    def __repr__(self) -> str:
+        """Say what a page says: a failed test then tells why, and not how it is marked up."""
+        words = " ".join(unescape(_TAG.sub(" ", _HEAD.sub("", self.text))).split())
+        return f"Page({self.status} {self.url}: {words[:1000]})"
 
     def header(self, name: str) -> str:
         """The first value; "" if there is none."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
-from typing import cast
+from typing import Any, cast
 
 import pytest
 import trio
@@ -333,6 +333,25 @@ async def test_a_proxy_that_comes_is_told_at_once(autojump_clock: MockClock, sid
     side.live = ("p1", "p2")
     before = trio.current_time()
     side.service.proxies_changed()
+
+    assert await far.hear() == Proxies(proxies=("p1", "p2"))
+    assert trio.current_time() == before
+
+
+async def test_a_proxy_that_comes_while_an_agent_says_hello_is_told_at_once_too(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    far = side.connect()
+    judge = side.auth.offer
+
+    async def offer(**asked: Any) -> tuple[AppServer, ...]:
+        side.live = ("p1", "p2")
+        side.service.proxies_changed()
+        return await judge(**asked)
+
+    side.auth.offer = offer  # type: ignore[method-assign]  # one proxy comes meanwhile
+    before = trio.current_time()
+    await far.greet(GRAFANA)
 
     assert await far.hear() == Proxies(proxies=("p1", "p2"))
     assert trio.current_time() == before

@@ -48,8 +48,10 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
-# s for an agent to have a tunnel here, too: it waits up to 1 s before it dials again after a loss.
-ON_THE_WAY: Final = 3.0
+# s for an agent to have a tunnel here, too. It waits up to 1 s before it dials after it has heard of
+# this process, up to 3 s more if that dial met another, and its hello has to be judged. Nobody waits
+# so long for an application that is nowhere: auth has heard by then that the other tunnel is gone.
+ON_THE_WAY: Final = 10.0
 LOOK: Final = 0.2  # s between looks at whether it is worth waiting
 REMEMBERED_APPS: Final = 1000  # that no tunnel offers any more; of older ones the time is lost
 REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
@@ -417,11 +419,12 @@ class TunnelService:
     async def _tell_proxies(self, control: _ControlStream, told: tuple[str, ...]) -> None:
         """Keep the agent up to date on which proxies live, so that it dials each."""
         while True:
-            with trio.move_on_after(PRESENCE_INTERVAL):
-                await self._proxies_moved.wait()
+            moved = self._proxies_moved  # before the look: what moves after it is not missed
             if (live := self._live_proxies()) != told:
                 await control.say(Proxies(proxies=live))
                 told = live
+            with trio.move_on_after(PRESENCE_INTERVAL):
+                await moved.wait()
 
 
 class _ControlStream:
