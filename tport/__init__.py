@@ -1,3 +1,3 @@
 """tport: a safe way to reach internal web applications."""
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
