@@ -129,8 +129,9 @@ $(VENV)/made: .ci/make-venv
 	@PYTHON="$(PYTHON)" VENV="$(VENV)" ./.ci/make-venv
 	@touch $@
 
-# Only what the locks name, with the hashes they give; tport itself is built by what the lock gave, too.
-$(VENV)/installed: $(VENV)/made pyproject.toml locks/tport.txt locks/build.txt
+# Only what the locks name, with the hashes they give; tport itself is built by what the lock gave, too. Its version
+# is in tport/__init__.py, and what is installed says it, too.
+$(VENV)/installed: $(VENV)/made pyproject.toml tport/__init__.py locks/tport.txt locks/build.txt
 	@echo "tport: installing into $(VENV)" >&2
 	@$(INSTALL) -r locks/tport.txt -r locks/build.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
