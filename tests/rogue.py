@@ -34,7 +34,7 @@ from tport.engine.pki.contexts import tunnel_client_context, tunnel_server_conte
 from tport.engine.process import wall_clock
 from tport.engine.proto.client_hello import ClientHello, parse_client_hello
 from tport.engine.proto.tunnel import (
-    PROTOCOL,
+    HIGHEST,
     AgentHello,
     Answer,
     Control,
@@ -94,7 +94,7 @@ class RogueAgent:
                 inbox = Inbox()
                 assert isinstance(await next_control(control, inbox), ProxyHello)
                 hello = AgentHello(
-                    protocol=PROTOCOL,
+                    protocol=HIGHEST,
                     version="0",
                     agent_id=agent_id or self.state.host_id,
                     hostname="rogue",
@@ -191,7 +191,7 @@ class RogueProxy:
             nursery.start_soon(_run_to_the_end, mux)
             control = mux.open_stream()
             hello = ProxyHello(
-                protocol=PROTOCOL,
+                protocol=HIGHEST,
                 version="0",
                 proxy_id="rogue",
                 cluster=authorities.cluster,

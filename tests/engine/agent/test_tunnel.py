@@ -15,7 +15,8 @@ from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
-    PROTOCOL,
+    HIGHEST,
+    LOWEST,
     AgentHello,
     Control,
     Inbox,
@@ -59,7 +60,8 @@ class Address:
         self.proxies: list[str] = ["p1"]
         self.known: tuple[str, ...] = ()  # what proxies say of who lives; () all of `proxies`
         self.cluster = "main"
-        self.protocol = PROTOCOL
+        self.protocol = HIGHEST
+        self.highest = 0  # 0: as versions before 0.2, which don't say it
         self.failure: Exception | None = None
         self.silent = False
         self.first: Control | None = None  # what is said instead of hello
@@ -68,6 +70,7 @@ class Address:
         self.meant: list[str] = []  # by each dial
         self.heeds = False  # who was meant
         self.tunnels: list[FarProxy] = []
+        self.hellos: list[AgentHello] = []
         self.served: list[MuxStream] = []
         self.apps: tuple[App, ...] = (GRAFANA,)
         self.verdicts: list[Verdicts] = []
@@ -113,6 +116,7 @@ class Address:
                 self.first
                 or ProxyHello(
                     protocol=self.protocol,
+                    highest=self.highest,
                     version=tport.__version__,
                     proxy_id=far.proxy_id,
                     cluster=self.cluster,
@@ -121,6 +125,11 @@ class Address:
             )
             far.hello = await far.hear()
             if far.hello is None:
+                return
+            assert isinstance(far.hello, AgentHello)
+            self.hellos.append(far.hello)
+            if far.hello.protocol != self.protocol and not self.highest:
+                await far.die()  # as a proxy that speaks none of the agent's
                 return
             await far.say(self.verdict)
         except trio.BrokenResourceError:
@@ -169,7 +178,7 @@ async def test_it_says_who_it_is_and_what_it_offers(
 
     [far] = address.tunnels
     assert far.hello == AgentHello(
-        protocol=PROTOCOL,
+        protocol=HIGHEST,
         version=tport.__version__,
         agent_id="a1",
         hostname="host",
@@ -390,18 +399,57 @@ async def test_a_proxy_of_another_cluster_ends_the_agent(
         await address.keeper.keep()
 
 
+@pytest.mark.parametrize(
+    ("lowest", "highest"),
+    [(LOWEST, 0), (LOWEST, HIGHEST), (LOWEST, HIGHEST + 1), (LOWEST - 1, HIGHEST)],
+    ids=["0.1, which says one", "ours", "a newer one", "an older one"],
+)
+async def test_of_the_protocols_that_a_proxy_speaks_the_agent_takes_one_that_both_do(
+    lowest: int, highest: int, address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.protocol, address.highest = lowest, highest
+    await nursery.start(address.keeper.keep)
+
+    hello = address.tunnels[0].hello
+    assert isinstance(hello, AgentHello)
+    assert hello.protocol == HIGHEST
+    assert hello.apps == (GRAFANA,)
+
+
+@pytest.mark.parametrize(
+    ("lowest", "says", "upgrade"),
+    [(HIGHEST + 1, HIGHEST, "this agent"), (LOWEST - 1, LOWEST, "the proxy")],
+)
+async def test_an_agent_too_far_from_its_proxy_tells_it_so_and_says_which_to_upgrade(
+    lowest: int,
+    says: int,
+    upgrade: str,
+    address: Address,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+) -> None:
+    """The proxy hears the agent's protocol, and says the same on its side; it learns of no offers."""
+    address.protocol = lowest
+    nursery.start_soon(address.keeper.keep)
+    await trio.sleep(5)
+
+    assert f"upgrade {upgrade}" in address.keeper.problem
+    assert address.hellos
+    assert {(hello.protocol, hello.apps) for hello in address.hellos} == {(says, ())}
+
+
 @pytest.mark.parametrize("fault", ["silent", "protocol"])
 async def test_a_proxy_that_can_not_be_talked_to_is_tried_again(
     address: Address, nursery: trio.Nursery, autojump_clock: MockClock, fault: str
 ) -> None:
     """R-35: the agent says which versions both sides speak, and comes once the proxy is another."""
     address.silent = fault == "silent"
-    address.protocol = PROTOCOL if address.silent else PROTOCOL + 1
+    address.protocol = HIGHEST if address.silent else HIGHEST + 1
     nursery.start_soon(address.keeper.keep)
     await trio.sleep(30)
     assert not address.keeper.connected
     assert ("hello" if address.silent else "protocol") in address.keeper.problem
-    address.silent, address.protocol = False, PROTOCOL
+    address.silent, address.protocol = False, HIGHEST
     await trio.sleep(2 * QUICK)
 
     assert address.keeper.connected
@@ -446,7 +494,7 @@ async def test_a_tunnel_whose_proxy_ends_it_or_greets_again_is_dialled_anew(
         problem = "the proxy ended the tunnel"
     else:
         again = ProxyHello(
-            protocol=PROTOCOL, version="1", proxy_id="p1", cluster="main", proxies=("p1",)
+            protocol=HIGHEST, version="1", proxy_id="p1", cluster="main", proxies=("p1",)
         )
         await far.say(again)
         problem = "the proxy said hello twice"

@@ -50,6 +50,22 @@ def test_arguments_come_back_as_the_types_the_signature_says() -> None:
     assert wire.decode_request("ping", b"") == {}
 
 
+def test_an_argument_that_says_nothing_new_is_not_sent() -> None:
+    """An auth one version older doesn't know it, and refuses what it doesn't know."""
+    said = {"current": "a", "new": "b", "known": ""}
+    body = wire.encode_request("change_password", said)
+
+    assert json.loads(body).keys() == {"current", "new"}
+    assert wire.decode_request("change_password", body) == said
+
+
+def test_who_sends_an_argument_that_is_not_known_is_told_which_side_may_be_too_old() -> None:
+    with pytest.raises(InvalidRequest, match="unknown field `restriction`") as refused:
+        wire.decode_request("web_session", b'{"id":"x","restriction":"only mornings"}')
+
+    assert refused.value.hint == wire.TOO_NEW
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -9,8 +9,10 @@ from hypothesis import strategies as st
 
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.proto.tunnel import (
+    HIGHEST,
+    LOWEST,
     MAX_MESSAGE,
-    PROTOCOL,
+    SPOKEN,
     Accepted,
     AgentHello,
     Inbox,
@@ -20,9 +22,12 @@ from tport.engine.proto.tunnel import (
     ProxyHello,
     RequestHead,
     ResponseHead,
+    Spoken,
     Verdicts,
+    agreed,
     answer_decoder,
     control_decoder,
+    nothing_agreed,
     pack,
     request_decoder,
 )
@@ -42,9 +47,9 @@ HEAD = RequestHead(
     request_id="r1",
 )
 CONTROL = (
-    ProxyHello(protocol=PROTOCOL, version="1", proxy_id="p", cluster="c", proxies=("p",)),
+    ProxyHello(protocol=HIGHEST, version="1", proxy_id="p", cluster="c", proxies=("p",)),
     AgentHello(
-        protocol=PROTOCOL,
+        protocol=HIGHEST,
         version="1",
         agent_id="a",
         hostname="h",
@@ -121,7 +126,7 @@ def test_a_message_of_the_other_kind_is_refused() -> None:
 
 
 def test_a_newer_peer_may_say_more_in_every_message() -> None:
-    """New fields don't raise PROTOCOL: an older end must read past them (R-35)."""
+    """New fields don't raise HIGHEST: an older end must read past them (R-35)."""
     for message in (HEAD, ResponseHead(status=200, reason=b"", headers=b"", length=0), *CONTROL):
         fields = msgspec.msgpack.decode(pack(message)[4:])
         if isinstance(fields, list):
@@ -137,6 +142,64 @@ def test_a_newer_peer_may_say_more_in_every_message() -> None:
             assert inbox.take(answer_decoder) == message
         else:
             assert inbox.take(control_decoder) == message
+
+
+RANGES = st.tuples(st.integers(0, 9), st.integers(0, 9)).map(lambda ends: Spoken(*sorted(ends)))
+
+
+@given(ours=RANGES, theirs=RANGES)
+def test_two_sides_agree_on_the_highest_protocol_that_both_speak(
+    ours: Spoken, theirs: Spoken
+) -> None:
+    both = {*range(ours.lowest, ours.highest + 1)} & {*range(theirs.lowest, theirs.highest + 1)}
+
+    assert agreed(ours, theirs) == agreed(theirs, ours) == max(both, default=None)
+
+
+@given(lowest=st.integers(), highest=st.integers())
+def test_a_peers_range_that_makes_no_sense_is_no_way_to_a_protocol_that_we_do_not_speak(
+    lowest: int, highest: int
+) -> None:
+    assert agreed(SPOKEN, Spoken(lowest, highest)) in {None, *range(LOWEST, HIGHEST + 1)}
+
+
+@given(version=st.integers(2, 50), ahead=st.integers(0, 5))
+def test_neighbours_agree_while_each_version_raises_the_protocol_and_keeps_the_last_one(
+    version: int, ahead: int
+) -> None:
+    """The rule at its fastest: one protocol more with each minor version, each one kept for one more."""
+    older = Spoken(version, version + 1)
+    newer = Spoken(version + ahead, version + ahead + 1)
+
+    assert (agreed(older, newer) is not None) == (ahead <= 1)
+
+
+def test_version_0_1_which_compares_one_number_takes_our_hello_and_we_take_its() -> None:
+    """It took 2 alone, from both sides, and said nothing of a highest."""
+    assert LOWEST == 2
+    assert agreed(SPOKEN, Spoken(2, 2)) == 2
+
+
+def test_who_is_to_upgrade_is_the_older_one() -> None:
+    names = {"us": "this agent (tport 0.2.0)", "them": "the proxy (tport 0.4.0)"}
+
+    assert nothing_agreed(Spoken(2, 3), Spoken(4, 5), **names) == (
+        "the proxy (tport 0.4.0) speaks tunnel protocol 4 to 5, this agent (tport 0.2.0) 2 to 3:"
+        " they are more than one minor version apart; upgrade this agent (tport 0.2.0)"
+    )
+    assert nothing_agreed(Spoken(4, 4), Spoken(2, 2), **names).endswith(
+        "the proxy (tport 0.4.0) speaks tunnel protocol 2, this agent (tport 0.2.0) 4: they are more"
+        " than one minor version apart; upgrade the proxy (tport 0.4.0)"
+    )
+
+
+def test_a_message_that_is_not_known_is_no_message() -> None:
+    """A newer peer says one only to who named it in its hello: what comes unasked is a mistake."""
+    raw = msgspec.msgpack.encode({"type": "news", "text": "x"})
+    inbox = Inbox(len(raw).to_bytes(4, "big") + raw)
+
+    with pytest.raises(RemoteProtocolError, match="malformed"):
+        inbox.take(control_decoder)
 
 
 def test_no_message_names_an_address_to_dial() -> None:

@@ -12,6 +12,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from tests.engine.api.scripted import ScriptedAuth
 from tests.fakes import START, WallClock
+from tport import __version__
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.defaults import INITIAL_WINDOW, MAX_OFFERS, PRESENCE_INTERVAL
@@ -20,8 +21,10 @@ from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.tunnel import (
+    HIGHEST,
+    LOWEST,
     MAX_REASON,
-    PROTOCOL,
+    SPOKEN,
     AgentHello,
     Control,
     Inbox,
@@ -134,7 +137,7 @@ class Far:
         await self.control.send_all(pack(message))
 
     async def greet(
-        self, *apps: App, hostname: str = "host", agent_id: str = "", protocol: int = PROTOCOL
+        self, *apps: App, hostname: str = "host", agent_id: str = "", protocol: int = HIGHEST
     ) -> Control | None:
         """Exchange hellos; return what comes after them."""
         self.control = await self.mux.accept()
@@ -190,7 +193,7 @@ async def test_a_tunnel_without_an_accepted_offer_comes_and_goes_in_the_log_too(
     "greet",
     [
         lambda far: far.greet(agent_id="another"),
-        lambda far: far.greet(protocol=PROTOCOL + 1),
+        lambda far: far.greet(protocol=HIGHEST + 1),
         lambda far: far.greet(*[GRAFANA] * (MAX_OFFERS + 1)),
     ],
     ids=["another's name", "another protocol", "too many offers"],
@@ -204,6 +207,34 @@ async def test_a_wrong_hello_ends_the_tunnel(side: Side, greet: Callable[[Far], 
 
     assert len(side.tunnels) == 0
     assert await side.event_types() == ["tunnel.protocol_error"]
+
+
+async def test_an_agent_too_far_away_is_refused_with_both_versions_and_which_to_upgrade(
+    side: Side, caplog: pytest.LogCaptureFixture
+) -> None:
+    with pytest.raises(trio.BrokenResourceError):
+        await side.connect().greet(protocol=LOWEST - 1)
+    await wait_all_tasks_blocked()
+
+    said = (
+        f"the agent (tport 1.0) speaks tunnel protocol {LOWEST - 1}, this proxy (tport {__version__})"
+        f" {SPOKEN}: they are more than one minor version apart; upgrade the agent (tport 1.0)"
+    )
+    await side.events.wait_sent()
+    [refused] = [event for batch in side.auth.emitted for event in batch]
+    assert refused.fields["error"] == said
+    assert said in caplog.text
+
+
+async def test_a_proxy_says_which_protocols_it_speaks_so_that_0_1_takes_the_lowest(
+    side: Side,
+) -> None:
+    far = side.connect()
+    far.control = await far.mux.accept()
+    hello = await far.hear()
+
+    assert isinstance(hello, ProxyHello)
+    assert (hello.protocol, hello.highest) == (LOWEST, HIGHEST)
 
 
 async def test_an_agent_that_auth_refuses_gets_no_tunnel(side: Side) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
+from contextlib import suppress
 from typing import Final, NoReturn
 
 import trio
@@ -23,13 +24,16 @@ from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.receive_window import WindowBudget
 from tport.engine.proto.tunnel import (
-    PROTOCOL,
+    SPOKEN,
     AgentHello,
     Inbox,
     Offers,
     Proxies,
     ProxyHello,
+    Spoken,
     Verdicts,
+    agreed,
+    nothing_agreed,
     pack,
 )
 
@@ -43,6 +47,7 @@ SLOW: Final = 60.0  # s between two tries after it
 SPREAD: Final = 1.0  # s between dials that look for further proxies behind one address
 STABLE: Final = 60.0  # s that a tunnel must have stood for the delays to begin anew after it
 HELLO_DEADLINE: Final = 10.0  # s for the proxy to say hello
+REFUSAL: Final = 1.0  # s for a proxy to hear that we have no protocol in common
 
 
 def redial_delays(jitter: Callable[[], float] = random.random) -> Iterator[float]:
@@ -273,11 +278,9 @@ class TunnelKeeper:
             hello = await next_control(control, inbox)
             if not isinstance(hello, ProxyHello):
                 raise RemoteProtocolError("the proxy's first message is no hello")
-            if hello.protocol != PROTOCOL:
-                raise RemoteProtocolError(
-                    f"the proxy (tport {hello.version}) speaks tunnel protocol {hello.protocol},"
-                    f" this agent (tport {tport.__version__}) {PROTOCOL}"
-                )
+            theirs = Spoken(hello.protocol, hello.highest or hello.protocol)
+            if (protocol := agreed(SPOKEN, theirs)) is None:
+                await self._refuse(control, theirs, hello.version)
             if hello.cluster != self._cluster:
                 raise AccessDenied(
                     f"the proxy is of cluster {hello.cluster!r}, this agent of {self._cluster!r}"
@@ -286,7 +289,7 @@ class TunnelKeeper:
             known = self._held.get(hello.proxy_id)
             if known is not None and known.generation >= generation:
                 return None
-            await control.send_all(pack(self._hello()))
+            await control.send_all(pack(self._hello(protocol, self._offers())))
             verdicts = await next_control(control, inbox)
             if not isinstance(verdicts, Verdicts):
                 raise RemoteProtocolError("the proxy gave no verdict on the offers")
@@ -294,10 +297,29 @@ class TunnelKeeper:
             return _Held(hello.proxy_id, mux, control, generation)
         raise ConnectionProblem(f"the proxy did not finish its hello within {HELLO_DEADLINE:.0f} s")
 
-    def _hello(self) -> AgentHello:
-        offers = self._offers()
+    async def _refuse(self, control: MuxStream, theirs: Spoken, version: str) -> NoReturn:
+        """Tell the proxy what we speak, so that it says so on its side, too; then raise."""
+        nearest = SPOKEN.highest if SPOKEN.highest < theirs.lowest else SPOKEN.lowest
+        hello = pack(self._hello(nearest, Offers(apps=())))
+        # Shielded: the tunnel ends when the proxy hangs up, and why is still to be said.
+        with (
+            trio.move_on_after(REFUSAL, shield=True),
+            suppress(trio.BrokenResourceError, trio.ClosedResourceError),
+        ):
+            await control.send_all(hello)
+            await control.receive_some(1)  # until it hangs up: what was sent has arrived
+        raise RemoteProtocolError(
+            nothing_agreed(
+                SPOKEN,
+                theirs,
+                us=f"this agent (tport {tport.__version__})",
+                them=f"the proxy (tport {version})",
+            )
+        )
+
+    def _hello(self, protocol: int, offers: Offers) -> AgentHello:
         return AgentHello(
-            protocol=PROTOCOL,
+            protocol=protocol,
             version=tport.__version__,
             agent_id=self._agent_id,
             hostname=self._hostname,

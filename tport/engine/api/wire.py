@@ -8,6 +8,16 @@
 Arguments are strict: a field that the signature doesn't name is refused, so that a caller never
 believes in a restriction the far end knows nothing of. Inside the vocabulary's structs unknown
 fields are ignored, as `types` says. Errors travel without `reason`, which is the audit log's.
+
+Versions beside one another. What a minor version may change here, so that the ones next to it go on:
+
+- a call more: who asks an auth that doesn't know it hears NotFound, and does without;
+- an argument more, with a default that means "as before": while it has that, it isn't sent;
+- a field of a struct more, with a default; a field that goes is sent for one minor version more;
+- a change more in `watch`, an error or a value of a Literal more: read in one minor version, sent from
+  the next on. A change that isn't understood ends the watch, rather than leave somebody in.
+
+`tests/test_neighbours.py` holds each call to what the version before wrote and read.
 """
 
 from __future__ import annotations
@@ -36,6 +46,7 @@ PREFIX: Final = "/v1/"
 ACTING_FOR: Final = b"tport-acting-for"
 WATCH: Final = "watch"  # the one call whose answer is a stream
 MAX_ANSWER: Final = 16 << 20  # bytes of an answer, which a trusted side makes
+TOO_NEW: Final = "is the caller of a newer version of tport? upgrade auth first"
 MAX_DEPTH_ERROR: Final = "the request is nested too deep"
 
 # Calls that change nothing, so that asking twice is as good as once.
@@ -134,7 +145,12 @@ def _derive(name: str) -> Call:
         if name != "self"
     ]
     request = msgspec.defstruct(
-        f"{name}_request", fields, frozen=True, kw_only=True, forbid_unknown_fields=True
+        f"{name}_request",
+        fields,
+        frozen=True,
+        kw_only=True,
+        forbid_unknown_fields=True,
+        omit_defaults=True,  # an auth one version older knows nothing of an argument that is new
     )
     answer = Change if name == WATCH else hints["return"]
     return Call(name=name, request=request, answer=answer, is_read=name in _READS)
@@ -163,7 +179,8 @@ def decode_request(call: str, body: bytes, max_body: int = MAX_CALL) -> dict[str
     try:
         request = _requests[call].decode(body or b"{}")
     except (msgspec.MsgspecError, UnicodeDecodeError) as problem:
-        raise InvalidRequest(f"{call}: {problem}") from None
+        hint = TOO_NEW if "contains unknown field" in str(problem) else ""
+        raise InvalidRequest(f"{call}: {problem}", hint=hint) from None
     except RecursionError:
         raise InvalidRequest(f"{call}: {MAX_DEPTH_ERROR}") from None
     return {name: getattr(request, name) for name in request.__struct_fields__}

@@ -10,19 +10,29 @@ request. On a request's stream:
 
 A reset instead of FIN means: cut short. No message carries an address to dial: an agent maps
 the application's name to its own URI (AG-06).
+
+Versions beside one another. What a minor version may change here, so that the ones next to it go on:
+
+- a field more, with a default, at the end where a message is `array_like`: who doesn't know it reads past it;
+- a message, or a value of a Literal, more: sent only to who names it in the `features` of its hello;
+- what a message means: by a protocol more (HIGHEST), while LOWEST stays for one minor version; then it may
+  follow. The proxy says which it speaks, the agent chooses the highest that both do (`agreed`).
+
+`tests/test_neighbours.py` holds each message to what the version before wrote and read.
 """
 
 from __future__ import annotations
 
 from struct import Struct
-from typing import Annotated, Final, Literal, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.types.app import App
 
-PROTOCOL: Final = 2  # raised when a message changes its meaning; new fields don't need it
+LOWEST: Final = 2  # tunnel protocols that this version speaks; 0.1 spoke 2 alone, and compares it
+HIGHEST: Final = 2
 MAX_MESSAGE: Final = 1 << 20  # bytes; a head is ≤ 64 KiB, an agent's 1,000 offers ≤ 1 MiB
 
 # Bytes of one about an answer: its head is ≤ 64 KiB where it comes from, and grows by what its agent
@@ -53,6 +63,39 @@ NoAnswerKind = Literal[
 ]
 
 
+class Spoken(NamedTuple):
+    """The tunnel protocols that one side speaks, from the lowest to the highest."""
+
+    lowest: int
+    highest: int
+
+    def __str__(self) -> str:
+        alone = self.highest <= self.lowest
+        return str(self.lowest) if alone else f"{self.lowest} to {self.highest}"
+
+
+SPOKEN: Final = Spoken(LOWEST, HIGHEST)
+
+
+def agreed(ours: Spoken, theirs: Spoken) -> int | None:
+    """Return the highest protocol that both speak; None: there is none."""
+    chosen = min(ours.highest, theirs.highest)
+    return chosen if chosen >= max(ours.lowest, theirs.lowest) else None
+
+
+def nothing_agreed(ours: Spoken, theirs: Spoken, *, us: str, them: str) -> str:
+    """Say that two have no protocol in common, and which of them is to be upgraded.
+
+    Args:
+        us, them: the two in words, with their versions.
+    """
+    older = us if ours.highest < theirs.lowest else them
+    return (
+        f"{them} speaks tunnel protocol {theirs}, {us} {ours}: they are more than one minor version"
+        f" apart; upgrade {older}"
+    )
+
+
 Faulty = tuple[tuple[str, str], ...]  # name as the agent's file has it, and why it can't be
 MAX_REASON: Final = 300  # characters of such a reason: a thousand are a third of a message
 
@@ -64,7 +107,13 @@ ProxyIds = Annotated[tuple[ProxyId, ...], msgspec.Meta(max_length=1000)]
 
 
 class ProxyHello(msgspec.Struct, frozen=True, kw_only=True, tag="proxy-hello"):
-    """The proxy's first words. `proxies`: the ids of all live proxies, this one among them."""
+    """The proxy's first words.
+
+    Attributes:
+        protocol: the lowest that it speaks; 0.1 takes it for the only one.
+        proxies: the ids of all live proxies, this one among them.
+        highest: protocol that it speaks; 0: `protocol` alone.
+    """
 
     protocol: int
     version: str
@@ -72,10 +121,14 @@ class ProxyHello(msgspec.Struct, frozen=True, kw_only=True, tag="proxy-hello"):
     cluster: str
     proxies: ProxyIds
     features: tuple[str, ...] = ()
+    highest: int = 0
 
 
 class AgentHello(msgspec.Struct, frozen=True, kw_only=True, tag="agent-hello"):
-    """The agent's answer, with what it offers, as in Offers."""
+    """The agent's answer, with what it offers, as in Offers.
+
+    `protocol` is the one it chose; where there is none in common, one that the proxy refuses.
+    """
 
     protocol: int
     version: str

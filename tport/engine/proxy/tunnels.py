@@ -31,14 +31,17 @@ from tport.engine.net.mux_stream import MuxStream
 from tport.engine.proto.receive_window import WindowBudget
 from tport.engine.proto.tunnel import (
     MAX_REASON,
-    PROTOCOL,
+    SPOKEN,
     AgentHello,
     Control,
     Inbox,
     Offers,
     Proxies,
     ProxyHello,
+    Spoken,
     Verdicts,
+    agreed,
+    nothing_agreed,
     pack,
 )
 from tport.engine.types.app import App, AppServer
@@ -323,7 +326,8 @@ class TunnelService:
         with trio.move_on_after(HELLO_DEADLINE) as waiting:
             await control.say(
                 ProxyHello(
-                    protocol=PROTOCOL,
+                    protocol=SPOKEN.lowest,
+                    highest=SPOKEN.highest,
                     version=tport.__version__,
                     proxy_id=self._proxy_id,
                     cluster=self._cluster,
@@ -374,9 +378,14 @@ class TunnelService:
     async def _greet(self, tunnel: Tunnel, hello: Control | None, control: _ControlStream) -> None:
         if not isinstance(hello, AgentHello):
             raise RemoteProtocolError("the agent's first message is no hello")
-        if hello.protocol != PROTOCOL:
+        if agreed(SPOKEN, theirs := Spoken(hello.protocol, hello.protocol)) is None:
             raise RemoteProtocolError(
-                f"the agent speaks tunnel protocol {hello.protocol}, this proxy {PROTOCOL}"
+                nothing_agreed(
+                    SPOKEN,
+                    theirs,
+                    us=f"this proxy (tport {tport.__version__})",
+                    them=f"the agent (tport {_plain(hello.version, 64)})",
+                )
             )
         if hello.agent_id != tunnel.agent_id:
             raise RemoteProtocolError("the agent calls itself otherwise than its certificate does")
