@@ -324,7 +324,8 @@ def test_who_says_no_at_the_provider_is_told_so(
         page.get_by_role("button", name="Deny").click()
         see(page, "You are not signed in")
         # This one sends no `state` along with its error, so that it can be of anybody's sign-in.
-        assert "which sign-in it is of" in page.locator("main").inner_text()
+        assert "did not sign you in: access_denied" in page.locator("main").inner_text()
+        page.get_by_role("link", name="Try again").wait_for()
         is_for_everybody(cluster, page, "sso-denied")
 
 

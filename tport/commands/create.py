@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Make resources from a file: roles, users, tokens, apps, locks, connectors.")
 
 STDIN = Path("-")
-NAMED = 10  # users that are named in one line
+NAMED = 10  # users, or resources, that are named in one line
 
 
 @app.command()
@@ -88,24 +88,67 @@ async def put_all(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
     """Store resources in order, and say so of each.
 
     Raises:
-        TportError: the first that fails; it says where that resource stands.
+        TportError: the first that fails; it says where that resource stands. Or, before anything is
+            stored, all users whom only their provider can make.
     """
+    await _check_people(auth, found)
     async with last_administrator_noted(auth):
         await _put_each(auth, found, mode)
 
 
-async def _put_each(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
-    from tport.engine.types.resource import PreferenceResource, kind_of, name_of
+async def _check_people(auth: AuthAPI, found: list[Read]) -> None:
+    """A file of another cluster has many of them: whoever moves is told of all in one go."""
+    from tport.engine.types.resource import UserResource
+    from tport.engine.types.user import check_vouched
 
-    for resource, where in found:
+    people = [
+        (resource.user, where)
+        for resource, where in found
+        if isinstance(resource, UserResource) and not resource.user.is_local
+    ]
+    if not people:
+        return
+    here = {info.user.name: info.user for info in await auth.list_users()}
+    complaints, hint = [], ""
+    for user, where in people:
+        try:
+            check_vouched(user, here.get(user.name))
+        except InvalidRequest as problem:
+            complaints.append(f"{where}: {problem}")
+            hint = problem.hint
+    if complaints:
+        raise InvalidRequest("\n".join(complaints), hint=f"nothing was written; {hint}")
+
+
+async def _put_each(auth: AuthAPI, found: list[Read], mode: PutMode) -> None:
+    from tport.engine.types.resource import PreferenceResource
+
+    for index, (resource, where) in enumerate(found):
         try:
             done = await auth.put_resource(resource=resource, mode=mode)
         except TportError as problem:
+            _say_how_far(found, index)
             raise _at(problem, where) from None
-        name = name_of(resource)
-        say(f"{kind_of(resource)} {name!r} has been {done}" if name else f"lock has been {done}")
+        say(f"{_named(resource)} has been {done}")
         if isinstance(resource, PreferenceResource):
             await say_consequence(auth)
+
+
+def _say_how_far(found: list[Read], failed: int) -> None:
+    """Say what of a file is written, and what was not tried, when one of several failed."""
+    if len(found) == 1:
+        return
+    rest = [_named(each.resource) for each in found[failed + 1 :]]
+    more = [f"and {len(rest) - NAMED} more"] if len(rest) > NAMED else []
+    not_tried = f"; not tried: {', '.join(rest[:NAMED] + more)}" if rest else ""
+    say(f"{failed} of {len(found)} written{not_tried}")
+
+
+def _named(resource: Resource) -> str:
+    from tport.engine.types.resource import kind_of, name_of
+
+    name = name_of(resource)
+    return f"{kind_of(resource)} {name!r}" if name else kind_of(resource)
 
 
 async def say_consequence(auth: AuthAPI) -> None:

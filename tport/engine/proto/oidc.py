@@ -28,6 +28,27 @@ from tport.engine.types.connector import OidcConnector, check_provider_url
 MAX_ANSWER: Final = 1024 * 1024  # bytes; a thousand groups in a token take some 60 KiB
 MAX_WORDS: Final = 300  # characters that are kept of what a provider says
 WELL_KNOWN: Final = "/.well-known/openid-configuration"
+# What a callback's `error` may be: RFC 6749 §4.1.2.1, OpenID Connect Core §3.1.2.6.
+ERRORS: Final = frozenset(
+    {
+        "access_denied",
+        "account_selection_required",
+        "consent_required",
+        "interaction_required",
+        "invalid_request",
+        "invalid_request_object",
+        "invalid_request_uri",
+        "invalid_scope",
+        "login_required",
+        "registration_not_supported",
+        "request_not_supported",
+        "request_uri_not_supported",
+        "server_error",
+        "temporarily_unavailable",
+        "unauthorized_client",
+        "unsupported_response_type",
+    }
+)
 _CODE: Final = re.compile(r"[\x21-\x7e]{1,4096}")
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{1,262144}")
 

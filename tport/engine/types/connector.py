@@ -223,6 +223,12 @@ def callback_path(connector: Connector) -> str:
     return f"/v1/webapi/{kind_of_connector(connector)}/callback/{connector.name}"
 
 
+def callback_paths(connector: Connector) -> frozenset[str]:
+    """Return every path that browsers come back to from its provider."""
+    paths = frozenset(urlsplit(url).path for url in connector.redirect_urls)
+    return paths or frozenset({callback_path(connector)})
+
+
 def redirect_url_of(connector: Connector, address: str) -> str:
     """Return where the provider sends a browser back to that came to `address`, `host[:port]`.
 

@@ -145,6 +145,19 @@ def subject_of_words(words: str) -> str:
     return words.replace(" ", SUBJECT_PARTS, 1)
 
 
+def check_vouched(given: User, before: User | None) -> None:
+    """Raise InvalidRequest for a user of a provider whom it did not make: nobody else can.
+
+    `before`: who has this name here.
+    """
+    if not given.is_local and (before is None or before.origin != given.origin):
+        raise InvalidRequest(
+            f"user {given.name!r} signs in by {given.origin}, and is made by doing so",
+            hint="leave them out; or, for a user of this name with a password, leave out"
+            " spec.created_by.connector",
+        )
+
+
 def subject_key(subject: str) -> str:
     """Return what a provider's person is stored under: SHA-256 hex of `User.subject`."""
     return hashlib.sha256(subject.encode()).hexdigest()

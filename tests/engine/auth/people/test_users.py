@@ -228,3 +228,33 @@ async def test_where_providers_alone_count_no_link_is_made_that_leads_nowhere() 
         assert [info.user.name for info in await world.admin.list_users()] == ["alice"]
         await world.admin.reset_preference()
         await world.admin.reset_user(name="alice")
+
+
+async def test_a_link_from_before_providers_alone_counted_is_refused_and_written_down() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        with pytest.raises(AccessDenied, match="passwords don't sign in here"):
+            await world.accept(invite.url)
+        event = world.audit.events[-1]
+        assert (event.type, event.code) == ("user.login", "T1000W")
+        told = ("user", "method", "error", "remote", "user_agent")
+        assert [event.fields[name] for name in told] == [
+            "alice",
+            "invite",
+            "passwords don't sign in here: local_auth is off",
+            "192.0.2.1",
+            "UA",
+        ]
+        # It is not spent: who takes the change back need send no new one.
+        await world.admin.reset_preference()
+        await world.accept(invite.url)
+
+
+async def test_a_link_that_is_none_leaves_no_name_behind_where_passwords_are_off() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        before = len(world.audit.events)
+        with pytest.raises(NotFound):
+            await world.accept(f"https://{PROXY}/web/invite/tport-invite-nonsense")
+        assert len(world.audit.events) == before

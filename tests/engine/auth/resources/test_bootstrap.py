@@ -204,3 +204,29 @@ async def test_how_people_sign_in_goes_along_where_somebody_chose_it(tmp_path: P
         text, clock = await dumped(world), world.clock
     async with begun(text, clock, tmp_path) as world:
         assert (await world.admin.get_preference()).in_force == chosen
+
+
+CONNECTOR = """\
+kind: oidc
+version: v3
+metadata: {name: NAME}
+spec:
+  issuer_url: https://id.test
+  client_id: c
+  redirect_url: https://tport.example.com:3080/v1/webapi/oidc/callback
+  claims_to_roles:
+  - {claim: groups, value: dev, roles: [access]}
+"""
+
+
+async def test_two_connectors_of_a_file_have_no_callback_in_common(tmp_path: Path) -> None:
+    """An answer of one provider could be taken for the other's, as `tport create` says, too."""
+    one, other = (CONNECTOR.replace("NAME", name) for name in ("google", "okta"))
+    told = await faults(f"{one}---\n{other}", tmp_path)
+    assert told.startswith(
+        f"{tmp_path / 'dump.yaml'}:11:1: oidc 'okta' spec.redirect_url: oidc/google"
+    )
+    own = other.replace("/callback\n", "/callback/okta\n")
+    async with begun(f"{one}---\n{own}", WallClock(), tmp_path) as world:
+        found = await world.admin.get_resources(kind="oidc", name="", secrets=False)
+        assert len(found) == 2

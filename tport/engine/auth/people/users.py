@@ -18,7 +18,7 @@ from tport.engine.auth.factors.devices import Devices
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.signin.hashing import Hasher
-from tport.engine.auth.signin.steps import Steps, Visitor
+from tport.engine.auth.signin.steps import LOCAL_AUTH_OFF, Steps, Visitor
 from tport.engine.auth.stores import SWAP_TRIES, InviteOf, Stored
 from tport.engine.defaults import INVITE_TTL, UP_DOMAIN, WEB_PORT
 from tport.engine.errors import (
@@ -266,10 +266,11 @@ class Users:
 
     async def accept(self, token: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
         """Spend the invite and set the password as one write, then go on to sign in."""
-        if not (await self._cluster.sign_in()).local_auth:
-            raise AccessDenied("passwords don't sign in here any more", reason="local_auth is off")
         read = await self._live_invite(token)
         invite = read.value
+        if not (await self._cluster.sign_in()).local_auth:
+            await self._steps.write_failure(invite.user, visitor, LOCAL_AUTH_OFF, "invite")
+            raise AccessDenied("passwords don't sign in here any more", reason=LOCAL_AUTH_OFF)
         await self._sessions.check_may_sign_in(await self._stores.users.get(invite.user))
         async with self._hasher.turn(invite.user):
             phc = await self._hasher.chosen(

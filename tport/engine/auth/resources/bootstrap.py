@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import uuid
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Final, get_args
@@ -17,7 +18,12 @@ from tport.engine.auth.factors.devices import credential_key
 from tport.engine.auth.preference import RECORD
 from tport.engine.auth.resources.carried import sealed
 from tport.engine.auth.seal import KEY_BYTES, Seal
-from tport.engine.auth.sso.connectors import check_has_secret, check_secret, sealed_connector
+from tport.engine.auth.sso.connectors import (
+    check_by_itself,
+    check_has_secret,
+    check_not_shared,
+    sealed_connector,
+)
 from tport.engine.auth.stores import CredentialOf, Stores, SubjectOf
 from tport.engine.config.dynamic_apps import check_dynamic_app
 from tport.engine.config.load import read_text
@@ -26,7 +32,7 @@ from tport.engine.errors import ConfigError, InvalidRequest, TportError
 from tport.engine.pki.authority import Authority, AuthorityKind
 from tport.engine.pki.keys import load_certificate, load_private_key
 from tport.engine.storage.backend import Backend
-from tport.engine.types.connector import check_connector, origin_of
+from tport.engine.types.connector import Connector, origin_of
 from tport.engine.types.factor import Factors, WebauthnDevice
 from tport.engine.types.lock import check_target
 from tport.engine.types.preference import check_preference
@@ -71,6 +77,7 @@ async def bootstrap(
     text = await trio.to_thread.run_sync(read_text, file, str(file))
     found, _ = read_resources(text, name=str(file))
     ready = [_checked(each, cluster, now) for each in found]
+    _check_callbacks(found)
     kinds = {each.name for each in ready if isinstance(each, AuthorityResource)}
     missing = [kind for kind in get_args(AuthorityKind) if kind not in kinds]
     if kinds and missing:
@@ -92,9 +99,26 @@ def _checked(read: Read, cluster: str, now: datetime) -> Resource:
     try:
         return _judged(read.resource, cluster, now)
     except (InvalidRequest, msgspec.ValidationError, ConfigError, ValueError) as problem:
-        what = f"{kind_of(read.resource)} {name_of(read.resource)!r}"
-        hint = problem.hint if isinstance(problem, TportError) else ""
-        raise ConfigError(f"{what} {problem}", where=read.where, hint=hint) from None
+        raise _at(read, problem) from None
+
+
+def _check_callbacks(found: Sequence[Read]) -> None:
+    """Raise ConfigError for the first connector whose callback one before it has."""
+    before: list[Connector] = []
+    for read in found:
+        if isinstance(read.resource, OidcResource | GithubResource):
+            try:
+                check_not_shared(read.resource.connector, before)
+            except InvalidRequest as problem:
+                raise _at(read, problem) from None
+            before.append(read.resource.connector)
+
+
+def _at(read: Read, problem: Exception) -> ConfigError:
+    """Return the fault of a resource, with its place."""
+    what = f"{kind_of(read.resource)} {name_of(read.resource)!r}"
+    hint = problem.hint if isinstance(problem, TportError) else ""
+    return ConfigError(f"{what} {problem}", where=read.where, hint=hint)
 
 
 def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
@@ -134,8 +158,7 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
         case PreferenceResource(preference=preference):
             check_preference(preference)
         case OidcResource(connector=connector) | GithubResource(connector=connector):
-            check_connector(connector)
-            check_secret(connector)
+            check_by_itself(connector)
             check_has_secret(connector)
         case AppServerResource():
             raise InvalidRequest("is nothing that anybody makes")

@@ -55,7 +55,7 @@ from tport.engine.types.resource import (
 )
 from tport.engine.types.role import Role
 from tport.engine.types.token import JoinToken, hashed_token
-from tport.engine.types.user import User, canonical_user_name, check_traits
+from tport.engine.types.user import User, canonical_user_name, check_traits, check_vouched
 
 T = TypeVar("T", bound=msgspec.Struct)
 Done = Literal["created", "updated"]
@@ -243,12 +243,7 @@ class Resources:
                 )
 
         def made(before: User | None) -> User:
-            if not given.is_local and (before is None or before.origin != given.origin):
-                raise InvalidRequest(
-                    f"user {given.name!r} signs in by {given.origin}, and is made by doing so",
-                    hint="leave them out; or, for a user of this name with a password, leave out"
-                    " spec.created_by.connector",
-                )
+            check_vouched(given, before)
             if before is None:
                 return replace(
                     given,

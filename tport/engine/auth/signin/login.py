@@ -16,7 +16,7 @@ from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.signin.failures import Failures
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.known import KnownBrowsers
-from tport.engine.auth.signin.steps import Steps, Visitor
+from tport.engine.auth.signin.steps import LOCAL_AUTH_OFF, Steps, Visitor
 from tport.engine.auth.stores import Stored
 from tport.engine.errors import AccessDenied, CompareFailed, InvalidRequest, Locked, NotFound
 from tport.engine.types.user import PasswordRecord, User, canonical_user_name
@@ -26,7 +26,6 @@ FAILED: Final = "the user name or the password is wrong"
 
 _WRONG: Final = "wrong password"
 _LOCKED: Final = "the account is locked"
-_OFF: Final = "passwords don't sign in here: local_auth is off"
 
 
 class Login:
@@ -53,8 +52,8 @@ class Login:
         self._limiter.check(visitor.remote)
         self._limiter.take(visitor.remote)
         if not (await self._cluster.sign_in()).local_auth:
-            await self._failed(_name(username), _OFF, visitor, is_known=False)
-            raise AccessDenied(FAILED, reason=_OFF)
+            await self._failed(_name(username), LOCAL_AUTH_OFF, visitor, is_known=False)
+            raise AccessDenied(FAILED, reason=LOCAL_AUTH_OFF)
         answer_failure_at = trio.current_time() + FAILURE_TIME
         try:
             return await self._judge(username, password, visitor)

@@ -36,6 +36,7 @@ from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
 
 WRONG_PROOF: Final = "that was wrong, was used already, or has expired"
+LOCAL_AUTH_OFF: Final = "passwords don't sign in here: local_auth is off"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,7 +184,7 @@ class Steps:
                 raise InvalidRequest(f"its owner signs in by {user.origin}")
             await self._proving.check_passkey(user, visitor.holder, read, proof.value, verify=True)
         except InvalidRequest as problem:
-            await self._emit_failure(name, visitor, f"passkey: {problem}", "passkey")
+            await self.write_failure(name, visitor, f"passkey: {problem}", "passkey")
             raise AccessDenied(WRONG_PROOF, reason=str(problem)) from None
         return user
 
@@ -229,7 +230,8 @@ class Steps:
     ) -> SignedIn:
         """End what was begun, and make the session; of two that finish at once one does."""
         if user.is_local and not (await self._cluster.sign_in()).local_auth:
-            raise AccessDenied(WRONG_PROOF, reason="local_auth is off")
+            await self.write_failure(user.name, visitor, LOCAL_AUTH_OFF, method)
+            raise AccessDenied(WRONG_PROOF, reason=LOCAL_AUTH_OFF)
         read = await self._attempts.read(visitor.holder, id_)
         await self._attempts.end(visitor.holder, read)
         return await self._session(
@@ -258,13 +260,14 @@ class Steps:
         return replace(signed, known=await self._known.remember(visitor.known, user))
 
     async def _failed(self, user: User, visitor: Visitor, why: str, *, is_known: bool) -> None:
-        await self._emit_failure(user.name, visitor, why, "local")
+        await self.write_failure(user.name, visitor, why, "local")
         if is_known:
             await self._known.failed(visitor.known)
         else:
             await self._failures.count(user.name, visitor.remote)
 
-    async def _emit_failure(self, name: str, visitor: Visitor, why: str, method: str) -> None:
+    async def write_failure(self, name: str, visitor: Visitor, why: str, method: str) -> None:
+        """Write down that somebody didn't get in; `why` is for the audit log alone."""
         await self._cluster.emit(
             "user.login.failed",
             user=name,

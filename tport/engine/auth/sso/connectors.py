@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from msgspec.structs import replace
@@ -17,6 +18,7 @@ from tport.engine.types.connector import (
     GithubConnector,
     OidcConnector,
     callback_path,
+    callback_paths,
     check_connector,
     origin_of,
 )
@@ -50,6 +52,10 @@ class Connectors:
                 hint="list them with: tport get connectors",
             )
         return self.opened(found)
+
+    async def at(self, path: str) -> Connector | None:
+        """Return the connector whose provider sends browsers back to this path, its secret sealed; else None."""
+        return next((each for each in await self.all() if path in callback_paths(each)), None)
 
     async def check_not_last(self) -> None:
         """Raise InvalidRequest when without one more connector nobody could sign in."""
@@ -97,12 +103,9 @@ class Connectors:
             InvalidRequest: it can't be meant, or leads browsers elsewhere, or where another's come back to.
             NotFound: a role isn't there, and isn't made of a value.
         """
-        check_connector(connector)
-        check_secret(connector)
-        if isinstance(connector, OidcConnector):
-            check_mappings(connector.claims_to_roles)
+        check_by_itself(connector)
         self._check_hosts(connector)
-        await self._check_not_shared(connector)
+        check_not_shared(connector, await self.all())
         known = await self._roles.now()
         mappings = (
             connector.claims_to_roles
@@ -127,18 +130,25 @@ class Connectors:
                     hint="public_addr in a proxy's configuration says where it is",
                 )
 
-    async def _check_not_shared(self, connector: Connector) -> None:
-        """Each has addresses of its own to come back to: an answer tells by them whose it is."""
-        own = {urlsplit(url).path for url in connector.redirect_urls}
-        for other in await self.all():
-            if origin_of(other) == origin_of(connector):
-                continue
-            if own & {urlsplit(url).path for url in other.redirect_urls}:
-                raise InvalidRequest(
-                    f"spec.redirect_url: {origin_of(other)} has the same, and an answer of one provider"
-                    f" could be taken for the other's",
-                    hint=f"leave it out, or end it with {callback_path(connector)}",
-                )
+
+def check_by_itself(connector: Connector) -> None:
+    """Raise InvalidRequest when a connector can't be meant, wherever it is."""
+    check_connector(connector)
+    check_secret(connector)
+    if isinstance(connector, OidcConnector):
+        check_mappings(connector.claims_to_roles)
+
+
+def check_not_shared(connector: Connector, others: Iterable[Connector]) -> None:
+    """Raise InvalidRequest when browsers come back to where another's do: its answer tells by that whose it is."""
+    own = callback_paths(connector)
+    for other in others:
+        if origin_of(other) != origin_of(connector) and own & callback_paths(other):
+            raise InvalidRequest(
+                f"spec.redirect_url: {origin_of(other)} has the same, and an answer of one provider"
+                f" could be taken for the other's",
+                hint=f"leave it out, or end it with {callback_path(connector)}",
+            )
 
 
 def _asks_same(one: Connector, other: Connector) -> bool:

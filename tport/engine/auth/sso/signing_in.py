@@ -13,8 +13,8 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from datetime import timedelta
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
@@ -46,6 +46,7 @@ from tport.engine.errors import (
 )
 from tport.engine.proto import github
 from tport.engine.proto.oidc import (
+    ERRORS,
     Callback,
     Discovery,
     ProviderProblem,
@@ -117,7 +118,8 @@ class SingleSignOn:
         self._limiter.check(remote)
         self._limiter.take(remote)
         connector = await self._connectors.named(origin)
-        return await self._begin(connector, "sign-in", holder, address, next_)
+        async with self._failure_noted(connector, "", remote):
+            return await self._begin(connector, "sign-in", holder, address, next_)
 
     async def begin_proof(
         self, session: str, holder: str, address: str, next_: str, remote: str
@@ -128,8 +130,9 @@ class SingleSignOn:
         _, user = await self._sessions.web_with_user(session)
         if not user.origin.startswith("oidc/"):  # no other says when somebody signed in there
             raise NotFound("no provider can show that it is you: show a password or a device")
-        connector = await self._connectors.named(user.origin)
-        return await self._begin(_anew(connector), "prove", holder, address, next_, session=session)
+        connector = _anew(await self._connectors.named(user.origin))
+        async with self._failure_noted(connector, user.name, remote):
+            return await self._begin(connector, "prove", holder, address, next_, session=session)
 
     async def begin_test(self, test: str, holder: str, address: str, remote: str) -> str:
         """Begin what `tport sso test` looks at."""
@@ -137,6 +140,17 @@ class SingleSignOn:
         self._limiter.take(remote)
         connector = await self._trying.connector(test)
         return await self._begin(connector, "test", holder, address, "/", test=test)
+
+    @asynccontextmanager
+    async def _failure_noted(
+        self, connector: Connector, user: str, remote: str
+    ) -> AsyncIterator[None]:
+        """Write down that the provider could not be asked: whoever administers may have to correct it."""
+        try:
+            yield
+        except Unavailable as problem:
+            await self._failed(origin_of(connector), user, problem, remote)
+            raise
 
     async def _begin(
         self,
@@ -188,7 +202,7 @@ class SingleSignOn:
                 return await self._providers.discovery(connector.issuer)
         except (ConnectionProblem, ProviderProblem) as problem:
             raise Unavailable(
-                f"{connector.display or connector.name} can't be asked: {problem}",
+                f"{_shown(connector)} can't be asked: {problem}",
                 hint=problem.hint or "try again in a minute",
             ) from None
 
@@ -197,27 +211,26 @@ class SingleSignOn:
     async def finish(self, path: str, query: str, visitor: Visitor) -> SsoDone | SsoRefused:
         """See `SsoAPI.finish_sso`."""
         self._limiter.check(visitor.remote)
-        origin, next_ = "", "/"
+        origin, display, next_ = "", "", "/"
         try:
             callback = read_callback(
                 parse_qsl(query[:MAX_QUERY], keep_blank_values=True, max_num_fields=32)
             )
-            if not callback.state:  # whatever else it says, anybody may have written
-                raise AccessDenied(
-                    "the answer does not say which sign-in it is of",
-                    reason=f"no state; it says {callback.error or 'nothing'}",
-                    hint="begin anew where you wanted to go",
-                )
+            if not callback.state:
+                came_to = await self._connectors.at(path)
+                origin, display = (origin_of(came_to), _shown(came_to)) if came_to else ("", "")
+                raise _of_no_sign_in(callback)
             attempt = await self._spend(callback.state, visitor.holder)
             origin, next_ = attempt.connector, attempt.next
+            display = origin.rpartition("/")[2]
             if urlsplit(attempt.redirect_url).path != path:
                 raise AccessDenied(_LATE, reason="the answer came to another connector's callback")
             connector = await self._connector(attempt)
             return await self._judge(connector, attempt, callback, visitor)
         except _REFUSALS as refused:
             self._limiter.take(visitor.remote)  # who comes back from a provider is no guesser
-            await self._failed(origin, "", refused, visitor)
-            return _told(refused, origin, origin.rpartition("/")[2], next_)
+            await self._failed(origin, "", refused, visitor.remote, visitor.user_agent)
+            return _told(refused, origin, display, next_)
 
     async def _spend(self, state: str, holder: str) -> SsoAttempt:
         """Return what was begun with this state by this browser; nobody gets it again."""
@@ -260,9 +273,15 @@ class SingleSignOn:
             denied = AccessDenied(who.problem, hint=who.hint)
             wanted = _wanted(who)
             await self._failed(
-                who.origin, who.name, denied, visitor, claims=sorted(who.traits), wanted=wanted
+                who.origin,
+                who.name,
+                denied,
+                visitor.remote,
+                visitor.user_agent,
+                claims=sorted(who.traits),
+                wanted=wanted,
             )
-            told = _told(denied, who.origin, connector.display or connector.name, attempt.next)
+            told = _told(denied, who.origin, _shown(connector), attempt.next)
             return replace(
                 told,
                 claims=who.traits,
@@ -381,15 +400,21 @@ class SingleSignOn:
     # --- Parts ---------------------------------------------------------------------------------------
 
     async def _failed(
-        self, origin: str, name: str, why: Exception, visitor: Visitor, **more: object
+        self,
+        origin: str,
+        name: str,
+        why: Exception,
+        remote: str,
+        user_agent: str = "",
+        **more: object,
     ) -> None:
         await self._cluster.emit(
             "user.login.sso.failed",
             user=name,
             method=origin,
             error=why.reason if isinstance(why, AccessDenied) else str(why),
-            remote=visitor.remote,
-            user_agent=visitor.user_agent[:256],
+            remote=remote,
+            user_agent=user_agent[:256],
             **more,
         )
 
@@ -425,6 +450,26 @@ def _wanted(who: Arrival) -> list[str]:
     ]
     more = len(who.unmet) - len(words)
     return [*words, f"and {more} more"] if more else words
+
+
+def _of_no_sign_in(callback: Callback) -> AccessDenied:
+    """Return what is said of an answer without a state: whatever it holds, anybody may have written.
+
+    So of its words none but those that the protocol has are shown. Some providers leave the state out
+    of an error, though RFC 6749 §4.1.2.1 wants it.
+    """
+    is_known = callback.error in ERRORS
+    return AccessDenied(
+        f"your provider did not sign you in: {callback.error}"
+        if is_known
+        else "the answer does not say which sign-in it is of",
+        reason=f"no state; it says {callback.error or 'nothing'}",
+        hint="begin anew where you wanted to go",
+    )
+
+
+def _shown(connector: Connector) -> str:
+    return connector.display or connector.name
 
 
 def _told(refused: Exception, origin: str, display: str, next_: str) -> SsoRefused:
