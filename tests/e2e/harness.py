@@ -175,10 +175,13 @@ class Background:
 
 
 class Tport:
-    """The installed `tport` program, in a home of its own."""
+    """The installed `tport` program, or another one, in a home of its own."""
 
-    def __init__(self, folder: Path, env: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, folder: Path, env: Mapping[str, str] | None = None, program: str = TPORT
+    ) -> None:
         self.folder = folder
+        self.program = program
         self.home = folder / "home"
         self.home.mkdir(parents=True, exist_ok=True)
         keep = (
@@ -211,7 +214,7 @@ class Tport:
     ) -> subprocess.CompletedProcess[str]:
         """Run a command to its end, whatever its exit status."""
         return subprocess.run(
-            [TPORT, *(str(arg) for arg in args)],
+            [self.program, *(str(arg) for arg in args)],
             env={**self.env, **(env or {})},
             input=input,
             capture_output=True,
@@ -237,7 +240,7 @@ class Tport:
         names = {"--config": "TPORT_CONFIG_FILE", "--data-dir": "TPORT_DATA_DIR"}
         found = dict(flag.split("=", 1) for flag in flags)
         env = {names[name]: value for name, value in found.items()}
-        path = f"{Path(TPORT).parent}:{self.env.get('PATH', '')}"
+        path = f"{Path(self.program).parent}:{self.env.get('PATH', '')}"
         return subprocess.run(
             ["sh", "-c", lines],
             env={**self.env, **env, "PATH": path},
@@ -248,9 +251,11 @@ class Tport:
             check=False,
         )
 
-    def start(self, *args: str | Path, env: Mapping[str, str] | None = None) -> Background:
+    def start(
+        self, *args: str | Path, env: Mapping[str, str] | None = None, program: str = ""
+    ) -> Background:
         """Start a command in the background; it ends with the test at the latest."""
-        return self.spawn([TPORT, *(str(arg) for arg in args)], env=env)
+        return self.spawn([program or self.program, *(str(arg) for arg in args)], env=env)
 
     def spawn(
         self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
@@ -315,8 +320,9 @@ class Cluster(Tport):
         proxy: str = "",
         *,
         diagnostics: bool = False,
+        program: str = TPORT,
     ) -> None:
-        super().__init__(folder)
+        super().__init__(folder, program=program)
         self.port = port
         self.diag_port = free_port() if diagnostics else 0
         diag = f"\n  diag_addr: 127.0.0.1:{self.diag_port}" if diagnostics else ""
@@ -407,6 +413,7 @@ ssh_service:
         data_dir: Path | None = None,
         token: Path | None = None,
         env: Mapping[str, str] | None = None,
+        program: str = "",
     ) -> Background:
         """Start an agent as the guide says, by flags; return once the cluster lists its app."""
         agent = self.start(
@@ -419,6 +426,7 @@ ssh_service:
             f"--data-dir={data_dir or self.folder / f'agent-{app}'}",
             *flags,
             env=env,
+            program=program,
         )
         self.wait_for_app(app, agent)
         return agent
@@ -473,6 +481,7 @@ def start_cluster(
     second_factor: str = "off",
     proxy: str = "",
     diagnostics: bool = False,
+    program: str = TPORT,
 ) -> Iterator[Cluster]:
     """Run auth and proxy in a process of their own until the block ends.
 
@@ -483,9 +492,16 @@ def start_cluster(
         proxy: further lines of proxy_service, YAML, indented by two.
         second_factor: as in the file; most tests sign in by a password alone.
         diagnostics: serve them, for `figure`.
+        program: that runs them, and what is asked of them.
     """
     cluster = Cluster(
-        folder, port or free_port(), extras, second_factor, proxy, diagnostics=diagnostics
+        folder,
+        port or free_port(),
+        extras,
+        second_factor,
+        proxy,
+        diagnostics=diagnostics,
+        program=program,
     )
     try:
         cluster.start_services()

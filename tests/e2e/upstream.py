@@ -3,6 +3,7 @@
 GET  /bytes?size=N   N bytes, streamed; the same for every caller (`block` says which)
 POST /sum            the SHA-256 of the body, in hex, read as it comes
 GET  /events?n=N     N server-sent events, one a second, each the time of its sending
+GET  /echo           a WebSocket, whose messages come back; none may have more than 125 bytes
 GET  /anything       "hello"
 
 `python upstream.py careful` refuses a POST whose Origin is another than the Host it is asked for.
@@ -10,6 +11,7 @@ GET  /anything       "hello"
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import random
 import sys
@@ -46,6 +48,8 @@ class Handler(BaseHTTPRequestHandler):
                 self._chunk(f"data: {time.time()}\n\n".encode())
                 time.sleep(1)
             self.wfile.write(b"0\r\n\r\n")
+        elif parts.path == "/echo":
+            self._echo()
         else:
             self._begin("text/plain", 5)
             self.wfile.write(b"hello")
@@ -70,6 +74,21 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.send_header("Content-Length", str(length))
         self.end_headers()
+
+    def _echo(self) -> None:
+        """Send each frame back unmasked, until there are no more. Source: RFC 6455 §1.3, §5.2."""
+        key = self.headers["Sec-WebSocket-Key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
+        accept = base64.b64encode(hashlib.sha1(key.encode()).digest()).decode()
+        self.send_response(101)
+        for name, value in (("Connection", "Upgrade"), ("Upgrade", "websocket")):
+            self.send_header(name, value)
+        self.send_header("Sec-WebSocket-Accept", accept)
+        self.end_headers()
+        self.close_connection = True
+        while len(head := self.rfile.read(6)) == 6:
+            data = self.rfile.read(head[1] & 0x7F)
+            plain = bytes(byte ^ head[2 + place % 4] for place, byte in enumerate(data))
+            self.wfile.write(bytes([head[0], len(plain)]) + plain)
 
     def _chunk(self, data: bytes) -> None:
         self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
