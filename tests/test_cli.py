@@ -121,6 +121,28 @@ def test_a_wrong_command_line_is_status_2_and_words_on_stderr_alone(
     assert hint.endswith(" --help")
 
 
+def test_the_program_without_python_says_that_plug_ins_want_the_wheel(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever types a plug-in's command there learns why it is unknown; a slip of a letter still helps."""
+    monkeypatch.setattr("sys.frozen", True, raising=False)
+
+    assert run(["hello", "alice"]) == 2
+    heard = capsys.readouterr()
+    assert heard.out == ""
+    assert heard.err.splitlines() == [
+        "tport: error: no such command 'hello'",
+        "tport: hint: tport --help",
+        "tport: hint: if it is of a plug-in: this program carries its own Python and takes none;"
+        " use the wheel: pipx install tport",
+    ]
+    assert run(["user"]) == 2
+    assert "did you mean" in capsys.readouterr().err.lower()
+
+    assert run(["--hello"]) == 2
+    assert "plug-in" not in capsys.readouterr().err, "an option is none of a plug-in's"
+
+
 @pytest.mark.parametrize("args", [[], ["users"], ["tokens"], ["apps"], ["ca"]])
 def test_a_command_line_without_a_command_is_answered_with_the_commands(
     args: list[str], capsys: pytest.CaptureFixture[str]

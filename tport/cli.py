@@ -18,13 +18,16 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from tport.commands.settings import Settings
-from tport.engine.errors import TportError, leaves
+from tport.engine.errors import InvalidRequest, TportError, leaves
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
 PLUGINS: Final = "tport.commands"  # the entry-point group
 PLAIN: Final = None  # help without rich: it takes 100 ms of CPU to import, half of help's budget
+NO_PLUGINS: Final = """\
+tport --help
+if it is of a plug-in: this program carries its own Python and takes none; use the wheel: pipx install tport"""
 ROOTS_OWN: Final = ("install_completion", "show_completion")  # typer gives them to every app
 
 # name → its module, and its line in the help. A module holds `app`, a typer.Typer.
@@ -88,7 +91,17 @@ class LazyGroup(TyperGroup):
                 raise typer.Exit(1)
             return name, loaded, args[1:]
         self.commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
-        return super().resolve_command(ctx, args)
+        try:
+            return super().resolve_command(ctx, args)
+        except typer.TyperException as problem:
+            if not is_without_plugins() or name.startswith("-"):
+                raise
+            raise InvalidRequest(_first_low(problem.format_message()), hint=NO_PLUGINS) from None
+
+
+def is_without_plugins() -> bool:
+    """Tell whether this program carries its own Python, into which nobody installs a package."""
+    return bool(getattr(sys, "frozen", False))  # said by PyInstaller
 
 
 def _plugins() -> dict[str, EntryPoint]:
