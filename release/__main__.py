@@ -63,20 +63,41 @@ def _has(program: str) -> bool:
 def write_sums(out: Path) -> Path:
     """Write SHA256SUMS of all that is in `out`, as sha256sum(1) reads it; return it."""
     sums = out / "SHA256SUMS"
-    files = sorted(
-        file for file in out.iterdir() if file.name not in (sums.name, f"{sums.name}.asc")
-    )
+    _signature_of(sums).unlink(missing_ok=True)  # it was of others
+    files = sorted(file for file in out.iterdir() if file.name != sums.name)
     lines = [f"{hashlib.sha256(file.read_bytes()).hexdigest()}  {file.name}\n" for file in files]
     sums.write_text("".join(lines))
     return sums
 
 
 def sign(sums: Path, key: str) -> None:
-    """Sign the sums by a key of the operator's GnuPG keyring, which asks for what it needs."""
-    signature = sums.with_name(f"{sums.name}.asc")
-    signature.unlink(missing_ok=True)
-    command = ("gpg", f"--local-user={key}", f"--output={signature}", "--armor", "--detach-sign")
+    """Sign the sums by a key of the operator's GnuPG keyring, which asks for what it needs.
+
+    Raises:
+        CalledProcessError: gpg would not; it has said why.
+    """
+    output = f"--output={_signature_of(sums)}"
+    command = ("gpg", f"--local-user={key}", output, "--armor", "--detach-sign")
     subprocess.run((*command, str(sums)), check=True)
+
+
+def check_key(key: str) -> None:
+    """Say at once, and not when all is built, that there is nothing to sign by.
+
+    Raises:
+        RuntimeError: no gpg here, or no such key in its keyring.
+    """
+    if shutil.which("gpg") is None:
+        raise RuntimeError("no gpg to sign with (apt-get install gnupg)")
+    command = ("gpg", "--batch", "--list-secret-keys", "--", key)
+    if subprocess.run(command, capture_output=True, check=False).returncode:
+        raise RuntimeError(
+            f"gpg has no secret key {key!r}: gpg --list-secret-keys names those it has"
+        )
+
+
+def _signature_of(sums: Path) -> Path:
+    return sums.with_name(f"{sums.name}.asc")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -87,14 +108,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     asked = parser.parse_args(argv)
     asked.output.mkdir(parents=True, exist_ok=True)
     when = int(os.environ.get("SOURCE_DATE_EPOCH", "") or time.time())
-    with tempfile.TemporaryDirectory() as work:
-        try:
+    try:
+        if asked.sign:
+            check_key(asked.sign)
+        with tempfile.TemporaryDirectory() as work:
             build(asked.output, Path(work), when)
-        except (FreezingFailed, subprocess.CalledProcessError, RuntimeError) as error:
-            sys.exit(f"tport: dist: {error}")
-    sums = write_sums(asked.output)
-    if asked.sign:
-        sign(sums, asked.sign)
+        sums = write_sums(asked.output)
+        if asked.sign:
+            sign(sums, asked.sign)
+    except (FreezingFailed, subprocess.CalledProcessError, RuntimeError) as error:
+        sys.exit(f"tport: dist: {error}")
 
 
 if __name__ == "__main__":

@@ -6,12 +6,14 @@ import os
 import shutil
 import subprocess
 import tarfile
-from collections.abc import Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 import pytest
 
-from release.__main__ import ROOT, write_sums
+from release.__main__ import ROOT, check_key, sign, write_sums
+from release.__main__ import main as make_release
 from release.deb import ARCHITECTURES, write_deb
 from release.manual import SHELLS, completion, manual_pages
 from release.program import main
@@ -195,6 +197,65 @@ def test_the_rpm_holds_program_unit_and_a_file_of_the_operators(
     assert "useradd --system" in run("rpm", "-q", "--scripts", "-p", path)
 
 
+@pytest.fixture
+def rpm_of(tmp_path: Path, installed: Sequence[Entry]) -> Callable[[str, bytes], Path]:
+    """Make the package of a version, whose /etc/tport.yaml ends with some words."""
+
+    def made(version: str, words: bytes) -> Path:
+        files = (
+            Entry(each.path, (each.content or b"") + words, each.mode)
+            if each.path == CONFIG
+            else each
+            for each in (*installed, *service())
+        )
+        path, work = tmp_path / f"tport-{version}.rpm", tmp_path / version
+        write_rpm(path, files, work=work, version=version, machine="x86_64", when=WHEN)
+        return path
+
+    return made
+
+
+@pytest.mark.parametrize("is_changed", [False, True], ids=["as it came", "changed"])
+def test_the_operators_file_outlives_an_rpms_upgrade_and_its_removal(
+    tmp_path: Path, rpm_of: Callable[[str, bytes], Path], is_changed: bool
+) -> None:
+    """Into an empty root, by files alone; tests/clean_root.sh runs what the package runs, too."""
+    need("rpmbuild")
+    if os.geteuid() != 0:
+        pytest.skip("rpm --root asks for root")
+    root = tmp_path / "root"
+    data, config = root / "var" / "lib" / "tport", root / "etc" / "tport.yaml"
+    data.mkdir(parents=True)
+
+    def rpm(*words: str | Path) -> str:
+        return run("rpm", f"--root={root}", "--dbpath=/rpmdb", *words)
+
+    flags = ("--nodeps", "--noscripts")
+    rpm("--install", *flags, rpm_of("1.2.3", b"# the first\n"))
+    assert root.joinpath("usr/bin/tport").readlink() == Path("../lib/tport/tport")
+    assert (config.stat().st_mode & 0o777) == 0o640
+    if is_changed:
+        config.write_text("# mine\n")
+
+    told = rpm("--upgrade", *flags, rpm_of("1.2.4", b"# the second\n"))
+
+    beside = config.with_name("tport.yaml.rpmnew")
+    if is_changed:
+        assert config.read_text() == "# mine\n"
+        assert beside.read_text().endswith("# the second\n")
+        assert "created as /etc/tport.yaml.rpmnew" in told
+        beside.unlink()
+    else:
+        assert config.read_text().endswith("# the second\n")
+    rpm("--erase", *flags, "tport")
+    assert data.is_dir()
+    left = {file for file in files_below(root) if not file.startswith("rpmdb")}
+    expected = {"etc", "var", "var/lib", "var/lib/tport", "usr", "usr/bin", "usr/lib"}
+    expected |= {"usr/lib/systemd", "usr/lib/systemd/system", "usr/share", "usr/share/doc"}
+    expected |= {"usr/share/man", "usr/share/man/man1"}
+    assert left - expected == ({"etc/tport.yaml.rpmsave"} if is_changed else set())
+
+
 def test_the_file_of_a_package_is_one_that_tport_takes(tmp_path: Path) -> None:
     file = tmp_path / "tport.yaml"
     file.write_bytes(next(e.content or b"" for e in service() if e.path == CONFIG))
@@ -276,6 +337,61 @@ def test_the_sums_are_what_sha256sum_checks(tmp_path: Path) -> None:
         capture_output=True,
     )
     assert done.stdout.count(b": OK") == 2
+
+
+@pytest.fixture
+def keyring(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """GnuPG's home with one secret key in it, made for the test; its path is short, for a socket's sake."""
+    need("gpg")
+    with tempfile.TemporaryDirectory() as home:
+        monkeypatch.setenv("GNUPGHOME", home)
+        flags = ("--batch", "--quiet", "--pinentry-mode=loopback", "--passphrase=")
+        run("gpg", *flags, "--quick-generate-key", "Trial <trial@example.com>", "ed25519", "sign")
+        yield
+        run("gpgconf", "--kill", "all")
+
+
+def checks_of_the_docs() -> list[list[str]]:
+    """Return the commands by which docs/install.md has people judge what they downloaded."""
+    section = ROOT.joinpath("docs/install.md").read_text().partition("## Is it genuine?")[2]
+    lines = section.partition("\n## ")[0].splitlines()
+    return [
+        line.split() for line in lines if line.startswith(("    sha256sum", "    gpg --verify"))
+    ]
+
+
+def test_signed_sums_pass_the_checks_of_the_docs_and_changed_files_do_not(
+    tmp_path: Path, keyring: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "tport-1.2.3-linux-x86_64"
+    program.write_bytes(b"a program")
+    check_key("trial@example.com")
+    sums = write_sums(tmp_path)
+    sign(sums, "trial@example.com")
+    monkeypatch.chdir(tmp_path)
+    check_sums, check_signature = checks_of_the_docs()
+
+    assert f"{program.name}: OK" in run(*check_sums)
+    assert "Good signature" in run(*check_signature)
+
+    program.write_bytes(b"another program")
+    run(*check_sums, status=1)
+    sums.write_text(sums.read_text().replace("a", "b"))
+    assert "BAD signature" in run(*check_signature, status=1)
+
+    write_sums(tmp_path)
+    assert not tmp_path.joinpath("SHA256SUMS.asc").exists(), "a signature of other sums"
+
+
+def test_a_key_that_is_not_here_is_told_before_anything_is_built(
+    tmp_path: Path, keyring: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("release.__main__.build", lambda *_: pytest.fail("built all the same"))
+
+    with pytest.raises(SystemExit, match="no secret key 'nobody@"):
+        make_release([str(tmp_path), "--sign=nobody@example.com"])
+
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_path_of_a_package_is_outside_its_prefix(installed: Sequence[Entry]) -> None:
