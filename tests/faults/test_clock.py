@@ -140,7 +140,7 @@ def test_ops_10_a_server_whose_clock_is_set_back_ends_sessions_and_goes_on(tmp_p
         wait_until(lambda: set_back(cluster) == 1, "its sessions are ended")
         wait_until(lambda: not is_signed_in(alice, app), "signed out")
         asked = ("audit", "ls", "--type=clock.set_back", "--format=json")
-        wait_until(lambda: "TPX05W" in cluster.tell(*asked), "written down")
+        wait_until(lambda: "TPX06W" in cluster.tell(*asked), "written down")
         assert signed_in_again(alice, cluster, app) == 200
         assert agent.status is None
 

@@ -33,6 +33,7 @@ from tport.engine.api import wire
 from tport.engine.api.answers import ProxyReport, SignedIn
 from tport.engine.api.factors import Proof
 from tport.engine.api.protocol import CALLERS, RULES, AuthAPI
+from tport.engine.auth.calls.machine import PROXY_EVENTS
 from tport.engine.auth.cluster import AuthSettings, StaticToken, open_cluster
 from tport.engine.auth.service import AuthService
 from tport.engine.auth.steady_clock import SteadyClock
@@ -49,7 +50,7 @@ from tport.engine.pki.identity import identity_extension
 from tport.engine.pki.keys import KeyPair, load_private_key, make_csr, make_key
 from tport.engine.storage.memory import MemoryBackend
 from tport.engine.types.chain import ChainState
-from tport.engine.types.event import Event, event
+from tport.engine.types.event import CODES, Event, event
 from tport.engine.types.event_query import EventQuery
 from tport.engine.types.health import AppHealth
 from tport.engine.types.identity import Identity, IdentityKind
@@ -344,6 +345,21 @@ async def test_az05_an_agent_writes_no_events_of_others(world: World) -> None:
     await world.agent.emit(events=(event("app.access.denied", server_id="somebody else"),))
     [written] = [e for e in world.audit.events if e.type == "app.access.denied"]
     assert written.fields["server_id"] == "agent-1"
+
+
+async def test_az05_a_proxy_writes_what_happens_in_proxies_and_nothing_that_auth_decides(
+    world: World,
+) -> None:
+    """One that is taken over signs nobody in, in the log either: each event is allowed by name."""
+    written = {*PROXY_EVENTS}
+    for type_ in CODES:
+        told = event(type_)
+        if told.type in written:
+            await world.proxy.emit(events=(told,))
+            continue
+        with pytest.raises(AccessDenied):
+            await world.proxy.emit(events=(told,))
+    assert not written & {"user.login", "user.create", "lock.deleted", "cert.create", "clock.set_back"}
 
 
 # --- AZ-04: what changes, ends ---------------------------------------------------------------------

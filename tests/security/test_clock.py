@@ -68,7 +68,7 @@ async def test_ops_10_no_session_lives_longer_for_a_clock_that_was_set_back(worl
     await world.service.set_back.tick()
 
     await ended(lambda: world.proxy.web_session(id=alice.session.id))
-    assert "TPX05W" in world.audit.codes()
+    assert "TPX06W" in world.audit.codes()
     again = await world.sign_in()
     assert again.session.expires == world.clock.now + WEB_SESSION_TTL
     assert await world.proxy.web_session(id=again.session.id) == again.session
@@ -82,7 +82,7 @@ async def test_ops_10_a_step_of_a_minute_ends_nothing(world: World) -> None:
         await world.service.set_back.tick()
 
         assert await world.proxy.web_session(id=alice.session.id) == alice.session
-    assert "TPX05W" not in world.audit.codes()
+    assert "TPX06W" not in world.audit.codes()
 
 
 async def test_ops_10_a_proof_is_no_fresher_for_a_clock_that_was_set_back(world: World) -> None:

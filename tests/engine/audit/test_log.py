@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import stat
+import threading
 from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from tests.fakes import START
+from tport.engine.audit import check as check_module
 from tport.engine.audit import log as log_module
 from tport.engine.audit import search as search_module
 from tport.engine.audit.files import BLOCK, MARK, list_days
 from tport.engine.audit.line import encode_line
 from tport.engine.audit.log import AuditLog
 from tport.engine.errors import InvalidRequest, Unavailable
-from tport.engine.types.chain import ChainState
+from tport.engine.types.chain import ChainState, Finding
 from tport.engine.types.event_query import EventPage, EventQuery
 
 DAY = timedelta(days=1)
@@ -264,6 +267,45 @@ async def test_a_state_that_no_check_was_in_is_refused_and_names_no_other_file(
 
     report = await log.check(ChainState(file="../other.jsonl"))
     assert [finding.kind for finding in report.findings] == []
+
+
+async def test_a_check_that_waits_for_searches_holds_up_nothing_that_is_written(
+    log: AuditLog, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who may read the log must not stop what has to be written into it."""
+    is_read, goes_on = threading.Event(), threading.Event()
+    searching = list[int]()
+
+    def check_files(*_: object) -> tuple[list[Finding], bool]:
+        is_read.wait(20)  # s
+        return [], True
+
+    def search(*_: object) -> EventPage:
+        searching.append(1)
+        goes_on.wait(20)
+        return EventPage(events=(), cursor="")
+
+    monkeypatch.setattr(check_module, "check_files", check_files)
+    monkeypatch.setattr(search_module, "search_back", search)
+    try:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(log.check, ChainState())
+            await trio.testing.wait_all_tasks_blocked()
+            for _ in range(log_module.SEARCHES):  # one of them waits until the check has read
+                nursery.start_soon(log.search, EventQuery())
+            await trio.testing.wait_all_tasks_blocked()
+            is_read.set()
+            with trio.fail_after(20):
+                while len(searching) < log_module.SEARCHES:  # noqa: ASYNC110 - a thread tells
+                    await trio.sleep(0.01)
+            await trio.testing.wait_all_tasks_blocked()
+            with trio.move_on_after(3) as patience:
+                await append(log, START, n=1)
+            goes_on.set()
+    finally:
+        is_read.set()
+        goes_on.set()
+    assert not patience.cancelled_caught
 
 
 async def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:

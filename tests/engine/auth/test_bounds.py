@@ -35,8 +35,8 @@ async def test_more_events_than_fit_into_one_call_are_none(
 
 
 async def test_a_batch_with_one_event_that_is_not_its_sender_s_is_none(world: World) -> None:
-    fine = event("app.dial.denied", app_name="grafana", user="alice", error="no")
-    for caller, forged in ((world.agent, "user.login"), (world.proxy, "audit.removed")):
+    fine = event("app.access.denied", app_name="grafana", user="alice", error="no")
+    for caller, forged in ((world.agent, "user.login"), (world.proxy, "user.login")):
         before = [event for event in world.audit.events if event.type != "auth.failed"]
         with pytest.raises(AccessDenied, match=f"write no event {forged!r}"):
             await caller.emit(events=(fine, event(forged)))

@@ -137,9 +137,11 @@ class AuditLog:
         findings, is_all = await self._read(partial(check.check_files, self.directory, state))
         if not is_all:
             return ChainReport(findings=tuple(findings), state=state, is_done=False)
-        async with self._appends:  # nobody writes now: what comes next is the end
-            last = self._last
-            report = await self._read(partial(check.finish, self.directory, state, last))
+        # Nobody writes now: what comes next is the end. Whose turn it is to read comes first: who
+        # has to write waits for that alone, and not for others' searches.
+        async with self._searches, self._appends:
+            ask = partial(check.finish, self.directory, state, self._last)
+            report = await self._in_thread(ask, trio.CapacityLimiter(1))
         return ChainReport(
             findings=(*findings, *report.findings), state=state, is_done=report.is_done
         )
@@ -197,10 +199,11 @@ class AuditLog:
             raise Unavailable(f"an old log can't be removed: {error.strerror}") from error
 
     async def _read(self, ask: Callable[[], T]) -> T:
+        return await self._in_thread(ask, self._searches)
+
+    async def _in_thread(self, ask: Callable[[], T], limiter: trio.CapacityLimiter) -> T:
         try:
-            return await trio.to_thread.run_sync(
-                ask, limiter=self._searches, abandon_on_cancel=True
-            )
+            return await trio.to_thread.run_sync(ask, limiter=limiter, abandon_on_cancel=True)
         except OSError as error:
             raise Unavailable(f"the audit log can't be read: {error.strerror}") from error
 

@@ -88,7 +88,7 @@ CODES: Final[Mapping[str, str]] = {
     "audit.sampled": "TPX05W",  # * the same failure so often that the rest of a minute's was counted
     "audit.damaged": "TPX02E",  # * the end of a log is not as it was written
     "audit.removed": "TPX03I",  # * files were kept as long as the configuration says
-    "clock.set_back": "TPX05W",  # * and all sessions are ended, so that none lives longer
+    "clock.set_back": "TPX06W",  # * and all sessions are ended, so that none lives longer
     "storage.rollback": "TPX04W",  # * the database lost writes, and the operator goes on with it
 }
 

@@ -26,10 +26,8 @@ from tport.engine.types.probe import ProbeReport
 from tport.engine.types.token import JoinRole
 
 MAX_EVENTS: Final = 500  # of one `emit`
-OWN_EVENTS: Final = frozenset(
-    {"audit.damaged", "audit.removed", "audit.sampled"}
-)  # auth's own to say
-# What an agent may say happened; anything else of it is no event of this machine's.
+# What an agent, and a proxy, may say happened: what only they see. Anything else is no event of that
+# machine's, and least of all what auth decides: one that is taken over could have anybody signed in.
 AGENT_EVENTS: Final = frozenset(
     {
         "app.access.denied",
@@ -37,6 +35,18 @@ AGENT_EVENTS: Final = frozenset(
         "header.rewrite.skipped",
         "auth.failed",
         "audit.lost",
+    }
+)
+PROXY_EVENTS: Final = frozenset(
+    {
+        "app.access.denied",
+        "auth.failed",
+        "audit.lost",
+        "cert.reload",
+        "device_token.use",
+        "tunnel.up",
+        "tunnel.down",
+        "tunnel.protocol_error",
     }
 )
 
@@ -110,10 +120,11 @@ class MachineCalls(Caller):
             raise InvalidRequest(f"{len(events)} events at once, at most {MAX_EVENTS}")
         assert self.identity is not None
         kind = self.identity.kind
+        theirs = PROXY_EVENTS if kind == "proxy" else AGENT_EVENTS
         for one in events:
-            is_theirs = one.type in AGENT_EVENTS or (kind == "proxy" and one.type not in OWN_EVENTS)
-            if not is_theirs or one.code not in _codes(one.type):
-                raise AccessDenied(f"{kind}s write no event {one.type[:40]!r}")
+            if one.type not in theirs or one.code not in _codes(one.type):
+                who = "proxies" if kind == "proxy" else "agents"
+                raise AccessDenied(f"{who} write no event {one.type[:40]!r}")
         origin = {"server_id": self.name, "server_kind": kind}
         for one in events:
             await self.service.cluster.audit.emit(replace(one, fields={**one.fields, **origin}))
