@@ -49,6 +49,7 @@ MOST_GARBAGE: Final = (
 )
 
 REQUESTS: Final = 320
+ROUNDS: Final = 5
 ANSWER: Final = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
 
 
@@ -153,6 +154,23 @@ def assert_at_most(found: Cost, most: Cost, garbage: float) -> None:
     assert garbage <= MOST_GARBAGE, f"{garbage} objects wait for the collector of cycles"
 
 
+async def assert_costs_at_most(most: Cost, work: Callable[[], None], count: int) -> None:
+    """Hold the best of some rounds to it.
+
+    On a busy machine requests come one by one that were sent together, and in pieces that were sent whole:
+    then more is done for each. No round costs less than there is to do.
+    """
+    for left in reversed(range(ROUNDS)):
+        found, garbage = await measured(work, count)
+        try:
+            assert_at_most(found, most, garbage)
+        except AssertionError:
+            if not left:
+                raise
+        else:
+            return
+
+
 @pytest.mark.parametrize(("connections", "most"), [(1, MOST), (16, MOST_OF_16)])
 async def test_a_request_on_a_kept_connection_takes_few_steps_and_leaves_no_cycles(
     connections: int, most: Cost
@@ -172,10 +190,9 @@ async def test_a_request_on_a_kept_connection_takes_few_steps_and_leaves_no_cycl
             await trio.to_thread.run_sync(
                 ask, socks, request, 10
             )  # until all that is kept is there
-            found, garbage = await measured(partial(ask, socks, request, times), REQUESTS)
+            await assert_costs_at_most(most, partial(ask, socks, request, times), REQUESTS)
             for sock in socks:
                 sock.close()
-    assert_at_most(found, most, garbage)
 
 
 @pytest.mark.parametrize(("together", "most"), [(1, MOST_ANEW), (16, MOST_ANEW_OF_16)])
@@ -193,5 +210,4 @@ async def test_a_connection_for_one_request_takes_few_steps_and_leaves_no_cycles
             work = partial(ask_anew, host, stack.port, stack.context(), request)
             await trio.to_thread.run_sync(partial(work, 4, together))
             times = REQUESTS // 4 // together
-            found, garbage = await measured(partial(work, times, together), times * together)
-    assert_at_most(found, most, garbage)
+            await assert_costs_at_most(most, partial(work, times, together), times * together)

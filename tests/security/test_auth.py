@@ -359,7 +359,13 @@ async def test_az05_a_proxy_writes_what_happens_in_proxies_and_nothing_that_auth
             continue
         with pytest.raises(AccessDenied):
             await world.proxy.emit(events=(told,))
-    assert not written & {"user.login", "user.create", "lock.deleted", "cert.create", "clock.set_back"}
+    assert not written & {
+        "user.login",
+        "user.create",
+        "lock.deleted",
+        "cert.create",
+        "clock.set_back",
+    }
 
 
 # --- AZ-04: what changes, ends ---------------------------------------------------------------------
