@@ -21,6 +21,7 @@ from tport.engine.auth.service import AuthService
 from tport.engine.defaults import INVITE_TTL, WEB_SESSION_TTL
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, ProofNeeded, TportError
 from tport.engine.storage.backend import Item
+from tport.engine.types.event import Event
 
 BACK = [timedelta(seconds=30), timedelta(minutes=2), timedelta(hours=13), timedelta(days=365)]
 
@@ -72,6 +73,25 @@ async def test_ops_10_no_session_lives_longer_for_a_clock_that_was_set_back(worl
     again = await world.sign_in()
     assert again.session.expires == world.clock.now + WEB_SESSION_TTL
     assert await world.proxy.web_session(id=again.session.id) == again.session
+
+
+async def test_ops_10_a_sign_in_while_sessions_are_ended_is_ended_with_them(world: World) -> None:
+    """R-13: it was made by the time that stood still, and would outlive its real end."""
+    await world.alice()
+    record, meanwhile = world.audit.record, list[SignedIn]()
+
+    async def record_late(event: Event) -> None:
+        if event.type == "clock.set_back":
+            meanwhile.append(await world.sign_in())
+        await record(event)
+
+    world.audit.record = record_late  # type: ignore[method-assign]
+    world.clock.now -= timedelta(hours=5)
+    await world.service.set_back.tick()
+
+    [late] = meanwhile
+    assert late.session.expires > world.clock.now + WEB_SESSION_TTL
+    await ended(lambda: world.proxy.web_session(id=late.session.id))
 
 
 async def test_ops_10_a_step_of_a_minute_ends_nothing(world: World) -> None:

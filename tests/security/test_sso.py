@@ -294,6 +294,19 @@ async def test_a_logout_token_ends_the_sessions_of_its_subject_and_nothing_else(
         assert (await world.proxy.web_session(id=bob.session.id)).user == "bob@x.test"
 
 
+async def test_a_logout_token_of_a_session_that_nobody_has_ends_nobodys() -> None:
+    """Some providers name sessions in logout tokens and in no ID token: of whom they speak isn't known."""
+    async with sso_world(GOOGLE) as (world, provider, _):
+        ann = session_of(await Visit(world).come(provider, **ANN))
+        for claims, lives in (({"sid": "a"}, True), ({"sub": "1", "sid": "a"}, False)):
+            token = provider.sign(logout_claims(provider, **claims))
+            await world.proxy.end_sso_sessions(
+                connector="oidc/google", logout_token=token, remote="192.0.2.1"
+            )
+            stored = await world.service.cluster.stores.web_sessions.find(ann.session.id)
+            assert (stored is not None) is lives
+
+
 async def test_a_logout_token_of_a_session_ends_that_one_alone() -> None:
     async with sso_world(GOOGLE) as (world, provider, _):
         here = session_of(await Visit(world).come(provider, **ANN, sid="a"))

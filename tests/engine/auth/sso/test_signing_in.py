@@ -30,6 +30,7 @@ from tport.engine.auth.sso.signing_in import MAX_WANTED
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.proto.github import MAX_PAGES, PER_PAGE
 from tport.engine.types.connector import ClaimMapping, TeamMapping
+from tport.engine.types.event import Event
 from tport.engine.types.factor import OFF, FactorPolicy, SecondFactor
 from tport.engine.types.preference import Preference
 from tport.engine.types.resource import GithubResource, OidcResource
@@ -146,6 +147,40 @@ async def test_an_address_that_was_given_to_another_person_is_another_user() -> 
             await world.proxy.web_session(id=first.session.id)
 
 
+async def test_one_person_is_one_user_though_they_come_under_two_names_at_once() -> None:
+    """Else a lock on the one would not keep the other out."""
+    other = ANN | {"email": "second@x.test"}
+    async with sso_world(GOOGLE) as (world, provider, _):
+        record, meanwhile = world.audit.record, list[SsoDone | SsoRefused]()
+
+        async def record_late(event: Event) -> None:
+            if event.type == "user.create" and not meanwhile:
+                meanwhile.append(SsoDone(outcome="signed-in", next="/"))
+                meanwhile[0] = await Visit(world).come(provider, **other)
+            await record(event)
+
+        world.audit.record = record_late  # type: ignore[method-assign]
+        late = await Visit(world).come(provider, **ANN)
+
+        session_of(meanwhile[0])
+        assert isinstance(late, SsoRefused)
+        assert "you are known here as 'second@x.test'" in late.problem
+        assert [info.user.name for info in await world.admin.list_users()] == ["second@x.test"]
+
+
+async def test_who_was_a_user_before_it_was_kept_who_they_are_there_is_known_from_then_on() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+        [item] = await world.service.cluster.stores.subjects.range()
+        await world.backend.delete(item.key)
+
+        session_of(await Visit(world).come(provider, **ANN))
+        refused = await Visit(world).come(provider, **ANN | {"email": "second@x.test"})
+
+        assert isinstance(refused, SsoRefused)
+        assert "you are known here as 'ann@x.test'" in refused.problem
+
+
 async def test_their_account_ends_with_their_session_and_begins_anew_with_the_next() -> None:
     async with sso_world(GOOGLE) as (world, provider, _):
         first = session_of(await Visit(world).come(provider, **ANN))
@@ -212,6 +247,19 @@ async def test_user_info_adds_to_the_id_token_and_outweighs_nothing_in_it() -> N
         [info] = await world.admin.list_users()
         assert info.user.traits["department"] == ("Labs",)
         assert info.user.traits["groups"] == ("dev", "ops")
+
+
+async def test_who_vouches_for_an_address_is_who_tells_it() -> None:
+    """What the ID token says of an address that it doesn't hold is no word on another one."""
+    person: dict[str, Any] = {"sub": "1", "email_verified": True, "groups": ["dev"]}
+    async with sso_world(GOOGLE) as (world, provider, _):
+        for verified in (False, None):
+            provider.user_info = {"email": "ann@x.test", "email_verified": verified}
+            refused = await Visit(world).come(provider, **person)
+            assert isinstance(refused, SsoRefused)
+            assert "does not vouch" in refused.problem
+        provider.user_info = {"email": "ann@x.test", "email_verified": True}
+        session_of(await Visit(world).come(provider, **person | {"email_verified": False}))
 
 
 async def test_teams_on_github_give_roles() -> None:

@@ -181,13 +181,16 @@ class Sessions:
         return await self._stores.provider_sessions.find(id_)
 
     async def end_provider_sessions(self, connector: str, subject: str, session: str) -> None:
-        """End what rests on a provider's session, or (`session` "") on all of a subject's."""
+        """End what rests on a provider's session, or (`session` "") on all of a subject's.
+
+        Of a subject all is ended of which it isn't known on which of the provider's sessions it rests.
+        """
         store = self._stores.provider_sessions
         for item in await store.range():
             found = store.decode(item)
             if found.connector != connector or (subject and found.subject != subject):
                 continue
-            if session and found.session and found.session != session:
+            if session and found.session != session and (found.session or not subject):
                 continue
             await self.sign_out(item.key.rpartition("/")[2], by=connector)
 

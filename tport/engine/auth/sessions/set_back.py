@@ -2,7 +2,8 @@
 
 The latest time that was seen is stored, so that a restart is no way around it. When the wall is behind it
 by more than machines' clocks may differ, auth's time stands still (`steady_clock`), all sessions and what
-is under way are ended, expired tokens removed, and only then time goes on from what the wall shows.
+is under way are ended, expired tokens removed, and only then time goes on from what the wall shows. Who
+signed in meanwhile did so by the time that stood still: that is ended once more, after it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.stores import SWAP_TRIES, ClockRecord
 from tport.engine.defaults import CLOCK_SKEW
-from tport.engine.errors import CompareFailed, NotFound
+from tport.engine.errors import CompareFailed, NotFound, Unavailable
 from tport.engine.storage.backend import BATCH_LIMIT, Delete
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class SetBack:
         self._cluster = cluster
         self._stores = cluster.stores
         self._stored = self._clock.wall() - STORED_EVERY
+        self._ends_again = False
 
     async def begin(self) -> None:
         """Take over what was the latest time before this start.
@@ -59,24 +61,22 @@ class SetBack:
         """
         if self._clock.behind > CLOCK_SKEW:
             await self._end()
+        if self._ends_again:
+            await self._end_under_way()
+            await self._store()
+            self._ends_again = False
         if self._clock() >= self._stored + STORED_EVERY:
             await self._store()
 
     async def _end(self) -> None:
         before, now = self._clock(), self._clock.wall()
-        ended = 0
-        for prefix in _UNDER_WAY:
-            items = await self._stores.backend.range(prefix)
-            ended += await self._delete(item.key for item in items)
-        while swept := await self._stores.backend.sweep():
-            ended += swept
+        ended = await self._end_under_way()
         tokens = [
             self._stores.tokens.key(token.id)
             for token in await self._stores.tokens.all()
             if token.expires is not None and token.expires <= before
         ]
         ended += await self._delete(tokens)
-        ended += await self._expire_users(now)
         seconds = round((before - now).total_seconds())
         await self._cluster.record("clock.set_back", seconds=seconds, ended=ended)
         logger.warning(
@@ -84,26 +84,39 @@ class SetBack:
             seconds,
             ended,
         )
+        self._ends_again = True  # what is stored of the time stays as it was until then
         self._clock.follow()
-        await self._store()
+
+    async def _end_under_way(self) -> int:
+        ended = 0
+        for prefix in _UNDER_WAY:
+            items = await self._stores.backend.range(prefix)
+            ended += await self._delete(item.key for item in items)
+        while swept := await self._stores.backend.sweep():
+            ended += swept
+        return ended + await self._expire_users(self._clock.wall())
 
     async def _expire_users(self, now: datetime) -> int:
         """End what providers vouched for, as the sessions that rest on it; return of how many people."""
         expired = 0
         for user in await self._stores.users.all():
-            for _ in range(SWAP_TRIES):
-                try:
-                    read = await self._stores.users.read(user.name)
-                    if read.value.expires is None or not read.value.counts(now):
-                        break
-                    await self._stores.users.swap(user.name, read, replace(read.value, expires=now))
-                except CompareFailed:
-                    continue
-                except NotFound:  # deleted meanwhile
-                    break
-                expired += 1
-                break
+            if user.expires is not None and user.counts(now):
+                expired += await self._expire_user(user.name, now)
         return expired
+
+    async def _expire_user(self, name: str, now: datetime) -> bool:
+        for _ in range(SWAP_TRIES):
+            try:
+                read = await self._stores.users.read(name)
+                if read.value.expires is None or not read.value.counts(now):
+                    return False
+                await self._stores.users.swap(name, read, replace(read.value, expires=now))
+            except CompareFailed:
+                continue
+            except NotFound:  # deleted meanwhile
+                return False
+            return True
+        raise Unavailable(f"user {name!r} is being changed by many at once")
 
     async def _store(self) -> None:
         self._stored = self._clock()

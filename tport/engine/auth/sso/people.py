@@ -30,6 +30,7 @@ from tport.engine.errors import (
     NotFound,
     Unavailable,
 )
+from tport.engine.storage.backend import Operation
 from tport.engine.types.connector import (
     ClaimMapping,
     Connector,
@@ -148,7 +149,7 @@ class Arrivals:
         """
         for _ in range(SWAP_TRIES):
             read = await self._find(who.name)
-            await self._check_name(who)
+            note = await self._noting(who)
             if read is not None:
                 await self._sessions.check_may_sign_in(read.value)  # before anything is changed
             if read is not None and read.value.origin != who.origin:
@@ -169,36 +170,40 @@ class Arrivals:
             try:
                 if read is None:
                     await self._record("user.create", user)
-                    await self._stores.batch(
-                        [
-                            self._stores.users.creating(user.name, user),
-                            self._stores.subjects.putting(
-                                subject_key(user.subject), SubjectOf(user=user.name)
-                            ),
-                        ]
-                    )
+                    write = self._stores.users.creating(user.name, user)
                 else:
                     if user.epoch != read.value.epoch:
                         await self._record("user.update", user)
-                    await self._stores.users.swap(user.name, read, user)
+                    write = self._stores.users.swapping(user.name, read, user)
+                await self._stores.batch([write, note])
             except (AlreadyExists, CompareFailed, NotFound):
                 continue
             return user
         raise Unavailable(f"user {who.name!r} is being changed by many at once")
 
-    async def _check_name(self, who: Arrival) -> None:
-        """Raise AccessDenied when this person is a user of another name: locks and devices are theirs."""
-        known = await self._stores.subjects.find(subject_key(who.subject))
-        if known is None or known.user == who.name:
-            return
-        before = await self._find(known.user)
+    async def _noting(self, who: Arrival) -> Operation:
+        """Return what notes who this person is here, while nobody else does: of two names one counts.
+
+        Raises:
+            AccessDenied: they are a user of another name, whose locks and devices are theirs.
+        """
+        subjects, key = self._stores.subjects, subject_key(who.subject)
+        of = SubjectOf(user=who.name)
+        try:
+            known = await subjects.read(key)
+        except NotFound:
+            return subjects.creating(key, of)
+        if known.value == of:
+            return subjects.checking(key, known)
+        name = known.value.user
+        before = await self._find(name)
         if before is not None and before.value.subject == who.subject:
             raise AccessDenied(
-                f"you are known here as {known.user!r}, and your provider now calls you {who.name!r}",
-                reason=f"{known.user} came as {who.name}",
-                hint=f"whoever administers this cluster can remove the old name: tport users rm"
-                f" {known.user}",
+                f"you are known here as {name!r}, and your provider now calls you {who.name!r}",
+                reason=f"{name} came as {who.name}",
+                hint=f"whoever administers this cluster can remove the old name: tport users rm {name}",
             )
+        return subjects.swapping(key, known, of)
 
     async def _find(self, name: str) -> Stored[User] | None:
         try:

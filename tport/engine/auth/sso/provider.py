@@ -202,8 +202,9 @@ class Providers:
         if tokens.access_token and known.found.userinfo_endpoint:
             answer = await self._ask(oidc.user_info_request(known.found, tokens.access_token))
             more = oidc.read_user_info(answer, subject)
-            if "email" in claims:  # an address and who vouches for it come from one place
-                more.pop("email_verified", None)
+            # An address and who vouches for it come from one place.
+            other = more if "email" in claims else claims if "email" in more else {}
+            other.pop("email_verified", None)
             # What is signed counts; user info adds to it.
             claims = {n: v for n, v in more.items() if n not in PROTOCOL} | claims
         return Proven(subject, claims, tokens.id_token)
