@@ -11,14 +11,14 @@ import pytest
 from tests.engine.auth.joining.test_join import join, token_for
 from tests.engine.auth.test_service import as_, start
 from tests.engine.auth.visitor import Visitor
-from tests.engine.auth.world import CLUSTER, PASSWORD, PROXY, World, open_world
+from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, PROXY, World, open_world
 from tests.fakes import WallClock
 from tests.security.test_second_factors import in_or_not
 from tport.engine.access.totp import matching_step, new_totp_secret, time_step, totp_code
 from tport.engine.api.answers import SignedIn
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService
-from tport.engine.defaults import INVITE_TTL, WEB_SESSION_TTL
+from tport.engine.defaults import INVITE_TTL, PRESENCE_TTL, WEB_SESSION_TTL
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, ProofNeeded, TportError
 from tport.engine.storage.backend import Item
 from tport.engine.types.event import Event
@@ -73,6 +73,22 @@ async def test_ops_10_no_session_lives_longer_for_a_clock_that_was_set_back(worl
     again = await world.sign_in()
     assert again.session.expires == world.clock.now + WEB_SESSION_TTL
     assert await world.proxy.web_session(id=again.session.id) == again.session
+
+
+async def test_ops_10_a_clock_that_jumps_ahead_hides_no_application() -> None:
+    """R-13: a proxy is silent for as long as it says nothing, whatever the wall shows."""
+    moment = 0.0
+    async with open_world(monotonic=lambda: moment) as world:
+        await world.serve(GRAFANA)
+        presence = world.service.presence
+        world.pass_time(days=2)
+        presence.tick()
+        assert [server.app.name for server in presence.servers] == ["grafana"]
+        assert not presence.is_complete
+        moment = PRESENCE_TTL
+        presence.tick()
+        assert presence.servers == ()
+        assert presence.is_complete
 
 
 async def test_ops_10_a_sign_in_while_sessions_are_ended_is_ended_with_them(world: World) -> None:

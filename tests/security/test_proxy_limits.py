@@ -70,7 +70,10 @@ async def held(
             if stage == "hello":
                 await stream.send_all(b"\x16\x03\x01\x02\x00\x01")
                 continue
-            tls = await shake(stack, stream, stack.proxy_url[8:].partition(":")[0])
+            try:
+                tls = await shake(stack, stream, stack.proxy_url[8:].partition(":")[0])
+            except trio.BrokenResourceError:
+                continue  # ended already, as whoever takes too long is
             opened.append(tls)
             match stage:
                 case "head":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -179,7 +179,9 @@ async def open_world(
     settings: AuthSettings | None = None,
     clock: WallClock | None = None,
     transport: Transport | None = None,
+    monotonic: Callable[[], float] | None = None,
 ) -> AsyncIterator[World]:
+    """`monotonic`: None: it goes on, and back, as `clock` does."""
     clock = clock or WallClock()
     steady = SteadyClock(clock)
     audit = MemoryAudit()
@@ -189,7 +191,12 @@ async def open_world(
     async with (
         open_memory_backend(steady) as backend,
         open_auth_service(
-            backend=backend, audit=audit, clock=steady, settings=given, transport=transport
+            backend=backend,
+            audit=audit,
+            clock=steady,
+            settings=given,
+            transport=transport,
+            monotonic=monotonic or (lambda: clock.now.timestamp()),
         ) as service,
     ):
         yield World(service, clock, audit, backend)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Final, NoReturn
@@ -81,18 +81,21 @@ async def open_auth_service(
     clock: SteadyClock,
     settings: AuthSettings,
     transport: Transport | None = None,
+    monotonic: Callable[[], float] = trio.current_time,
 ) -> AsyncIterator[AuthService]:
     """Open the cluster in `backend`, made at its first start, and keep it going.
 
     Args:
         clock: the one that `backend` was opened with.
         transport: what carries requests to identity providers; None: HTTPS.
+        monotonic: returns s, by which proxies fall silent.
 
     Raises:
         ConfigError: the settings contradict what is stored, or each other.
         Unavailable: storage can't answer.
     """
-    service = AuthService(await open_cluster(settings, backend, audit, clock), transport)
+    cluster = await open_cluster(settings, backend, audit, clock)
+    service = AuthService(cluster, transport, monotonic)
     await service.set_back.begin()
     await service.preference.tell_overruled()
     async with trio.open_nursery() as nursery:
@@ -107,11 +110,16 @@ async def open_auth_service(
 class AuthService:
     """All of auth. Its parts know the nouns; `as_caller` says who may ask them what."""
 
-    def __init__(self, cluster: Cluster, transport: Transport | None = None) -> None:
-        """`transport`: what carries requests to identity providers; None: HTTPS."""
+    def __init__(
+        self,
+        cluster: Cluster,
+        transport: Transport | None = None,
+        monotonic: Callable[[], float] = trio.current_time,
+    ) -> None:
+        """See `open_auth_service`."""
         self.cluster = cluster
         self.refusals = Refusals(cluster)
-        self.presence = Presence(cluster.clock, cluster.settings.proxy_addrs)
+        self.presence = Presence(monotonic, cluster.settings.proxy_addrs)
         self.healths = Healths(cluster.clock)
         self.roles = Roles(cluster)
         self.locks = Locks(cluster, self.presence)

@@ -1,5 +1,7 @@
 """Who is there now: what each proxy said last, forgotten when it falls silent. Memory only.
 
+How long it has been silent is told by a clock that nobody sets: one that jumps ahead hides nothing.
+
 Every auth process that restarts is told all of it anew within PRESENCE_INTERVAL; until then
 `is_complete` is false, and what isn't known may still be.
 """
@@ -8,25 +10,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 
 from tport.engine.api.answers import AgentInfo, ProxyReport
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.types.app import AppServer
 
-_TTL = timedelta(seconds=PRESENCE_TTL)
-
 
 @dataclass(frozen=True, slots=True)
 class _Heard:
     report: ProxyReport
-    at: datetime
+    at: float  # s
 
 
 class Presence:
     """`on_change` is called when the offers or the proxies alive are not what they were."""
 
-    def __init__(self, clock: Callable[[], datetime], proxy_addrs: tuple[str, ...]) -> None:
+    def __init__(self, clock: Callable[[], float], proxy_addrs: tuple[str, ...]) -> None:
+        """`clock`: s, monotonic."""
         self._clock = clock
         self._configured = proxy_addrs
         self._heard: dict[str, _Heard] = {}
@@ -49,7 +49,7 @@ class Presence:
     @property
     def is_complete(self) -> bool:
         """Tell whether every proxy alive has had time to report since this process began."""
-        return self._clock() - self._started >= _TTL
+        return self._clock() - self._started >= PRESENCE_TTL
 
     @property
     def knows_proxies(self) -> bool:
@@ -105,7 +105,7 @@ class Presence:
         """Forget who has been silent for PRESENCE_TTL; call it each second."""
         now = self._clock()
         for proxy_id, heard in list(self._heard.items()):
-            if now - heard.at >= _TTL:
+            if now - heard.at >= PRESENCE_TTL:
                 del self._heard[proxy_id]
         self._settle()
 
