@@ -13,7 +13,11 @@ import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
+
+import typer
+
+from tport.cli import app as root
 
 ROOT: Final = Path(__file__).parents[1]
 
@@ -50,11 +54,9 @@ class Shown:
 
 
 def pages() -> list[Path]:
-    """Return what people read: at the top, in docs/, beside the examples; but for CHANGELOG.md, which says what was."""
-    return sorted(
-        [*(set(ROOT.glob("*.md")) - {ROOT / "CHANGELOG.md"}), *ROOT.joinpath("docs").glob("*.md")]
-        + list(ROOT.joinpath("examples").rglob("*.md"))
-    )
+    """Return what people read, but for CHANGELOG.md, which says what was."""
+    at_top = [path for path in ROOT.glob("*.md") if path.name != "CHANGELOG.md"]
+    return sorted([*at_top, *ROOT.glob("docs/*.md"), *ROOT.glob("examples/**/*.md")])
 
 
 def blocks(text: str, page: str) -> Iterator[Block]:
@@ -132,6 +134,30 @@ def simple_commands(statement: str) -> list[list[str]]:
     started = [words[words.index("tport") :] for words in found if words[:1] == ["setpriv"]]
     others = [words for each in inner for words in simple_commands(each)]
     return [words for words in found if words] + started + others
+
+
+def parsed(words: list[str]) -> Any:
+    """Return the context that tport's own parser makes of a command line, and run nothing of it.
+
+    Raises:
+        typer.TyperException: there is no such command or option, or an argument is missing or wrong.
+    """
+    command: Any = typer.main.get_command(root)
+    context = command.make_context("tport", list(words))
+    while hasattr(command, "resolve_command"):
+        rest = [*context._protected_args, *context.args]
+        if rest[:1] == ["hello"]:  # examples/plugin/ adds it
+            name, command, rest = "hello", _plugin(), rest[1:]
+        else:
+            name, command, rest = command.resolve_command(context, rest)
+        context = command.make_context(name, rest, parent=context)
+    return context
+
+
+def _plugin() -> Any:
+    names: dict[str, Any] = {}
+    exec(ROOT.joinpath("examples", "plugin", "tport_hello.py").read_text(), names)
+    return typer.main.get_command(names["app"])
 
 
 @dataclass(frozen=True)

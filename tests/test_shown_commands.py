@@ -9,41 +9,27 @@ import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import typer
 
-from tests.shown import ROOT, Shown, all_shown, blocks, pages, shown, simple_commands, spellings
+from tests.shown import (
+    ROOT,
+    Shown,
+    all_shown,
+    blocks,
+    pages,
+    parsed,
+    shown,
+    simple_commands,
+    spellings,
+)
+from tests.shown_elsewhere import OF_A_RELEASE, PROGRAMS, TESTED, names_of, typed
 from tport.cli import BUILT_IN
-from tport.cli import app as root
 
 SHOWN = all_shown()
+OF_A_FILE = {"--token", "--proxy"}  # what `tport configure` writes by them: tests/engine/config/
 FENCES = {"yaml", "json", "python", "text", "ini"}
-
-
-def parsed(words: list[str]) -> Any:
-    """Return the context that tport's own parser makes of a command line, and run nothing of it.
-
-    Raises:
-        typer.TyperException: there is no such command or option, or an argument is missing or wrong.
-    """
-    command: Any = typer.main.get_command(root)
-    context = command.make_context("tport", list(words))
-    while hasattr(command, "resolve_command"):
-        rest = [*context._protected_args, *context.args]
-        if rest[:1] == ["hello"]:  # examples/plugin/ adds it
-            name, command, rest = "hello", _plugin(), rest[1:]
-        else:
-            name, command, rest = command.resolve_command(context, rest)
-        context = command.make_context(name, rest, parent=context)
-    return context
-
-
-def _plugin() -> Any:
-    names: dict[str, Any] = {}
-    exec(ROOT.joinpath("examples", "plugin", "tport_hello.py").read_text(), names)
-    return typer.main.get_command(names["app"])
 
 
 def tports(each: Shown) -> Iterator[list[str]]:
@@ -64,7 +50,8 @@ def test_every_command_of_tports_that_is_shown_is_one(each: Shown) -> None:
             pass  # --help
         except typer.TyperException as problem:
             said = problem.format_message()
-            assert each.inline and re.search(r"^Missing |^Usage: | requires an argument", said), f"{each}\n{said}"
+            assert each.inline, f"{each}\n{said}"
+            assert re.search(r"^Missing |^Usage: | requires an argument", said), f"{each}\n{said}"
 
 
 def test_a_command_that_there_is_not_would_be_found() -> None:
@@ -77,9 +64,9 @@ def test_a_command_that_there_is_not_would_be_found() -> None:
         "sudo tport user ls",
     ):
         [each] = shown(f"Text.\n\n    {text}\n", "x.md")
+        [words] = tports(each)
         with pytest.raises(typer.TyperException):
-            for words in tports(each):
-                parsed(words)
+            parsed(words)
     [inline] = shown("See `tport\naudit search`, and `tport.yaml`.", "x.md")
     assert (inline.text, inline.inline) == ("tport audit search", True)
 
@@ -88,7 +75,9 @@ def test_what_is_set_apart_is_for_a_shell_or_says_what_it_is() -> None:
     for path in pages():
         for block in blocks(path.read_text(), path.name):
             assert block.language in FENCES | {"sh"}, f"{block.page}:{block.line}"
-            first = simple_commands(spellings(block.text)[0])[0][0] if block.language == "sh" else ""
+            first = (
+                simple_commands(spellings(block.text)[0])[0][0] if block.language == "sh" else ""
+            )
             assert re.fullmatch(r"[\w./<>-]*", first), f"{block.page}:{block.line}: {first}"
 
 
@@ -149,3 +138,26 @@ def test_every_built_in_command_is_shown_somewhere() -> None:
     used = {words[0] for each in SHOWN for words in tports(each) if words}
 
     assert set(BUILT_IN) - used == set()
+
+
+def test_the_lists_of_what_runs_elsewhere_hold_what_is_shown_and_no_more() -> None:
+    names = {name for each in typed() for name in names_of(each)}
+    programs = {words[0] for _, words in others()}
+
+    assert {*TESTED, *OF_A_RELEASE} - names == set()
+    assert set(PROGRAMS) - programs == set()
+    assert "tport" not in PROGRAMS
+    assert "curl" not in PROGRAMS
+
+
+@pytest.mark.parametrize(("text", "file"), TESTED.items())
+def test_a_test_that_is_named_for_a_command_runs_it(text: str, file: str) -> None:
+    """Each word that makes the command, and each option of its own, stands in it."""
+    source = ROOT.joinpath(file).read_text()
+    [words] = simple_commands(text.rpartition(": ")[2].replace("--data-dir /var/lib/tport ", ""))
+    for word in words[1:]:
+        option = word.partition("=")[0]
+        if re.fullmatch(r"(--)?[a-z-]+", option):
+            assert f'"{option}' in source or f"\ndef {option}(" in source or option in OF_A_FILE, (
+                word
+            )
