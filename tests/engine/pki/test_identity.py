@@ -11,7 +11,7 @@ from tests.certs import CLUSTER, Cluster, der, forge
 from tests.fakes import START
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.pki.authority import issue_host_certificate, new_authority
-from tport.engine.pki.identity import _known_signed, identity_extension, identity_of
+from tport.engine.pki.identity import _believed, identity_extension, identity_of
 from tport.engine.pki.keys import KeyPair, load_private_key, make_key
 from tport.engine.types.identity import Identity, IdentityKind
 
@@ -57,7 +57,7 @@ def test_authorities_of_two_generations_are_both_believed(cluster: Cluster) -> N
 def test_an_authority_that_is_trusted_no_more_vouches_for_nobody_it_vouched_for(
     cluster: Cluster,
 ) -> None:
-    """Signatures are remembered; whom we trust is not."""
+    """Who was believed is remembered by whom we trusted then."""
     pair = forge(cluster.host, cluster.identity("agent"), now=START)
     assert identify(cluster, pair).kind == "agent"
 
@@ -79,6 +79,56 @@ def test_who_was_believed_once_is_believed_no_longer_than_the_certificate_says(
             authorities=cluster.authorities,
             expected_kinds=["agent"],
             now=START + HOUR,
+        )
+
+
+def test_who_was_believed_once_costs_no_second_reading(
+    cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each watch asks every second, for each machine."""
+    shown = der(forge(cluster.host, cluster.identity("agent"), end=HOUR, now=START))
+
+    def asked(*kinds: IdentityKind, at: timedelta = timedelta(0)) -> Identity:
+        return identity_of(
+            shown, authorities=cluster.authorities, expected_kinds=kinds, now=START + at
+        )
+
+    believed = asked("agent")
+    monkeypatch.setattr(x509, "load_der_x509_certificate", _never)
+
+    assert asked("agent", at=HOUR - timedelta(seconds=1)) is believed
+    with pytest.raises(AssertionError, match="read"):
+        asked("agent", at=HOUR)
+    with pytest.raises(AssertionError, match="read"):
+        asked("agent", at=timedelta(days=-1))  # before it was valid: the clock was set back
+    with pytest.raises(AssertionError, match="read"):
+        asked("agent", "proxy")
+
+
+def _never(_: bytes) -> x509.Certificate:
+    raise AssertionError("a certificate was read")
+
+
+def test_who_was_believed_through_one_door_may_not_come_through_another(cluster: Cluster) -> None:
+    pair = forge(cluster.host, cluster.identity("agent"), now=START)
+    assert identify(cluster, pair, "agent", "proxy").kind == "agent"
+
+    with pytest.raises(AccessDenied, match="expected a proxy's"):
+        identify(cluster, pair, "proxy")
+
+
+def test_who_was_believed_once_is_believed_no_longer_than_its_authority_is_valid(
+    cluster: Cluster,
+) -> None:
+    pair = forge(cluster.host, cluster.identity("agent"), end=timedelta(days=9999), now=START)
+    assert identify(cluster, pair).kind == "agent"
+
+    with pytest.raises(AccessDenied, match="the authority that issued it is valid from"):
+        identity_of(
+            der(pair),
+            authorities=cluster.authorities,
+            expected_kinds=["agent"],
+            now=START + timedelta(days=3651),
         )
 
 
@@ -178,16 +228,16 @@ def test_a_certificate_of_any_size_is_refused_before_it_is_read(cluster: Cluster
         )
 
 
-def test_what_is_remembered_of_signatures_is_bounded(
+def test_what_is_remembered_of_certificates_is_bounded(
     cluster: Cluster, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """DOS-05: and what is forgotten is looked at anew."""
-    monkeypatch.setattr("tport.engine.pki.identity._MAX_SIGNED", 3)
+    monkeypatch.setattr("tport.engine.pki.identity._MAX_BELIEVED", 3)
     pairs = [forge(cluster.host, cluster.identity("agent"), now=START) for _ in range(8)]
 
     for pair in [*pairs, *pairs]:
         assert identify(cluster, pair).kind == "agent"
-        assert len(_known_signed) <= 3
+        assert len(_believed) <= 3
 
 
 def test_of_another_cluster_with_the_same_authority_is_still_of_another(cluster: Cluster) -> None:

@@ -7,8 +7,9 @@ contexts tell it to pass over critical extensions it doesn't know (`contexts`), 
 `identity_of`, which runs after each handshake, looks at every one of them.
 
 `identity_of` trusts nothing that the handshake found: it checks the signature of the authority
-again, on the certificate itself. A context that was made wrongly therefore opens nothing. A signature
-that was good is remembered, by the exact bytes; all else is looked at each time.
+again, on the certificate itself. A context that was made wrongly therefore opens nothing. Whom it
+believed is remembered by the exact bytes, by whom we trust and by who may come through that door, for as
+long as the certificate and its authority are valid. The time is looked at each time.
 """
 
 from __future__ import annotations
@@ -18,12 +19,11 @@ import warnings
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
-from typing import Final, Literal, Protocol, get_args
+from typing import Final, Literal, NamedTuple, Protocol, get_args
 
 import msgspec
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import hashes
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import ExtendedKeyUsageOID, ExtensionOID
 
@@ -117,7 +117,11 @@ def identity_of(
         AccessDenied: not issued directly by the right authority, for another purpose or
             cluster, or of another kind; `reason` says which.
     """
-    cert, identity = _anchored(certificate, authorities, expected_kinds, now)
+    question = _question(certificate, authorities, expected_kinds)
+    known = _believed.get(question)
+    if known is not None and known.since <= now < known.until:
+        return known.identity
+    cert, identity, issuers = _anchored(certificate, authorities, expected_kinds, now)
     if identity.kind not in expected_kinds:
         wanted = " or ".join(sorted(expected_kinds))
         raise _refused(f"it is {_article(identity.kind)}'s, expected {_article(wanted)}'s")
@@ -130,7 +134,46 @@ def identity_of(
         raise _out_of_time(f"it is valid from {cert.not_valid_before_utc:%FT%TZ} on", now)
     if now >= cert.not_valid_after_utc + grace:
         raise _out_of_time(f"it expired at {cert.not_valid_after_utc:%FT%TZ}", now)
+    if len(issuers) == 1:
+        _believe(question, identity, (cert, *issuers))
     return identity
+
+
+class _Belief(NamedTuple):
+    """Whom a certificate was found to be, and when that is so: not before `since`, and before `until`."""
+
+    identity: Identity
+    since: datetime
+    until: datetime
+
+
+_Question = tuple[bytes, str, tuple[str, ...], tuple[str, ...], frozenset[IdentityKind]]
+
+# Each watch asks every second, for each machine. Nobody fills it but who has a certificate of ours.
+_MAX_BELIEVED: Final = 10_000
+_believed: dict[_Question, _Belief] = {}
+
+
+def _question(
+    certificate: bytes, authorities: Trusted, expected_kinds: Collection[IdentityKind]
+) -> _Question:
+    """Return all that the answer depends on, but for the time."""
+    return (
+        sha256(certificate).digest(),
+        authorities.cluster,
+        tuple(authorities.host),
+        tuple(authorities.user),
+        frozenset(expected_kinds),
+    )
+
+
+def _believe(question: _Question, identity: Identity, chain: Sequence[x509.Certificate]) -> None:
+    """Remember an answer for as long as all of these are valid."""
+    if len(_believed) >= _MAX_BELIEVED:
+        _believed.clear()
+    since = max(each.not_valid_before_utc for each in chain)
+    until = min(each.not_valid_after_utc for each in chain)
+    _believed[question] = _Belief(identity, since, until)
 
 
 def _anchored(
@@ -138,8 +181,11 @@ def _anchored(
     authorities: Trusted,
     expected_kinds: Collection[IdentityKind],
     now: datetime,
-) -> tuple[x509.Certificate, Identity]:
-    """Parse, find the issuer among the authorities, and only then read what the holder is."""
+) -> tuple[x509.Certificate, Identity, Collection[x509.Certificate]]:
+    """Parse, find the issuer among the authorities, and only then read what the holder is.
+
+    Returns also the issuer of each kind that there is: one, unless two authorities share a key.
+    """
     if len(certificate) > _MAX_CERTIFICATE:
         raise _refused("it is too large")
     try:
@@ -159,7 +205,7 @@ def _anchored(
     issued = {
         kind: by
         for kind in issuers
-        if (by := _issuer(certificate, cert, getattr(authorities, kind), now)) is not None
+        if (by := _issuer(cert, getattr(authorities, kind), now)) is not None
     }
     issuer = next((kind for kind, by in issued.items() if _is_valid(by, now)), None)
     if issuer is None:
@@ -176,16 +222,14 @@ def _anchored(
     identity = Identity(**{name: getattr(strict, name) for name in Identity.__struct_fields__})
     if authority_of(identity.kind) != issuer:
         raise _refused(f"the {issuer} authority does not vouch for {_article(identity.kind)}")
-    return cert, identity
+    return cert, identity, issued.values()
 
 
 def _issuer(
-    certificate: bytes, cert: x509.Certificate, authorities: Sequence[str], now: datetime
+    cert: x509.Certificate, authorities: Sequence[str], now: datetime
 ) -> x509.Certificate | None:
     """Return which authority signed it: one that is valid now, if any of them is."""
-    signed = [
-        issuer for pem in authorities if _signed(certificate, cert, issuer := load_certificate(pem))
-    ]
+    signed = [issuer for pem in authorities if _signed(cert, issuer := load_certificate(pem))]
     return max(signed, key=lambda issuer: _is_valid(issuer, now), default=None)
 
 
@@ -193,24 +237,12 @@ def _is_valid(authority: x509.Certificate, now: datetime) -> bool:
     return authority.not_valid_before_utc <= now < authority.not_valid_after_utc
 
 
-# Which authority signed which certificate, by SHA-256 of both: what was true of these bytes once is
-# true for ever. Each watch asks every second, for each machine. Nobody fills it but the authorities.
-_MAX_SIGNED: Final = 10_000
-_known_signed: set[bytes] = set()
-
-
-def _signed(certificate: bytes, cert: x509.Certificate, issuer: x509.Certificate) -> bool:
+def _signed(cert: x509.Certificate, issuer: x509.Certificate) -> bool:
     """Tell whether this authority signed the certificate, whatever the time is now."""
-    both = sha256(certificate).digest() + issuer.fingerprint(hashes.SHA256())
-    if both in _known_signed:
-        return True
     try:
         cert.verify_directly_issued_by(issuer)
     except (ValueError, TypeError, InvalidSignature):
         return False
-    if len(_known_signed) >= _MAX_SIGNED:
-        _known_signed.clear()
-    _known_signed.add(both)
     return True
 
 
