@@ -27,7 +27,7 @@ from tport.engine.api.changes import (
     UserChanged,
     UserDeleted,
 )
-from tport.engine.auth.machines.watch import QUEUE
+from tport.engine.auth.machines.watch import CURRENT_INTERVAL, QUEUE, TURNS
 from tport.engine.errors import AccessDenied, Unavailable
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock, LockTarget
@@ -112,6 +112,50 @@ async def test_that_all_is_told_is_said_each_second(
         for _ in range(3):
             assert await until_current(changes) == []
         assert trio.current_time() - started == pytest.approx(3)
+
+
+async def test_who_came_at_another_time_is_assured_at_another_time(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A hundred agents are not told all in one breath, in which nothing else could be done."""
+    waited: list[float] = []
+
+    async def follow() -> None:
+        came = trio.current_time()
+        async with world.proxy.watch() as changes:
+            for _ in range(2):
+                await until_current(changes)
+            waited.append(trio.current_time() - came)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(follow)
+        await trio.sleep(0.4)
+        nursery.start_soon(follow)
+
+    assert waited == [pytest.approx(CURRENT_INTERVAL, abs=CURRENT_INTERVAL / TURNS)] * 2
+
+
+async def test_a_process_that_stood_still_assures_once_and_not_for_each_second(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.agent.watch() as changes:
+        await until_current(changes)
+        autojump_clock.jump(30)
+        for _ in range(2):
+            await until_current(changes)
+        assert trio.current_time() - 30 == pytest.approx(1, abs=1 / TURNS)
+
+
+async def test_what_is_still_to_be_told_comes_before_the_assurance_that_it_was(
+    world: World, autojump_clock: MockClock
+) -> None:
+    async with world.proxy.watch() as changes:
+        await until_current(changes)
+        await trio.sleep(3)  # three assurances that nobody reads
+        role = Role(name="new")
+        await world.admin.put_role(role=role)
+        await trio.testing.wait_all_tasks_blocked()
+        assert await until_current(changes) == [RoleChanged(role=role)]
 
 
 async def test_a_change_made_while_the_list_is_read_is_not_lost(

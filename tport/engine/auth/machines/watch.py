@@ -42,6 +42,7 @@ from tport.engine.types.user import User, user_key
 
 QUEUE: Final = 1024  # changes a follower may lag behind; one more ends its watch
 CURRENT_INTERVAL: Final = 1.0  # s between two assurances that all has been told
+TURNS: Final = 16  # in that time: who came in the same turn is assured in the same
 _LOST = "the watch was lost"
 
 Follower = Literal["agent", "proxy"]
@@ -55,11 +56,14 @@ class _Feed:
     """One follower's queue.
 
     `name` is what its certificate calls it, `apps` the applications that it may offer; None: any.
+    `turn`: when it came, as a turn; `is_owed`: it is to be assured that all has been told.
     """
 
     def __init__(self, name: str, apps: tuple[str, ...] | None) -> None:
         self.name = name
         self.apps = apps
+        self.turn = 0
+        self.is_owed = False
         self._send, self.changes = trio.open_memory_channel[_Told](QUEUE)
 
     def tell(self, change: _Told) -> None:
@@ -71,8 +75,57 @@ class _Feed:
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             pass  # over already
 
+    @property
+    def is_behind(self) -> bool:
+        """Whether something is queued."""
+        return self.changes.statistics().current_buffer_used > 0
+
+    def assure(self) -> None:
+        """Have it told that all has been told, once that is so."""
+        self.is_owed = True
+        if not self.is_behind:
+            self.tell(None)
+
     def end(self) -> None:
         self._send.close()
+
+
+class _Turns:
+    """When followers are assured that all has been told: each of them once in a CURRENT_INTERVAL.
+
+    A timer for each would wake the process for each. Here only the turns of those who are there do,
+    and no turn has more than came at the same time.
+    """
+
+    def __init__(self) -> None:
+        self._turns: list[dict[_Feed, None]] = [{} for _ in range(TURNS)]
+        self._at = 0  # the turn that was last, counted from the clock's beginning
+
+    def join(self, feed: _Feed) -> None:
+        feed.turn = _turn_now()
+        self._turns[feed.turn % TURNS][feed] = None
+
+    def leave(self, feed: _Feed) -> None:
+        self._turns[feed.turn % TURNS].pop(feed, None)
+
+    def due(self) -> float:
+        """Return trio's time of the next turn that somebody has."""
+        after = range(self._at + 1, self._at + TURNS)
+        turn = next((turn for turn in after if self._turns[turn % TURNS]), self._at + TURNS)
+        return turn * CURRENT_INTERVAL / TURNS
+
+    def assure(self) -> None:
+        """Assure those whose turn has come; who missed several, because we did not run, once."""
+        now = _turn_now()
+        for turn in range(max(self._at, now - TURNS) + 1, now + 1):
+            for feed in self._turns[turn % TURNS]:
+                if feed.turn < turn:
+                    feed.assure()
+        self._at = now
+
+
+def _turn_now() -> int:
+    return int(trio.current_time() * TURNS / CURRENT_INTERVAL)
 
 
 class Watches:
@@ -81,6 +134,7 @@ class Watches:
         self._presence = presence
         self._healths = healths
         self._feeds: dict[_Feed, None] = {}  # the newest last
+        self._turns = _Turns()
         presence.on_change.append(lambda: self._tell(None))
         healths.on_change.append(lambda: self._tell(None))
 
@@ -96,7 +150,10 @@ class Watches:
                     started = True
                 try:
                     while True:
-                        self._tell(await changes.receive())
+                        with trio.move_on_at(self._turns.due()):
+                            self._tell(await changes.receive())
+                            continue
+                        self._turns.assure()
                 except WatchLost:
                     for feed in self._feeds:
                         feed.end()
@@ -121,11 +178,13 @@ class Watches:
         """
         feed = _Feed(name, apps)
         self._feeds[feed] = None  # before reading: what changes meanwhile is in the queue
+        self._turns.join(feed)
         try:
             async with aclosing(self._changes(follower, feed)) as changes:
                 yield changes
         finally:
             self._feeds.pop(feed, None)
+            self._turns.leave(feed)
             feed.end()
             feed.changes.close()
 
@@ -150,42 +209,24 @@ class Watches:
         for change in view.present(self._presence, self._healths):
             yield change
         yield Current()
-        due = trio.current_time() + CURRENT_INTERVAL
-        while True:
-            told: list[_Told] = []
-            try:
-                with trio.move_on_at(due):
-                    told.append(await feed.changes.receive())
-            except trio.EndOfChannel:
-                raise Unavailable(_LOST, hint="watch again") from None
-            is_due = not told
-            told.extend(_queued(feed))
-            for written in told:
-                if isinstance(written, ProbeAsked | IconAsked):
-                    yield written
-                    continue
+        async for told in feed.changes:
+            if isinstance(told, ProbeAsked | IconAsked):
+                yield told
+            else:
                 for change in (
                     view.present(self._presence, self._healths)
-                    if written is None
-                    else view.apply(written)
+                    if told is None
+                    else view.apply(told)
                 ):
                     yield change
-            if is_due:
+            if feed.is_owed and not feed.is_behind:
+                feed.is_owed = False
                 yield Current()
-                due = trio.current_time() + CURRENT_INTERVAL
+        raise Unavailable(_LOST, hint="watch again")
 
     def _tell(self, change: _Told) -> None:
         for feed in self._feeds:
             feed.tell(change)
-
-
-def _queued(feed: _Feed) -> Iterator[_Told]:
-    """Take what is in the queue now. Its end shows at the next wait."""
-    while True:
-        try:
-            yield feed.changes.receive_nowait()
-        except (trio.WouldBlock, trio.EndOfChannel):
-            return
 
 
 class _View:
