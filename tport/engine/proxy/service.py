@@ -279,6 +279,7 @@ class _Proxy:
                 self._credentials.forget_all()
                 self._live.judge(self._apps.verdict)
                 self._tunnel_service.judge()
+                self._tunnel_service.proxies_changed()
                 self._certificates.acme.changed(anew=True)
                 self._anew.set()
                 self._anew = trio.Event()
@@ -302,6 +303,7 @@ class _Proxy:
                 background.start_soon(self._request_log.keep)
             await background.start(self._cache.keep)
             background.start_soon(self._judge_by_clock)
+            background.start_soon(self._judge_tunnels_by_clock)
             background.start_soon(keep_within_memory, self._seats, memory_usage())
             background.start_soon(keep_presence, self._around.auth, self._settings, self._tunnels)
             background.start_soon(self._certificates.keep)
@@ -348,6 +350,11 @@ class _Proxy:
             for session in self._live.held():
                 if self._cache.live_session(session) is None:
                     await self._ask_again(session)
+
+    async def _judge_tunnels_by_clock(self) -> NoReturn:
+        while True:
+            await trio.sleep(JUDGE_INTERVAL)
+            self._tunnel_service.judge()
 
     async def _ask_again(self, session: str) -> None:
         """Ask auth about a session that runs something and isn't remembered any more.

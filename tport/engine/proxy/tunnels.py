@@ -16,7 +16,7 @@ import tport
 from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import MAX_OFFERS, PRESENCE_INTERVAL
+from tport.engine.defaults import MAX_OFFERS
 from tport.engine.errors import (
     ConnectionProblem,
     Locked,
@@ -75,7 +75,8 @@ class Tunnel:
         self.servers: dict[str, AppServer] = {}  # the offers that count, by application
         self.refused: tuple[AppServer, ...] = ()
         self.up = False  # the hello went well: it may serve, and its end is an event
-        self.refused_now = trio.Event()  # its agent may be here no longer
+        self.refusal = ""  # why its agent may be here no longer
+        self._refused = trio.Event()
         self._told: dict[str, str] = {}
 
     @property
@@ -90,6 +91,14 @@ class Tunnel:
         if len(self._told) >= REMEMBERED_SESSIONS:
             del self._told[next(iter(self._told))]  # at worst it is sent once more
         self._told[session] = credential
+
+    def refuse(self, why: str) -> None:
+        """End the tunnel: its agent may be here no longer."""
+        self.refusal = why
+        self._refused.set()
+
+    async def wait_refused(self) -> None:
+        await self._refused.wait()
 
     def report(self) -> TunnelReport:
         return TunnelReport(
@@ -241,16 +250,25 @@ class TunnelService:
         self._check_host = check_host
         self._budget = WindowBudget()  # of all tunnels together
         self._clock = clock
-        self._open: set[Tunnel] = set()  # those that still say hello, too
+        # Those that still say hello, too; and when their agents' certificates end.
+        self._open: dict[Tunnel, datetime] = {}
         self._proxies_moved = trio.Event()
 
     def judge(self) -> None:
-        """End the tunnels of agents that may have none now; to be called when locks have changed."""
-        for tunnel in self._open:
+        """End the tunnels of agents that may have none now, or whose certificate has expired.
+
+        To be called when locks have changed, and each few seconds for the clock's sake: an agent that
+        renews has replaced its tunnel half the certificate's life before.
+        """
+        now = self._clock()
+        for tunnel, not_after in self._open.items():
             try:
                 self._check_host(tunnel.agent_id)
             except Locked:
-                tunnel.refused_now.set()
+                tunnel.refuse("the agent is locked")
+            else:
+                if now >= not_after:
+                    tunnel.refuse("the agent's certificate has expired")
 
     def proxies_changed(self) -> None:
         """Tell the agents at once; to be called when the proxies alive may be others."""
@@ -264,7 +282,7 @@ class TunnelService:
 
         Args:
             identity: of the agent, from its verified certificate.
-            not_after: the certificate's end, at which the tunnel ends too (TLS-09).
+            not_after: the certificate's end, at which `judge` ends the tunnel too (TLS-09).
 
         Raises:
             Locked: the agent is; a lock that comes later ends the tunnel.
@@ -273,11 +291,10 @@ class TunnelService:
         mux = Mux(transport, client=True, peer_may_open=False, budget=self._budget)
         tunnel = Tunnel(mux, identity, remote=remote, since=self._clock())
         reason = ""
-        self._open.add(tunnel)
+        self._open[tunnel] = not_after
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_as_long_as, mux, partial(self._converse, tunnel))
-                nursery.start_soon(self._until, not_after)
                 nursery.start_soon(self._until_refused, tunnel)
                 await mux.run()
                 nursery.cancel_scope.cancel()
@@ -289,7 +306,7 @@ class TunnelService:
         except* (trio.BrokenResourceError, trio.ClosedResourceError):
             reason = reason or "connection lost"
         finally:
-            self._open.discard(tunnel)
+            del self._open[tunnel]
             self._tunnels.remove(tunnel)
         what = "ended" if tunnel.up else "not opened"
         reason = reason or "closed by the agent"
@@ -306,18 +323,9 @@ class TunnelService:
             **fields,
         )
 
-    async def _until(self, not_after: datetime) -> NoReturn:
-        """End the tunnel with its certificate, by the wall clock.
-
-        An agent that renews has replaced it half the certificate's life before.
-        """
-        while (left := (not_after - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 - a clock
-            await trio.sleep(min(left, 5.0))
-        raise ConnectionProblem("the agent's certificate has expired")
-
     async def _until_refused(self, tunnel: Tunnel) -> NoReturn:
-        await tunnel.refused_now.wait()
-        raise ConnectionProblem("the agent is locked")
+        await tunnel.wait_refused()
+        raise ConnectionProblem(tunnel.refusal)
 
     async def _converse(self, tunnel: Tunnel) -> None:
         """Run the control stream: our hello, the agent's, then its offers and our news."""
@@ -432,8 +440,7 @@ class TunnelService:
             if (live := self._live_proxies()) != told:
                 await control.say(Proxies(proxies=live))
                 told = live
-            with trio.move_on_after(PRESENCE_INTERVAL):
-                await moved.wait()
+            await moved.wait()
 
 
 class _ControlStream:
