@@ -12,6 +12,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.authenticator import PRESENT, VERIFIED, Authenticator
+from tests.engine.auth.sso.visits import GOOGLE, sso_world
 from tests.engine.auth.visitor import ORIGIN, Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
 from tests.security.test_auth import ARGUMENTS
@@ -31,6 +32,8 @@ from tport.engine.errors import (
     TportError,
     Unavailable,
 )
+from tport.engine.types.factor import FactorPolicy, TotpDevice, WebauthnDevice
+from tport.engine.types.preference import Preference
 
 
 @pytest.fixture
@@ -639,3 +642,70 @@ async def test_auth_10_of_two_who_remove_the_last_two_devices_at_once_one_is_ref
 
 def test_auth_12_every_call_that_asks_for_a_proof_is_one_that_people_may_make() -> None:
     assert set(RULES) >= FRESH
+
+
+async def test_auth_09_of_two_answers_with_one_count_at_once_one_counts(world: World) -> None:
+    """Both were judged by what was stored before; the second to be noted is a copy's."""
+    alice, passkey = Visitor(world), authenticator()
+    await alice.with_passkey(passkey)
+    user = await world.service.cluster.stores.users.get("alice")
+    [device] = (await world.service.devices.of(user)).devices
+    assert isinstance(device, WebauthnDevice)
+    count = device.sign_count + 1
+    await world.service.devices.take_passkey(user, device.credential, count)
+    with pytest.raises(InvalidRequest, match="counter went back"):
+        await world.service.devices.take_passkey(user, device.credential, count)
+
+
+async def test_auth_08_a_challenge_to_set_a_passkey_up_counts_five_minutes_of_the_thirty(
+    world: World,
+) -> None:
+    alice, passkey = Visitor(world), authenticator()
+    step = await alice.invited()
+    assert isinstance(step, NextStep)
+    created = passkey.create(step.webauthn)
+    world.pass_time(minutes=5)
+    with pytest.raises(AttemptOver):
+        await alice.enrol(step, "webauthn", created)
+    step = await world.proxy.next_step(browser=alice.browser)
+    assert isinstance(await alice.enrol(step, "webauthn", passkey.create(step.webauthn)), SignedIn)
+
+
+async def test_auth_01_one_secret_is_set_up_once(world: World) -> None:
+    """Two tabs that send the same code at once would make two devices of one phone."""
+    alice = Visitor(world)
+    await alice.with_app()
+    user = await world.service.cluster.stores.users.get("alice")
+    [device] = (await world.service.devices.of(user)).devices
+    assert isinstance(device, TotpDevice)
+    with pytest.raises(InvalidRequest, match="set up already"):
+        await world.service.devices.add_totp(user, "again", device.secret, device.step + 1)
+
+
+async def test_auth_10_an_app_whose_secret_was_never_shown_is_not_set_up(world: World) -> None:
+    """It was begun while apps did not count here."""
+    await world.admin.set_preference(
+        preference=Preference(second_factor=FactorPolicy.from_word("webauthn")), revision=0
+    )
+    alice = Visitor(world)
+    step = await alice.invited()
+    assert isinstance(step, NextStep)
+    assert step.totp is None
+    await world.admin.reset_preference()
+    with pytest.raises(AttemptOver):
+        await alice.enrol(step, "totp", "000000")
+
+
+async def test_auth_12_a_second_step_ends_nowhere_once_passwords_count_no_more() -> None:
+    """Whoever took them away may have done so because of the very password that was shown."""
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",))
+    async with sso_world(GOOGLE, settings=settings) as (world, _, _):
+        alice = Visitor(world)
+        await alice.with_app()
+        step = await alice.asked()
+        await world.admin.set_preference(preference=Preference(local_auth=False), revision=0)
+        with pytest.raises(AccessDenied, match="expired"):
+            await alice.prove(step, "totp", alice.code())
+        event = world.audit.events[-1]
+        assert (event.code, event.fields["user"]) == ("T1000W", "alice")
+        assert "local_auth is off" in event.fields["error"]

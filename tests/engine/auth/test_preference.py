@@ -187,6 +187,17 @@ async def test_what_the_file_overrules_is_logged_at_the_start(
     ]
 
 
+async def test_what_the_file_says_as_well_is_not_logged_as_overruled(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with cluster("on", in_file=(SECOND_FACTOR, WEB_IDLE_TIMEOUT)) as world:
+        await world.service.cluster.stores.preference.put("auth_preference", wants("on", 7200))
+        await world.service.preference.tell_overruled()
+
+    [told] = caplog.messages
+    assert told.startswith("web_idle_timeout is 1h")
+
+
 async def test_each_setting_says_whether_the_file_or_the_resource_decides_it() -> None:
     async with cluster("on", in_file=(WEB_IDLE_TIMEOUT,)) as world:
         await put(world, wants("otp"))

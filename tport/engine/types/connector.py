@@ -124,6 +124,11 @@ def origin_of(connector: Connector) -> str:
     return f"{kind_of_connector(connector)}/{connector.name}"
 
 
+def issuer_of(connector: Connector) -> str:
+    """Return the address that a provider is known by."""
+    return connector.issuer if isinstance(connector, OidcConnector) else connector.endpoint
+
+
 def check_connector(connector: Connector) -> None:
     """Return when a connector can be meant; its mappings' patterns are judged by `access.claims`.
 

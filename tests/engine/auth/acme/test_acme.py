@@ -416,3 +416,15 @@ async def test_a_schedule_is_for_the_certificate_that_is_there(world: World) -> 
         await proxy(world).acme_schedule(
             directory=DIRECTORY, name=PROXY, serial="other", renew_at=at, look_at=at
         )
+
+
+async def test_who_knows_an_older_certificate_reads_before_another_is_ordered(
+    world: World,
+) -> None:
+    """A CA has limits: what another proxy has just obtained is not ordered once more."""
+    await obtain(world, proxy(world))
+    state = await state_of(world)
+    with pytest.raises(CompareFailed, match="another certificate"):
+        await begin(proxy(world, "proxy-2"))
+    assert (await state_of(world)).order is None
+    assert (await begin(proxy(world, "proxy-2"), serial=state.serial)).order is not None

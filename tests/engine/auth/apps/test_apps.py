@@ -254,3 +254,15 @@ async def test_an_application_has_the_name_that_people_will_see_or_none_yet(worl
     assert world.service.apps.default_host("wiki") == f"wiki.{PROXY}:3080"
     async with open_world(settings=AuthSettings(cluster="example", proxy_addrs=())) as bare:
         assert bare.service.apps.default_host("wiki") == ""
+
+
+async def test_agents_that_say_different_addresses_are_told_so(world: World) -> None:
+    await world.serve(replace(GRAFANA, public_addr="graphs.example.com"))
+    told = await refusal(world, replace(GRAFANA, public_addr="other.example.com"), host="agent-3")
+    assert "another definition (public_addr differs)" in told
+
+
+async def test_what_auth_hands_out_may_have_an_address_of_its_own(world: World) -> None:
+    await hand_out(world, replace(GRAFANA, public_addr="graphs.example.com"))
+    await world.serve(replace(GRAFANA, public_addr="graphs.example.com"))
+    assert "public_addr differs" in await refusal(world, GRAFANA, host="agent-3")

@@ -12,7 +12,7 @@ from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
 from tport.engine.api.catalogue import OwnApp
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.apps.shelf import MAX_FAVOURITES, MAX_OPENED
-from tport.engine.errors import InvalidRequest, LimitExceeded
+from tport.engine.errors import InvalidRequest, LimitExceeded, NotFound
 from tport.engine.types.app import App
 from tport.engine.types.role import Conditions, Role
 
@@ -133,3 +133,20 @@ async def test_favourites_are_bounded_and_names(world: World) -> None:
     await alice.mark_favourite(app="app-1", favourite=True)
     with pytest.raises(InvalidRequest):
         await alice.mark_favourite(app="x" * 10_000, favourite=True)
+
+
+async def test_the_icon_of_an_app_is_for_whom_any_of_its_offers_is_allowed(world: World) -> None:
+    dev = Role(name="dev", allow=Conditions(app_labels={"env": ("dev",)}))
+    await world.admin.put_role(role=dev)
+    other = App(name="grafana", uri=GRAFANA.uri, labels={"env": "prod"})
+    first = await world.offer(other, host="agent-1")
+    second = await world.offer(GRAFANA, host="agent-2")
+    await world.tunnel(*first, *second)
+    alice = await acting(world, role="dev")
+    user = await world.service.cluster.stores.users.get("alice")
+    assert await world.service.catalogue.check_of(user, "grafana") == "grafana"
+    with pytest.raises(NotFound):  # nobody has looked at it yet
+        await alice.own_app_icon(app="grafana")
+    await world.tunnel(*first)
+    with pytest.raises(NotFound):
+        await world.service.catalogue.check_of(user, "grafana")

@@ -11,6 +11,7 @@ from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, World
 from tport.engine.api.changes import (
+    AcmeChanged,
     AppDefined,
     AppServersChanged,
     AppUndefined,
@@ -29,6 +30,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.auth.machines.watch import CURRENT_INTERVAL, QUEUE, TURNS
 from tport.engine.errors import AccessDenied, Unavailable
+from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import Role
@@ -313,3 +315,38 @@ async def test_when_storage_loses_a_watch_every_follower_begins_anew(
         world.backend.close()
         with pytest.raises(Unavailable, match="watch"):
             await read_on(changes)
+
+
+async def test_certificates_of_acme_are_told_to_proxies_once_and_to_agents_never(
+    world: World, autojump_clock: MockClock
+) -> None:
+    stores = world.service.cluster.stores
+    state = AcmeState(directory="https://ca.test", name="x.test", names=("x.test",))
+    await stores.acme.put("early", state)
+    async with world.proxy.watch() as seen, world.agent.watch() as heard:
+        await stores.acme.put("early", replace(state, failures=1))  # queued, and in the list
+        await trio.testing.wait_all_tasks_blocked()
+        first = await until_current(seen)
+        assert [each for each in await until_current(seen) if isinstance(each, AcmeChanged)] == []
+        await stores.acme.put("early", replace(state, failures=2))
+        await stores.acme.delete("early")  # changes nothing: what was shown stays until it ends
+        later = await until_current(seen)
+        of_agent = [*await until_current(heard), *await until_current(heard)]
+
+    assert [c.state.failures for c in first if isinstance(c, AcmeChanged)] == [1]
+    assert [type(c) for c in later] == [AcmeChanged]
+    assert not any(isinstance(each, AcmeChanged) for each in of_agent)
+
+
+async def test_a_locked_person_who_is_no_user_is_told_to_no_agent(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """A lock may outlast its user; agents know users by key alone, and there is none."""
+    stores = world.service.cluster.stores
+    async with world.agent.watch() as heard:
+        await until_current(heard)
+        lock = Lock(name="l", target=LockTarget(user="nobody"))
+        await stores.locks.put("l", lock)
+        await stores.locks.put("l", replace(lock, message="still"))
+        await stores.locks.delete("l")
+        assert await until_current(heard) == []

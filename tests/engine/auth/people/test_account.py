@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 import trio
 from trio.testing import MockClock
 
+from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
 from tests.engine.auth.visitor import Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, PROXY, World, open_world
 from tport.engine.access.totp import PERIOD
@@ -16,7 +18,8 @@ from tport.engine.api.cache import AuthCache
 from tport.engine.api.factors import NextStep, Proof
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.signin import login
-from tport.engine.errors import AccessDenied, AttemptOver, NotSignedIn
+from tport.engine.errors import AccessDenied, AttemptOver, CompareFailed, NotFound, NotSignedIn
+from tport.engine.types.event import Event
 from tport.engine.types.factor import Factors
 from tport.engine.types.user import PasswordRecord, User
 
@@ -150,3 +153,75 @@ async def test_a_page_of_the_second_step_that_is_loaded_again_and_again_writes_n
 
 async def anew(visitor: Visitor) -> str:
     return (await visitor.world.proxy.next_step(browser=visitor.browser)).webauthn
+
+
+class Meanwhile:
+    """Does something as soon as an event of one type is written down: in the middle of what writes it."""
+
+    def __init__(
+        self,
+        world: World,
+        type_: str,
+        act: Callable[[], Awaitable[object]],
+        patch: pytest.MonkeyPatch,
+    ) -> None:
+        self._record, self._type, self._act = world.audit.record, type_, act
+        patch.setattr(world.audit, "record", self.record)
+
+    async def record(self, event: Event) -> None:
+        await self._record(event)
+        if event.type == self._type:
+            self._type = ""
+            await self._act()
+
+
+async def test_a_password_that_is_changed_while_the_user_is_reset_is_none(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AZ-04: who was in before a reset leaves no password behind."""
+    thief = await world.alice()
+    Meanwhile(
+        world,
+        "user.password_change",
+        lambda: world.admin.reset_user(name="alice"),
+        monkeypatch,
+    )
+    with pytest.raises(NotSignedIn):
+        await world.proxy.acting_for(thief.secret).change_password(
+            current=PASSWORD, new="six other words stand here now", known=""
+        )
+    for password in (PASSWORD, "six other words stand here now"):
+        with pytest.raises(AccessDenied):
+            await world.sign_in(password=password)
+
+
+async def test_an_invite_makes_no_password_for_a_namesake(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    invite = await world.admin.create_user(name="alice", roles=("access",), traits={})
+
+    async def made_anew() -> None:
+        await world.admin.delete_user(name="alice")
+        await world.admin.create_user(name="alice", roles=("editor",), traits={})
+
+    Meanwhile(world, "user.password_change", made_anew, monkeypatch)
+    with pytest.raises(NotFound, match="unknown, used or expired"):
+        await world.accept(invite.url)
+    with pytest.raises(AccessDenied):
+        await world.sign_in()
+
+
+async def test_a_reset_makes_no_link_for_whom_a_provider_has_vouched_for_meanwhile(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        await world.alice("ann@x.test")
+
+        async def made_anew() -> None:
+            await world.admin.delete_user(name="ann@x.test")
+            session_of(await Visit(world).come(provider, **ANN))
+
+        Meanwhile(world, "reset_password_token.create", made_anew, monkeypatch)
+        with pytest.raises(CompareFailed, match="made anew meanwhile"):
+            await world.admin.reset_user(name="ann@x.test")
+        assert await world.backend.range("/invites/") == []

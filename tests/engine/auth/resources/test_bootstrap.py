@@ -34,7 +34,7 @@ from tport.engine.storage.memory import open_memory_backend
 from tport.engine.types.factor import ON, FactorPolicy
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.preference import Preference
-from tport.engine.types.resource import AppResource, Resource
+from tport.engine.types.resource import AppResource, AppServerResource, Resource
 from tport.engine.types.role import Role
 
 SEAL = bytes(range(KEY_BYTES))  # another than the first cluster's, which is random
@@ -230,3 +230,18 @@ async def test_two_connectors_of_a_file_have_no_callback_in_common(tmp_path: Pat
     async with begun(f"{one}---\n{own}", WallClock(), tmp_path) as world:
         found = await world.admin.get_resources(kind="oidc", name="", secrets=False)
         assert len(found) == 2
+
+
+async def test_what_nobody_makes_and_factors_of_nobody_are_refused(tmp_path: Path) -> None:
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=(f"{PROXY}:3080",), second_factor=ON)
+    async with open_world(settings=settings) as world:
+        await Visitor(world).with_app()
+        text = await dumped(world)
+        [server] = await world.serve(GRAFANA)
+        offered = yaml_text([AppServerResource(server=server)])
+    assert "app_server" in await faults(offered, tmp_path)
+    without = "".join(
+        line for line in text.splitlines(keepends=True) if not line.startswith("    id: ")
+    )
+    assert without != text
+    assert "local_auth.id" in await faults(without, tmp_path)

@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, until_current
-from tests.engine.auth.sso.visits import ANN, GOOGLE, Visit, session_of, sso_world
+from tests.engine.auth.sso.visits import ANN, GOOGLE, OCTO, Visit, session_of, sso_world
 from tests.engine.auth.world import CLUSTER, GRAFANA, PROXY, World, open_world
 from tport.engine.api.changes import AppDefined, AppUndefined
 from tport.engine.auth.cluster import AuthSettings, StaticToken
@@ -27,8 +27,10 @@ from tport.engine.types.resource import (
     AppResource,
     AppServerResource,
     AuthorityResource,
+    GithubResource,
     Kind,
     LockResource,
+    OidcResource,
     Resource,
     RoleResource,
     TokenResource,
@@ -385,3 +387,34 @@ async def test_a_namesake_of_one_who_was_deleted_is_not_shown_with_their_devices
     assert isinstance(found, UserResource)
     assert found.secrets is not None
     assert found.secrets.factors is None
+
+
+async def test_there_are_so_many_connectors_at_most_and_those_can_still_be_changed(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resources_module, "MAX_CONNECTORS", 1)
+    await world.admin.put_resource(resource=OidcResource(connector=GOOGLE), mode="create")
+    with pytest.raises(InvalidRequest, match="there are 1 connectors already"):
+        await world.admin.put_resource(resource=GithubResource(connector=OCTO), mode="create")
+    await world.admin.put_resource(
+        resource=OidcResource(connector=replace(GOOGLE, display="Alphabet")), mode="update"
+    )
+
+
+async def test_a_connector_to_github_is_shown_without_its_secret_and_whole_when_asked_for(
+    world: World,
+) -> None:
+    await world.admin.put_resource(resource=GithubResource(connector=OCTO), mode="create")
+    [shown] = await world.admin.get_resources(kind="github", name="octo", secrets=False)
+    [whole] = await world.admin.get_resources(kind="github", name="octo", secrets=True)
+    assert isinstance(shown, GithubResource)
+    assert isinstance(whole, GithubResource)
+    assert shown.connector == replace(OCTO, client_secret="")
+    assert whole.connector == OCTO
+
+
+async def test_a_file_of_auths_machine_is_no_secret_that_others_may_name(world: World) -> None:
+    """Only `tport create` reads files, where it runs, and as who runs it."""
+    named = replace(GOOGLE, client_secret="file:///etc/shadow")
+    with pytest.raises(InvalidRequest, match="read by tport create alone"):
+        await world.admin.put_resource(resource=OidcResource(connector=named), mode="create")

@@ -203,3 +203,15 @@ async def test_a_host_name_that_two_agents_have_locks_neither(world: World) -> N
         await world.admin.create_lock(target=LockTarget(server_id="box"), message="", ttl=0)
     lock = await world.admin.create_lock(target=LockTarget(server_id="two"), message="", ttl=0)
     assert lock.target.server_id == "two"
+
+
+async def test_a_lock_by_a_host_name_is_on_the_agent_that_alone_has_it(world: World) -> None:
+    """Whatever the machine is called later, or another is called by its name."""
+    tunnel = TunnelReport(
+        host_id="id-7", hostname="box", version="1", remote="192.0.2.9", since=START, servers=()
+    )
+    await world.proxy.report(
+        report=ProxyReport(proxy_id="proxy-1", public_addrs=(f"{PROXY}:3080",), tunnels=(tunnel,))
+    )
+    lock = await world.admin.create_lock(target=LockTarget(server_id="box"), message="", ttl=0)
+    assert lock.target.server_id == "id-7"

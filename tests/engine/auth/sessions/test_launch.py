@@ -9,11 +9,15 @@ import jwt
 import pytest
 import trio
 
-from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, STATE, World
+from tests.engine.auth.world import CLUSTER, GRAFANA, JENKINS, PROXY, STATE, World
+from tport.engine.auth.service import open_auth_service
+from tport.engine.auth.sessions import launch as launch_module
 from tport.engine.auth.sessions.launch import MANY
-from tport.engine.errors import AccessDenied, NotSignedIn, Unavailable
+from tport.engine.auth.steady_clock import SteadyClock
+from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, Unavailable
 from tport.engine.pki.jwt import verify_session_credential
 from tport.engine.types.app import App
+from tport.engine.types.identity import Identity
 from tport.engine.types.role import Conditions, Role, RoleOptions
 from tport.engine.types.session import session_id
 from tport.engine.types.user import user_key
@@ -250,3 +254,39 @@ async def test_a_public_address_is_the_apps_only_one(world: World) -> None:
         await world.proxy.launch(
             web_session=alice.session.id, host=f"jira.{PROXY}", state=STATE, age=0
         )
+
+
+async def test_an_app_whose_agent_has_left_is_told_to_be_away(world: World) -> None:
+    """And no code is made: the browser would come back with it to nobody."""
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    await world.tunnel()
+    with pytest.raises(NotFound, match="no agent that offers grafana is connected"):
+        await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
+    assert await world.backend.range("/launches/") == []
+
+
+async def test_auth_that_has_just_begun_calls_no_live_session_unknown(world: World) -> None:
+    """Its proxies have not reported yet: whoever had opened the application is asked to wait."""
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    opened = await world.open(alice)
+    async with open_auth_service(
+        backend=world.backend,
+        audit=world.audit,
+        clock=SteadyClock(world.clock),
+        settings=world.service.cluster.settings,
+    ) as again:
+        proxy = again.as_caller(Identity(kind="proxy", name="p", cluster=CLUSTER), "192.0.2.7")
+        with pytest.raises(Unavailable, match="has just started"):
+            await proxy.sign_session(id=opened.session.id)
+
+
+async def test_the_count_of_rounds_is_bounded_those_longest_without_one_go_first(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(launch_module, "MAX_ROUNDS", 2)
+    await world.serve(GRAFANA)
+    for name in ("alice", "bob", "carol"):
+        await world.open(await world.alice(name))
+    assert len(world.service.launcher._ways) == 2

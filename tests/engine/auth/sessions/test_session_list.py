@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 import pytest
 
 from tests.engine.auth.world import GRAFANA, World
+from tport.engine.auth.sessions import session_list
 from tport.engine.errors import InvalidRequest, NotFound, NotSignedIn
 from tport.engine.types.session import SessionInfo
 
@@ -129,3 +130,14 @@ async def test_people_see_and_end_their_own_sessions_and_nobody_else_s(world: Wo
     await as_alice.end_own_session(id=second.session.id)
 
     assert await listed(world) == [("web", "alice", ""), ("web", "bob", "")]
+
+
+async def test_an_id_that_begins_several_sessions_ends_none_of_them(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session_list, "SHORTEST", 0)
+    for name in ("alice", "bob"):
+        await world.alice(name)
+    with pytest.raises(InvalidRequest, match="2 sessions begin with"):
+        await world.admin.end_session(id="")
+    assert len(await world.admin.list_sessions(user="", limit=10)) == 2

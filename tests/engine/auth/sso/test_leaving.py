@@ -138,3 +138,33 @@ async def test_what_a_provider_vouched_for_does_not_last_longer_by_a_clock_that_
         world.clock.now = again.session.expires
         with pytest.raises(NotSignedIn):
             await world.proxy.web_session(id=again.session.id)
+
+
+async def test_who_comes_back_while_those_who_left_are_looked_for_stays(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "tport")
+    async with sso_world(GOOGLE) as (world, provider, _):
+        first = session_of(await Visit(world).come(provider, **ANN))
+        devices_of = world.service.devices.of
+
+        async def back_meanwhile(user: User) -> Factors:
+            monkeypatch.setattr(world.service.devices, "of", devices_of)
+            session_of(await Visit(world).come(provider, **ANN))
+            return await devices_of(user)
+
+        monkeypatch.setattr(world.service.devices, "of", back_meanwhile)
+        world.clock.now = first.session.expires + KEPT
+        await look(world)
+        assert await names(world) == ["ann@x.test"]
+        assert "were removed" not in caplog.text
+
+
+async def test_a_session_counts_no_longer_than_its_persons_provider_vouches() -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        signed = session_of(await Visit(world).come(provider, **ANN))
+        store = world.service.cluster.stores.users
+        read = await store.read("ann@x.test")
+        await store.swap("ann@x.test", read, replace(read.value, expires=world.clock.now))
+        with pytest.raises(NotSignedIn):
+            await world.proxy.web_session(id=signed.session.id)

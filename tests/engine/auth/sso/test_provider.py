@@ -10,6 +10,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import WallClock
 from tests.provider import FakeProvider
+from tport.engine.auth.sso import provider as provider_module
 from tport.engine.auth.sso.provider import AT_ONCE, DEADLINE, FAILED, KEPT, MOST_WAITING, Providers
 from tport.engine.errors import ConnectionProblem, LimitExceeded
 from tport.engine.proto.oidc import ProviderAnswer, ProviderProblem, ProviderRequest
@@ -148,3 +149,23 @@ async def test_whoever_is_one_too_many_to_wait_is_told_at_once(
             nursery.start_soon(ask)
         await wait_all_tasks_blocked()
         assert refused == 20
+
+
+async def test_what_is_remembered_of_providers_is_bounded_those_asked_first_go_first(
+    autojump_clock: MockClock,
+    network: Network,
+    providers: Providers,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(provider_module, "MAX_PROVIDERS", 1)
+    for issuer in (ISSUER, OTHER, OTHER, ISSUER):
+        await providers.discovery(issuer)
+    assert [url.partition("/.well")[0] for url in network.asked] == [ISSUER, OTHER, ISSUER]
+
+    await trio.sleep(KEPT)
+    network.asked.clear()
+    for provider in network.providers:
+        provider.down = True
+    for issuer in (ISSUER, OTHER, OTHER, ISSUER):
+        await waited(providers, issuer)
+    assert [url.partition("/.well")[0] for url in network.asked] == [ISSUER, OTHER, ISSUER]

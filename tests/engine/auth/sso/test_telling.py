@@ -11,15 +11,20 @@ from tests.engine.auth.sso.visits import (
     ADDRESS,
     ANN,
     GOOGLE,
+    OCTO,
     OTHER,
     Visit,
     session_of,
     sso_world,
+    state_of,
 )
+from tests.engine.auth.test_rivals import Rival
 from tests.engine.auth.world import World
+from tests.provider import FakeGithub, FakeProvider
 from tport.engine.api.sso import SsoRefused
 from tport.engine.auth.sso.provider import KEPT
-from tport.engine.errors import Unavailable
+from tport.engine.errors import InvalidRequest, Unavailable
+from tport.engine.proto.oidc import MAX_ANSWER, ProviderAnswer, ProviderRequest
 
 CALLBACK = "/v1/webapi/oidc/callback"
 
@@ -115,3 +120,82 @@ async def test_a_callback_without_a_name_is_the_connectors_whose_address_it_is()
         assert isinstance(refused, SsoRefused)
         assert refused.connector == "oidc/google"
         written(world)
+
+
+async def test_whoever_declines_is_told_what_the_provider_said() -> None:
+    """By its state the answer is the provider's own, so that its words count."""
+    async with sso_world(GOOGLE) as (world, _, _):
+        visit = Visit(world)
+        state = state_of(await visit.begin("/web/apps"))
+        query = f"error=access_denied&error_description=no+thanks&state={state}"
+        refused = await visit.finish(query)
+        assert isinstance(refused, SsoRefused)
+        assert refused.problem == "your provider did not sign you in: access_denied: no thanks"
+        assert refused.next == "/web/apps"
+        assert "no thanks" in written(world)
+
+
+async def test_an_answer_with_neither_code_nor_error_signs_nobody_in() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        visit = Visit(world)
+        refused = await visit.finish(f"state={state_of(await visit.begin())}")
+        assert isinstance(refused, SsoRefused)
+        assert "it sent no code" in refused.problem
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (503, b"{}", "did not send its keys: it said 503"),
+        (200, b"<html>", "keys can't be read"),
+        (200, b"[" * 100_000, "keys can't be read"),
+        (200, b" " * (MAX_ANSWER + 1), "did not send its keys"),
+    ],
+)
+async def test_a_provider_whose_keys_can_not_be_had_signs_nobody_in(
+    status: int, body: bytes, told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        answers = FakeProvider.__call__
+
+        async def broken(self: FakeProvider, request: ProviderRequest) -> ProviderAnswer:
+            if request.url.endswith("/keys"):
+                return ProviderAnswer(status=status, body=body)
+            return await answers(self, request)
+
+        monkeypatch.setattr(FakeProvider, "__call__", broken)
+        refused = await Visit(world).come(provider, **ANN)
+        assert isinstance(refused, SsoRefused)
+        assert told in refused.problem
+        assert told in written(world)
+
+
+async def test_a_person_whom_others_change_again_and_again_is_told_to_come_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with sso_world(GOOGLE) as (world, provider, _):
+        session_of(await Visit(world).come(provider, **ANN))
+        rival = Rival(world, "/users/", monkeypatch)
+        rival.times = 1000
+        refused = await Visit(world).come(provider, **ANN | {"groups": ["dev"]})
+        assert isinstance(refused, SsoRefused)
+        assert "being changed by many" in refused.problem
+        assert 1 < rival.won < 100
+        rival.times = 1
+        session_of(await Visit(world).come(provider, **ANN | {"groups": ["dev"]}))
+
+
+# --- Leaving -----------------------------------------------------------------------------------------
+
+
+async def test_github_has_no_way_out_and_ends_no_sessions_here() -> None:
+    github = FakeGithub("octo", acme=["devs"])
+    async with sso_world(OCTO, github=github) as (world, _, _):
+        visit = Visit(world, "github/octo")
+        signed = session_of(await visit.finish(github.sign_in(await visit.begin())))
+        assert await world.proxy.provider_logout(id=signed.session.id, back="https://x") is None
+        with pytest.raises(InvalidRequest, match="tells of no sign-outs"):
+            await world.proxy.end_sso_sessions(
+                connector="github/octo", logout_token="x", remote="192.0.2.1"
+            )
+        assert (await world.proxy.web_session(id=signed.session.id)).user == "octo"

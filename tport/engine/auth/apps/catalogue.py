@@ -126,10 +126,7 @@ def _since(servers: tuple[AppServer, ...], connected: dict[str, datetime]) -> da
             return min(max(h.since, at or h.since) for h, at in known if h.up)
         case False:  # the last of its agents lost it then
             return max(h.since for h, _ in known)
-        case None:
-            return min(
-                (connected[s.host_id] for s in servers if s.host_id in connected), default=None
-            )
+    return min((connected[s.host_id] for s in servers if s.host_id in connected), default=None)
 
 
 def _gone(definition: Definition | None) -> datetime | None:

@@ -20,6 +20,7 @@ from tport.engine.types.connector import (
     callback_path,
     callback_paths,
     check_connector,
+    issuer_of,
     origin_of,
 )
 from tport.engine.types.resource import GithubResource, Kind, OidcResource, Resource
@@ -153,11 +154,7 @@ def check_not_shared(connector: Connector, others: Iterable[Connector]) -> None:
 
 def _asks_same(one: Connector, other: Connector) -> bool:
     """Tell whether both send their secret to the same place: it goes nowhere else."""
-    if isinstance(one, OidcConnector) and isinstance(other, OidcConnector):
-        return (one.client_id, one.issuer) == (other.client_id, other.issuer)
-    if isinstance(one, GithubConnector) and isinstance(other, GithubConnector):
-        return (one.client_id, one.endpoint) == (other.client_id, other.endpoint)
-    return False
+    return (one.client_id, issuer_of(one)) == (other.client_id, issuer_of(other))
 
 
 def check_secret(connector: Connector) -> None:

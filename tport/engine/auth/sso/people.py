@@ -36,6 +36,7 @@ from tport.engine.types.connector import (
     Connector,
     GithubConnector,
     OidcConnector,
+    issuer_of,
     origin_of,
 )
 from tport.engine.types.user import SUBJECT_PARTS, User, canonical_user_name, subject_key
@@ -115,8 +116,7 @@ def _unvouched(connector: Connector, claims: Mapping[str, object]) -> Mapping[st
 
 def subject_of(connector: Connector, subject: str) -> str:
     """Return what tells a person from all others, of other providers, too."""
-    issuer = connector.issuer if isinstance(connector, OidcConnector) else connector.endpoint
-    return f"{issuer}{SUBJECT_PARTS}{subject}"
+    return f"{issuer_of(connector)}{SUBJECT_PARTS}{subject}"
 
 
 def mappings_of(connector: Connector) -> tuple[ClaimMapping, ...]:

@@ -360,14 +360,14 @@ class SingleSignOn:
             if not isinstance(connector, OidcConnector):
                 return None
             discovery = await self._discovery(connector)
-            id_token = ""
-            if found.id_token:
-                opened = self._seal.open(found.id_token, f"id_token/{found.connector}").decode()
-                id_token = opened if len(opened) <= MAX_HINT else ""  # else no server takes the URL
+            id_token = self._seal.open(found.id_token, f"id_token/{found.connector}").decode()
         except (NotFound, Unavailable, LimitExceeded):
             return None  # here they leave all the same
         url = end_session_url(
-            discovery, client_id=connector.client_id, id_token=id_token, back=back
+            discovery,
+            client_id=connector.client_id,
+            id_token=id_token if len(id_token) <= MAX_HINT else "",  # else no server takes the URL
+            back=back,
         )
         return ProviderLogout(url=url, display=connector.display or connector.name) if url else None
 
