@@ -6,9 +6,11 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from tests.engine.auth.world import PROXY, STATE, World
+from tests.engine.auth.world import CLUSTER, PROXY, STATE, World
+from tport.engine.auth.calls.calls import Calls
 from tport.engine.defaults import REFUSAL_BURST, REFUSALS_PER_MINUTE
 from tport.engine.errors import AccessDenied
+from tport.engine.types.identity import Identity
 
 
 async def calls(world: World, remote: str) -> None:
@@ -36,3 +38,12 @@ async def test_one_address_leaves_so_many_lines_a_minute_and_others_none_fewer(
     assert await often("198.51.100.1", 1) == 1
     world.pass_time(minutes=1)
     assert await often("192.0.2.1", 3 * REFUSAL_BURST) == REFUSALS_PER_MINUTE
+
+
+async def test_who_calls_for_nobody_has_no_account_and_no_session(world: World) -> None:
+    """A call about oneself that forgot to ask who calls would still learn nothing."""
+    calls = Calls(world.service, Identity(kind="proxy", name="p", cluster=CLUSTER), "192.0.2.7")
+    with pytest.raises(AccessDenied, match="nobody is signed in"):
+        _ = calls.person
+    with pytest.raises(AccessDenied, match="nobody is signed in"):
+        _ = calls.own_session

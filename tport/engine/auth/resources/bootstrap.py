@@ -38,7 +38,6 @@ from tport.engine.types.lock import check_target
 from tport.engine.types.preference import check_preference
 from tport.engine.types.resource import (
     AppResource,
-    AppServerResource,
     AuthorityResource,
     GithubResource,
     LockResource,
@@ -122,6 +121,7 @@ def _at(read: Read, problem: Exception) -> ConfigError:
 
 
 def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
+    """Return what is stored of a resource of a file; no file has an `app_server`."""
     match resource:
         case RoleResource(role=role):
             check_role(role)
@@ -160,10 +160,6 @@ def _judged(resource: Resource, cluster: str, now: datetime) -> Resource:
         case OidcResource(connector=connector) | GithubResource(connector=connector):
             check_by_itself(connector)
             check_has_secret(connector)
-        case AppServerResource():
-            raise InvalidRequest("is nothing that anybody makes")
-        case TokenResource():
-            pass
     return resource
 
 
@@ -196,8 +192,6 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
             await stores.preference.put(RECORD, preference)
         case OidcResource(connector=connector) | GithubResource(connector=connector):
             await stores.connectors.put(origin_of(connector), sealed_connector(connector, seal))
-        case AppServerResource():
-            raise AssertionError("refused before")
 
 
 async def _store_factors(stores: Stores, name: str, factors: Factors) -> None:
