@@ -112,6 +112,39 @@ def test_what_the_owner_of_a_folder_could_have_put_there_for_root_to_give_away_s
 
 
 @as_root
+def test_what_takes_the_name_of_a_file_while_it_is_looked_at_stays_roots(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The folder's owner may put something else under a name at any moment."""
+    (tmp_path / "roots").touch()
+    folder = tmp_path / "data" / "auth"
+    folder.mkdir(parents=True)
+    os.chown(folder, SERVICE, SERVICE)
+
+    swapped = list[bool]()
+
+    def after(look: Callable[..., os.stat_result]) -> Callable[..., os.stat_result]:
+        def looked(*what: object, **how: object) -> os.stat_result:
+            status = look(*what, **how)
+            if stat.S_ISREG(status.st_mode) and status.st_ino == looked_at and not swapped:
+                swapped.append(True)
+                os.unlink(folder / "file")
+                os.link(tmp_path / "roots", folder / "file")
+            return status
+
+        return looked
+
+    with locked_folder(folder):
+        (folder / "file").touch()
+        looked_at = (folder / "file").stat().st_ino
+        monkeypatch.setattr(os, "stat", after(os.stat))
+        monkeypatch.setattr(os, "fstat", after(os.fstat))
+
+    assert swapped
+    assert os.lstat(tmp_path / "roots").st_uid == 0
+
+
+@as_root
 def test_a_folder_of_roots_own_stays_roots(tmp_path: Path) -> None:
     with locked_folder(tmp_path / "auth"):
         write_whole(tmp_path / "auth" / "tport.db", b"")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from contextlib import suppress
@@ -68,7 +69,18 @@ def owner_of(folder: Path) -> os.stat_result | None:
 
 
 def _give(name: str, inside: int, mine: int, owner: os.stat_result) -> None:
-    status = os.stat(name, dir_fd=inside, follow_symlinks=False)
-    is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
-    if status.st_uid == mine and (is_plain or stat.S_ISDIR(status.st_mode)):
-        os.chown(name, owner.st_uid, owner.st_gid, dir_fd=inside, follow_symlinks=False)
+    # By a descriptor: what has the name may be another file by the time that it is given away.
+    flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(name, flags, dir_fd=inside)
+    except OSError as problem:
+        if problem.errno in (errno.ELOOP, errno.ENXIO, errno.ENOENT):  # a link, a socket, nothing
+            return
+        raise
+    try:
+        status = os.fstat(descriptor)
+        is_plain = stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+        if status.st_uid == mine and (is_plain or stat.S_ISDIR(status.st_mode)):
+            os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    finally:
+        os.close(descriptor)

@@ -202,6 +202,22 @@ async def test_what_goes_wrong_with_the_system_ends_a_worker_and_not_all(
     assert "can't be served: [Errno 12]" in caplog.text
 
 
+def test_a_program_that_needs_no_python_is_told_from_another_by_its_own_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    program = tmp_path / "tport"
+    program.write_text("1.0")
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(sys, "executable", str(program))
+    monkeypatch.setattr("tport.__file__", str(tmp_path / "inside" / "tport" / "__init__.pyc"))
+    before = program_on_disk()
+
+    (tmp_path / "new").write_text("1.1")
+    (tmp_path / "new").replace(program)
+
+    assert program_on_disk() != before
+
+
 async def test_what_they_count_never_falls_though_one_ends(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
@@ -222,8 +238,8 @@ async def test_one_that_tells_nothing_costs_its_figures_and_a_warning(
     monkeypatch.setattr("tport.engine.workers.measuring.PATIENCE", 0.05)
     async with two("mute", repeat(0.0)) as (workers, _):
         assert await troubles(workers) == [
-            (False, "worker-1 told nothing for 0 s"),
-            (False, "worker-2 told nothing for 0 s"),
+            (False, "worker-1 told nothing for 0.05 s"),
+            (False, "worker-2 told nothing for 0.05 s"),
         ]
 
 

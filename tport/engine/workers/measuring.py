@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Final
 
 import trio
@@ -12,7 +13,8 @@ from tport.engine.metrics.sample import Report, Sample, Totals, Trouble
 from tport.engine.workers.channel import Channel
 from tport.engine.workers.messages import Measure, Measured
 
-PATIENCE: Final = 2.0  # s for a worker to tell; one whose loop turns needs milliseconds
+# s for a worker to tell; one whose loop turns needs milliseconds, and a probe of Kubernetes gives up after 1.
+PATIENCE: Final = 0.8
 SAMPLES: Final = 400  # in one message: under 64 KiB, with names as long as they may be
 
 
@@ -65,7 +67,7 @@ class WorkerFigures:
                 except ConnectionProblem:
                     return self._without("has ended; another is started")
                 return self._report
-        why = "does not run" if channel is None else f"told nothing for {PATIENCE:.0f} s"
+        why = "does not run" if channel is None else f"told nothing for {PATIENCE:g} s"
         return self._without(why)
 
     def _without(self, why: str) -> Report:
@@ -73,24 +75,50 @@ class WorkerFigures:
         return Report(self._report.samples, (trouble,))
 
 
+@dataclass(eq=False)
+class _Round:
+    """All of them asked once; `told`: None until they are, or when whoever asked gave up."""
+
+    told: Mapping[str, Report] | None = None
+    over: trio.Event = field(default_factory=trio.Event)
+
+
 class WorkersFigures:
     """All of them."""
 
     def __init__(self) -> None:
         self.ended = Totals()
-        self._asking = trio.Lock()  # two scrapes at a time ask one after the other
+        self._round: _Round | None = None
 
     async def ask(
         self, workers: Iterable[tuple[WorkerFigures, Channel | None]]
     ) -> Mapping[str, Report]:
-        """Return the reports of all workers by name, and of those that have ended as one more."""
-        asked = list(workers)
+        """Return the reports of all workers by name, and of those that have ended as one more.
+
+        Who comes while others ask gets the same answer: one that is stuck costs everybody PATIENCE, and
+        not each as often as there are askers.
+        """
+        while (under_way := self._round) is not None:
+            await under_way.over.wait()
+            if under_way.told is not None:
+                return under_way.told
+        mine = self._round = _Round()
+        try:
+            mine.told = await self._ask(list(workers))
+        finally:
+            self._round = None
+            mine.over.set()
+        return mine.told
+
+    async def _ask(
+        self, asked: Sequence[tuple[WorkerFigures, Channel | None]]
+    ) -> Mapping[str, Report]:
         reports: dict[str, Report] = {}
 
         async def ask_one(figures: WorkerFigures, channel: Channel | None) -> None:
             reports[figures.name] = await figures.ask(channel)
 
-        async with self._asking, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             for figures, channel in asked:
                 nursery.start_soon(ask_one, figures, channel)
         ordered = {figures.name: reports[figures.name] for figures, _ in asked}

@@ -31,7 +31,13 @@ from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService
 from tport.engine.config.model import AppService, Config
 from tport.engine.defaults import DRAIN, HOST_CERTIFICATE_TTL
-from tport.engine.errors import ConfigError, ConnectionProblem, RemoteProtocolError, Unavailable
+from tport.engine.errors import (
+    ConfigError,
+    ConnectionProblem,
+    RemoteProtocolError,
+    Unavailable,
+    leaves,
+)
 from tport.engine.metrics.sample import Report, Trouble
 from tport.engine.net.fair_share import make_memory, mark_away
 from tport.engine.net.streams import PrefixedStream
@@ -81,9 +87,13 @@ OUTDATED: Final = "tport was replaced on disk while it runs: restart it (systemc
 
 
 def program_on_disk() -> tuple[int, ...]:
-    """Return what tells one installed tport from another: `pip install -U` writes its files anew."""
+    """Return what tells one installed tport from another: `pip install -U` writes its files anew.
+
+    A frozen one is its program, and has no other file that would be read again.
+    """
+    is_frozen = getattr(sys, "frozen", False)  # said by PyInstaller
     try:
-        status = os.stat(tport.__file__)
+        status = os.stat(sys.executable if is_frozen else tport.__file__)
     except OSError:  # it is being replaced right now
         return ()
     return status.st_ino, status.st_mtime_ns, status.st_size
@@ -300,7 +310,7 @@ class Workers:
                     await process.wait()
                 nursery.cancel_scope.cancel()
         except* OSError as problems:  # also of what was done for it: that ends it, and no other
-            how = f"it can't be {'served' if process else 'started'}: {_first(problems)}"
+            how = f"it can't be {'served' if process else 'started'}: {next(leaves(problems))}"
         finally:
             worker.serves, worker.channel = False, None
             self._figures.ended.add(worker.figures.take())
@@ -454,13 +464,6 @@ async def _tell_begin(process: trio.Process, begin: Beginning) -> None:
     with suppress(trio.BrokenResourceError, trio.ClosedResourceError):
         await process.stdin.send_all(begin.pack())
         await process.stdin.aclose()
-
-
-def _first(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    error: BaseException = group
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _how(status: int | None) -> str:
