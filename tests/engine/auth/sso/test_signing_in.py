@@ -128,6 +128,31 @@ async def test_signing_in_again_with_the_same_claims_ends_nothing() -> None:
         assert (await world.proxy.app_session(id=opened.session.id)).user == "ann@x.test"
 
 
+async def test_many_expressions_for_many_groups_hold_up_nobody_else() -> None:
+    """A thousand times the one by the other takes seconds: others have their turn between two of them."""
+    expressions = 40
+    mappings = tuple(
+        ClaimMapping(claim="groups", value=f"^team-{number}-.*$", roles=("access",))
+        for number in range(expressions)
+    )
+    async with sso_world(replace(GOOGLE, claims_to_roles=mappings)) as (world, provider, _):
+        turns = 0
+
+        async def others() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        visit = Visit(world)
+        query = provider.sign_in(await visit.begin(), **ANN)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(others)
+            assert isinstance(await visit.finish(query), SsoRefused)
+            nursery.cancel_scope.cancel()
+        assert turns >= expressions
+
+
 async def test_a_local_users_name_is_not_taken() -> None:
     async with sso_world(GOOGLE) as (world, provider, _):
         await world.alice("ann@x.test")

@@ -6,9 +6,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import trio
 from msgspec.structs import replace
 
 from tport.engine.access.claims import (
+    Traits,
     mapped_roles,
     team_roles,
     traits_of,
@@ -65,13 +67,13 @@ class Arrival:
     hint: str = ""
 
 
-def arrival(
+async def arrival(
     connector: Connector,
     proven: Proven,
     teams: list[tuple[str, str]],
     known_roles: Mapping[str, object],
 ) -> Arrival:
-    """Return who came, as this connector has it. Pure."""
+    """Return who came, as this connector has it. Others have their turn meanwhile."""
     told = traits_of(vouched_claims(connector, proven.claims))
     name, problem, hint = "", "", ""
     try:
@@ -82,7 +84,7 @@ def arrival(
     except (AccessDenied, InvalidRequest) as refused:
         problem, hint = str(refused), refused.hint
     if isinstance(connector, OidcConnector):
-        given = mapped_roles(connector.claims_to_roles, told.whole)
+        given = await _mapped(connector, told.whole)
     else:
         given = team_roles(connector.teams_to_roles, teams)
     roles = tuple(role for role in given if role in known_roles)
@@ -101,6 +103,15 @@ def arrival(
         problem=problem,
         hint=hint,
     )
+
+
+async def _mapped(connector: OidcConnector, claims: Traits) -> tuple[str, ...]:
+    """Return the roles that claims give. Thousands of groups and a hundred expressions take seconds."""
+    roles: dict[str, None] = {}
+    for mapping in connector.claims_to_roles:
+        roles.update(dict.fromkeys(mapped_roles([mapping], claims)))
+        await trio.lowlevel.checkpoint()
+    return tuple(roles)
 
 
 def _left_out(*parts: Mapping[str, str]) -> Mapping[str, str]:

@@ -323,7 +323,7 @@ class SingleSignOn:
                 proven, teams = await self._providers.prove_github(
                     connector, callback, redirect_url=attempt.redirect_url, verifier=verifier
                 )
-        return proven, arrival(connector, proven, teams, await self._roles.now())
+        return proven, await arrival(connector, proven, teams, await self._roles.now())
 
     def _resting_on(self, who: Arrival, proven: Proven) -> ProviderSession:
         sid = proven.claims.get("sid")
