@@ -146,6 +146,8 @@ def parsed(words: list[str]) -> Any:
     context = command.make_context("tport", list(words))
     while hasattr(command, "resolve_command"):
         rest = [*context._protected_args, *context.args]
+        if not rest:
+            context.fail("Missing command.")
         if rest[:1] == ["hello"]:  # examples/plugin/ adds it
             name, command, rest = "hello", _plugin(), rest[1:]
         else:

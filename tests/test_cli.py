@@ -229,3 +229,23 @@ def cpu_of(command: list[str]) -> float:
     subprocess.run(command, stdout=subprocess.DEVNULL, check=True, timeout=60)
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["tokens", "add", "--ttl=5"], "--ttl: expected a duration like 5s"),
+        (["lock", "--user=ann", "--ttl=soon"], "--ttl: expected a duration like 5s"),
+        (["requests", "approve", "1", "--role=a", "--ttl=1"], "--ttl: expected a duration like 5s"),
+        (["audit", "ls", "--since=yesterday"], "--since: 'yesterday' is no time"),
+        (["audit", "ls", "--until=1"], "--until: '1' is no time"),
+        (["up", "ftp://x"], "URI: 'ftp' is not served"),
+        (["up", "http://me:pw@x"], "URI: has a user name or password in it"),
+        (["join", "tport.example.com", "x:y"], "URI: 'http://x:y' has a bad host or port"),
+    ],
+)
+def test_a_value_that_cannot_be_meant_comes_with_the_name_of_its_option(
+    args: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(args) == 2
+    assert capsys.readouterr().err.startswith(f"tport: error: {said}")

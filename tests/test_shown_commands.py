@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from collections.abc import Iterator
@@ -161,3 +162,39 @@ def test_a_test_that_is_named_for_a_command_runs_it(text: str, file: str) -> Non
             assert f'"{option}' in source or f"\ndef {option}(" in source or option in OF_A_FILE, (
                 word
             )
+
+
+def said() -> Iterator[tuple[str, str]]:
+    """Yield each text of the program's own with `tport COMMAND ...` in it, from there, with its place; `X` for what is put in."""
+    for path in sorted(ROOT.joinpath("tport").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+            if isinstance(node, ast.JoinedStr):
+                parts = [
+                    part.value if isinstance(part, ast.Constant) else "X" for part in node.values
+                ]
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts = [node.value]
+            else:
+                continue
+            text = "".join(map(str, parts))
+            for match in re.finditer(
+                r"\btport ((?:--config|--data-dir|[a-z-]+)\b[^`|…,;:()\n\"']*)", text
+            ):
+                if match[1].split()[0] in {*BUILT_IN, "--config", "--data-dir"}:
+                    yield f"{path.relative_to(ROOT)}:{node.lineno}", match[1]
+
+
+def test_no_message_or_help_names_a_command_or_option_that_there_is_not() -> None:
+    """What follows in the sentence may stand in the way of the rest."""
+    wrong = []
+    for place, text in said():
+        try:
+            parsed(text.split())
+        except typer.Exit:
+            pass
+        except typer.TyperException as problem:
+            if re.match(r"No such (command|option)", problem.format_message()):
+                wrong.append(f"{place}: tport {text}: {problem.format_message()}")
+
+    assert len(list(said())) > 100
+    assert wrong == []

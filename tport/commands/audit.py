@@ -16,6 +16,8 @@ from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from tport.engine.api.protocol import AuthAPI
     from tport.engine.types.chain import ChainReport, ChainState, Finding
     from tport.engine.types.event_query import EventQuery, LogName
@@ -147,7 +149,8 @@ def verify(
 
     Exit status 1: somebody had a hand in them.
     """
-    first = f"{parse_moment(since):%Y-%m-%d}.jsonl" if since else ""
+    begin = _moment("--since", since)
+    first = "" if begin is None else f"{begin:%Y-%m-%d}.jsonl"
     if dir is not None:
         reports = {str(dir): _verify_folder(dir, first)}
     else:
@@ -186,9 +189,15 @@ def _query(
         user=user,
         app=app,
         text=grep,
-        since=parse_moment(since) if since else None,
-        until=parse_moment(until) if until else None,
+        since=_moment("--since", since),
+        until=_moment("--until", until),
     )
+
+
+def _moment(option: str, text: str) -> datetime | None:
+    from tport.engine.config.flags import judge_flag
+
+    return judge_flag(option, parse_moment, text) if text else None
 
 
 async def _search(

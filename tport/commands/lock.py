@@ -68,13 +68,14 @@ def lock(
 
 def _seconds(ttl: str, expires: str) -> float:
     """Return how long the lock lasts, in seconds; 0: until it is lifted."""
+    from tport.engine.config.flags import judge_flag
     from tport.engine.config.words import parse_seconds
 
     if ttl and expires:
         raise InvalidRequest("--ttl and --expires exclude each other")
     seconds = 0.0
     if ttl:
-        seconds = parse_seconds(ttl)
+        seconds = judge_flag("--ttl", parse_seconds, ttl)
     elif expires:
         try:
             moment = datetime.fromisoformat(expires)

@@ -67,9 +67,10 @@ def approve(
     format: FormatOption = Format.text,
 ) -> None:
     """Give who asked a role for a time. What they wanted then opens by itself."""
+    from tport.engine.config.flags import judge_flag
     from tport.engine.config.words import parse_seconds
 
-    seconds = parse_seconds(ttl)
+    seconds = judge_flag("--ttl", parse_seconds, ttl)
 
     async def decide(auth: AuthAPI) -> tuple[AccessRequest, Explanation | None]:
         decided = await auth.approve_request(id=id, role=role, ttl=seconds, answer=answer)

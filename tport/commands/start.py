@@ -112,10 +112,11 @@ def start(
             field: variable for field, variable in _VARIABLES if _is_from_environment(ctx, field)
         },
     )
+    configured = _configured(ctx, config, flags, probe=probe)
     if token and not (token.startswith("/") or token == "-"):  # noqa: S105 - it asks what it is
         say("warning: a token on the command line can be read by others (ps, history)")
         hint("put it into a file and give that: --token=FILE, or --token=- for stdin")
-    run(*_configured(ctx, config, flags, probe=probe))
+    run(*configured)
 
 
 def _configured(

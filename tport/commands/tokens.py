@@ -189,9 +189,10 @@ def _asked_for_format(ctx: typer.Context) -> bool:
 
 
 def _seconds(text: str) -> float:
+    from tport.engine.config.flags import judge_flag
     from tport.engine.config.words import parse_seconds
 
-    seconds = parse_seconds(text)
+    seconds = judge_flag("--ttl", parse_seconds, text)
     if not 60 <= seconds <= 48 * 3600:
         raise InvalidRequest(f"--ttl {text}: a token lives from 1m to 48h")
     return seconds

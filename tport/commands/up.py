@@ -141,14 +141,15 @@ def app_of(uri: str, name: str) -> App:
     """Return the application that a person means by a URI, or a port, and perhaps a name.
 
     Raises:
-        InvalidRequest: it is none.
+        ConfigError: it is none.
     """
     from urllib.parse import urlsplit
 
     from tport.engine.config.app_rules import check_uri, typed_uri
+    from tport.engine.config.flags import judge_flag
     from tport.engine.types.app import App, check_app_name
 
-    uri = check_uri(typed_uri(uri))
+    uri = judge_flag("URI", check_uri, typed_uri(uri))
     host = urlsplit(uri).hostname or ""
     label = host.partition(".")[0]
     guess = label if label.isalpha() and label != "localhost" else "app"

@@ -149,10 +149,10 @@ def test_a_label_may_hold_a_comma_in_quotes() -> None:
             {**GRAFANA, "labels": ["os=[1h:/bin/uname]"]},
             "--labels: os: labels that a command makes go into the file, under commands",
         ),
-        ({"token": "tmp/token"}, "--token: a file is given by its absolute path"),
+        ({"token": "tmp/token"}, "--token: there is no such file"),
         (
             {"token": "hunter2"},
-            "--token: this is no join token, nor the absolute path of a file that holds one",
+            "--token: this is no join token, and there is no file of that name",
         ),
         (
             {"auth_server": "https://a.test"},

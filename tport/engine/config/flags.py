@@ -240,11 +240,18 @@ def _auth_server(flags: StartFlags) -> Address | None:
 def _token(text: str) -> Secret | None:
     if not text:
         return None
-    if text != "-" and "/" in text and not text.startswith("/"):
+    if text == "-":
+        return Secret(text)
+    try:
+        return Secret(check_join_secret(text))
+    except InvalidRequest:  # a file that is there was given by its absolute path
         raise ConfigError(
-            "a file is given by its absolute path", where="--token", hint="as in --token=$PWD/token"
-        )
-    return Secret(text if text == "-" else judge_flag("--token", check_join_secret, text))
+            "there is no such file"
+            if "/" in text
+            else "this is no join token, and there is no file of that name",
+            where="--token",
+            hint="make a token with: tport tokens add --type=app",
+        ) from None
 
 
 def _given(name: str, parse: Callable[[str], T], text: str) -> T | None:

@@ -63,7 +63,7 @@ class Probes:
         raise NotFound(
             f"no agent{where} offers {app[:63]!r} now",
             hint="tport apps ls shows what is offered; on the agent's own machine,"
-            f" tport --config FILE apps check {app[:63]} --local tries what its file says",
+            f" tport --config FILE apps check {app[:63]} tries what its file says",
         )
 
     def _offering(self, app: str, agent: str) -> list[AppServer]:
