@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -192,5 +193,13 @@ def test_roles_are_made_of_more_groups_than_an_application_is_told_of() -> None:
 
 def test_all_traits_together_fit_into_a_header() -> None:
     told = traits_of({f"c{n}": ["x" * 1000] * 1 + [str(n)] for n in range(40)})
-    assert sum(len(v) for values in told.traits.values() for v in values) <= MAX_TOGETHER
+    assert len(json.dumps(told.traits)) <= MAX_TOGETHER
     assert len(told.left_out) + len(told.traits) == 40
+
+
+def test_what_is_not_of_ascii_counts_as_long_as_it_is_in_a_header() -> None:
+    groups = ["\N{CJK UNIFIED IDEOGRAPH-6F22}" * 99 + str(number) for number in range(100)]
+    told = traits_of({"department": ["Labs"], "groups": groups})
+    assert told.traits == {"department": ("Labs",)}
+    assert told.whole.keys() == {"department", "groups"}
+    assert "too long" in told.left_out["groups"]

@@ -10,6 +10,7 @@ Claims come from outside: what can be no trait is left out and named, nothing is
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
@@ -23,7 +24,8 @@ from tport.engine.types.user import canonical_user_name, check_traits
 MAX_TRAITS: Final = 128  # of one person
 MAX_VALUES: Final = 500  # of one trait; groups of a large company's directory
 MAX_WHOLE: Final = 5000  # values of one claim that roles are made of
-# Characters of all traits: they stand in the JWT, as a header that an application must take.
+# Characters of all traits as the JWT writes them, six for each that is not of ASCII: it is a header that an
+# application must take.
 MAX_TOGETHER: Final = 16 * 1024
 # Claims about the token, and not about the person.
 PROTOCOL: Final = frozenset(
@@ -76,7 +78,7 @@ def traits_of(claims: Claims) -> Told:
                 left_out[name[:128]] = f"more than {MAX_VALUES} values; roles are made of them"
             else:
                 traits[name] = values
-    sizes = {name: len(name) + sum(map(len, values)) for name, values in traits.items()}
+    sizes = {name: len(json.dumps({name: values})) for name, values in traits.items()}
     for name in sorted(sizes, key=lambda name: sizes[name], reverse=True):
         if sum(sizes.values()) <= MAX_TOGETHER:
             break
