@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 from msgspec.structs import replace
 
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
 from tport.engine.auth.apps import apps as apps_module
 from tport.engine.auth.cluster import AuthSettings, host_of
-from tport.engine.errors import InvalidRequest, NotFound
+from tport.engine.errors import InvalidRequest, NotFound, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
 from tport.engine.types.resource import AppResource
@@ -121,6 +123,28 @@ async def test_a_name_whose_agents_are_gone_waits_a_day_for_them(world: World) -
     await world.service.apps.tick()
     world.pass_time(hours=24)
     assert await refusal(world, OTHER, host="agent-9") == ""
+
+
+async def test_a_name_of_an_earlier_run_is_not_kept_for_ever_though_storage_failed_just_then(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.serve(GRAFANA)
+    await world.tunnel()
+    world.pass_time(seconds=15)
+    world.service.presence.tick()
+    begun_anew = apps_module.Apps(world.service.cluster, world.service.presence)
+
+    async def fail(_: object) -> NoReturn:
+        raise Unavailable("storage is full")
+
+    with monkeypatch.context() as full:
+        full.setattr(world.backend, "batch", fail)
+        with pytest.raises(Unavailable):
+            await begun_anew.tick()
+    await begun_anew.tick()
+
+    definition = await world.service.cluster.stores.apps.get("grafana")
+    assert definition.gone == world.clock.now
 
 
 async def test_a_definition_is_written_only_when_it_changes(world: World) -> None:

@@ -375,13 +375,13 @@ class Apps:
                 del self._offered[name]
         live = {s.app.name for s in self._presence.servers if not s.refused} | set(self._offered)
         left = were_live - live
-        if not self._swept and self._presence.is_complete:
-            # Those of an earlier run that never came back to this one.
+        sweeps = not self._swept and self._presence.is_complete
+        if sweeps:  # those of an earlier run that never came back to this one
             left |= {d.app.name for d in await self._store.all() if d.gone is None} - live
-            self._swept = True
         for name in left:
             await self._mark_gone(name, now)
         self._were_live = live
+        self._swept = self._swept or sweeps
 
     def _remember_offers(self) -> None:
         """Keep how each application is offered, so that who may open it learns when it is away."""
