@@ -25,6 +25,7 @@ OTHER_SCRIPTS = [
     EXAMPLES / "dns-hook",
     EXAMPLES.parent / ".ci" / "run",
     EXAMPLES.parent / ".ci" / "make-venv",
+    EXAMPLES.parent / "tests" / "clean_root.sh",
     EXAMPLES.parent / "tests" / "deps.sh",
 ]
 TPORT = Path(sys.executable).with_name("tport")

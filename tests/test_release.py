@@ -82,7 +82,7 @@ def test_the_archive_installs_runs_and_leaves_no_file_behind(archive: Path, tmp_
 
     told = run(prefix / "lib" / "tport" / "uninstall")
     assert "/var/lib/tport" in told, "it says that data stays, and where"
-    assert files_below(prefix) <= {"share"}
+    assert files_below(prefix) == set()
 
 
 def test_installing_again_replaces_what_was_there(archive: Path, tmp_path: Path) -> None:
@@ -107,6 +107,23 @@ def test_other_peoples_files_under_the_prefix_stay(archive: Path, tmp_path: Path
     run(prefix / "lib" / "tport" / "uninstall")
 
     assert all(file.exists() for file in others)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_uninstall_takes_only_the_folders_that_install_made(
+    archive: Path, tmp_path: Path, times: int
+) -> None:
+    """A fresh /usr/local has empty folders, which shells and man(1) look for."""
+    prefix = tmp_path / "prefix"
+    before = {"bin", "lib", "share", "share/man"}
+    for folder in sorted(before):
+        prefix.joinpath(folder).mkdir(parents=True)
+
+    for _ in range(times):
+        run(archive / "install", f"--prefix={prefix}")
+    run(prefix / "lib" / "tport" / "uninstall")
+
+    assert files_below(prefix) == before
 
 
 @pytest.mark.parametrize("word", ["--prefix=relative", "--prefix", "elsewhere"])
