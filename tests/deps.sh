@@ -24,6 +24,8 @@ prometheus prometheus
 shellcheck shellcheck
 groff-base groff
 rpm rpmbuild
+gnupg gpg
+debootstrap debootstrap
 libnss3-tools certutil
 curl curl
 nginx-light /usr/sbin/nginx
