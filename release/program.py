@@ -18,13 +18,13 @@ _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 def main() -> None:
     """Run a module of tport where it is started as Python would be, else the command line."""
-    if _is_one_file():
-        _end_with(os.getppid())
     match sys.argv[1:4]:
         case ["-P", "-m", module] if module.partition(".")[0] == "tport":
             del sys.argv[1:4]
             runpy.run_module(module, run_name="__main__", alter_sys=True)
         case _:
+            if _is_one_file():
+                _end_with(os.getppid())
             from tport.cli import main
 
             main()
@@ -37,7 +37,10 @@ def _is_one_file() -> bool:
 
 
 def _end_with(parent: int) -> None:
-    """End when the process that was started ends: whoever kills it means us."""
+    """End when the process that was started ends: whoever kills it means us.
+
+    tport's own processes are nobody's to unpack, and see by themselves that the main one has gone.
+    """
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:  # it had gone before
         os.kill(os.getpid(), signal.SIGKILL)

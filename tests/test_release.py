@@ -340,6 +340,25 @@ def test_the_frozen_program_is_the_interpreter_of_tports_own_modules_and_of_no_o
     assert ended.value.code == 2
 
 
+def test_as_one_file_the_command_ends_with_who_unpacked_it_and_workers_end_by_themselves(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A worker is a child of the main process, whose end it sees and tells; a signal would be quicker, and mute."""
+    bound: list[int] = []
+    monkeypatch.setattr("release.program._end_with", bound.append)
+    monkeypatch.setattr("sys._MEIPASS", "/tmp/unpacked", raising=False)
+
+    monkeypatch.setattr("sys.argv", ["tport", "-P", "-m", "tport", "version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert bound == []
+
+    monkeypatch.setattr("sys.argv", ["tport", "version"])
+    with pytest.raises(SystemExit):
+        main()
+    assert bound == [os.getppid()]
+
+
 def test_the_sums_are_what_sha256sum_checks(tmp_path: Path) -> None:
     tmp_path.joinpath("a file").write_bytes(b"a")
     tmp_path.joinpath("b").write_bytes(b"b")
