@@ -27,7 +27,8 @@ FLOORS = (
     ("reload",),
     ("proxy_role",),
     ("workers",),
-    ("process", "selftest", "preflight", "backup", "bundle"),
+    ("backup",),
+    ("process", "selftest", "preflight", "bundle"),
     ("commands",),
     ("cli",),
 )

@@ -28,24 +28,27 @@ def db() -> None:
 def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
     """Read all of the database, and say what is wrong with it; auth may run meanwhile.
 
-    Each page and record is read, and the last acknowledged write must be in it. Exit status 0:
-    all is well; 1: something is wrong, a line each.
+    Each page and record is read, and the last acknowledged write must be in it. The format is that of
+    the records: one of an older version is brought forward when auth starts, after a backup. Exit
+    status 0: all is well; 1: something is wrong, a line each.
     """
     from tport.engine.backup.cluster import DATABASE_FILE
     from tport.engine.client.connect import find_cluster
     from tport.engine.errors import TportError
+    from tport.engine.storage.formats import FORMATS
     from tport.engine.storage.snapshot import is_in_use, take_snapshot
 
     settings = settings_of(ctx)
     place = find_cluster(config=settings.config, data_dir=settings.data_dir, shown_by=DATABASE_FILE)
     path = place.folder / DATABASE_FILE
-    revision, items, size = 0, 0, 0
+    revision, items, size, found = 0, 0, 0, 0
     try:
         snapshot = take_snapshot(path)
     except TportError as problem:
         complaints = ["; ".join(filter(None, (str(problem), problem.hint)))]
     else:
         revision, items, size = snapshot.revision, snapshot.items, len(snapshot.data)
+        found = snapshot.format
         complaints = list(snapshot.complaints)
     complaints += _open_to_others(place.folder)
     if format is not Format.text:
@@ -53,6 +56,7 @@ def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
             {
                 "database": str(path),
                 "in_use": is_in_use(path),
+                "format": found,
                 "revision": revision,
                 "records": items,
                 "bytes": size,
@@ -64,12 +68,16 @@ def check(ctx: typer.Context, format: FormatOption = Format.text) -> None:
         for complaint in complaints:
             print_out(complaint)
         if not complaints:
-            print_out(f"well: {items} records, {size} bytes, at revision {revision}")
+            print_out(
+                f"well: {items} records, {size} bytes, at revision {revision}, format {found}"
+            )
         elif any(not each.startswith("open to") for each in complaints):
             say("to begin again from a backup: stop auth, move its folder away, tport restore FILE")
             say(
                 "to go on with what is left, if SQLite can read it: stop auth, tport db accept-rollback"
             )
+    if 0 < found < FORMATS.newest:
+        say(f"the next start of auth brings it to format {FORMATS.newest}, after a backup")
     if complaints:
         raise typer.Exit(1)
 

@@ -34,6 +34,7 @@ from tport.engine.auth.seal_key import SEAL_KEY_FILE, open_seal_key
 from tport.engine.auth.server import AuthServer
 from tport.engine.auth.service import AuthService, open_auth_service
 from tport.engine.auth.steady_clock import SteadyClock
+from tport.engine.backup.cluster import keep_backup
 from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, write_private
 from tport.engine.config.address import Address
 from tport.engine.config.in_force import settings_in_force
@@ -419,7 +420,9 @@ async def _open_backend(
     path: Path, config: Config, seal: Seal, clock: SteadyClock
 ) -> AsyncIterator[SqliteBackend]:
     """Open auth's database; a first one begins with what `--bootstrap` names."""
-    async with open_sqlite_backend(path, clock) as backend:
+    async with open_sqlite_backend(
+        path, clock, lambda: keep_backup(path.parent, clock())
+    ) as backend:
         if config.bootstrap is not None:
             cluster = config.auth_service.cluster_name
             now = clock()

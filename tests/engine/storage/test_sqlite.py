@@ -27,7 +27,8 @@ from tests.fakes import START, WallClock
 from tport.engine.errors import AlreadyExists, CompareFailed, TportError, Unavailable
 from tport.engine.storage import database as database_module
 from tport.engine.storage.backend import Item
-from tport.engine.storage.database import SCHEMA_VERSION, Database, Outcome, Write, explain
+from tport.engine.storage.database import Database, Outcome, Write, explain
+from tport.engine.storage.formats import FORMATS
 from tport.engine.storage.sqlite import SqliteBackend, open_sqlite_backend
 
 
@@ -204,10 +205,10 @@ async def test_a_damaged_file_is_refused(path: Path) -> None:
 async def test_a_database_of_a_newer_version_is_left_alone(path: Path) -> None:
     assert await count(path) == 0
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        connection.execute(f"PRAGMA user_version = {FORMATS.newest + 1}")
     before = path.read_bytes()
 
-    with pytest.raises(TportError, match=f"has format {SCHEMA_VERSION + 1}"):
+    with pytest.raises(TportError, match=f"has format {FORMATS.newest + 1}"):
         await count(path)
 
     assert path.read_bytes() == before

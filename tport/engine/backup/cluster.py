@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from datetime import datetime
+from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -22,6 +23,7 @@ from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound, TportEr
 from tport.engine.files import write_whole
 from tport.engine.storage.database import explain
 from tport.engine.storage.folder import locked_folder
+from tport.engine.storage.formats import FORMATS, Formats
 from tport.engine.storage.snapshot import (
     Forgetting,
     Snapshot,
@@ -47,6 +49,8 @@ PASSING: Final = (
 _FACTORS: Final = "/factors/"
 # What reading a record raises that a fallen bit spoiled: its JSON, a letter in it, its type in the row.
 _UNREADABLE: Final = (msgspec.DecodeError, UnicodeError, TypeError)
+KEPT_IN: Final = "backups"  # within auth's folder: who may read one may read the other
+KEPT: Final = 3
 TOKENS: Final = ("/tokens/", "/joins/", "/device_tokens/", "/device_tokens_of/")
 
 
@@ -72,11 +76,21 @@ def make_backup(data_dir: Path, now: datetime) -> tuple[bytes, Manifest]:
             f"the database is damaged, and no backup is made of it: {snapshot.complaints[0]}",
             hint="see all of it: tport db check",
         )
-    record = snapshot.value("/cluster")
-    if record is None:
+    if snapshot.value("/cluster") is None:
         raise Unavailable(
             "auth has not finished its first start yet", hint="try again when it serves"
         )
+    return _packed(folder, snapshot, now)
+
+
+class _Named(msgspec.Struct, frozen=True):
+    """As much of a cluster's record as every format has."""
+
+    name: str = ""
+
+
+def _packed(folder: Path, snapshot: Snapshot, now: datetime) -> tuple[bytes, Manifest]:
+    record = snapshot.value("/cluster") or b"{}"
     try:
         key = (folder / SEAL_KEY_FILE).read_bytes()
     except OSError as problem:
@@ -84,11 +98,57 @@ def make_backup(data_dir: Path, now: datetime) -> tuple[bytes, Manifest]:
     data = pack_backup(
         {_DATABASE: snapshot.data, _SEAL_KEY: key},
         version=tport.__version__,
-        cluster=msgspec.json.decode(record, type=ClusterRecord).name,
+        cluster=msgspec.json.decode(record, type=_Named).name,
         created=now,
         revision=snapshot.revision,
     )
     return data, unpack_backup(data)[0]  # as it will be read
+
+
+def keep_backup(folder: Path, now: datetime, formats: Formats = FORMATS) -> str:
+    """Put the database aside as it is before this version changes its format; return the file's name.
+
+    It lies in `folder`, auth's, under KEPT_IN; the name is as seen from there. One stays for each
+    version that was upgraded to, of the last KEPT of them. Blocks.
+
+    Raises:
+        Unavailable: it can't be written, as on a full disk; nothing has changed then.
+        TportError: the database is damaged.
+    """
+    snapshot = take_snapshot(folder / DATABASE_FILE, formats)
+    if snapshot.complaints:
+        raise TportError(
+            f"the database is damaged, and not brought forward: {snapshot.complaints[0]}",
+            hint="see all of it: tport db check",
+        )
+    data, _ = _packed(folder, snapshot, now)
+    kept = folder / KEPT_IN
+    before = f"before-{tport.__version__}-"
+    file = kept / f"{before}{now.astimezone(UTC):%Y%m%dT%H%M%SZ}.tar.gz"
+    try:
+        kept.mkdir(mode=0o700, exist_ok=True)
+        write_whole(file, data)
+    except OSError as problem:
+        with suppress(OSError):
+            file.with_name(f"{file.name}.new").unlink()
+        raise Unavailable(
+            f"the backup before the upgrade can't be written to {kept}: {problem.strerror}",
+            hint=f"it takes {len(data) / 1e6:.1f} MB; nothing was changed, and tport as it was before"
+            " still starts",
+        ) from None
+    others = sorted(each for each in kept.glob("before-*.tar.gz") if each != file)
+    same = [
+        each for each in others if each.name.startswith(before)
+    ]  # of starts that came no further
+    for old in (*same, *_oldest([each for each in others if each not in same], KEPT - 1)):
+        with suppress(OSError):
+            old.unlink()
+    return f"{KEPT_IN}/{file.name}"
+
+
+def _oldest(files: list[Path], but: int) -> list[Path]:
+    """Return all but so many of the newest, by the time in their names."""
+    return sorted(files, key=lambda file: file.name.rpartition("-")[2], reverse=True)[but:]
 
 
 def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: bool) -> Restored:
@@ -178,6 +238,11 @@ def _acceptable(path: Path) -> Snapshot:
     snapshot = take_snapshot(path)
     if not snapshot.complaints:
         raise InvalidRequest("the database is as it was last written: there is nothing to accept")
+    if snapshot.format < FORMATS.newest:
+        raise TportError(
+            f"the database has format {snapshot.format}, older than this version's {FORMATS.newest}",
+            hint="go on with it by the version of tport that wrote it, and upgrade then",
+        )
     if not snapshot.is_whole:
         raise TportError(
             f"there is no going on with this database: {snapshot.complaints[0]}",

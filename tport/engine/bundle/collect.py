@@ -194,6 +194,7 @@ def database(path: Path) -> str:
         {
             "in_use": in_use,
             "bytes": len(snapshot.data),
+            "format": snapshot.format,
             "records": snapshot.items,
             "revision": snapshot.revision,
             "problems": [redacted(each) for each in snapshot.complaints],

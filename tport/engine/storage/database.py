@@ -12,22 +12,24 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from tport.engine.errors import TportError, Unavailable
 from tport.engine.files import sync_directory
 from tport.engine.storage import content
 from tport.engine.storage.backend import Change, Deleted, Expire, Item, Operation, Put, decide
+from tport.engine.storage.formats import FORMATS, Formats
+from tport.engine.storage.head import Head, judge_mark, read_head, write_head
 from tport.engine.storage.mark import Mark, MarkFile
+from tport.engine.storage.migration import check_format, migrate, note_format
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION: Final = 2  # 1 had no sum of its records, and was in no release
 BUSY_TIMEOUT: Final = 4.0  # s that another process may hold the file; below sqlite.WRITE_DEADLINE
 READERS: Final = 2  # connections for reading; each serves one thread at a time
 WAL_KEPT: Final = 64 * 1024 * 1024  # bytes of log kept on disk after a burst
@@ -63,23 +65,16 @@ LOOKED_AT: Final = 0.2  # s for which a lock may be held by who only looks wheth
 MICROSECOND: Final = timedelta(microseconds=1)
 
 
+# Puts the database aside as it is, and returns the file's name as seen from its folder; raises TportError.
+KeepBackup = Callable[[], str]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """Operations that are done together or not at all, asked for at `now`."""
 
     operations: Sequence[Operation | Expire]
     now: datetime
-
-
-class Head(NamedTuple):
-    """Where the database stands: the last commit's revision and mark, the mark of the one before, and
-    the sum of all records (see `content`).
-    """
-
-    revision: int
-    mark: bytes
-    previous: bytes
-    content: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,14 +91,24 @@ class Outcome:
 class Database:
     """An open database file, ours alone. `readers` are connections for whoever reads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, keep: KeepBackup | None = None, formats: Formats = FORMATS
+    ) -> None:
         """Open or create the file, with its lock and its mark beside it.
+
+        One of an older format is brought forward, after `keep` has put a backup aside: in one
+        transaction, so that a crash leaves the old format or the new.
+
+        Args:
+            keep: makes the backup and returns its name; None: what would need one is refused.
 
         Raises:
             Unavailable: another process has it open, or the disk fails.
             TportError: it is damaged, behind its mark, no database of ours, or too new for us.
         """
         self.path = path
+        self._formats = formats
+        self._keep = keep
         self._marks = MarkFile(path.with_name(f"{path.name}.mark"))
         try:
             self._lock = _lock(path)
@@ -191,13 +196,15 @@ class Database:
         # Look first through a connection that can't write: one that can would on closing fold
         # what is left of a damaged log into the file, and end any hope of mending it.
         with closing(connect(self.path, "ro")) as reader:
-            is_new = _check_sound(reader, self.path)
-            head = Head(0, b"", b"", content.EMPTY) if is_new else read_head(reader)
+            found = _check_sound(reader, self.path, self._formats)
+            head = read_head(reader) if found else Head(0, b"", b"", content.EMPTY)
         complaint = judge_mark(self._marks.read(), head)
         if complaint:
             raise TportError(
                 f"the database {self.path} isn't as it was last written: {complaint}", hint=_GO_ON
             )
+        is_old = 0 < found < self._formats.newest
+        backup = self._kept_backup(found) if is_old else ""
 
         self._writer = connect(self.path, "rw")
         try:
@@ -209,17 +216,34 @@ class Database:
                 )
             self._writer.execute("PRAGMA synchronous = FULL")
             self._writer.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
-            if is_new:
-                self._writer.executescript(
-                    f"BEGIN IMMEDIATE; {SCHEMA} PRAGMA user_version = {SCHEMA_VERSION}; COMMIT;"
-                )
+            if not found:
+                self._writer.executescript(f"BEGIN IMMEDIATE; {SCHEMA}")
+                note_format(self._writer, self._formats.newest)
+                self._writer.execute("COMMIT")
                 sync_directory(self.path.parent)
+            if is_old:
+                migrate(self._writer, self._formats, backup=backup)
+                logger.warning(
+                    "the database was brought from format %d to %d; as it was before: %s",
+                    found,
+                    self._formats.newest,
+                    self.path.parent / backup,
+                )
             head = read_head(self._writer)
             self._acknowledge(Mark(head.revision, head.mark))
             self.readers = [connect(self.path, "ro") for _ in range(READERS)]
         except BaseException:
             self._writer.close()
             raise
+
+    def _kept_backup(self, found: int) -> str:
+        if self._keep is None:
+            raise TportError(
+                f"the database {self.path} has format {found}, and is brought to"
+                f" {self._formats.newest} when auth starts",
+                hint="start auth first: it makes a backup before",
+            )
+        return self._keep()
 
     def _acknowledge(self, mark: Mark) -> None:
         self._marks.write(mark)
@@ -373,15 +397,9 @@ def read_text(data: bytes) -> str:
     return data.decode("utf-8", "surrogateescape")
 
 
-def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:
-    """Return whether the database is new; raise TportError if it isn't one of ours, and whole."""
-    [version] = connection.execute("PRAGMA user_version").fetchone()
-    if version not in (0, SCHEMA_VERSION):
-        raise TportError(
-            f"the database {path} has format {version}, this version of tport knows"
-            f" {SCHEMA_VERSION}",
-            hint="start the version of tport that wrote it",
-        )
+def _check_sound(connection: sqlite3.Connection, path: Path, formats: Formats) -> int:
+    """Return its format, 0 if it is new; raise TportError if it isn't one of ours, and whole."""
+    version = check_format(connection, formats, f"the database {path}")
     # Not `quick_check`: an index that lacks an entry hides a record from whoever asks for it by name.
     [result] = connection.execute("PRAGMA integrity_check(1)").fetchone()
     if result != "ok":
@@ -390,47 +408,7 @@ def _check_sound(connection: sqlite3.Connection, path: Path) -> bool:
         raise TportError(f"the database {path} belongs to another program")
     if version != 0 and content.sum_of(connection) != read_head(connection).content:
         raise TportError(f"the database {path} is damaged: {CHANGED}", hint=_GO_ON)
-    return bool(version == 0)
-
-
-def judge_mark(mark: Mark | None, head: Head) -> str:
-    """Say what is wrong with where the database ends; "": it ends where its mark says.
-
-    Args:
-        mark: the last write that was acknowledged; None: nothing tells.
-    """
-    if mark is None:
-        return (
-            f"its .mark is missing, so that nothing tells whether writes were lost: it ends at revision"
-            f" {head.revision}"
-            if head.revision
-            else ""
-        )
-    if (mark.token, mark.revision) == (head.mark, head.revision):
-        return ""
-    # The commit before the last is good too: killed between commit and acknowledgement.
-    if mark.token == head.previous and mark.revision < head.revision:
-        return ""
-    return (
-        f"it ends at revision {head.revision}, acknowledged was revision {mark.revision}. Its log (-wal)"
-        " was lost or damaged, or an old copy of a file took its place"
-    )
-
-
-def read_head(connection: sqlite3.Connection) -> Head:
-    """Return where the database stands, or raise sqlite3.DatabaseError."""
-    row = connection.execute("SELECT revision, mark, previous, content FROM head").fetchone()
-    if row is None or [type(each) for each in row] != [int, bytes, bytes, bytes]:
-        raise sqlite3.DatabaseError("what says where it ends can't be read")
-    return Head(*row)
-
-
-def write_head(connection: sqlite3.Connection, mark: Mark, total: bytes) -> None:
-    """Make `mark` the last commit, with this sum of all records."""
-    connection.execute(
-        "UPDATE head SET revision = ?, mark = ?, previous = mark, content = ?",
-        (mark.revision, mark.token, total),
-    )
+    return version
 
 
 def _judge(connection: sqlite3.Connection, write: Write, revision: int) -> list[Change | None]:

@@ -22,16 +22,15 @@ from tport.engine.storage import content
 from tport.engine.storage.database import (
     CHANGED,
     ROW,
-    SCHEMA_VERSION,
     connect,
     explain,
     get,
-    judge_mark,
-    read_head,
     read_text,
-    write_head,
 )
+from tport.engine.storage.formats import FORMATS, Formats
+from tport.engine.storage.head import judge_mark, read_head, write_head
 from tport.engine.storage.mark import Mark, MarkDamaged, MarkFile
+from tport.engine.storage.migration import check_format, migrate
 
 _COMPLAINTS = 10  # of one kind that are told
 _WAL_FLAGS = slice(
@@ -48,6 +47,7 @@ class Snapshot:
         items: how many there are, expired ones too.
         complaints: what is wrong with it, each in a line.
         is_whole: SQLite can read all of it, whatever is wrong.
+        format: of its records; an older one than the newest is brought forward when auth starts.
     """
 
     data: bytes
@@ -55,6 +55,7 @@ class Snapshot:
     items: int
     complaints: tuple[str, ...]
     is_whole: bool = True
+    format: int
 
     def value(self, key: str) -> bytes | None:
         """Return what is stored under a key; None: nothing."""
@@ -78,7 +79,7 @@ def is_in_use(path: Path) -> bool:
     return False
 
 
-def take_snapshot(path: Path) -> Snapshot:
+def take_snapshot(path: Path, formats: Formats = FORMATS) -> Snapshot:
     """Copy the database at `path`, and judge the copy. Blocks.
 
     Raises:
@@ -95,7 +96,7 @@ def take_snapshot(path: Path) -> Snapshot:
             source.backup(copy)
             data = bytearray(copy.serialize())
         data[_WAL_FLAGS] = b"\x01\x01"
-        judged = judge(bytes(data), mark=mark, in_use=in_use)
+        judged = judge(bytes(data), mark=mark, in_use=in_use, formats=formats)
     except sqlite3.DatabaseError as error:
         known = explain(error)
         raise TportError(f"{path}: {known}", hint=known.hint) from error
@@ -106,7 +107,13 @@ def take_snapshot(path: Path) -> Snapshot:
     return judged
 
 
-def judge(data: bytes, *, mark: Mark | None = None, in_use: bool = False) -> Snapshot:
+def judge(
+    data: bytes,
+    *,
+    mark: Mark | None = None,
+    in_use: bool = False,
+    formats: Formats = FORMATS,
+) -> Snapshot:
     """Return a copy with all that is wrong with it.
 
     Args:
@@ -119,23 +126,25 @@ def judge(data: bytes, *, mark: Mark | None = None, in_use: bool = False) -> Sna
     """
     complaints: list[str] = []
     with _opened(data) as connection:
-        [version] = connection.execute("PRAGMA user_version").fetchone()
+        version = check_format(connection, formats, "the database")
         if version == 0 and mark is not None:
             raise TportError(
                 f"writes were lost: it is empty, and revision {mark.revision} was acknowledged",
                 hint="is its log, which ends in -wal, missing?",
             )
-        if version != SCHEMA_VERSION:
-            raise TportError(
-                f"the database has format {version}, this version of tport knows {SCHEMA_VERSION}",
-                hint="use the version of tport that wrote it",
-            )
+        if version == 0:
+            raise TportError("this is no database of tport's")
         for (line,) in connection.execute(f"PRAGMA integrity_check({_COMPLAINTS})"):
             if line != "ok":
                 complaints.append(f"damaged: {line}")
         if complaints:
             return Snapshot(
-                data=data, revision=0, items=0, complaints=tuple(complaints), is_whole=False
+                data=data,
+                revision=0,
+                items=0,
+                complaints=tuple(complaints),
+                is_whole=False,
+                format=version,
             )
         head = read_head(connection)
         [items] = connection.execute("SELECT count(*) FROM items").fetchone()
@@ -147,7 +156,13 @@ def judge(data: bytes, *, mark: Mark | None = None, in_use: bool = False) -> Sna
         complaints.append(
             f"writes were lost: it ends at revision {head.revision}, acknowledged was {mark.revision}"
         )
-    return Snapshot(data=data, revision=head.revision, items=items, complaints=tuple(complaints))
+    return Snapshot(
+        data=data,
+        revision=head.revision,
+        items=items,
+        complaints=tuple(complaints),
+        format=version,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,15 +178,20 @@ class Forgetting:
     changed: Mapping[str, Callable[[bytes], bytes | None]] = field(default_factory=dict)
 
 
-def put_in_place(path: Path, data: bytes, forgetting: Forgetting) -> int:
+def put_in_place(
+    path: Path, data: bytes, forgetting: Forgetting, formats: Formats = FORMATS
+) -> int:
     """Make a database of a copy, where there is none, and return how many items were left out.
 
-    It is begun with a mark of its own: an old log or mark beside it has nothing to do with it.
+    It is begun with a mark of its own: an old log or mark beside it has nothing to do with it. One of
+    an older format is brought to the newest first: `forgetting` knows that alone.
 
     Raises:
-        sqlite3.DatabaseError, OSError: it can't be done; there is no database then.
+        sqlite3.DatabaseError, OSError, TportError: it can't be done; there is no database then.
     """
     with _opened(data) as connection:
+        if check_format(connection, formats, "the database") < formats.newest:
+            migrate(connection, formats, backup="")  # what is restored is the backup
         mark, left_out = _begin_anew(connection, forgetting, above=0)
         connection.execute("VACUUM")  # what was left out is not to be found in free pages
         data = connection.serialize()

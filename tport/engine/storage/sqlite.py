@@ -33,6 +33,7 @@ from tport.engine.storage.backend import (
 )
 from tport.engine.storage.database import (
     Database,
+    KeepBackup,
     Outcome,
     Write,
     count,
@@ -53,7 +54,7 @@ SWEEP_LIMIT: Final = 1024  # items one sweep deletes; the next goes on
 
 @asynccontextmanager
 async def open_sqlite_backend(
-    path: Path, clock: Callable[[], datetime]
+    path: Path, clock: Callable[[], datetime], keep: KeepBackup | None = None
 ) -> AsyncIterator[SqliteBackend]:
     """Open the database at `path`, or create it, for this process alone.
 
@@ -62,13 +63,14 @@ async def open_sqlite_backend(
 
     Args:
         clock: returns the aware time against which expiry is judged.
+        keep: puts a backup aside before a database of an older format is brought forward.
 
     Raises:
         Unavailable: another process has it open.
         TportError: it is damaged, or lost writes that were acknowledged, or is too new; the
             message says what to do. Nothing was changed.
     """
-    database = await trio.to_thread.run_sync(Database, path)
+    database = await trio.to_thread.run_sync(Database, path, keep)
     try:
         backend = SqliteBackend(database, clock)
         async with trio.open_nursery() as nursery:
