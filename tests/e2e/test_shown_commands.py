@@ -57,6 +57,8 @@ _PREPARED = (
     (r"DIR restore FILE", "FILE=$(mktemp -u); tport backup $FILE; DIR=$(mktemp -d)"),
     (r"restore tport-", "rm -f tport-2026-11-25.tar.gz; tport backup tport-2026-11-25.tar.gz"),
     (r"auth.old$", "mkdir -p var/lib/tport/auth/audit var/lib/tport/auth/requests"),
+    (r"auth.newer$", "rm -rf var/lib/tport/auth* && mkdir -p var/lib/tport/auth/backups"
+     " && tport backup var/lib/tport/auth/backups/before-version-time.tar.gz"),
     (r"auth.old/audit", "rmdir var/lib/tport/auth/audit var/lib/tport/auth/requests || true"),
     (r"install systemd --output", "mkdir -p etc/systemd/system; rm -f etc/systemd/system/*"),
     (r"tee /etc", "mkdir -p etc"),

@@ -181,7 +181,18 @@ def test_a_data_directory_of_the_version_before_is_gone_on_with(
         assert cluster.proxy.stop() == 143
         assert "Traceback" not in cluster.proxy.stderr + agent.stderr
 
-        # And what it backed up is restored by this one.
+        # The format is the same: the version before goes on with it again.
+        if is_read_by(cluster, programs["before"]):
+            cluster.program = programs["before"]
+            cluster.start_services()
+            agent = cluster.start_agent("echo", upstream.url, token=Path("/nowhere"))
+            wait_until(lambda: answers(cluster, later), "served by the version before")
+            goes_through(cluster, later)
+            assert agent.stop() == 143
+            assert cluster.proxy.stop() == 143
+            cluster.program = programs["now"]
+
+        # And what that backed up is restored by this one.
         cluster.data_dir.rename(tmp_path / "old-data")
         cluster.output(f"--data-dir={cluster.data_dir}", "restore", backup)
         cluster.start_services()
@@ -236,6 +247,18 @@ def beside(one: Version, other: Version) -> str:
     if one == other:
         return "same"
     return "older" if one == "before" else "newer"
+
+
+def is_read_by(cluster: Cluster, program: str) -> bool:
+    """Whether a program takes the database as it is."""
+    done = subprocess.run(
+        [program, f"--config={cluster.file}", "db", "check"],
+        env=cluster.env,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.returncode == 0
 
 
 def make_due(data_dir: Path) -> None:
