@@ -196,7 +196,7 @@ async def open_world(
             clock=steady,
             settings=given,
             transport=transport,
-            monotonic=monotonic or (lambda: clock.now.timestamp()),
+            monotonic=monotonic or (lambda: clock().timestamp()),
         ) as service,
     ):
         yield World(service, clock, audit, backend)
