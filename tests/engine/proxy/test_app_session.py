@@ -233,3 +233,15 @@ async def test_those_that_ended_are_not_kept_and_the_rest_is_bounded(
     auth.clock.now += timedelta(minutes=5)
     await credentials.of("s9")
     assert len(credentials) == 1
+
+
+async def test_one_that_has_ended_when_it_comes_is_not_kept() -> None:
+    """Auth's clock may be behind: the next request asks again, and is not held up by an old one."""
+    auth = Many()
+    ended = auth.clock()
+    auth.sign = lambda _: SignedSession(credential="old", renew_at=ended, expires=ended)
+    credentials = Credentials(auth.api, auth.clock)
+    await credentials.of("s1")
+    assert len(credentials) == 0
+    auth.sign = auth._sign
+    assert await credentials.of("s1") == "jws-2"

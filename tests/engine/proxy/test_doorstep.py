@@ -425,6 +425,35 @@ async def test_tls_12_an_address_behind_a_balancer_has_no_more_than_its_share() 
         assert not await is_over(first)
 
 
+async def test_dos_02_who_waits_for_a_certificate_makes_room_and_is_served_no_more() -> None:
+    room = Room(connections=1, per_address=1, strangers=1, strangers_per_address=1)
+    async with staged(room) as stage:
+        stage.shown.is_there = False
+        waiting = stage.come()
+        await waiting.send_all(HELLO)
+        await stage.shown.asked.wait()
+        stage.come()
+        assert await is_over(waiting)
+        stage.shown.made.set()
+        await wait_all_tasks_blocked(0.01)
+
+        assert stage.rooms.browsers == []
+        assert len(stage.seats) == 1
+
+
+async def test_what_a_browser_asks_for_once_all_are_closed_is_not_begun(stage: Stage) -> None:
+    async def work() -> None:
+        raise AssertionError("begun")
+
+    client = stage.come()
+    await stage.shake(client)
+    stage.doorstep.close()
+    stage.rooms.by_task[0](work)
+
+    assert not stage.tasks.child_tasks
+    assert await is_over(client)
+
+
 async def test_all_are_closed_in_the_end_and_whoever_served_them_is_told(stage: Stage) -> None:
     greeting, shaking, browser = stage.come(), stage.come(), stage.come()
     await shaking.send_all(HELLO)
