@@ -442,7 +442,7 @@ async def test_dos_02_who_waits_for_a_certificate_makes_room_and_is_served_no_mo
 
 
 async def test_what_a_browser_asks_for_once_all_are_closed_is_not_begun(stage: Stage) -> None:
-    async def work() -> None:
+    async def work() -> bool:
         raise AssertionError("begun")
 
     client = stage.come()
