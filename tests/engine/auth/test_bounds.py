@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
+import tport
 from tests.engine.auth.world import GRAFANA, PROXY, STATE, World
 from tests.engine.proxy.acme_rig import GRAFANA_HOST
 from tport.engine.api.answers import ProxyReport
@@ -13,6 +16,7 @@ from tport.engine.auth.acme import acme as acme_module
 from tport.engine.auth.acme import holders as holders_module
 from tport.engine.auth.calls import audit as audit_module
 from tport.engine.auth.calls import machine as machine_module
+from tport.engine.auth.calls.machine import AGENT_EVENTS, PROXY_EVENTS
 from tport.engine.errors import AccessDenied, InvalidRequest, NotFound
 from tport.engine.pki.keys import KeyPair
 from tport.engine.types.event import event
@@ -41,6 +45,20 @@ async def test_a_batch_with_one_event_that_is_not_its_sender_s_is_none(world: Wo
         with pytest.raises(AccessDenied, match=f"write no event {forged!r}"):
             await caller.emit(events=(fine, event(forged)))
         assert [event for event in world.audit.events if event.type != "auth.failed"] == before
+
+
+@pytest.mark.parametrize(
+    ("folder", "may"), [("proxy", PROXY_EVENTS), ("agent", AGENT_EVENTS)], ids=["proxy", "agent"]
+)
+def test_a_machine_may_write_the_events_that_it_does_write_and_no_others(
+    folder: str, may: frozenset[str]
+) -> None:
+    """One that isn't allowed would be refused with its whole batch, and be missed by nobody."""
+    put = re.compile(r'(?:_events\.put|_emit)\(\s*"([a-z_.]+)"')
+    files = Path(tport.__file__).parent.joinpath("engine", folder).rglob("*.py")
+    written = {event(type_).type for file in files for type_ in put.findall(file.read_text())}
+
+    assert written | {"audit.lost"} == may  # that of the queue in which all of them wait
 
 
 async def test_more_requests_than_fit_into_one_call_are_not_logged(
