@@ -18,6 +18,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from functools import lru_cache
 from typing import Final, Literal
 
 import msgspec
@@ -224,8 +225,12 @@ def issue_web_certificate(
     return _pem(builder.sign(load_private_key(authority.key), hashes.SHA256()))
 
 
+@lru_cache(maxsize=4096)
 def permits(web_authority: str, host: str) -> bool:
-    """Whether a web authority's (PEM) name constraints allow a certificate for `host`."""
+    """Whether a web authority's (PEM) name constraints allow a certificate for `host`.
+
+    Remembered: a proxy looks at all its hosts every few seconds.
+    """
     try:
         wanted = _general_name(host)
     except InvalidRequest:

@@ -211,7 +211,8 @@ class _Proxy:
             asked=around.next_reload,
         )
         self._doorstep = Doorstep(self._seats, settings.clients, self._certificates.shown, self)
-        self._known_hosts: frozenset[str] = frozenset()  # those of `_known_servers`, and ours
+        self._listed_hosts: tuple[str, ...] = ()  # ours, and those of `_known_servers`
+        self._known_hosts: frozenset[str] = frozenset()  # the same
         self._known_servers: object = None
         parts = WebParts(
             open_launch=seal.open, forms_key=forms_key, cluster=cluster, cluster_id8=cluster_id8
@@ -243,16 +244,19 @@ class _Proxy:
 
     def _is_known(self, host: str) -> bool:
         """Tell whether a host is ours or an application's now."""
-        if self._known_servers is not self._cache.servers:
-            self._known_servers = self._cache.servers
-            self._known_hosts = frozenset(self._hosts())
+        self._hosts()
         return host in self._known_hosts
 
     def _hosts(self) -> tuple[str, ...]:
         """Return the hosts that are served now: ours, then those of applications."""
-        servers = (each for each in self._cache.servers if not each.refused)
-        apps = sorted({public_host(server.app, self._main_host) for server in servers})
-        return (*(address.host for address in self._settings.public_addrs), *apps)
+        if self._known_servers is not self._cache.servers:
+            self._known_servers = self._cache.servers
+            servers = (each for each in self._cache.servers if not each.refused)
+            apps = sorted({public_host(server.app, self._main_host) for server in servers})
+            ours = (address.host for address in self._settings.public_addrs)
+            self._listed_hosts = (*ours, *apps)
+            self._known_hosts = frozenset(self._listed_hosts)
+        return self._listed_hosts
 
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""

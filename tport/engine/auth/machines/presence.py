@@ -89,8 +89,10 @@ class Presence:
         return {s.host_id for s in self._servers if s.app.name == app and not s.refused}
 
     def report(self, report: ProxyReport) -> None:
+        before = self._heard.get(report.proxy_id)
         self._heard[report.proxy_id] = _Heard(report, self._clock())
-        self._settle()
+        if before is None or before.report != report:
+            self._settle()
 
     def expect(self, proxies: Iterable[str]) -> None:
         """Say which proxies live, where that is known: because this process alone starts any."""
@@ -104,10 +106,11 @@ class Presence:
     def tick(self) -> None:
         """Forget who has been silent for PRESENCE_TTL; call it each second."""
         now = self._clock()
-        for proxy_id, heard in list(self._heard.items()):
-            if now - heard.at >= PRESENCE_TTL:
-                del self._heard[proxy_id]
-        self._settle()
+        silent = [id_ for id_, heard in self._heard.items() if now - heard.at >= PRESENCE_TTL]
+        for proxy_id in silent:
+            del self._heard[proxy_id]
+        if silent:
+            self._settle()
 
     def _settle(self) -> None:
         servers: dict[tuple[str, str], AppServer] = {}

@@ -64,26 +64,23 @@ class _Feed:
         self.apps = apps
         self.turn = 0
         self.is_owed = False
+        self.queued = 0
         self._send, self.changes = trio.open_memory_channel[_Told](QUEUE)
 
     def tell(self, change: _Told) -> None:
         """Queue a change; when there is no room, end the watch: nobody waits for a slow follower."""
         try:
             self._send.send_nowait(change)
+            self.queued += 1
         except trio.WouldBlock:
             self.end()
         except (trio.ClosedResourceError, trio.BrokenResourceError):
             pass  # over already
 
-    @property
-    def is_behind(self) -> bool:
-        """Whether something is queued."""
-        return self.changes.statistics().current_buffer_used > 0
-
     def assure(self) -> None:
         """Have it told that all has been told, once that is so."""
         self.is_owed = True
-        if not self.is_behind:
+        if not self.queued:
             self.tell(None)
 
     def end(self) -> None:
@@ -210,6 +207,7 @@ class Watches:
             yield change
         yield Current()
         async for told in feed.changes:
+            feed.queued -= 1
             if isinstance(told, ProbeAsked | IconAsked):
                 yield told
             else:
@@ -219,7 +217,7 @@ class Watches:
                     else view.apply(told)
                 ):
                     yield change
-            if feed.is_owed and not feed.is_behind:
+            if feed.is_owed and not feed.queued:
                 feed.is_owed = False
                 yield Current()
         raise Unavailable(_LOST, hint="watch again")
