@@ -48,7 +48,7 @@ FRESH: Final = 5.0  # s; no decision rests on anything older while auth can be r
 AUTH_GRACE: Final = 60.0  # s without auth that live sessions go on; then 503
 
 # --- Tunnel ---------------------------------------------------------------------------------
-ECHO_INTERVAL: Final = 5.0  # s between pings, on both ends
+ECHO_INTERVAL: Final = 5.0  # s between pings: by both ends, while a tunnel rests by the agent
 ECHO_DEADLINE: Final = 15.0  # s of silence after which a tunnel is dead
 PRESENCE_INTERVAL: Final = 5.0  # s between a proxy's reports
 PRESENCE_TTL: Final = 15.0  # s after which what wasn't reported is gone

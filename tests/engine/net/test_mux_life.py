@@ -30,6 +30,7 @@ from tport.engine.proto.yamux import (
     PING,
     PROTOCOL_ERROR,
     SYN,
+    Connection,
 )
 
 
@@ -103,6 +104,33 @@ async def test_an_idle_tunnel_lives_as_long_as_pings_are_answered(
         assert not agent.closed
         assert trio.current_time() - proxy.last_heard <= 5
         assert proxy.rtt == 0
+
+
+async def test_of_a_tunnel_at_rest_the_agent_alone_asks_whether_the_other_lives(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its pings tell both: a proxy has hundreds of tunnels that rest."""
+    asked: list[Connection] = []
+    ping = Connection.ping
+
+    def noted(self: Connection) -> int:
+        asked.append(self)
+        return ping(self)
+
+    monkeypatch.setattr(Connection, "ping", noted)
+    async with tunnel() as (proxy, agent):
+        await trio.sleep(1)
+        asked.clear()
+        await trio.sleep(600)
+        assert set(asked) == {agent._connection}
+        assert len(asked) == 120
+
+        asked.clear()
+        streams = [proxy.open_stream(), proxy.open_stream()]
+        await trio.sleep(20)
+        assert proxy._connection in asked
+        for stream in streams:
+            stream.reset()
 
 
 async def test_any_byte_is_a_sign_of_life(autojump_clock: MockClock) -> None:

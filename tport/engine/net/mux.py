@@ -10,7 +10,6 @@ bytes arrive, one that asks for signs of life.
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -29,6 +28,7 @@ from tport.engine.errors import ConnectionProblem, LimitExceeded, RemoteProtocol
 from tport.engine.net.flow import TURN, End, open_end
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.ready import HAS_EPOLL, ready
+from tport.engine.net.signs_of_life import SignsOfLife
 from tport.engine.net.waiter import Waiter
 from tport.engine.proto.receive_window import ReceiveWindow, WindowBudget
 from tport.engine.proto.yamux import NORMAL, PROTOCOL_ERROR, SLACK, Connection
@@ -45,13 +45,7 @@ from tport.engine.proto.yamux_events import (
 
 logger = logging.getLogger(__name__)
 
-# s by which a look at the time must be late for us to be at fault, and that what waits to be read then
-# gets: a process that was stopped, or starved, would take every peer for dead (R-31).
-LATE: Final = 1.0
 LAST_WORDS: Final = 1.0  # s to tell the peer why, and to close the transport
-RTTS: Final = (
-    6  # pings the round trip is the shortest of, half a minute: a full queue is no distance
-)
 
 
 class Mux:
@@ -88,8 +82,8 @@ class Mux:
         self._connection = Connection(
             client=client, peer_may_open=peer_may_open, max_streams=self._max_taken, budget=budget
         )
-        self._echo_interval = echo_interval
         self._echo_deadline = echo_deadline
+        self._life = SignsOfLife(interval=echo_interval, deadline=echo_deadline, asks_second=client)
         self._streams: dict[int, MuxStream] = {}
         self._opened, self._unaccepted = trio.open_memory_channel[MuxStream](self._max_taken)
         self._take: Callable[[MuxStream], None] | None = None  # instead of queueing it there
@@ -110,9 +104,6 @@ class Mux:
         self._problem: ConnectionProblem | RemoteProtocolError | None = None
         self._going_away = False
         self._peer_going_away = False
-        self._ping: tuple[int, float] | None = None  # the last one's value and time
-        self._rtts: deque[float] = deque(maxlen=RTTS)
-        self._rtt: float | None = None
         self._ready = ready() if HAS_EPOLL else None
         # What trio.current_time calls, by two calls more.
         self._now = trio.lowlevel.current_clock().current_time
@@ -128,7 +119,7 @@ class Mux:
     @property
     def rtt(self) -> float | None:
         """The round trip in seconds, the shortest of the last pings; None before the first answer."""
-        return self._rtt
+        return self._life.rtt
 
     @property
     def closed(self) -> bool:
@@ -289,10 +280,7 @@ class Mux:
                 if (stream := self._streams.get(stream_id)) is not None:
                     stream._break()
             case PongReceived(value):
-                if self._ping is not None and self._ping[0] == value:
-                    self._rtts.append(now - self._ping[1])
-                    self._rtt = min(self._rtts)
-                    self._ping = None
+                self._life.answered(value, now)
             case GoneAway(code) if code == NORMAL:
                 self._peer_going_away = True
                 self._end_if_finished()
@@ -403,23 +391,22 @@ class Mux:
                 self._flush()
 
     async def _echo(self) -> NoReturn:
-        due = self._now()
+        life = self._life
         while True:
             now = self._now()
-            dead = self.last_heard + self._echo_deadline
-            if now - due >= LATE:  # we did not run: what came meanwhile is yet to be read
-                dead = max(dead, now + LATE)
-            if now >= dead:
-                self._end(
-                    ConnectionProblem(
-                        f"no sign of life from the peer for {self._echo_deadline:g} s"
+            # Of the one stream that is always open both ends tell each other what is new.
+            match life.look(now, self.last_heard, at_rest=len(self._streams) <= 1):
+                case "dead":
+                    self._end(
+                        ConnectionProblem(
+                            f"no sign of life from the peer for {self._echo_deadline:g} s"
+                        )
                     )
-                )
-                await trio.sleep_forever()
-            self._ping = (self._connection.ping(), now)
-            self._queue()
-            due = min(now + self._echo_interval, dead)
-            await trio.sleep_until(due)
+                    await trio.sleep_forever()
+                case "ask":
+                    life.asked(self._connection.ping(), now)
+                    self._queue()
+            await trio.sleep_until(life.due)
 
     # --- endings ---------------------------------------------------------------------------
 
@@ -483,7 +470,7 @@ class Mux:
         self._queue()
 
     def _grant(self, stream_id: int, window: ReceiveWindow) -> None:
-        credit = window.grant(now=self._now(), rtt=self._rtt)
+        credit = window.grant(now=self._now(), rtt=self._life.rtt)
         self._connection.grant(stream_id, credit)
         self._queue()
 
