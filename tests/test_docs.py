@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ import typer
 from tport.cli import BUILT_IN
 from tport.cli import app as root
 from tport.engine import defaults, errors
+from tport.engine.proxy.failures import _KINDS
 from tport.engine.types.event import CODES, event
 
 ROOT = Path(__file__).parents[1]
@@ -95,6 +97,53 @@ def test_every_error_is_documented_with_its_exit_status_and_http_status() -> Non
         if kind is errors.ConfigError:
             expected = {str(kind.exit_code)}  # it ends the start: nobody asks by HTTP
         assert statuses == expected, kind.__name__
+
+
+def test_every_word_that_a_refusal_has_for_programs_is_documented_and_no_other() -> None:
+    """Whatever the proxy and its pages say as `error`, and the kinds of failure that agents report."""
+    written = {word for _, word, _ in _KINDS.values()}
+    for folder in ("proxy", "web"):
+        for path in ROOT.joinpath("tport", "engine", folder).rglob("*.py"):
+            written |= set(_error_words(ast.parse(path.read_text())))
+    text = DOCS.joinpath("errors.md").read_text().partition("## What the proxy answers")[2]
+    rows = re.findall(r"^\| \d{3} \| ([^|]+) \|", text, re.MULTILINE)
+    documented = {word for row in rows for word in re.findall(r"`([\w-]+)`", row)}
+    documented |= set(re.findall(r"`(signed-(?:in|out))`", text))
+
+    assert len(written) > 20
+    assert documented - {"reason", "device-token"} == written | {
+        "proof-needed"
+    }  # by its name, to programs
+
+
+def _error_words(tree: ast.AST) -> Iterator[str]:
+    """Yield each word that a page is given as `error=`, or JSON by `_json`."""
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        given: list[ast.AST] = [word.value for word in node.keywords if word.arg == "error"]
+        if isinstance(node.func, ast.Attribute) and node.func.attr == "_json":
+            given += node.args[1:2]
+        for value in given:
+            choices = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
+            for choice in choices:
+                if isinstance(choice, ast.Constant) and re.fullmatch(r"[a-z-]{2,}", choice.value):
+                    yield choice.value
+
+
+def test_every_variable_of_the_environment_is_documented_and_no_other() -> None:
+    """Those that tport's own code reads, by their names in it."""
+    read = re.compile(r"""(?:environ(?:\.get|\.pop)?|env\)?\.get)[(\[]"([A-Za-z_]+)\"""")
+    others = re.compile(r"\"(TPORT_[A-Z_]+|VISUAL|EDITOR|XDG_[A-Z_]+)\"")
+    used: set[str] = set()
+    for path in ROOT.joinpath("tport").rglob("*.py"):
+        text = path.read_text()
+        used |= set(read.findall(text)) | set(others.findall(text))
+    text = DOCS.joinpath("configuration.md").read_text()
+    table = text.partition("## The environment")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]+) \|", table, re.MULTILINE)
+
+    assert {name for row in rows for name in re.findall(r"`(\w+)`", row)} == used
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
