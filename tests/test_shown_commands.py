@@ -198,3 +198,22 @@ def test_no_message_or_help_names_a_command_or_option_that_there_is_not() -> Non
 
     assert len(list(said())) > 100
     assert wrong == []
+
+
+def test_the_recipes_start_applications_and_agents_as_the_tests_of_real_ones_do() -> None:
+    """Each option of theirs, and each file of an agent, stands in those tests; but for `prometheus.yml`, made there."""
+    page = ROOT.joinpath("docs", "recipes.md").read_text()
+    source = ROOT.joinpath("tests", "e2e", "test_real_apps.py").read_text()
+    options = {
+        word.partition("=")[0]
+        for each, words in others()
+        if each.page == "docs/recipes.md"
+        for word in words
+        if word.startswith("--")
+    }
+    examples = re.findall(r"\(\.\./examples/([\w-]+)\.yaml\)", page)
+
+    assert len(options) > 8
+    assert [option for option in options if f'"{option}' not in source] == []
+    assert len(examples) == page.count("\n## ")
+    assert [name for name in examples if f'start_as_shown(cluster, "{name}"' not in source] == []

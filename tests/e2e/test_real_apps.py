@@ -46,6 +46,7 @@ def start_prometheus(cluster: Cluster) -> tuple[Background, int]:
             f"--config.file={config}",
             f"--storage.tsdb.path={cluster.folder / 'prometheus'}",
             f"--web.listen-address=127.0.0.1:{port}",
+            f"--web.external-url={cluster.app_url('prometheus')}",
         ]
     )
     wait_for_port(port, process)
@@ -58,7 +59,7 @@ def test_prometheus_answers_a_query_in_its_own_page(
     """A redirect to a page whose scripts fetch: it runs a query and shows the value."""
     context, watch = person
     _, port = start_prometheus(cluster)
-    cluster.start_agent("prometheus", f"http://127.0.0.1:{port}", "--labels=env=dev")
+    start_as_shown(cluster, "prometheus", port)
     page = context.new_page()
     page.goto(cluster.app_url("prometheus"))
     page.wait_for_url("**/graph*")
@@ -276,9 +277,7 @@ def test_a_flow_is_deployed_in_the_editor_and_its_log_appears_there(
 ) -> None:
     """Node-RED, by name and URI alone: deployed with a POST, run by a click, told over a WebSocket."""
     context, watch = person
-    cluster.start_agent(
-        "node-red", f"http://127.0.0.1:{start_node_red(cluster)}", "--labels=env=dev"
-    )
+    start_as_shown(cluster, "node-red", start_node_red(cluster))
     page = context.new_page()
     heard: list[str | bytes] = []
     page.on("websocket", lambda socket: socket.on("framereceived", lambda it: heard.append(it)))

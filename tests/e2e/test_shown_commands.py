@@ -50,7 +50,7 @@ _PREPARED = (
     (r"--config FILE (status|COMMAND)|--check( FILE)?$", "FILE=tport.yaml"),
     (r"--config FILE status", "FILE=$TPORT_CONFIG_FILE"),
     (r"--data-dir DIR status", "DIR=$DATA"),
-    (r"--test=|--check /etc", "mkdir -p etc; cp -n tport.yaml etc/tport.yaml || true; FILE=tport.yaml"),
+    (r"--test=|--check /etc|--config=/etc", "mkdir -p etc; cp -n tport.yaml etc/tport.yaml || true; FILE=tport.yaml"),
     (r"backup FILE|diag FILE", "FILE=$(mktemp -u)"),
     (r"backup /var", "mkdir -p var/backups; rm -f var/backups/*"),
     (r"^tport restore FILE", "FILE=$(mktemp -u); tport backup $FILE; export TPORT_CONFIG_FILE= TPORT_DATA_DIR=$(mktemp -d)"),
