@@ -15,7 +15,7 @@ from trio.testing import MockClock, memory_stream_pair
 
 from tests.engine.agent.test_rewrite import app, credential
 from tests.engine.proxy.ends import Agent, Client, open_world
-from tests.engine.proxy.test_forward import UPGRADE
+from tests.engine.proxy.test_forward_websocket import UPGRADE
 from tests.fakes import START
 from tests.stack import read_answer
 from tport.engine.agent.passage import Offered, Passage
