@@ -158,3 +158,33 @@ async def test_a_frame_that_never_ends_is_cut_in_time(autojump_clock: MockClock)
 
         assert await client.stream.receive_some() == b""
         assert trio.current_time() == CLOSE_DEADLINE
+
+
+async def test_what_is_left_of_a_frame_comes_in_its_pieces_before_the_close(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_world() as world:
+        client, app = await open_websocket(world, world.agent())
+        await app.send_all(b"\x81\x05h")
+        assert await client.stream.receive_some() == b"\x81\x05h"
+        world.live.cut("s1", "session ended")
+        await app.send_all(b"el")
+        assert await client.stream.receive_some() == b"el"
+        await app.send_all(b"lo\x81\x02hi")
+        assert await client.stream.receive_some() == b"lo"
+        assert await client.stream.receive_some() == close_frame(1008, "session ended")
+        await client.stream.send_all(b"\x88\x80mask")  # the browser's own close is waited for
+        assert await client.stream.receive_some() == b""
+
+
+async def test_an_application_that_ends_within_a_frame_ends_it_without_a_close(
+    autojump_clock: MockClock,
+) -> None:
+    """A close frame in the middle of another would be read as that one's words."""
+    async with open_world() as world:
+        client, app = await open_websocket(world, world.agent())
+        await app.send_all(b"\x81\x05he")
+        assert await client.stream.receive_some() == b"\x81\x05he"
+        world.live.cut("s1", "session ended")
+        await app.aclose()
+        assert await client.stream.receive_some() == b""
