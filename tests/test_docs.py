@@ -127,8 +127,9 @@ def _error_words(tree: ast.AST) -> Iterator[str]:
         for value in given:
             choices = [value.body, value.orelse] if isinstance(value, ast.IfExp) else [value]
             for choice in choices:
-                if isinstance(choice, ast.Constant) and re.fullmatch(r"[a-z-]{2,}", choice.value):
-                    yield choice.value
+                match choice:
+                    case ast.Constant(value=str(word)) if re.fullmatch(r"[a-z-]{2,}", word):
+                        yield word
 
 
 def test_every_variable_of_the_environment_is_documented_and_no_other() -> None:
