@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
+from tests.e2e.browser import open_browser
 from tests.e2e.harness import need
 from website.__main__ import MKDOCS, build
 from website.assemble import on_the_site, pages
@@ -43,6 +44,31 @@ def test_no_page_asks_another_server_for_anything(site: Path) -> None:
         assert not loaded, file
     for file in site.rglob("*.css"):
         assert not re.search(r"(?:url\(['\"]?|@import ['\"])https?:", file.read_text()), file
+
+
+def test_a_browser_asks_nobody_else_and_every_page_fits_a_phone(site: Path, tmp_path: Path) -> None:
+    """Light at a desk, dark on a phone: what is wider than the window scrolls within the page, and never the page."""
+    asked: set[str] = set()
+    wrong: list[tuple[str, int, int]] = []
+    with open_browser(tmp_path) as browser:
+        for width in (360, 1280):
+            context = browser.new_context(
+                viewport={"width": width, "height": 800},
+                color_scheme="dark" if width == 360 else "light",
+            )
+            page = context.new_page()
+            page.on("request", lambda request: asked.add(request.url.partition(":")[0]))
+            for file in sorted(set(site.rglob("*.html")) - {site / "index.html"}):  # it leads on
+                page.goto(file.as_uri())
+                over = page.evaluate(
+                    "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+                )
+                if over > 0:
+                    wrong.append((file.name, width, over))
+            context.close()
+
+    assert asked <= {"file", "data"}
+    assert wrong == []
 
 
 def test_a_link_into_the_source_becomes_its_words_and_any_other_stays() -> None:
