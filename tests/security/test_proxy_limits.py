@@ -9,9 +9,10 @@ from contextlib import AsyncExitStack, asynccontextmanager, suppress
 import pytest
 import trio
 
+from tests.figures import BUSY
 from tests.stack import Answer, Person, Stack, open_stack, read_answer
 from tport.engine.config.model import ConnectionLimits
-from tport.engine.defaults import ALPN_AUTH
+from tport.engine.defaults import ALPN_AUTH, STRANGER_REQUESTS
 from tport.engine.net.seats import Room
 from tport.engine.net.tls_stream import TlsStream
 
@@ -213,6 +214,72 @@ async def test_dos_01_agents_keep_their_tunnels_and_calls_while_strangers_knock(
         async with held(narrow, "127.0.0.1", 30, stage):  # the agent's own address
             assert (await ask(narrow, HONEST, alice)).status == 200
     assert len(await narrow.events("tunnel.down")) == 0
+
+
+async def test_dos_01_an_address_of_strangers_begins_so_many_connections_a_second_and_no_more() -> (
+    None
+):
+    """DOS-01: what costs CPU. Others are served at once, and theirs too once somebody signed in there."""
+    slow = ConnectionLimits(strangers_per_address=4, new_per_address=1)
+    async with open_stack(drain=False, limits=slow, diagnostics=True) as stack:
+        alice = await stack.user("alice")
+        await alice.open("echo")
+
+        async def ended(count: int, seconds: float) -> int:
+            """Return how many of so many handshakes are over within this time."""
+            over = 0
+
+            async def knock() -> None:
+                nonlocal over
+                with suppress(trio.BrokenResourceError):  # it is one too many
+                    await trio.aclose_forcefully(
+                        await shake(stack, await dial(stack, ATTACKER), stack.host("echo"))
+                    )
+                    over += 1
+
+            with trio.move_on_after(seconds):
+                async with trio.open_nursery() as nursery:
+                    for _ in range(count):
+                        nursery.start_soon(knock)
+            return over
+
+        began = trio.current_time()
+        over = await ended(8, 0.5)
+        assert over <= 4 + 1 + (trio.current_time() - began)
+        assert (await ask(stack, HONEST)).status == 401
+        for _ in range(8):
+            assert (await ask(stack, HONEST, alice)).status == 200
+        with trio.fail_after(10 * BUSY):
+            while await shed(stack, "pace") == 0:
+                await ended(10, 0.5)
+        assert (await ask(stack, HONEST, alice)).status == 200
+
+        with trio.fail_after(10 * BUSY):  # her first connection from there waits like theirs
+            while True:
+                with suppress(trio.BrokenResourceError, trio.TooSlowError):
+                    assert (await ask(stack, ATTACKER, alice)).status == 200
+                    break
+        assert await ended(12, 10 * BUSY) == 12, "somebody is known there by now"
+
+
+async def test_dos_01_a_strangers_connection_brings_so_many_requests_and_ends(stack: Stack) -> None:
+    """DOS-01: else one connection would ask as often as a thousand that wait for their turn."""
+    alice = await stack.user("alice")
+    await alice.open("echo")
+    host = stack.host("echo")
+
+    async def asked(cookie: str) -> int:
+        """Return how many requests were answered before the proxy ended the connection, or 40."""
+        answered, closed = 0, False
+        async with await stack.connect(host) as tls:
+            while answered < 40 and not closed:
+                await tls.send_all(f"GET / HTTP/1.1\r\nHost: {host}\r\n{cookie}\r\n".encode())
+                closed = (await read_answer(tls)).closed
+                answered += 1
+        return answered
+
+    assert await asked("") == STRANGER_REQUESTS
+    assert await asked(f"Cookie: {alice.cookie('echo')}\r\n") == 40
 
 
 async def test_dos_01_strangers_at_auth_keep_no_machine_out(

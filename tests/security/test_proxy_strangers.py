@@ -13,12 +13,13 @@ import trio
 
 from tests.rogue import Tunnel, open_rogue_agent
 from tests.stack import Person, Stack, open_stack
+from tport.engine.defaults import STRANGER_REQUESTS
 from tport.engine.types.app import App
 from tport.engine.types.device_token import PREFIX
 from tport.engine.types.session import session_id
 
 AT_ONCE = 4  # connections
-IN_A_ROW = 50  # requests on each; all but the last are well-formed, so that all are answered
+IN_A_ROW = STRANGER_REQUESTS  # on each; all but the last are well-formed, so that all are answered
 
 METHODS = ["GET"] * 8 + ["POST", "PUT", "HEAD", "OPTIONS", "DELETE", "PATCH", "PROPFIND", "QUERY"]
 PATHS = [

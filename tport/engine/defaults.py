@@ -87,6 +87,12 @@ STRANGERS_PER_ADDRESS: Final = 200  # of them from one address; a browser opens 
 # s that a stranger's connection does not count against its address: an office whose browsers all come
 # back at once, after a restart, is hundreds of handshakes, of which none would be let finish.
 STRANGER_GRACE: Final = 5.0
+# New connections a second from an address of which nobody was signed in lately, once it has had as many at
+# once as strangers may have: 1 ms of handshake each, and 0.8 ms for each page, are then some 5 % of a CPU.
+NEW_PER_ADDRESS: Final = 5
+TURN_DEADLINE: Final = 5.0  # s that one waits for its turn; further ones are closed at once
+LATELY: Final = 600.0  # s that an address is trusted after somebody of it has shown who they are
+STRANGER_REQUESTS: Final = 10  # on one connection, then it ends; a browser's first page takes fewer
 # File descriptors that no browser gets: for tunnels, auth, storage, logs. Source: DOS-08
 RESERVED_DESCRIPTORS: Final = 64
 # Parts of the memory that a cgroup gives this process: from the first on strangers come only for others,

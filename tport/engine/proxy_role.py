@@ -158,4 +158,5 @@ def _room(config: Config) -> Room:
         strangers=min(limits.strangers, most),
         strangers_per_address=min(limits.strangers_per_address, most),
         grace=STRANGER_GRACE,
+        new_per_address=limits.new_per_address,
     )

@@ -7,6 +7,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tport.engine.defaults import LATELY, TURN_DEADLINE
 from tport.engine.net.seats import LOOKED_AT, Room, Seat, Seats, closed_by
 
 ROOM = Room(connections=6, per_address=4, strangers=3, strangers_per_address=2)
@@ -231,3 +232,78 @@ def test_whatever_happens_the_counts_are_those_of_the_seats_that_are_taken(
         assert seats.strangers == sum(not seat.is_known for seat in taken) <= ROOM.strangers
         by_address = Counter(seat.address for seat in taken)
         assert max(by_address.values(), default=0) <= ROOM.per_address
+
+
+PACED = Room(
+    connections=999,
+    per_address=999,
+    strangers=999,
+    strangers_per_address=2,
+    grace=60,
+    new_per_address=10,
+)
+
+
+def seated(clients: Clients, count: int, address: str = "192.0.2.1") -> list[Seat]:
+    """Have so many come, who all find a seat."""
+    seats = [clients.seats.take(address) for _ in range(count)]
+    return [seat for seat in seats if seat is not None]
+
+
+def due(seats: list[Seat]) -> list[bool]:
+    return [seat.is_due for seat in seats]
+
+
+def test_more_strangers_a_second_than_an_address_may_send_wait_for_their_turn() -> None:
+    """DOS-01: what costs CPU is the handshake, which is begun when the seat is due."""
+    clients = Clients(PACED)
+    seats = seated(clients, 4)
+
+    assert due(seats) == [True, True, False, False]
+    assert due(seated(clients, 1, "192.0.2.2")) == [True]
+    clients.now += 0.1
+    assert due(seats) == [True, True, True, False]
+
+
+def test_who_would_wait_too_long_for_a_turn_is_turned_away_and_ends_nobody() -> None:
+    """DOS-01."""
+    clients = Clients(PACED)
+    room = 2 + round(TURN_DEADLINE * 10)
+    came = [clients.come(f"{number}", "192.0.2.1") for number in range(room + 5)]
+
+    assert came == [True] * room + [False] * 5
+    assert clients.shed == {"pace": 5}
+    assert clients.ended == []
+
+
+def test_an_address_of_somebody_who_is_known_waits_for_no_turn_and_stays_so_for_a_while() -> None:
+    clients = Clients(PACED)
+    seats = seated(clients, 4)
+    assert due(seats)[-1] is False
+    seats[0].recognise()
+    assert due(seats)[-1] is True, "it waited, and may go now"
+    for seat in seats:
+        seat.leave()
+
+    clients.now += LATELY - 1
+    assert due(seated(clients, 20)) == [True] * 20
+    clients.now += 1
+    assert due(seated(clients, 3)) == [True, True, False]
+
+
+def test_as_long_as_somebody_known_is_connected_their_address_waits_for_no_turn() -> None:
+    clients = Clients(PACED)
+    seated(clients, 1)[0].recognise()
+    clients.now += 10 * LATELY
+    assert due(seated(clients, 60)) == [True] * 60
+
+
+def test_a_connection_waits_for_the_turn_of_the_address_that_its_balancer_tells() -> None:
+    clients = Clients(PACED, shared="10.0.0.1")
+    seats = seated(clients, 9, "10.0.0.1")
+    assert due(seats) == [True] * 9
+    assert not any(seat.is_paced for seat in seats)
+
+    assert [seat.belongs_to("192.0.2.1") for seat in seats] == [True] * 9
+    assert due(seats) == [True, True] + [False] * 7
+    assert all(seat.is_paced for seat in seats)

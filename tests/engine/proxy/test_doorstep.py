@@ -16,7 +16,12 @@ from tests.certs import Cluster
 from tests.engine.net.test_tcp import pair
 from tests.engine.pki.test_contexts import web_pair
 from tests.engine.proto.test_client_hello import HELLO, hello_of
-from tport.engine.defaults import CLIENT_HELLO_DEADLINE, HANDSHAKE_DEADLINE, MAX_CLIENT_HELLO
+from tport.engine.defaults import (
+    ALPN_TUNNEL,
+    CLIENT_HELLO_DEADLINE,
+    HANDSHAKE_DEADLINE,
+    MAX_CLIENT_HELLO,
+)
 from tport.engine.errors import Unavailable
 from tport.engine.net.http1 import Work
 from tport.engine.net.seats import Room, Seat, Seats, closed_by_nobody
@@ -28,7 +33,7 @@ from tport.engine.proto.client_hello import HTTPS_ONLY, ClientHello
 from tport.engine.proto.forwarded import parse_network
 from tport.engine.proxy.certificates import Certificates, Chosen, TakesWaiting
 from tport.engine.proxy.clients import Clients
-from tport.engine.proxy.doorstep import Doorstep
+from tport.engine.proxy.doorstep import LOOK, Doorstep
 from tport.engine.proxy.settings import ROOM
 
 CLUSTER = Cluster()
@@ -116,7 +121,7 @@ class Stage:
         self.rooms = Rooms()
         self.tasks = tasks
         clients = Clients([parse_network("198.51.100.0/24")], proxy_protocol=True)
-        self.seats = Seats(room)
+        self.seats = Seats(room, clock=trio.current_time)
         self.doorstep = Doorstep(self.seats, clients, cast("Certificates", self.shown), self.rooms)
         self.doorstep.begin(tasks)
         self.clients: list[TcpStream] = []
@@ -412,6 +417,70 @@ async def test_dos_02_who_still_shakes_hands_makes_room_for_who_comes() -> None:
         assert await is_over(shaking)
 
         assert len(stage.seats) == 2
+
+
+async def said_anything(client: TcpStream) -> bool:
+    """Tell whether the proxy has begun to shake hands."""
+    await wait_all_tasks_blocked(0.01)
+    return bool(client.receive_nowait())
+
+
+def paced(at_once: int) -> Room:
+    """Room for many, of whom one a second may come from an address after so many at once."""
+    return Room(
+        connections=99,
+        per_address=99,
+        strangers=99,
+        strangers_per_address=at_once,
+        grace=60,
+        new_per_address=1,
+    )
+
+
+async def test_dos_01_strangers_of_an_address_shake_hands_so_often_a_second_and_no_more(
+    mock_clock: MockClock,
+) -> None:
+    """Those who wait are told nothing, and cost nothing; once somebody is known there, they go on."""
+    async with staged(paced(2)) as stage:
+        clients = [stage.come() for _ in range(5)]
+        for client in clients:
+            await client.send_all(HELLO)
+        assert [await said_anything(client) for client in clients] == [True] * 2 + [False] * 3
+        mock_clock.jump(1)
+        await wait_all_tasks_blocked(0.01)
+        assert [await said_anything(client) for client in clients[2:]] == [True, False, False]
+
+        await stage.shake(stage.come("203.0.113.9"))
+        seat = stage.seats.take(PEER)
+        assert seat is not None
+        seat.recognise()
+        mock_clock.jump(LOOK)
+        await wait_all_tasks_blocked(0.01)
+        assert [await said_anything(client) for client in clients[3:]] == [True, True]
+        seat.leave()
+
+
+async def test_dos_01_a_tunnel_waits_for_its_turn_as_well(mock_clock: MockClock) -> None:
+    """Its handshake is no cheaper."""
+    async with staged(paced(1)) as stage:
+        for _ in range(2):
+            await stage.come().send_all(hello_of(None, [ALPN_TUNNEL]))
+        await wait_all_tasks_blocked(0.01)
+        assert len(stage.rooms.others) == 1
+        mock_clock.jump(1)
+        await wait_all_tasks_blocked(0.01)
+        assert len(stage.rooms.others) == 2
+
+
+async def test_dos_01_who_waits_for_a_turn_is_closed_with_all_others(mock_clock: MockClock) -> None:
+    async with staged(paced(1)) as stage:
+        clients = [stage.come() for _ in range(2)]
+        for client in clients:
+            await client.send_all(HELLO)
+        await wait_all_tasks_blocked(0.01)
+        stage.doorstep.close()
+        mock_clock.jump(1)
+        assert [await is_over(client) for client in clients] == [True, True]
 
 
 async def test_tls_12_an_address_behind_a_balancer_has_no_more_than_its_share() -> None:

@@ -30,6 +30,7 @@ from tport.engine.defaults import (
     CONNECTIONS_PER_ADDRESS,
     IDLE_TIMEOUT,
     KEY_PAIRS_RELOAD,
+    NEW_PER_ADDRESS,
     STRANGERS,
     STRANGERS_PER_ADDRESS,
     WEB_IDLE_TIMEOUT,
@@ -172,6 +173,7 @@ class ConnectionLimits(Section, frozen=True):
     connections_per_address: Count = CONNECTIONS_PER_ADDRESS
     strangers: Count = STRANGERS
     strangers_per_address: Count = STRANGERS_PER_ADDRESS
+    new_per_address: Count = NEW_PER_ADDRESS
     idle_timeout: Annotated[float, parse_idle_timeout] = IDLE_TIMEOUT
 
 

@@ -126,6 +126,10 @@ _SETTINGS: Final[Sequence[_Shown]] = (
         lambda c: str(c.proxy_service.limits.strangers_per_address),
     ),
     _Shown(
+        "proxy_service.limits.new_per_address",
+        lambda c: str(c.proxy_service.limits.new_per_address),
+    ),
+    _Shown(
         "proxy_service.limits.idle_timeout",
         lambda c: f"{c.proxy_service.limits.idle_timeout:g}s",
     ),

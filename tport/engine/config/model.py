@@ -14,6 +14,7 @@ from tport.engine.defaults import (
     CONNECTIONS_PER_ADDRESS,
     IDLE_TIMEOUT,
     KEY_PAIRS_RELOAD,
+    NEW_PER_ADDRESS,
     STRANGERS,
     STRANGERS_PER_ADDRESS,
     WEB_IDLE_TIMEOUT,
@@ -146,6 +147,7 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     connections_per_address: int = CONNECTIONS_PER_ADDRESS
     strangers: int = STRANGERS
     strangers_per_address: int = STRANGERS_PER_ADDRESS
+    new_per_address: int = NEW_PER_ADDRESS
     idle_timeout: float = IDLE_TIMEOUT
 
 

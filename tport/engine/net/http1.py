@@ -18,7 +18,7 @@ from typing import Literal
 
 import trio
 
-from tport.engine.defaults import MAX_HEAD
+from tport.engine.defaults import MAX_HEAD, STRANGER_REQUESTS
 from tport.engine.errors import RemoteProtocolError, TportError, leaves
 from tport.engine.net.exchange import Exchange, Seal
 from tport.engine.net.http1_wire import ClientGone, Drain, Limits, Wire
@@ -160,6 +160,7 @@ class _Connection:
         self._now = trio.lowlevel.current_clock().current_time  # what trio.current_time ends in
         self._wire = Wire(stream, limits)
         self._seat = seat
+        self._asked = 0  # requests
         self._is_shed = False
         self._is_at_it = False  # the task has begun
         self._exchange: Exchange | None = None  # the one that a task answers
@@ -268,15 +269,20 @@ class _Connection:
                 return None
 
     def _exchange_for(self, request: RequestHead) -> Exchange:
+        self._asked += 1
         return Exchange(
             request,
             self._wire,
             self._limits,
             began=self._now(),
-            last=self._drain.begun,
+            last=self._drain.begun or (self._asked >= STRANGER_REQUESTS and self._is_paced()),
             seal=self._seal,
             seat=self._seat,
         )
+
+    def _is_paced(self) -> bool:
+        """Tell whether who asks more has to connect anew, and wait for a turn."""
+        return self._seat is not None and self._seat.is_paced
 
     async def _read_head(self) -> bytes | None:
         """Return the next head, None when the client sends no more.

@@ -10,10 +10,14 @@ A connection rests while it shakes hands, sends its head, or is kept for a next 
 also whenever its client is waited for, to send or to take something. So who opens connections to
 hold them closes their own, those of strangers go before any other, and nobody who is known is cut
 off in the middle of an answer.
+
+A place costs little, a handshake much. So a stranger's seat has a turn as well, from which on it is due: an
+address of which nobody was known lately has so many a second (`access.pace`).
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +27,8 @@ from typing import Final
 import msgspec
 
 from tport.engine.access.limits import address_key
+from tport.engine.access.pace import Pace
+from tport.engine.defaults import LATELY, TURN_DEADLINE
 
 LOOKED_AT: Final = 16  # seats that are asked whether they rest before a newcomer is turned away
 
@@ -35,6 +41,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
         per_address: of one address, strangers or not.
         strangers: in all, of those that have not shown who they are.
         strangers_per_address: of these, from one address, once they are older than `grace` s.
+        new_per_address: a second, of one address that is not trusted; after `strangers_per_address` at once.
     """
 
     connections: int
@@ -42,6 +49,7 @@ class Room(msgspec.Struct, frozen=True, kw_only=True):
     strangers: int
     strangers_per_address: int
     grace: float = 0.0
+    new_per_address: float = math.inf
 
 
 class Seat:
@@ -49,18 +57,29 @@ class Seat:
 
     Attributes:
         since: when it was taken.
+        turn: from when on it is worth a handshake.
         is_known: somebody has shown on it who they are.
         end_if_resting: ends the connection if it rests, and tells whether it did. It must not
             block or raise. Before it is set the connection counts as at work.
         on_left: called once the place is given up.
     """
 
-    __slots__ = ("_seats", "address", "end_if_resting", "is_known", "is_taken", "on_left", "since")
+    __slots__ = (
+        "_seats",
+        "address",
+        "end_if_resting",
+        "is_known",
+        "is_taken",
+        "on_left",
+        "since",
+        "turn",
+    )
 
-    def __init__(self, seats: Seats, address: str, since: float) -> None:
+    def __init__(self, seats: Seats, address: str, since: float, turn: float) -> None:
         self._seats = seats
         self.address = address
         self.since = since
+        self.turn = turn
         self.is_known = False
         self.is_taken = True
         self.end_if_resting: Callable[[], bool] = closed_by_nobody
@@ -70,6 +89,16 @@ class Seat:
         """Note that this is no stranger's connection."""
         if not self.is_known and self.is_taken:
             self._seats.recognised(self)
+
+    @property
+    def is_paced(self) -> bool:
+        """Whether it is a stranger's, from an address that is counted."""
+        return not self.is_known and self.address != ""
+
+    @property
+    def is_due(self) -> bool:
+        """Whether its turn has come, or who comes from its address is trusted by now."""
+        return self._seats.is_due(self)
 
     def belongs_to(self, remote: str) -> bool:
         """Count it under another address, which is told late; False: that has its share already."""
@@ -111,8 +140,8 @@ class Seats:
 
     Attributes:
         shed: what was turned away or ended for want of room, by what it was: `connections` that
-            found none in all, `address`: none for theirs; `resting` ones that made room; `memory`:
-            it was too tight for one more.
+            found none in all, `address`: none for theirs; `resting` ones that made room; `pace`: too
+            many came before them from their address; `memory`: it was too tight for one more.
         is_tight: strangers come only where others go.
     """
 
@@ -133,6 +162,12 @@ class Seats:
         self._strangers: dict[Seat, None] = {}  # the oldest first
         self._known: dict[Seat, None] = {}
         self._of: dict[str, _Of] = {}
+        self._pace = Pace(
+            rate=room.new_per_address,
+            burst=room.strangers_per_address,
+            most=TURN_DEADLINE,
+            trust=LATELY,
+        )
 
     def __len__(self) -> int:
         return len(self._strangers) + len(self._known)
@@ -144,6 +179,9 @@ class Seats:
     def take(self, remote: str) -> Seat | None:
         """Return a seat for a connection from `remote`; None: turn it away."""
         address = "" if self._is_shared(remote) else address_key(remote)
+        now = self._clock()
+        if (turn := self._turn(address, now)) is None:
+            return None
         if address and not self._room_for(address):
             self.shed["address"] += 1
             return None
@@ -153,7 +191,7 @@ class Seats:
         if self.is_tight and not self._end_one(self._strangers):
             self.shed["memory"] += 1
             return None
-        seat = Seat(self, address, self._clock())
+        seat = Seat(self, address, now, turn)
         self._strangers[seat] = None
         self._enter(seat)
         return seat
@@ -171,17 +209,25 @@ class Seats:
             of = self._of[seat.address]
             del of.strangers[seat]
             of.known[seat] = None
+            self._pace.trust(seat.address, self._clock())
+
+    def is_due(self, seat: Seat) -> bool:
+        """See `Seat.is_due`."""
+        now = self._clock()
+        return now >= seat.turn or self._is_trusted(seat.address, now)
 
     def move(self, seat: Seat, remote: str) -> bool:
         """See `Seat.belongs_to`."""
         address = "" if self._is_shared(remote) else address_key(remote)
         if address == seat.address or not seat.is_taken:
             return seat.is_taken
+        if (turn := self._turn(address, self._clock())) is None:
+            return False
         if address and not self._room_for(address):
             self.shed["address"] += 1
             return False
         self._exit(seat)
-        seat.address = address
+        seat.address, seat.turn = address, turn
         self._enter(seat)
         return True
 
@@ -205,6 +251,20 @@ class Seats:
             del (of.known if seat.is_known else of.strangers)[seat]
             if not of.known and not of.strangers:
                 del self._of[seat.address]
+
+    def _turn(self, address: str, now: float) -> float | None:
+        """Return when it is the turn of one more from there; None: it would be too late."""
+        if not address or self._is_trusted(address, now):
+            return now
+        turn = self._pace.turn(address, now)
+        if turn < math.inf:
+            return turn
+        self.shed["pace"] += 1
+        return None
+
+    def _is_trusted(self, address: str, now: float) -> bool:
+        of = self._of.get(address)
+        return (of is not None and len(of.known) > 0) or self._pace.is_trusted(address, now)
 
     def _room_for(self, address: str) -> bool:
         of = self._of.get(address)

@@ -1,13 +1,13 @@
 """Connections from when they are accepted until they are over, without a task as long as none is needed.
 
-accept ─► PROXY header, ClientHello ─► which door ─┬─ browser, its certificate is there ─► TLS ─► HTTP
-          (from balancers)                         └─ anything else ─► a task
+accept ─► PROXY header, ClientHello ─► its turn ─► which door ─┬─ browser, its certificate is there ─► TLS ─► HTTP
+          (from balancers)                                     └─ anything else ─► a task
 
 Each step is a plain call from where bytes arrive (`net.ready`). What would have to wait, be it for auth
 or for a client that reads slowly, is done by a task, and so is whatever goes wrong and is to be told
 the client; it ends with that, or the connection goes on without. Meanwhile its owner is the `Doorstep`:
 it knows all of them, bounds how long each step takes (DOS-01), and closes them in the end. How many
-there may be is for `net.seats` to say.
+there may be is for `net.seats` to say, and when it is the turn of each.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import logging
 import ssl
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import trio
 
@@ -47,6 +47,8 @@ from tport.engine.proxy.clients import Clients
 from tport.engine.proxy.router import Door, door
 
 logger = logging.getLogger(__name__)
+
+LOOK: Final = 0.1  # s between two looks at whether a connection's turn has come
 
 
 class Rooms(Protocol):
@@ -94,10 +96,12 @@ class Doorstep:
     Attributes:
         browsers: how many of them speak HTTP.
         for_hellos, for_handshakes: who is at these.
+        for_turns: who has said what they want, and whose turn it isn't yet.
     """
 
     for_hellos: Patience
     for_handshakes: Patience
+    for_turns: Patience
 
     def __init__(
         self, seats: Seats, clients: Clients, certificates: Certificates, rooms: Rooms
@@ -122,6 +126,7 @@ class Doorstep:
         self._tasks = tasks
         self.for_hellos = patience(CLIENT_HELLO_DEADLINE)
         self.for_handshakes = patience(HANDSHAKE_DEADLINE)
+        self.for_turns = patience(LOOK)
 
     def welcome(self, stream: TcpStream, seat: Seat, peer: str) -> None:
         """Serve a connection just accepted, from the IP address `peer`."""
@@ -197,6 +202,7 @@ class _Visitor:
         self._remote = remote
         self._is_ours = is_ours
         self._received = b""
+        self._hello: ClientHello | None = None  # while it waits for its turn
         self._tls: TlsStream | None = None  # while hands are shaken
         self._name: str | None = None
         self._hsts = False
@@ -215,7 +221,11 @@ class _Visitor:
         self._arrived()
 
     def late(self) -> None:
-        """A step has taken too long."""
+        """A step has taken too long; or it may be its turn now."""
+        if (hello := self._hello) is not None:
+            self._hello = None
+            self._do(partial(self._open_door, hello))
+            return
         what = "ClientHello" if self._tls is None else "TLS handshake"
         logger.debug("a connection ended: its %s took too long", what)
         self.close()
@@ -269,11 +279,11 @@ class _Visitor:
 
     def _arrived(self) -> None:
         """Go on by what has come."""
+        self._do(self._greet if self._tls is None else partial(self._shake, self._tls))
+
+    def _do(self, step: Callable[[], None]) -> None:
         try:
-            if self._tls is None:
-                self._greet()
-            else:
-                self._shake(self._tls)
+            step()
         except Exception as error:
             _tell(error)
             self.close()
@@ -309,6 +319,13 @@ class _Visitor:
         return hello is not None
 
     def _open_door(self, hello: ClientHello) -> None:
+        if not self._seat.is_due:
+            self._hello = hello
+            self._stream.on_arrival = None
+            self._patience.end(self)
+            self._patience = self._doorstep.for_turns
+            self._patience.begin(self)
+            return
         if door(hello.alpn) is not Door.BROWSER:
             peeked = PrefixedStream(self._received, self._stream)
             serve = self._doorstep.rooms.serve_other

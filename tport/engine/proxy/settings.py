@@ -14,6 +14,7 @@ from tport.engine.defaults import (
     CONNECTIONS,
     CONNECTIONS_PER_ADDRESS,
     IDLE_TIMEOUT,
+    NEW_PER_ADDRESS,
     STRANGER_GRACE,
     STRANGERS,
     STRANGERS_PER_ADDRESS,
@@ -37,6 +38,7 @@ ROOM: Final = Room(
     strangers=STRANGERS,
     strangers_per_address=STRANGERS_PER_ADDRESS,
     grace=STRANGER_GRACE,
+    new_per_address=NEW_PER_ADDRESS,
 )
 
 
