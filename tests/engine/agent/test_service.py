@@ -6,6 +6,7 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import msgspec
@@ -269,6 +270,41 @@ async def test_on_a_full_disk_the_certificate_is_renewed_for_the_key_that_is_kep
         await until(lambda: serves(alice, "second"))
         assert (await stack.admin.status()).copied == ()
         nursery.cancel_scope.cancel()
+
+
+async def test_a_renewal_that_fails_is_tried_again_soon_and_then_ever_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine whose clock was put right is back within seconds; an auth that is away is not asked by all."""
+    monkeypatch.setattr(service_module, "TICK", 0.1)
+    tried: list[float] = []
+
+    async def renew(state: AgentState, proxy: Address, clock: Callable[[], datetime]) -> AgentState:
+        tried.append(trio.current_time())
+        await trio.lowlevel.checkpoint()
+        raise ConnectionProblem("away, says a test")
+
+    async with open_stack() as stack, trio.open_nursery() as nursery:
+        joining = settings(stack, tmp_path, token=await new_token(stack))
+        stop = trio.Event()
+        await nursery.start(run_agent, joining, real_clock, stop)
+        stop.set()
+        joined = load_state(tmp_path)
+        assert joined is not None
+        due = real_clock() + timedelta(seconds=0.3)
+        save_state(tmp_path, msgspec.structs.replace(joined, renew_at=due))
+        monkeypatch.setattr(service_module, "renew_identity", renew)
+        await nursery.start(run_agent, joining, real_clock, trio.Event())
+
+        async def many() -> bool:
+            return len(tried) >= 4
+
+        await until(many)
+        nursery.cancel_scope.cancel()
+    waits = [later - sooner for sooner, later in pairwise(tried)]
+    assert waits[0] >= 0.1
+    assert waits[1] >= 0.2
+    assert waits[2] >= 0.4
 
 
 async def test_a_stop_lets_requests_finish(tmp_path: Path) -> None:

@@ -60,7 +60,7 @@ _PROXY: Final[tuple[IdentityKind, ...]] = ("proxy",)
 _AGENT: Final[tuple[IdentityKind, ...]] = ("agent",)
 LAST_EVENTS: Final = 2.0  # s for the last audit events to reach auth when we stop
 _PASSING: Final = (ConnectionProblem, Unavailable, LimitExceeded, RemoteProtocolError)
-RENEWAL_RETRY: Final = 30.0  # s between two tries to renew
+RENEWAL_RETRY: Final = 30.0  # s between two tries to renew at most; the first come sooner
 
 Clock = Callable[[], datetime]
 
@@ -248,8 +248,10 @@ class _Agent:
 
     async def _keep_identity(self, keeper: TunnelKeeper) -> NoReturn:
         """Renew the certificate at half its life, and have the tunnels replaced."""
+        wait = TICK
         while True:
             if not self.state.is_due(self._clock()):
+                wait = TICK
                 await trio.sleep(TICK)
                 continue
             self.state = await self._with_next_key(self.state)
@@ -264,9 +266,8 @@ class _Agent:
                 logger.info("certificate renewed until %s", self.state.expires.isoformat())
                 keeper.renewed()
                 await self._keep(self.state)
-            await trio.sleep(
-                RENEWAL_RETRY
-            )  # after a success too: by a clock far off it is due again
+            await trio.sleep(wait)  # after a success too: by a clock far off it is due again
+            wait = min(2 * wait, RENEWAL_RETRY)
 
     # --- Running ---------------------------------------------------------------------------------
 
