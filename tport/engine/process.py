@@ -386,21 +386,22 @@ async def _keep_admin_files(
     Raises:
         Unavailable: it can't be written when we start; later, the old one stays until it can.
     """
-    await _write_admin_files(service, folder, address)
-    task_status.started()
     clock = service.cluster.clock
     made = clock()
+    await _write_admin_files(service, folder, address)
+    task_status.started()
     while True:
         await trio.sleep(ADMIN_LOOK)
         if is_current(made, clock(), until=ADMIN_RENEWAL):
             continue
+        now = clock()
         try:
             await _write_admin_files(service, folder, address)
         except Unavailable as problem:
             logger.warning("the administrator's certificate is not renewed yet: %s", problem)
             await trio.sleep(ADMIN_RETRY)
         else:
-            made = clock()
+            made = now
 
 
 async def _write_admin_files(service: AuthService, folder: Path, address: Address) -> None:

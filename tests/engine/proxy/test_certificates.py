@@ -22,7 +22,7 @@ from tport.engine.pki.keys import KeyPair, make_key_and_csr, public_key_of_csr
 from tport.engine.proxy import own_ca as own_ca_module
 from tport.engine.proxy.certificates import Certificates, TakesWaiting
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
-from tport.engine.proxy.own_ca import LOOK_EVERY, RETRY_AFTER, OwnAuthority
+from tport.engine.proxy.own_ca import APART_AFTER, LOOK_EVERY, RETRY_AFTER, OwnAuthority
 from tport.engine.types.certificate import CertState
 
 HOSTS = {"proxy.test", "grafana.proxy.test", "jupyter.proxy.test", "a.lab.proxy.test", "odd.test"}
@@ -186,6 +186,27 @@ async def test_a_leaf_of_the_future_is_made_anew_when_the_clock_has_been_put_bac
     second = await shown.context("proxy.test")
 
     assert second is not first
+    assert await shown.context("proxy.test") is second
+
+
+async def test_a_leaf_by_an_auth_whose_clock_is_still_ahead_is_made_anew_within_seconds() -> None:
+    """Clocks of one machine were put right, and auth has not noticed yet. Asking is paced all the same."""
+    shown = Shown()
+    shown.clock.now -= timedelta(days=40)
+    first = await shown.context("proxy.test")
+    [state] = shown.own.states("proxy.test")
+    assert state.problem == "it is not valid yet by this proxy's clock: is auth's clock right?"
+    for _ in range(5):
+        assert await shown.context("proxy.test") is first
+    assert len(shown.auth.made) == 1
+
+    shown.clock.now += APART_AFTER
+    shown.auth.cluster.now -= timedelta(days=40)
+    second = await shown.context("proxy.test")
+    assert second is not first
+    [state] = shown.own.states("proxy.test")
+    assert state.problem == ""
+    shown.clock.now += timedelta(days=1)
     assert await shown.context("proxy.test") is second
 
 

@@ -8,9 +8,7 @@ neither its certificate nor the authority behind it.
 from __future__ import annotations
 
 import logging
-import ssl
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Final
 
 import trio
@@ -24,7 +22,6 @@ from tport.engine.defaults import (
     AUTH_CALL_DEADLINE,
     AUTH_CONNECTIONS,
     AUTH_STRANGERS,
-    HOST_CERTIFICATE_TTL,
     HOST_RENEWAL_GRACE,
     MAX_CALL,
     STRANGER_GRACE,
@@ -45,9 +42,9 @@ from tport.engine.net.http1 import Drain, serve_http1
 from tport.engine.net.seats import Room, Seat, Seats, closed_by
 from tport.engine.net.tcp import TcpStream
 from tport.engine.net.tls import accept_tls
-from tport.engine.pki.authority import is_current
 from tport.engine.pki.contexts import auth_server_context
 from tport.engine.pki.identity import identity_of
+from tport.engine.pki.own_context import OwnContext
 from tport.engine.types.identity import Identity
 
 logger = logging.getLogger(__name__)
@@ -65,14 +62,17 @@ _NO_STORE = (b"cache-control", b"no-store")
 
 
 class AuthServer:
-    """Serves connections to auth. Its own certificate is made anew at half its life."""
+    """Serves connections to auth."""
 
     def __init__(self, service: AuthService, host_id: str, *, drain: Drain | None = None) -> None:
         """`drain`: ends connections when the service stops."""
         self._service = service
-        self._host_id = host_id
         self._drain = drain or Drain()
-        self._made: tuple[ssl.SSLContext, datetime] | None = None
+        self._own_context = OwnContext(
+            lambda: service.issue_own_identity("auth", host_id),
+            lambda pair: auth_server_context(pair, service.authorities.host),
+            service.cluster.clock,
+        )
         self._seats = Seats(_ROOM)
 
     @property
@@ -113,7 +113,7 @@ class AuthServer:
         try:
             with trio.CancelScope() as handshake:
                 seat.end_if_resting = closed_by(handshake.cancel)
-                tls = await accept_tls(stream, self._tls_context())
+                tls = await accept_tls(stream, self._own_context.now())
             if handshake.cancelled_caught:
                 return
             # Python's TLS lets a client through that offers other protocols, or none.
@@ -147,13 +147,6 @@ class AuthServer:
             logger.exception("a connection to auth failed")
         finally:
             await trio.aclose_forcefully(stream)
-
-    def _tls_context(self) -> ssl.SSLContext:
-        now = self._service.cluster.clock()
-        if self._made is None or not is_current(self._made[1], now, until=HOST_CERTIFICATE_TTL / 2):
-            pair = self._service.issue_own_identity("auth", self._host_id)
-            self._made = auth_server_context(pair, self._service.authorities.host), now
-        return self._made[0]
 
 
 class _Connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ssl
 from collections.abc import Callable
 from datetime import datetime
 from typing import Final
@@ -11,15 +10,14 @@ from cryptography import x509
 
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
-from tport.engine.defaults import HOST_CERTIFICATE_TTL
 from tport.engine.errors import AccessDenied
 from tport.engine.net.seats import Seat, closed_by_nobody
 from tport.engine.net.streams import PrefixedStream
 from tport.engine.net.tls import accept_tls
-from tport.engine.pki.authority import is_current
 from tport.engine.pki.contexts import tunnel_server_context
 from tport.engine.pki.identity import identity_of
 from tport.engine.pki.keys import KeyPair
+from tport.engine.pki.own_context import OwnContext
 from tport.engine.proxy.tunnels import TunnelService
 from tport.engine.types.identity import IdentityKind
 
@@ -42,9 +40,10 @@ class AgentDoor:
         self._tunnels = tunnels
         self._cache = cache
         self._events = events
-        self._own_pair = own_pair
         self._clock = clock
-        self._made: tuple[ssl.SSLContext, datetime] | None = None
+        self._own_context = OwnContext(
+            own_pair, lambda pair: tunnel_server_context(pair, cache.authorities.host), clock
+        )
 
     async def serve(self, stream: PrefixedStream, seat: Seat, remote: str) -> None:
         """Serve one connection, from its ClientHello on, until the tunnel ends.
@@ -53,7 +52,7 @@ class AgentDoor:
             AccessDenied: no agent of this cluster; or it is locked.
             RemoteProtocolError, ConnectionProblem: the handshake failed.
         """
-        tls = await accept_tls(stream, self._context())
+        tls = await accept_tls(stream, self._own_context.now())
         certificate = tls.peer_certificate
         if certificate is None:  # the handshake demands one; TLS-01 wants it asked again here
             raise AccessDenied("a tunnel without a client certificate")
@@ -75,11 +74,3 @@ class AgentDoor:
             remote=remote,
             not_after=x509.load_der_x509_certificate(certificate).not_valid_after_utc,
         )
-
-    def _context(self) -> ssl.SSLContext:
-        """Return the context for tunnels; its certificate is made anew at half its life."""
-        now = self._clock()
-        if self._made is None or not is_current(self._made[1], now, until=HOST_CERTIFICATE_TTL / 2):
-            context = tunnel_server_context(self._own_pair(), self._cache.authorities.host)
-            self._made = context, now
-        return self._made[0]

@@ -29,6 +29,9 @@ from tport.engine.types.certificate import CertState
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER: Final = timedelta(seconds=30)  # between two tries to have one host's leaf made
+# When auth's clock is ahead by more than BACKDATE. It may have been put right and not have noticed
+# yet, which takes it a second: until it does, no browser and no agent gets in.
+APART_AFTER: Final = timedelta(seconds=3)
 MAX_LEAVES: Final = 2000  # kept at a time; hosts exist only as applications do
 LOOK_EVERY: Final = 3600.0  # s between looks at leaves that nobody asked for meanwhile
 
@@ -153,6 +156,9 @@ class OwnAuthority:
             leaf.context = browser_context(KeyPair(key=key, chain=chain))
             leaf.told = _told(host, chain)
             leaf.ask_at, leaf.problem = renewal_of(chain), ""
+            if now < load_certificate(chain).not_valid_before_utc:
+                leaf.ask_at = now + APART_AFTER
+                leaf.problem = "it is not valid yet by this proxy's clock: is auth's clock right?"
             logger.info("made a certificate for %s", host)
         except TportError as problem:
             leaf.ask_at, leaf.problem = now + RETRY_AFTER, str(problem)
