@@ -95,11 +95,16 @@ class Crowd:
         return "\r\n".join([*lines, "", ""]).encode()
 
     async def read(self, pause: float) -> None:
-        """Ask for one thing after another, now and then on a new connection, until cancelled."""
+        """Ask every `pause` s on average, now and then on a new connection, until cancelled.
+
+        What an answer takes is no part of the pause: who was held up asks sooner the next time.
+        """
+        due = trio.current_time()
         while True:
             async with self._connect("files") as client:
                 for _ in range(self._chance.randrange(1, 20)):
-                    await trio.sleep(pause * 2 * self._chance.random())
+                    due += pause * 2 * self._chance.random()
+                    await trio.sleep_until(due)
                     with trio.fail_after(60):
                         self.answers[await self._ask(client)] += 1
 
