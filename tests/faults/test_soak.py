@@ -37,6 +37,8 @@ MINUTES: Final = float(os.environ.get("SOAK_MINUTES", "10"))
 WARM: Final = 0.5  # of the time, after which what is made once is made, and caches are full
 READERS: Final = 10  # who ask on kept connections
 PAUSE: Final = 5.0  # s between two messages on a WebSocket
+SLOPE: Final = 1.0  # MiB that a process may grow by in an hour
+LONG: Final = 30.0  # minutes from which on such a slope can be told from what memory does anyway
 GROWN: Final = 16 * MIB  # bytes that a process may have grown by from WARM to the end
 MORE: Final = (
     12  # tasks, or descriptors, that may be open beside those that were: requests that run
@@ -272,7 +274,8 @@ async def test_under_an_ordinary_load_nothing_grows_and_nothing_fails(
         slope, _ = linear_regression([s.at / 3600 for s in late], [s.rss / MIB for s in late])
         grown = (late[-1].rss - late[0].rss) / MIB
         hold(f"{what} {name}, memory at the end", late[-1].rss / MIB, "MiB")
-        hold(f"{what} {name}, memory's slope", slope, "MiB/h")
+        most = SLOPE if minutes >= LONG else None
+        hold(f"{what} {name}, memory's slope", slope, "MiB/h", at_most=most)
         hold(f"{what} {name}, memory grown after warm-up", grown, "MiB", at_most=GROWN / MIB)
         for thing in ("tasks", "descriptors"):
             first, last = (

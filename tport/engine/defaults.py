@@ -49,7 +49,9 @@ AUTH_GRACE: Final = 60.0  # s without auth that live sessions go on; then 503
 
 # --- Tunnel ---------------------------------------------------------------------------------
 ECHO_INTERVAL: Final = 5.0  # s between pings: by both ends, while a tunnel rests by the agent
-ECHO_DEADLINE: Final = 15.0  # s of silence after which a tunnel is dead
+# s of silence after which a tunnel is dead. A second less than the 15 in which people and auth are to
+# know of it: it is looked at, ended and reported in that.
+ECHO_DEADLINE: Final = 14.0
 PRESENCE_INTERVAL: Final = 5.0  # s between a proxy's reports
 PRESENCE_TTL: Final = 15.0  # s after which what wasn't reported is gone
 
