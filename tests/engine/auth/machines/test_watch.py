@@ -317,6 +317,25 @@ async def test_when_storage_loses_a_watch_every_follower_begins_anew(
             await read_on(changes)
 
 
+async def test_who_begins_to_follow_while_storage_is_not_watched_begins_once_more(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AZ-01: else a lock of that moment would never be told, and all be said to have been told."""
+    locks = world.service.cluster.stores.locks
+    world.backend.close()  # ends the watches there are, and no more
+    await trio.testing.wait_all_tasks_blocked()
+    async with world.proxy.watch() as changes:
+        await until_current(changes)
+        lock = Lock(name="l", target=LockTarget(user="alice"), created=world.clock.now)
+        await locks.put("l", lock)
+        with trio.fail_after(5), pytest.raises(Unavailable, match="watch"):
+            await read_on(changes)
+    async with world.proxy.watch() as changes:
+        assert LockChanged(lock=lock) in await until_current(changes)
+        await locks.delete("l")
+        assert await after(changes) == LockDeleted(name="l")
+
+
 async def test_certificates_of_acme_are_told_to_proxies_once_and_to_agents_never(
     world: World, autojump_clock: MockClock
 ) -> None:

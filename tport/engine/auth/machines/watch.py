@@ -142,6 +142,8 @@ class Watches:
         started = False
         while True:
             async with self._cluster.stores.backend.watch("/") as changes:
+                for feed in self._feeds:
+                    feed.end()  # who came while nobody watched has missed what changed since
                 if not started:
                     task_status.started()
                     started = True
