@@ -9,6 +9,7 @@ from tport.engine.proto.cookies import (
     find_cookie,
     host_only,
     is_ours,
+    named,
     set_cookie,
     strip_cookies,
 )
@@ -104,3 +105,14 @@ def test_no_domain_is_left_and_what_is_left_is_in_order(parts: list[bytes]) -> N
     rest = iter(parts[1:])
     assert all(part in rest for part in left[1:])
     assert host_only(b";".join(left)) == b";".join(left)
+
+
+def test_those_of_a_kind_are_named_in_their_order_with_what_they_take() -> None:
+    values = [
+        b"a=1; __Host-tport_s_x=12;__Host-tport_s_=3",
+        b"__Host-tport_s_y=; b__Host-tport_s_z=1",
+    ]
+    assert named(values, b"__Host-tport_s_") == [
+        (b"__Host-tport_s_x", len(b"; __Host-tport_s_x=12")),
+        (b"__Host-tport_s_y", len(b"__Host-tport_s_y=")),
+    ]

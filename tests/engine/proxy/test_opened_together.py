@@ -16,6 +16,7 @@ import trio
 from tests.browser import Browser, is_home, whereto
 from tests.stack import RawApp, Stack, open_stack
 from tport.engine.proxy.app_session import StateSeal
+from tport.engine.proxy.sign_in import MAX_STATES, MAX_STATES_SIZE
 from tport.engine.types.app import App
 from tport.engine.types.role import Conditions, Role
 
@@ -150,6 +151,26 @@ async def test_one_that_may_not_be_opened_any_more_is_passed_by(
 
     assert (answer.body, browser.trail[-1]) == (b"there", stack.url("page", "/x"))
     assert opened(stack, browser) == {"page", "api", "feed"}
+
+
+@pytest.mark.parametrize("length", [1, 2000])
+async def test_attempts_that_never_end_do_not_pile_up_and_the_newest_stay(
+    stack: Stack, browser: Browser, length: int
+) -> None:
+    """As of tabs in the background: their cookies would soon be more than a request may bring."""
+    host, made = stack.host("api"), list[str]()
+    for n in range(MAX_STATES + 5):
+        before = set(browser.jar.get(host, {}))
+        answer = await browser.ask(stack.url("api", f"/{n}?{'x' * length}"))
+        assert answer.status == 302
+        made += set(browser.jar[host]) - before
+        size = sum(len(name) + len(value) for name, value in browser.jar[host].items())
+        assert size < MAX_STATES_SIZE + 4096
+
+    kept = list(browser.jar[host])
+    assert kept == made[-len(kept) :]
+    assert len(kept) == MAX_STATES if length == 1 else 1 < len(kept) < MAX_STATES
+    assert (await browser.go(stack.url("api"), hops=30)).body == b"there"
 
 
 async def seal_key(stack: Stack) -> bytes:

@@ -38,6 +38,15 @@ def is_ambiguous(values: Iterable[bytes], name: bytes) -> bool:
     return len(_occurrences(values, name)) > 1
 
 
+def named(values: Iterable[bytes], prefix: bytes) -> list[tuple[bytes, int]]:
+    """Return our cookies whose names begin so and go on, in the order in which they came.
+
+    Returns: of each the name, and how many bytes it takes.
+    """
+    pattern = re.compile(rb"(?:\A|;)[ \t]*(%b[A-Za-z0-9_-]+)=[^;]*" % re.escape(prefix))
+    return [(each[1], len(each[0])) for value in values for each in pattern.finditer(value)]
+
+
 def strip_cookies(value: bytes) -> bytes:
     """Return a Cookie header's value without our pairs, all others byte for byte as they were.
 

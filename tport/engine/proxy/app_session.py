@@ -155,10 +155,11 @@ class CookieNames:
         """`cluster_id`: 8 hex digits."""
         self.app = f"__Host-tport_app_{cluster_id}".encode()
         self.web = f"__Host-tport_web_{cluster_id}".encode()
+        self.states = b"__Host-tport_state_"  # how those of attempts begin
 
     def state(self, state_id: str) -> bytes:
         """One cookie per attempt: tabs opened side by side don't collide."""
-        return f"__Host-tport_state_{state_id}".encode()
+        return self.states + state_id.encode()
 
 
 class Credentials:

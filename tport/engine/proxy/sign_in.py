@@ -19,10 +19,17 @@ from tport.engine.api.answers import OpenedApp
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import AUTH_GRACE, LAUNCH_STATE_TTL
+from tport.engine.defaults import AUTH_GRACE, LAUNCH_STATE_TTL, MAX_HEAD_LINE
 from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
-from tport.engine.proto.cookies import SameSite, clear_cookie, find_cookie, is_ambiguous, set_cookie
+from tport.engine.proto.cookies import (
+    SameSite,
+    clear_cookie,
+    find_cookie,
+    is_ambiguous,
+    named,
+    set_cookie,
+)
 from tport.engine.proto.fetch import Intent, intent, is_browser, is_cross_site, wants_html
 from tport.engine.proto.head import RequestHead as HttpHead
 from tport.engine.proxy import notice
@@ -41,6 +48,10 @@ _SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
 }
 # Browsers follow 20 redirects, and one companion costs three: a page in between begins anew.
 _PAUSE: Final = 4
+# Attempts under way that a browser may hold for one host, and the bytes of their cookies: half a line of a
+# head, whose other half is the application's own.
+MAX_STATES: Final = 20
+MAX_STATES_SIZE: Final = MAX_HEAD_LINE // 2
 # Events of one address: anybody may send cookies, and nobody may fill the disk with them.
 TOLD_PER_MINUTE: Final = 20
 TOLD_BURST: Final = 40
@@ -166,7 +177,22 @@ class SignIn:
         state_id, sealed = self._seal.make(exchange.request.host, target, cause=cause, then=then)
         cookie = set_cookie(self._names.state(state_id), sealed.encode(), max_age=LAUNCH_STATE_TTL)
         location = f"{self._proxy_origin}/web/launch?state={sealed}"
-        await redirect(exchange, location, (b"set-cookie", cookie))
+        cookies = (cookie, *self._left_behind(exchange.request))
+        await redirect(exchange, location, *((b"set-cookie", each) for each in cookies))
+
+    def _left_behind(self, request: HttpHead) -> list[bytes]:
+        """Return what has the browser forget attempts, where one more would be too many of them.
+
+        Those of tabs that never came back would soon make its requests too long to be read. The newest stay:
+        browsers send the oldest first (RFC 6265 §5.4).
+        """
+        cookies = [value for name, value in request.headers if name == b"cookie"]
+        forgotten, size = [], 0
+        for count, (name, length) in enumerate(reversed(named(cookies, self._names.states)), 1):
+            size += length
+            if count >= MAX_STATES or size > MAX_STATES_SIZE:
+                forgotten.append(clear_cookie(name))
+        return forgotten
 
     async def answer_reserved(self, exchange: Exchange, path: bytes, remote: str) -> None:
         """Answer what is ours under `/.tport/` on every application's host."""
