@@ -54,6 +54,16 @@ def test_a_clock_set_back_takes_nothing_away() -> None:
     assert allowed(limiter, "192.0.2.1", 5) == 1
 
 
+def test_who_had_no_try_left_when_the_clock_was_set_back_has_one_as_soon_as_others() -> None:
+    clock = WallClock()
+    limiter = AddressLimiter(clock, per_minute=60, burst=2)
+    assert allowed(limiter, "192.0.2.1", 5) == 2
+    clock.now -= timedelta(hours=1)
+    assert allowed(limiter, "192.0.2.1", 5) == 0
+    clock.now += timedelta(seconds=1)
+    assert allowed(limiter, "192.0.2.1", 5) == 1
+
+
 @pytest.mark.parametrize(
     ("one", "other", "same"),
     [

@@ -298,6 +298,17 @@ def test_as_long_as_somebody_known_is_connected_their_address_waits_for_no_turn(
     assert due(seated(clients, 60)) == [True] * 60
 
 
+def test_an_address_is_trusted_for_a_while_after_the_last_who_was_known_has_left() -> None:
+    """A network that loses all of its connections has them back at once, however long they stood."""
+    clients = Clients(PACED)
+    [seat] = seated(clients, 1)
+    seat.recognise()
+    clients.now += 10 * LATELY
+    seat.leave()
+    clients.now += LATELY - 1
+    assert due(seated(clients, 20)) == [True] * 20
+
+
 def test_a_connection_waits_for_the_turn_of_the_address_that_its_balancer_tells() -> None:
     clients = Clients(PACED, shared="10.0.0.1")
     seats = seated(clients, 9, "10.0.0.1")

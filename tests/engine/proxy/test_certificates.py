@@ -22,7 +22,13 @@ from tport.engine.pki.keys import KeyPair, make_key_and_csr, public_key_of_csr
 from tport.engine.proxy import own_ca as own_ca_module
 from tport.engine.proxy.certificates import Certificates, TakesWaiting
 from tport.engine.proxy.key_pairs import FilePair, FilePairs
-from tport.engine.proxy.own_ca import APART_AFTER, LOOK_EVERY, RETRY_AFTER, OwnAuthority
+from tport.engine.proxy.own_ca import (
+    APART_AFTER,
+    LOOK_EVERY,
+    OF_THE_FUTURE,
+    RETRY_AFTER,
+    OwnAuthority,
+)
 from tport.engine.types.certificate import CertState
 
 HOSTS = {"proxy.test", "grafana.proxy.test", "jupyter.proxy.test", "a.lab.proxy.test", "odd.test"}
@@ -208,6 +214,36 @@ async def test_a_leaf_by_an_auth_whose_clock_is_still_ahead_is_made_anew_within_
     assert state.problem == ""
     shown.clock.now += timedelta(days=1)
     assert await shown.context("proxy.test") is second
+
+
+async def test_a_leaf_that_is_valid_is_not_given_up_for_one_that_is_not_yet() -> None:
+    """By an auth elsewhere, whose clock is ahead: nobody would get in until that is put right."""
+    shown = Shown()
+    first = await shown.context("proxy.test")
+    shown.clock.now += timedelta(days=61)
+    shown.auth.cluster.now += timedelta(days=62)
+    assert await shown.context("proxy.test") is first
+    [state] = shown.own.states("proxy.test")
+    assert state.problem == OF_THE_FUTURE
+    assert state.not_after is not None
+    assert state.not_after < shown.auth.cluster.now + timedelta(days=60)
+
+    shown.auth.cluster.now -= timedelta(days=1)
+    shown.clock.now += APART_AFTER
+    assert await shown.context("proxy.test") is not first
+    [state] = shown.own.states("proxy.test")
+    assert state.problem == ""
+
+
+async def test_by_a_clock_that_stays_behind_auths_leaves_are_made_ever_later() -> None:
+    """Each is an event of its own."""
+    shown = Shown()
+    shown.clock.now -= timedelta(days=1)
+    for _ in range(600):
+        await shown.context("proxy.test")
+        shown.clock.now += timedelta(seconds=1)
+        shown.auth.cluster.now += timedelta(seconds=1)
+    assert len(shown.auth.made) < 600 / RETRY_AFTER.total_seconds() + 5
 
 
 async def test_when_auth_is_away_the_old_leaf_goes_on_and_auth_is_not_pestered() -> None:

@@ -53,8 +53,10 @@ class AddressLimiter:
     def _level(self, key: str) -> tuple[float, float]:
         now = self._clock().timestamp()
         left, then = self._buckets.get(key, (float(self._burst), now))
-        # A clock that was set back must not take tries away for as long as it was.
-        return min(self._burst, left + max(0.0, now - then) * self._rate), now
+        if now < then:  # the clock was set back: tries come again from now on
+            self._buckets[key] = left, now
+            return left, now
+        return min(self._burst, left + (now - then) * self._rate), now
 
 
 def address_key(remote: str) -> str:

@@ -236,6 +236,8 @@ class Seats:
         seat.is_taken = False
         seat.end_if_resting = closed_by_nobody  # it holds on to the connection
         del (self._known if seat.is_known else self._strangers)[seat]
+        if seat.is_known and seat.address:
+            self._pace.trust(seat.address, self._clock())
         self._exit(seat)
         if seat.on_left is not None:
             seat.on_left()

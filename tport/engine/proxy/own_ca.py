@@ -29,9 +29,10 @@ from tport.engine.types.certificate import CertState
 logger = logging.getLogger(__name__)
 
 RETRY_AFTER: Final = timedelta(seconds=30)  # between two tries to have one host's leaf made
-# When auth's clock is ahead by more than BACKDATE. It may have been put right and not have noticed
-# yet, which takes it a second: until it does, no browser and no agent gets in.
+# The first pause when auth's clock is ahead by more than BACKDATE, doubled up to RETRY_AFTER. It may have been
+# put right and not have noticed yet, which takes it a second: until it does, no browser and no agent gets in.
 APART_AFTER: Final = timedelta(seconds=3)
+OF_THE_FUTURE: Final = "it is not valid yet by this proxy's clock: is auth's clock right?"
 MAX_LEAVES: Final = 2000  # kept at a time; hosts exist only as applications do
 LOOK_EVERY: Final = 3600.0  # s between looks at leaves that nobody asked for meanwhile
 
@@ -47,6 +48,13 @@ class _Leaf:
     ask_at: datetime | None = None  # not before then; None: at once
     asked: datetime | None = None
     problem: str = ""
+    apart: timedelta = APART_AFTER  # until the next try, where the one it has is of the future
+
+    def is_valid(self, now: datetime) -> bool:
+        told = self.told
+        if told is None or told.not_before is None or told.not_after is None:
+            return False
+        return told.not_before <= now < told.not_after
 
 
 class OwnAuthority:
@@ -153,13 +161,7 @@ class OwnAuthority:
         try:
             key, csr = make_key_and_csr()
             chain = await self._auth.web_certificate(csr=csr, host=host)
-            leaf.context = browser_context(KeyPair(key=key, chain=chain))
-            leaf.told = _told(host, chain)
-            leaf.ask_at, leaf.problem = renewal_of(chain), ""
-            if now < load_certificate(chain).not_valid_before_utc:
-                leaf.ask_at = now + APART_AFTER
-                leaf.problem = "it is not valid yet by this proxy's clock: is auth's clock right?"
-            logger.info("made a certificate for %s", host)
+            _take(leaf, host, KeyPair(key=key, chain=chain), now)
         except TportError as problem:
             leaf.ask_at, leaf.problem = now + RETRY_AFTER, str(problem)
             what = "not renewed" if leaf.context is not None else "not made"
@@ -169,6 +171,22 @@ class OwnAuthority:
             del self._leaves[next(iter(self._leaves))]
         self._leaves[host] = leaf
         return leaf
+
+
+def _take(leaf: _Leaf, host: str, pair: KeyPair, now: datetime) -> None:
+    """Have a leaf show what auth made; one of the future only where it has none that is valid."""
+    told = _told(host, pair.chain)
+    assert told.not_before is not None  # each certificate says it
+    if now >= told.not_before:
+        leaf.ask_at, leaf.problem, leaf.apart = renewal_of(pair.chain), "", APART_AFTER
+        logger.info("made a certificate for %s", host)
+    else:
+        leaf.ask_at, leaf.problem = now + leaf.apart, OF_THE_FUTURE
+        leaf.apart = min(2 * leaf.apart, RETRY_AFTER)
+        logger.warning("certificate for %s: %s", host, OF_THE_FUTURE)
+        if leaf.is_valid(now):
+            return
+    leaf.context, leaf.told = browser_context(pair), told
 
 
 def _told(host: str, chain: str) -> CertState:
