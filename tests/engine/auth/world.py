@@ -7,6 +7,11 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from math import inf
+
+import pytest
+import trio
+from trio.testing import MockClock
 
 from tests.fakes import START, WallClock
 from tport.engine.api.answers import OpenedApp, ProxyReport, SignedIn, TunnelReport
@@ -14,6 +19,7 @@ from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService, open_auth_service
+from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.sso.provider import Transport
 from tport.engine.auth.steady_clock import SteadyClock
 from tport.engine.errors import Unavailable
@@ -75,6 +81,33 @@ def signed_in(answer: SignedIn | NextStep) -> SignedIn:
     """Return the session of a sign-in that needed no second step."""
     assert isinstance(answer, SignedIn), answer
     return answer
+
+
+class StandingTime:
+    """Holds a clock that jumps (MockClock) for as long as a password is hashed.
+
+    It sees nothing of threads: auth's ticks of each second would go on for minutes meanwhile, and take a core for it.
+    """
+
+    def __init__(self, hasher: Hasher) -> None:
+        self._run = hasher.run
+        self._running = 0
+        self._threshold = 0.0
+
+    async def run(self, hash_: Callable[[], object]) -> object:
+        clock = trio.lowlevel.current_clock()
+        if not isinstance(clock, MockClock):
+            return await self._run(hash_)
+        if self._running == 0:
+            self._threshold = clock.autojump_threshold
+        self._running += 1
+        clock.autojump_threshold = inf
+        try:
+            return await self._run(hash_)
+        finally:
+            self._running -= 1
+            if self._running == 0:
+                clock.autojump_threshold = self._threshold
 
 
 @dataclass
@@ -199,4 +232,6 @@ async def open_world(
             monotonic=monotonic or (lambda: clock().timestamp()),
         ) as service,
     ):
-        yield World(service, clock, audit, backend)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(service.hasher, "run", StandingTime(service.hasher).run)
+            yield World(service, clock, audit, backend)

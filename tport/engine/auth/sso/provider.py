@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode, urlsplit
 
@@ -63,8 +63,10 @@ class Transport(Protocol):
 class HttpsTransport:
     """Requests over HTTPS, by the authorities that this machine trusts."""
 
-    def __init__(self) -> None:
-        self._client = HttpsClient(
+    @cached_property
+    def _client(self) -> HttpsClient:
+        """Made when it is first asked: to read whom this machine trusts takes 20 ms, which most clusters don't need."""
+        return HttpsClient(
             https_context(),
             who="the identity provider",
             why="OpenID Connect",
