@@ -262,6 +262,23 @@ async def test_dos_01_an_address_of_strangers_begins_so_many_connections_a_secon
         assert await ended(12, 10 * BUSY) == 12, "somebody is known there by now"
 
 
+async def test_dos_01_who_asks_for_auth_has_shown_nothing_and_waits_like_others() -> None:
+    """DOS-01: else one such connection would have all others of its address served at once."""
+    slow = ConnectionLimits(strangers_per_address=4, new_per_address=1)
+    async with open_stack(drain=False, limits=slow, diagnostics=True) as stack:
+        context = stack.context(alpn=[ALPN_AUTH], verify=False)
+        stream = await dial(stack, ATTACKER)
+        tls = TlsStream(stream, context, server_side=False, server_name=None)
+        await tls.do_handshake()  # by auth, to which it was given
+        for _ in range(20):
+            with suppress(trio.BrokenResourceError), trio.move_on_after(0.1):
+                await trio.aclose_forcefully(
+                    await shake(stack, await dial(stack, ATTACKER), stack.host("echo"))
+                )
+        assert await shed(stack, "pace") > 0
+        await trio.aclose_forcefully(tls)
+
+
 async def test_dos_01_a_strangers_connection_brings_so_many_requests_and_ends(stack: Stack) -> None:
     """DOS-01: else one connection would ask as often as a thousand that wait for their turn."""
     alice = await stack.user("alice")

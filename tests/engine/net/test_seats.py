@@ -298,6 +298,17 @@ def test_as_long_as_somebody_known_is_connected_their_address_waits_for_no_turn(
     assert due(seated(clients, 60)) == [True] * 60
 
 
+def test_who_is_handed_on_is_no_stranger_here_and_has_nobody_trusted() -> None:
+    """Anybody may ask for auth: nothing was shown by that."""
+    clients = Clients(PACED)
+    [seat] = seated(clients, 1)
+    seat.hand_on()
+    assert clients.seats.strangers == 0
+    assert due(seated(clients, 3)) == [True, False, False]
+    seat.leave()
+    assert due(seated(clients, 3)) == [False] * 3
+
+
 def test_an_address_is_trusted_for_a_while_after_the_last_who_was_known_has_left() -> None:
     """A network that loses all of its connections has them back at once, however long they stood."""
     clients = Clients(PACED)

@@ -58,7 +58,8 @@ class Seat:
     Attributes:
         since: when it was taken.
         turn: from when on it is worth a handshake.
-        is_known: somebody has shown on it who they are.
+        is_known: it is no stranger's.
+        is_shown: somebody has shown on it who they are, for which its address is trusted.
         end_if_resting: ends the connection if it rests, and tells whether it did. It must not
             block or raise. Before it is set the connection counts as at work.
         on_left: called once the place is given up.
@@ -69,6 +70,7 @@ class Seat:
         "address",
         "end_if_resting",
         "is_known",
+        "is_shown",
         "is_taken",
         "on_left",
         "since",
@@ -81,14 +83,20 @@ class Seat:
         self.since = since
         self.turn = turn
         self.is_known = False
+        self.is_shown = False
         self.is_taken = True
         self.end_if_resting: Callable[[], bool] = closed_by_nobody
         self.on_left: Callable[[], None] | None = None
 
     def recognise(self) -> None:
-        """Note that this is no stranger's connection."""
+        """Note that somebody has shown who they are: this is no stranger's connection."""
         if not self.is_known and self.is_taken:
             self._seats.recognised(self)
+
+    def hand_on(self) -> None:
+        """Note that somebody else counts it among strangers from here on, who are no concern of ours."""
+        if not self.is_known and self.is_taken:
+            self._seats.recognised(self, is_shown=False)
 
     @property
     def is_paced(self) -> bool:
@@ -126,13 +134,14 @@ def closed_by(close: Callable[[], None]) -> Callable[[], bool]:
 
 
 class _Of:
-    """The seats of one address."""
+    """The seats of one address; `shown`: on how many somebody has shown who they are."""
 
-    __slots__ = ("known", "strangers")
+    __slots__ = ("known", "shown", "strangers")
 
     def __init__(self) -> None:
         self.strangers: dict[Seat, None] = {}
         self.known: dict[Seat, None] = {}
+        self.shown = 0
 
 
 class Seats:
@@ -200,16 +209,14 @@ class Seats:
         """End a connection that rests, a stranger's if there is one; tell whether there was."""
         return self._end_one(self._strangers) or self._end_one(self._known)
 
-    def recognised(self, seat: Seat) -> None:
-        """See `Seat.recognise`."""
-        seat.is_known = True
+    def recognised(self, seat: Seat, *, is_shown: bool = True) -> None:
+        """See `Seat.recognise`, and `Seat.hand_on`."""
+        self._exit(seat)
         del self._strangers[seat]
+        seat.is_known, seat.is_shown = True, is_shown
         self._known[seat] = None
-        if seat.address:
-            of = self._of[seat.address]
-            del of.strangers[seat]
-            of.known[seat] = None
-            self._pace.trust(seat.address, self._clock())
+        self._enter(seat)
+        self._trust(seat)
 
     def is_due(self, seat: Seat) -> bool:
         """See `Seat.is_due`."""
@@ -236,8 +243,7 @@ class Seats:
         seat.is_taken = False
         seat.end_if_resting = closed_by_nobody  # it holds on to the connection
         del (self._known if seat.is_known else self._strangers)[seat]
-        if seat.is_known and seat.address:
-            self._pace.trust(seat.address, self._clock())
+        self._trust(seat)
         self._exit(seat)
         if seat.on_left is not None:
             seat.on_left()
@@ -246,11 +252,13 @@ class Seats:
         if seat.address:
             of = self._of.get(seat.address) or self._of.setdefault(seat.address, _Of())
             (of.known if seat.is_known else of.strangers)[seat] = None
+            of.shown += seat.is_shown
 
     def _exit(self, seat: Seat) -> None:
         if seat.address:
             of = self._of[seat.address]
             del (of.known if seat.is_known else of.strangers)[seat]
+            of.shown -= seat.is_shown
             if not of.known and not of.strangers:
                 del self._of[seat.address]
 
@@ -264,9 +272,13 @@ class Seats:
         self.shed["pace"] += 1
         return None
 
+    def _trust(self, seat: Seat) -> None:
+        if seat.is_shown and seat.address:
+            self._pace.trust(seat.address, self._clock())
+
     def _is_trusted(self, address: str, now: float) -> bool:
         of = self._of.get(address)
-        return (of is not None and len(of.known) > 0) or self._pace.is_trusted(address, now)
+        return (of is not None and of.shown > 0) or self._pace.is_trusted(address, now)
 
     def _room_for(self, address: str) -> bool:
         of = self._of.get(address)

@@ -389,7 +389,7 @@ class _Proxy:
                 if not await self._around.siblings.hand_over(wanted, stream, remote):
                     await self._agents.serve(stream, seat, remote)
             case Door.AUTH:
-                seat.recognise()  # auth counts those of strangers by itself, and ends them
+                seat.hand_on()  # auth counts those of strangers by itself, and ends them
                 seat.end_if_resting = closed_by_nobody
                 await self._around.to_auth(stream, remote)
             case Door.CHALLENGE:
