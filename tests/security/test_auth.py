@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from datetime import timedelta
 from typing import Any, TypeVar, get_args
 
 import pytest
@@ -39,6 +40,7 @@ from tport.engine.auth.service import AuthService
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.login import FAILURE_TIME
 from tport.engine.auth.steady_clock import SteadyClock
+from tport.engine.defaults import MAX_LOGIN_FAILURES
 from tport.engine.errors import (
     AccessDenied,
     ConfigError,
@@ -61,6 +63,7 @@ from tport.engine.types.preference import Preference
 from tport.engine.types.probe import ProbeReport
 from tport.engine.types.resource import RoleResource
 from tport.engine.types.role import PRESETS, Role
+from tport.engine.types.user import FailedLogins
 
 T = TypeVar("T")
 
@@ -587,6 +590,22 @@ async def test_ag04_a_pinned_agent_takes_no_other_name_below_the_proxy(world: Wo
 
 
 # --- AUTH: people ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("locks", [1, 35, 36, 2000])
+async def test_auth02_who_guesses_on_for_a_month_is_kept_out_as_on_the_first_day(
+    world: World, locks: int
+) -> None:
+    """AUTH-02: each lock lasts twice as long as the one before, to a bound, however many they are."""
+    await world.alice()
+    kept = FailedLogins(count=MAX_LOGIN_FAILURES - 1, locks=locks)
+    await world.service.cluster.stores.failures.put("alice", kept)
+    for password in ("wrong horse battery staple", PASSWORD):  # the right one, but too late
+        with pytest.raises(AccessDenied):
+            await world.sign_in(password=password)
+    [alice] = await world.admin.list_users()
+    life = timedelta(hours=1 if locks == 1 else 16)
+    assert alice.locked_until == world.clock.now + life
 
 
 async def test_auth04_every_failure_has_the_same_words_at_the_same_time(

@@ -18,7 +18,7 @@ from tport.engine.access.totp import matching_step, new_totp_secret, time_step, 
 from tport.engine.api.answers import SignedIn
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.service import AuthService
-from tport.engine.defaults import INVITE_TTL, PRESENCE_TTL, WEB_SESSION_TTL
+from tport.engine.defaults import INVITE_TTL, MAX_LOGIN_FAILURES, PRESENCE_TTL, WEB_SESSION_TTL
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, ProofNeeded, TportError
 from tport.engine.storage.backend import Item
 from tport.engine.types.event import Event
@@ -151,6 +151,38 @@ async def test_ops_10_a_clock_that_was_wrong_for_a_year_leaves_no_trace_once_it_
     assert right.session.created == world.clock.now
     assert (await join(world, token.token)).host_id
     await ended(lambda: world.proxy.web_session(id=wrong.session.id))
+
+
+async def test_ops_10_no_account_stays_locked_for_a_clock_that_was_wrong(world: World) -> None:
+    """R-13: whose owner forgot the password, on that very day, would not get in for a year."""
+    await world.alice()
+    world.pass_time(days=365)
+    for _ in range(MAX_LOGIN_FAILURES):
+        with pytest.raises(AccessDenied):
+            await world.sign_in(password="wrong horse battery staple")
+    with pytest.raises(AccessDenied):
+        await world.sign_in()
+    world.pass_time(days=-365)
+    await world.service.set_back.tick()
+    [alice] = await world.admin.list_users()
+    assert alice.locked_until is None
+
+    assert (await world.sign_in()).session.created == world.clock.now
+
+
+async def test_ops_10_an_account_that_was_locked_before_the_clock_was_wrong_stays_so(
+    world: World,
+) -> None:
+    """R-13: time that never passed ends no lock; nor does setting the clock back a little."""
+    await world.alice()
+    for _ in range(MAX_LOGIN_FAILURES):
+        with pytest.raises(AccessDenied):
+            await world.sign_in(password="wrong horse battery staple")
+    for minutes in (15, -10):
+        world.pass_time(minutes=minutes)
+        await world.service.set_back.tick()
+        with pytest.raises(AccessDenied):
+            await world.sign_in()
 
 
 async def test_ops_10_a_restart_is_no_way_around_it(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from tport.engine.auth.conflicts import Changes, check_revision
 from tport.engine.auth.factors.devices import Devices
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.sessions.sessions import Sessions
+from tport.engine.auth.signin.failures import is_locked
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.steps import LOCAL_AUTH_OFF, Steps, Visitor
 from tport.engine.auth.stores import SWAP_TRIES, InviteOf, Stored
@@ -231,7 +232,7 @@ class Users:
         for item in await stores.users.range():
             user = stores.users.decode(item)
             failed = failures.get(stores.failures.key(user.name))
-            locked = failed.locked_until if failed is not None else None
+            locked = failed is not None and is_locked(failed, now)
             lock = lock_on_person(locks, user.name, user.roles, now)
             signed_up = stores.passwords.key(user.name) in has_password
             invited_until = invited.get(stores.invite_of.key(user.name))
@@ -242,7 +243,7 @@ class Users:
                     revision=item.revision,
                     has_password=signed_up,
                     invited_until=invited_until,
-                    locked_until=locked if locked is not None and now < locked else None,
+                    locked_until=failed.locked_until if failed is not None and locked else None,
                     lock=lock.name if lock is not None else "",
                     administers=may_administer(
                         roles,

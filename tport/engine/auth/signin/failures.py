@@ -7,7 +7,7 @@ some thirty tries a day, not three hundred.
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from tport.engine.auth.cluster import Cluster
@@ -28,11 +28,7 @@ class Failures:
 
     async def is_locked(self, name: str) -> bool:
         failed = await self._stores.failures.find(name)
-        return (
-            failed is not None
-            and failed.locked_until is not None
-            and self._cluster.clock() < failed.locked_until
-        )
+        return failed is not None and is_locked(failed, self._cluster.clock())
 
     async def count(self, name: str, remote: str) -> None:
         """Count one more; lock the account for the last of them, and write that down, once.
@@ -72,12 +68,24 @@ class Failures:
 
 def _one_more(before: FailedLogins, cluster: Cluster) -> FailedLogins | None:
     """Return the count with one more failure; None: it is locked, and locked it stays."""
-    now, until = cluster.clock(), before.locked_until
-    if until is not None and now < until:
+    now = cluster.clock()
+    if is_locked(before, now):
         return None
     # A lock that is over starts a new count.
-    count = 1 if until is not None else before.count + 1
+    count = 1 if before.locked_until is not None else before.count + 1
     if count < MAX_LOGIN_FAILURES:
         return FailedLogins(count=count, locks=before.locks)
-    life = min(LOCK * 2**before.locks, MAX_LOCK)
-    return FailedLogins(count=count, locked_until=now + life, locks=before.locks + 1)
+    until = now + _life(before.locks + 1)
+    return FailedLogins(count=count, locked_until=until, locks=before.locks + 1)
+
+
+def is_locked(failed: FailedLogins, now: datetime) -> bool:
+    """Tell whether an account is locked now. A lock that is yet to begin is of a clock that was ahead."""
+    until = failed.locked_until
+    return until is not None and until - _life(failed.locks) <= now < until
+
+
+def _life(locks: int) -> timedelta:
+    """Return how long the last of so many locks in a row lasts."""
+    doubled = min(max(locks, 1) - 1, 10)  # past MAX_LOCK; 36 times is more than a timedelta holds
+    return min(LOCK * (1 << doubled), MAX_LOCK)
