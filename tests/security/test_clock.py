@@ -110,6 +110,26 @@ async def test_ops_10_a_sign_in_while_sessions_are_ended_is_ended_with_them(worl
     await ended(lambda: world.proxy.web_session(id=late.session.id))
 
 
+async def test_ops_10_a_sign_in_that_is_written_down_while_time_is_set_back_is_of_the_right_time(
+    world: World,
+) -> None:
+    """R-13: it is stored once all others were ended, and would outlive its real end."""
+    await world.alice()
+    record = world.audit.record
+
+    async def record_slowly(event: Event) -> None:
+        await record(event)
+        if event.type == "user.login":
+            world.clock.now -= timedelta(hours=5)
+            await world.service.set_back.tick()
+
+    world.audit.record = record_slowly  # type: ignore[method-assign]
+    signed = await world.sign_in()
+
+    assert signed.session.created == world.clock.now
+    assert signed.session.expires == world.clock.now + WEB_SESSION_TTL
+
+
 async def test_ops_10_a_step_of_a_minute_ends_nothing(world: World) -> None:
     """R-13: clocks may differ by that much, and NTP corrects by less."""
     alice = await world.alice()

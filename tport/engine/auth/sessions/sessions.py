@@ -59,21 +59,8 @@ class Sessions:
             Locked: a lock is on this user or a role of theirs.
         """
         await self._locks.check_person(user)
-        now = self._cluster.clock()
-        secret = new_secret()
-        session = WebSession(
-            id=session_id(secret),
-            user=user.name,
-            user_id=user.id,
-            proofs=user.proofs,
-            cluster=self._cluster.name,
-            created=now,
-            expires=now + min(WEB_SESSION_TTL, await self._roles.ttl(user)),
-            remote=remote,
-            user_agent=user_agent[:MAX_USER_AGENT],
-        )
-        if user.expires is not None:  # a provider's word counts no longer
-            session = replace(session, expires=min(session.expires, user.expires))
+        ttl = min(WEB_SESSION_TTL, await self._roles.ttl(user))
+        user_agent = user_agent[:MAX_USER_AGENT]
         # The event first: a sign-in that can't be written down doesn't happen.
         await self._cluster.record(
             "user.login" if provider is None else "user.login.sso",
@@ -82,8 +69,23 @@ class Sessions:
             **({"second_factor": factor} if factor else {}),
             success=True,
             remote=remote,
-            user_agent=session.user_agent,
+            user_agent=user_agent,
         )
+        now = self._cluster.clock()  # that of before may have been set back meanwhile
+        secret = new_secret()
+        session = WebSession(
+            id=session_id(secret),
+            user=user.name,
+            user_id=user.id,
+            proofs=user.proofs,
+            cluster=self._cluster.name,
+            created=now,
+            expires=now + ttl,
+            remote=remote,
+            user_agent=user_agent,
+        )
+        if user.expires is not None:  # a provider's word counts no longer
+            session = replace(session, expires=min(session.expires, user.expires))
         resting = (
             []
             if provider is None
