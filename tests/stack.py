@@ -25,6 +25,7 @@ import trio
 
 from tests import canary
 from tests.canary import Found, SecretLeakedError, found_in, found_in_files
+from tests.hashes import hashes_remembered
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.config.address import Address
@@ -534,7 +535,7 @@ async def open_stack(
         workers: more than one are processes of their own, and see no clock and no patch of the test's.
     """
     echo, raw_app = EchoApp(), RawApp()
-    with tempfile.TemporaryDirectory(prefix="tport-") as folder:
+    with tempfile.TemporaryDirectory(prefix="tport-") as folder, hashes_remembered():
         async with trio.open_nursery() as nursery:
             signals = Signals()
             app = App(

@@ -14,6 +14,7 @@ import trio
 from trio.testing import MockClock
 
 from tests.fakes import START, WallClock
+from tests.hashes import hashes_remembered
 from tport.engine.api.answers import OpenedApp, ProxyReport, SignedIn, TunnelReport
 from tport.engine.api.factors import NextStep
 from tport.engine.api.protocol import AuthAPI
@@ -232,6 +233,6 @@ async def open_world(
             monotonic=monotonic or (lambda: clock().timestamp()),
         ) as service,
     ):
-        with pytest.MonkeyPatch.context() as patch:
+        with pytest.MonkeyPatch.context() as patch, hashes_remembered():
             patch.setattr(service.hasher, "run", StandingTime(service.hasher).run)
             yield World(service, clock, audit, backend)
