@@ -41,6 +41,7 @@ DOMAIN = "tport.localhost"
 PASSWORD = canary.PASSWORD
 MARKED = str(Path(tests.marked.__file__).parent)
 PATIENCE = 90.0  # s that a start, a stop or a state may take on a busy machine
+READY = "tport: ready"  # what a service says once it is
 TAIL = 4000  # characters of a process's output in a failure message
 
 
@@ -349,6 +350,7 @@ ssh_service:
 {extras}"""
         )
         self.process: Background | None = None
+        self._has_ca: Background | None = None
 
     @property
     def proxy(self) -> Background:
@@ -400,9 +402,11 @@ ssh_service:
         return path
 
     def ca(self) -> Path:
-        """Return a file with the web authority's certificates."""
+        """Return a file with the web authority's certificates, asked for once in a life of the services."""
         path = self.folder / "web-ca.pem"
-        path.write_text(self.tell("ca", "export") + "\n")
+        if self._has_ca is not self.process:
+            path.write_text(self.tell("ca", "export") + "\n")
+            self._has_ca = self.process
         return path
 
     def start_agent(
@@ -454,6 +458,8 @@ proxy_service: {{enabled: "no"}}
         def listed() -> bool:
             if agent.status is not None:
                 raise GaveUp(f"the agent for {app} ended{agent.tell()}")
+            if READY not in agent.stderr:
+                return False  # to ask the cluster takes a process, which takes the agent's core
             return f'"{app}"' in self.tell("apps", "ls", "--format=json")
 
         try:
