@@ -16,7 +16,7 @@ import trio
 
 from tport.engine.agent.join import join_cluster
 from tport.engine.agent.state import AgentState
-from tport.engine.agent.tunnel import TunnelKeeper
+from tport.engine.agent.tunnel import Dialled, TunnelKeeper
 from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_TUNNEL
 from tport.engine.errors import ConnectionProblem
@@ -24,9 +24,12 @@ from tport.engine.net.dial import dial_tcp
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.net.tls import connect_tls
 from tport.engine.pki.contexts import tunnel_client_context
+from tport.engine.pki.identity import identity_of
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import Offers, Verdicts
+from tport.engine.types.identity import IdentityKind
 
+PROXIES: Final[tuple[IdentityKind, ...]] = ("proxy",)
 AT_ONCE: Final = 8  # that join; it is not what is tested
 LOOK: Final = 0.1  # s between looks at how many tunnels are up
 
@@ -73,7 +76,7 @@ async def main(port: int, token: str, count: int) -> None:
 
 async def dial(
     proxy: Address, state: AgentState, contexts: dict[str, ssl.SSLContext], proxy_id: str
-) -> trio.abc.Stream:
+) -> Dialled:
     """Dial as agents do, but for the context, which is made once.
 
     A thousand machines make one each at the same time; here it would be the better half of what
@@ -88,7 +91,13 @@ async def dial(
     if tls.peer_certificate is None:
         await trio.aclose_forcefully(tls)
         raise ConnectionProblem("no certificate")
-    return tls
+    proxy_of_it = identity_of(
+        tls.peer_certificate,
+        authorities=state.authorities,
+        expected_kinds=PROXIES,
+        now=wall_clock(),
+    )
+    return Dialled(tls, proxy_of_it.name)
 
 
 def refuse(stream: MuxStream, _: trio.Nursery) -> None:

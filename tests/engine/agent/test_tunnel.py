@@ -9,8 +9,8 @@ import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 import tport
-from tport.engine.agent.tunnel import QUICK, SLOW, TunnelKeeper, redial_delays
-from tport.engine.errors import AccessDenied, ConnectionProblem
+from tport.engine.agent.tunnel import QUICK, SLOW, Dialled, TunnelKeeper, redial_delays
+from tport.engine.errors import ConnectionProblem
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
@@ -69,6 +69,7 @@ class Address:
         self.dialled: list[float] = []
         self.meant: list[str] = []  # by each dial
         self.heeds = False  # who was meant
+        self.calls_itself = ""  # what proxies call themselves; "": as their certificates do
         self.tunnels: list[FarProxy] = []
         self.hellos: list[AgentHello] = []
         self.served: list[MuxStream] = []
@@ -86,7 +87,7 @@ class Address:
             delays=lambda: redial_delays(lambda: 1.0),
         )
 
-    async def dial(self, proxy_id: str) -> trio.abc.Stream:
+    async def dial(self, proxy_id: str) -> Dialled:
         self.dialled.append(trio.current_time())
         self.meant.append(proxy_id)
         await trio.lowlevel.checkpoint()
@@ -99,7 +100,7 @@ class Address:
         far = FarProxy(met, theirs)
         self._nursery.start_soon(self._run, far)
         self._nursery.start_soon(self._greet, far)
-        return ours
+        return Dialled(ours, met)
 
     async def _run(self, far: FarProxy) -> None:
         try:
@@ -118,7 +119,7 @@ class Address:
                     protocol=self.protocol,
                     highest=self.highest,
                     version=tport.__version__,
-                    proxy_id=far.proxy_id,
+                    proxy_id=self.calls_itself or far.proxy_id,
                     cluster=self.cluster,
                     proxies=self.known or tuple(self.proxies),
                 )
@@ -391,12 +392,46 @@ async def test_changed_offers_are_told_to_every_proxy(
     assert [await far.hear() for far in address.tunnels] == [Offers(apps=())] * 2
 
 
-async def test_a_proxy_of_another_cluster_ends_the_agent(
+async def test_a_proxy_that_says_it_is_of_another_cluster_costs_no_other_its_tunnel(
     address: Address, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:
-    address.cluster = "other"
-    with pytest.RaisesGroup(AccessDenied, flatten_subgroups=True):
-        await address.keeper.keep()
+    """AG-10. Its certificate is of ours: so it lies, and must not end the agent for all."""
+    address.known, address.heeds = ("p1", "p2"), True
+    await nursery.start(address.keeper.keep)
+    address.cluster, address.proxies = "other", ["p2"]
+    await trio.sleep(120)
+
+    assert address.keeper.connected
+    assert "p2" in address.meant
+    assert len(address.tunnels) == 1
+
+
+async def test_a_proxy_gets_the_tunnel_to_no_other_by_calling_itself_so(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    address.proxies, address.known, address.calls_itself = ["p1"], ("p1", "p2"), "p2"
+    nursery.start_soon(address.keeper.keep)
+    await trio.sleep(30)
+    assert not address.keeper.connected
+    assert "otherwise than its certificate" in address.keeper.problem
+
+    address.proxies, address.calls_itself = ["p2"], ""
+    await trio.sleep(2 * QUICK)
+    assert [far.proxy_id for far in address.tunnels] == ["p2"]
+
+
+async def test_a_message_that_can_not_be_read_ends_its_tunnel_and_not_the_agent(
+    address: Address, nursery: trio.Nursery, autojump_clock: MockClock
+) -> None:
+    """AG-10."""
+    await nursery.start(address.keeper.keep)
+    await wait_all_tasks_blocked()
+    body = b"\x82\xa4type\xa7proxies\xa5later" + b"\x91" * 5_000 + b"\xc0"
+    await address.tunnels[0].control.send_all(len(body).to_bytes(4, "big") + body)
+    await trio.sleep(2 * QUICK)
+
+    assert address.keeper.connected
+    assert len(address.tunnels) == 2
 
 
 @pytest.mark.parametrize(

@@ -97,6 +97,26 @@ def test_control_messages_mean_the_same_at_the_far_end(message: ProxyHello) -> N
     assert inbox.take(control_decoder) == message
 
 
+@pytest.mark.parametrize(
+    ("decoder", "begin"),
+    [
+        (control_decoder, b"\x82\xa4type\xa7proxies\xa5later"),
+        (answer_decoder, b"\x92\xa8accepted"),
+        (request_decoder, b"\x9d\xa7request\xa1a\xa1s\xa0\xc4\0\xc4\0\xc4\0\xc0\xc4\0\xa0\xa0\xa0"),
+    ],
+    ids=["control", "answer", "request"],
+)
+def test_a_message_nested_however_deep_is_malformed_and_no_bug(
+    decoder: msgspec.msgpack.Decoder[object], begin: bytes
+) -> None:
+    """AG-10: what a later version adds is read past, but not arrays within arrays for ever."""
+    body = begin + b"\x91" * 200_000 + b"\xc0"
+    inbox = Inbox(len(body).to_bytes(4, "big") + body)
+
+    with pytest.raises(RemoteProtocolError, match="recursion"):
+        inbox.take(decoder)
+
+
 @given(st.binary(max_size=200))
 def test_any_bytes_are_a_message_too_few_bytes_or_an_error(data: bytes) -> None:
     inbox = Inbox()

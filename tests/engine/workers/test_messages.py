@@ -49,6 +49,18 @@ def test_any_bytes_are_a_message_or_refused(data: bytes) -> None:
         pass
 
 
+def test_a_message_nested_however_deep_is_refused() -> None:
+    """A worker that was taken over must not end auth, which is in the process that reads it."""
+    body = b"\x82\xa4type\xa5alive\xa5later" + b"\x91" * (MAX_MESSAGE - 100) + b"\xc0"
+    with pytest.raises(RemoteProtocolError):
+        unpack(body)
+
+
+def test_a_message_of_words_that_are_no_text_is_refused() -> None:
+    with pytest.raises(RemoteProtocolError):
+        unpack(b"\x82\xa4type\xa7measure\xa6number\xa2\xff\xfe")
+
+
 def test_the_largest_clienthello_fits_into_a_message() -> None:
     assert len(pack(HandOver("x" * 255, "y" * 64, bytes(2 * MAX_CLIENT_HELLO)))) < MAX_MESSAGE
 

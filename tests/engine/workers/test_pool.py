@@ -131,15 +131,19 @@ async def test_all_serve_and_all_have_ended_when_it_returns(
     assert "ended" not in caplog.text
 
 
+@pytest.mark.parametrize(
+    ("by", "told"), [(signal.SIGKILL, "SIGKILL"), (signal.SIGRTMIN + 6, "signal 40")]
+)
 async def test_one_that_is_killed_is_replaced_and_the_other_stays(
-    caplog: pytest.LogCaptureFixture,
+    by: int, told: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """Also by a signal without a name, which nothing but a program itself chooses."""
     async with two("serve", repeat(0.0)) as (workers, _):
         before = processes(caplog)
-        os.kill(before[2][0], signal.SIGKILL)
+        os.kill(before[2][0], by)
         await until_said(caplog, "worker 2 serves", 2)
         assert await troubles(workers) == []
-    assert "worker 2 ended (killed by SIGKILL); another starts now" in caplog.text
+    assert f"worker 2 ended (killed by {told}); another starts now" in caplog.text
     assert processes(caplog)[1] == before[1]
     assert len(processes(caplog)[2]) == 2
 

@@ -26,7 +26,7 @@ from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
 from tport.engine.agent.prober import Prober
 from tport.engine.agent.state import AgentState, load_state, save_state
-from tport.engine.agent.tunnel import TunnelKeeper
+from tport.engine.agent.tunnel import Dialled, TunnelKeeper
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import AppDefined, AppUndefined, Change, IconAsked, ProbeAsked
 from tport.engine.api.events import EventQueue
@@ -395,7 +395,7 @@ class _Agent:
                 " this agent joined; to join another, give it a --data-dir and a token of its own"
             ) from problem
 
-    async def _dial_tunnel(self, proxy_id: str) -> trio.abc.Stream:
+    async def _dial_tunnel(self, proxy_id: str) -> Dialled:
         state = self.state
         context = tunnel_client_context(state.pair, state.authorities.host, proxy_id=proxy_id)
         stream = await dial_through_proxy(self._proxy.host, self._proxy.port)
@@ -405,7 +405,7 @@ class _Agent:
             await trio.aclose_forcefully(tls)
             raise ConnectionProblem("the proxy showed no certificate")
         try:
-            identity_of(
+            proxy = identity_of(
                 certificate,
                 authorities=state.authorities,
                 expected_kinds=_PROXY,
@@ -416,7 +416,7 @@ class _Agent:
             raise ConnectionProblem(
                 f"what answers at {self._proxy} is not the cluster's proxy: {denied.reason}"
             ) from None
-        return tls
+        return Dialled(tls, proxy.name)
 
     def _public_address(self, name: str) -> str:
         """Return host[:port] of an application: what a proxy told, else what it would tell."""

@@ -13,12 +13,12 @@ import logging
 import random
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
-from typing import Final, NoReturn
+from typing import Final, NamedTuple, NoReturn
 
 import trio
 
 import tport
-from tport.engine.errors import AccessDenied, ConnectionProblem, RemoteProtocolError, leaves
+from tport.engine.errors import ConnectionProblem, RemoteProtocolError, leaves
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
@@ -60,6 +60,13 @@ def redial_delays(jitter: Callable[[], float] = random.random) -> Iterator[float
         delay = min(delay * 2, QUICK if waited < SOON else SLOW)
 
 
+class Dialled(NamedTuple):
+    """A transport, and the id of the proxy at its far end: its certificate's word, not its own."""
+
+    transport: trio.abc.Stream
+    proxy_id: str
+
+
 class _Held:
     """One tunnel that is up."""
 
@@ -82,7 +89,7 @@ class TunnelKeeper:
         agent_id: str,
         hostname: str,
         cluster: str,
-        dial: Callable[[str], Awaitable[trio.abc.Stream]],
+        dial: Callable[[str], Awaitable[Dialled]],
         take: Callable[[MuxStream, trio.Nursery], None],
         offers: Callable[[], Offers],
         on_verdicts: Callable[[Verdicts], None],
@@ -182,8 +189,7 @@ class TunnelKeeper:
     ) -> NoReturn:
         """Keep the tunnels until cancelled. Started means: the first one is up.
 
-        Raises:
-            AccessDenied: the proxy refuses this agent, or isn't of its cluster.
+        Nothing that one proxy says ends the agent, which the others need.
         """
         started = False
         delays = self._delays()
@@ -232,14 +238,14 @@ class TunnelKeeper:
     async def _open(self, *, task_status: trio.TaskStatus[bool]) -> None:
         """Open one tunnel and serve it to its end. Started with: whether it was missing."""
         generation = self._generation
-        transport = await self._dial(self._missing())
-        mux = Mux(transport, client=False, peer_may_open=True, budget=self._budget)
+        dialled = await self._dial(self._missing())
+        mux = Mux(dialled.transport, client=False, peer_may_open=True, budget=self._budget)
         held: _Held | None = None
         try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._run, mux, nursery.cancel_scope)
                 inbox = Inbox()
-                held = await self._greet(mux, inbox, generation)
+                held = await self._greet(mux, inbox, dialled.proxy_id, generation)
                 task_status.started(held is not None)
                 if held is None:
                     nursery.cancel_scope.cancel()
@@ -266,12 +272,12 @@ class TunnelKeeper:
         await mux.run()
         scope.cancel()
 
-    async def _greet(self, mux: Mux, inbox: Inbox, generation: int) -> _Held | None:
+    async def _greet(self, mux: Mux, inbox: Inbox, proxy_id: str, generation: int) -> _Held | None:
         """Exchange hellos; None: this proxy's tunnel is held already.
 
         Raises:
-            AccessDenied: not our cluster.
-            RemoteProtocolError: another protocol than ours.
+            RemoteProtocolError: another protocol than ours; or it calls itself otherwise than its
+                certificate does, and would have the tunnel that is another's.
         """
         with trio.move_on_after(HELLO_DEADLINE):
             control = await mux.accept()
@@ -282,8 +288,12 @@ class TunnelKeeper:
             if (protocol := agreed(SPOKEN, theirs)) is None:
                 await self._refuse(control, theirs, hello.version)
             if hello.cluster != self._cluster:
-                raise AccessDenied(
+                raise RemoteProtocolError(
                     f"the proxy is of cluster {hello.cluster!r}, this agent of {self._cluster!r}"
+                )
+            if hello.proxy_id != proxy_id:
+                raise RemoteProtocolError(
+                    "the proxy calls itself otherwise than its certificate does"
                 )
             self._want(hello.proxies)
             known = self._held.get(hello.proxy_id)

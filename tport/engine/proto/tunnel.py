@@ -295,7 +295,7 @@ class Inbox:
             self._buffer = buffer[end:]
         try:
             return decoder.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise RemoteProtocolError(f"a message in the tunnel is malformed: {error}") from None
 
     @property

@@ -185,5 +185,5 @@ def unpack(data: bytes) -> Message:
     """
     try:
         return _decoder.decode(data)
-    except msgspec.MsgspecError as problem:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as problem:
         raise RemoteProtocolError(f"no message between our processes: {problem}") from None

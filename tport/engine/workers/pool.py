@@ -470,7 +470,8 @@ def _how(status: int | None) -> str:
     if status is None:
         return "it does not end"
     if status < 0:
-        return f"killed by {signal.Signals(-status).name}"
+        known = {each.value: each.name for each in signal.Signals}  # a real-time one has no name
+        return f"killed by {known.get(-status, f'signal {-status}')}"
     return f"exit status {status}"
 
 
