@@ -86,9 +86,9 @@ async def test_auth_07_a_device_that_is_set_up_while_the_user_is_reset_is_none(
         devices = world.service.devices
         add = devices.add_totp
 
-        async def reset_meanwhile(*args: Any) -> tuple[str, ...]:
+        async def reset_meanwhile(*args: Any, **more: Any) -> tuple[str, ...]:
             await world.admin.reset_user(name="alice")
-            return await add(*args)
+            return await add(*args, **more)
 
         monkeypatch.setattr(devices, "add_totp", reset_meanwhile)
         with pytest.raises(AttemptOver):

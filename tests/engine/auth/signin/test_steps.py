@@ -11,7 +11,7 @@ from tests.engine.auth.visitor import Visitor, authenticator
 from tests.engine.auth.world import CLUSTER, PROXY, World, open_world
 from tests.fakes import WallClock
 from tport.engine.api.answers import SignedIn
-from tport.engine.api.factors import NextStep
+from tport.engine.api.factors import NextStep, Proof
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, NotSignedIn
 from tport.engine.types.factor import FactorPolicy, SecondFactor
@@ -196,6 +196,47 @@ async def test_a_page_shown_again_shows_the_same_secret_and_a_double_click_makes
         await alice.enrol(first, "totp", alice.code())
         with pytest.raises(AttemptOver):
             await alice.enrol(first, "totp", alice.code())
+
+
+async def test_who_has_but_the_password_sets_nothing_up_once_the_person_has_a_device() -> None:
+    """What is begun while there is no device lasts half an hour; the person may be quicker."""
+    async with cluster("on") as world:
+        alice = Visitor(world)
+        await alice.invited()
+        thief = Visitor(world)
+        begun = await thief.asked()
+        own = await alice.asked()
+        assert begun.totp is not None
+        assert own.totp is not None
+        alice.secret, thief.secret = own.totp.secret, begun.totp.secret
+        await alice.enrol(own, "totp", alice.code())
+        with pytest.raises(AttemptOver):
+            await thief.enrol(begun, "totp", thief.code())
+        with pytest.raises(AttemptOver):
+            await thief.enrol(begun, "webauthn", authenticator().create(begun.webauthn))
+        world.pass_time(seconds=30)
+        assert (await thief.asked()).to == "prove"
+        assert (await alice.sign_in()).session.user == "alice"
+
+
+async def test_what_may_be_skipped_is_skipped_no_more_once_the_person_has_a_device() -> None:
+    async with cluster("optional") as world:
+        alice = Visitor(world)
+        begun = await alice.invited()
+        assert isinstance(begun, NextStep)
+        elsewhere = Visitor(world)
+        signed = await elsewhere.password()
+        assert isinstance(signed, SignedIn)
+        acting = world.proxy.acting_for(signed.secret)
+        step = await acting.begin_device()
+        assert step.totp is not None
+        elsewhere.secret = step.totp.secret
+        proof = Proof(kind="totp", value=elsewhere.code())
+        await acting.add_device(attempt=step.attempt, proof=proof, name="")
+        with pytest.raises(AttemptOver):
+            await world.proxy.skip_enrolment(
+                browser=alice.browser, attempt=begun.attempt, remote="", user_agent=""
+            )
 
 
 async def test_a_wrong_code_at_set_up_says_what_to_look_at_and_the_next_one_works() -> None:

@@ -135,14 +135,19 @@ class Devices:
     def open_totp(self, user: User, sealed: str) -> bytes:
         return self._seal.open(sealed, totp_context(user.id))
 
-    async def add_totp(self, user: User, name: str, sealed: str, step: int) -> tuple[str, ...]:
+    async def add_totp(
+        self, user: User, name: str, sealed: str, step: int, *, unless: Sequence[FactorKind] = ()
+    ) -> tuple[str, ...]:
         """Add an authenticator app whose code of `step` was shown; return new recovery codes.
 
         They are made with the first device; with a later one there are none to show.
 
+        Args:
+            unless: kinds of which the person may have none yet.
+
         Raises:
             InvalidRequest: the name won't do, or there are too many.
-            AttemptOver: the user was reset meanwhile.
+            AttemptOver: the user was reset meanwhile, or has one of `unless` by now.
         """
 
         def make(factors: Factors) -> Device:
@@ -156,9 +161,11 @@ class Devices:
                 step=step,
             )
 
-        return await self._add(user, make)
+        return await self._add(user, make, unless=unless)
 
-    async def add_passkey(self, user: User, name: str, made: NewCredential) -> tuple[str, ...]:
+    async def add_passkey(
+        self, user: User, name: str, made: NewCredential, *, unless: Sequence[FactorKind] = ()
+    ) -> tuple[str, ...]:
         """Add a passkey; as `add_totp`.
 
         Raises:
@@ -181,7 +188,7 @@ class Devices:
         if await self._stores.credentials.find(key) is not None:
             raise InvalidRequest("this passkey is set up already")
         owns = self._stores.credentials.creating(key, CredentialOf(user=user.name))
-        return await self._add(user, make, owns)
+        return await self._add(user, make, owns, unless=unless)
 
     async def rename(self, user: User, id_: str, name: str) -> None:
         """Raises NotFound: no such device. InvalidRequest: the name won't do."""
@@ -272,7 +279,11 @@ class Devices:
         raise _busy()
 
     async def _add(
-        self, user: User, make: Callable[[Factors], Device], *also: Operation
+        self,
+        user: User,
+        make: Callable[[Factors], Device],
+        *also: Operation,
+        unless: Sequence[FactorKind],
     ) -> tuple[str, ...]:
         for _ in range(SWAP_TRIES):
             # Who was reset meanwhile has none of what was begun before.
@@ -280,6 +291,8 @@ class Devices:
             read = await self._record(user)
             is_theirs = read is not None and read.value.user_id == user.id
             before = read.value if read and is_theirs else Factors(user_id=user.id)
+            if before.of_kinds(unless):
+                raise AttemptOver("a device was set up meanwhile: sign in anew, and show it")
             if len(before.devices) >= MAX_DEVICES:
                 raise InvalidRequest(f"you have {MAX_DEVICES} devices, which is the most")
             codes, hashes = ((), before.recovery) if before.devices else _new_codes(user.id)

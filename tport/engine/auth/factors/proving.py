@@ -146,17 +146,30 @@ class Proving:
         await self._devices.take_passkey(user, credential, count)
 
     async def add(
-        self, user: User, holder: str, read: Stored[Attempt], proof: Proof, name: str
+        self,
+        user: User,
+        holder: str,
+        read: Stored[Attempt],
+        proof: Proof,
+        name: str,
+        *,
+        is_first: bool = False,
     ) -> tuple[str, ...]:
         """Set a device up that has been shown to work; return the recovery codes to show, if new.
 
+        Args:
+            is_first: it is set up in place of a proof, so that none that counts may be there yet.
+
         Raises:
+            AttemptOver: one that counts was set up meanwhile.
             InvalidRequest: it doesn't work, or the name won't do, in words for the person.
         """
-        if proof.kind not in await self.kinds():
+        kinds = await self.kinds()
+        unless = kinds if is_first else ()
+        if proof.kind not in kinds:
             raise InvalidRequest("this cluster does not take that kind of device")
         if proof.kind == "totp":
-            codes = await self._add_totp(user, read.value, proof.value, name)
+            codes = await self._add_totp(user, read.value, proof.value, name, unless)
         else:
             challenge = await self._attempts.take_challenge(holder, read)
             try:
@@ -164,14 +177,14 @@ class Proving:
             except InvalidRequest as problem:
                 await self._cluster.emit("mfa.add.failed", user=user.name, error=str(problem))
                 raise InvalidRequest(_NO_PASSKEY) from None
-            codes = await self._devices.add_passkey(user, name, made)
+            codes = await self._devices.add_passkey(user, name, made, unless=unless)
         await self._cluster.record("mfa.add", user=user.name, kind=proof.kind)
         if codes:
             await self._cluster.record("recovery_code.generated", user=user.name)
         return codes
 
     async def _add_totp(
-        self, user: User, attempt: Attempt, code: str, name: str
+        self, user: User, attempt: Attempt, code: str, name: str, unless: Sequence[FactorKind]
     ) -> tuple[str, ...]:
         if not attempt.secret:
             raise AttemptOver(_TOO_OLD)
@@ -179,4 +192,4 @@ class Proving:
         step = matching_step(secret, code, now=self._cluster.clock(), after=-1)
         if step is None:
             raise InvalidRequest(_WRONG_CODE, hint=_CLOCK_HINT)
-        return await self._devices.add_totp(user, name, attempt.secret, step)
+        return await self._devices.add_totp(user, name, attempt.secret, step, unless=unless)

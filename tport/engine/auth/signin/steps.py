@@ -197,7 +197,7 @@ class Steps:
         if read.value.stage != "enrol":
             raise AttemptOver(WRONG_PROOF)
         user = await self._user(read.value)
-        codes = await self._proving.add(user, visitor.holder, read, proof, name)
+        codes = await self._proving.add(user, visitor.holder, read, proof, name, is_first=True)
         method = read.value.method
         signed = await self._finish(user, visitor, method, id_, factor=proof.kind)
         return replace(signed, recovery_codes=codes)
@@ -207,7 +207,10 @@ class Steps:
         is_asked = read.value.provider is not None or (await self._policy()).required
         if read.value.stage != "enrol" or is_asked:
             raise AccessDenied("this cluster asks for a second factor")
-        return await self._finish(await self._user(read.value), visitor, read.value.method, id_)
+        user = await self._user(read.value)
+        if (await self._devices.of(user)).devices:
+            raise AttemptOver(WRONG_PROOF)  # set up since: it is to be shown
+        return await self._finish(user, visitor, read.value.method, id_)
 
     # --- Parts ---------------------------------------------------------------------------------------
 
