@@ -157,6 +157,7 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         state: SHA-256 hex of the state cookie's value.
         spent_by: the id of the app session it became; "": not spent.
+        twice: whether it came again, so that there is no such session, now or later.
     """
 
     state: str
@@ -164,6 +165,7 @@ class LaunchRecord(msgspec.Struct, frozen=True, kw_only=True):
     host: str
     web_session: str
     spent_by: str = ""
+    twice: bool = False
 
 
 class Attempt(msgspec.Struct, frozen=True, kw_only=True):

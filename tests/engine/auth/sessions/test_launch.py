@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any
 
 import jwt
 import pytest
 import trio
 
 from tests.engine.auth.world import CLUSTER, GRAFANA, JENKINS, PROXY, STATE, World
+from tport.engine.api.answers import OpenedApp
 from tport.engine.auth.service import open_auth_service
 from tport.engine.auth.sessions import launch as launch_module
 from tport.engine.auth.sessions.launch import MANY
+from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.auth.steady_clock import SteadyClock
+from tport.engine.auth.stores import Store
 from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, Unavailable
 from tport.engine.pki.jwt import verify_session_credential
 from tport.engine.types.app import App
@@ -77,6 +81,54 @@ async def test_of_two_who_redeem_one_code_at_once_at_most_one_gets_in(world: Wor
         for _ in range(5):
             nursery.start_soon(redeem)
     assert len(opened) <= 1
+
+
+@pytest.mark.parametrize("is_stored", [False, True], ids=["before it is stored", "after it"])
+async def test_a_code_that_comes_twice_while_its_session_is_made_leaves_none(
+    world: World, monkeypatch: pytest.MonkeyPatch, *, is_stored: bool
+) -> None:
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
+    open_app = Sessions.open_app
+
+    async def redeem() -> str:
+        got = await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+        return got.session.id
+
+    async def interrupted(sessions: Sessions, *args: Any) -> OpenedApp:
+        monkeypatch.setattr(Sessions, "open_app", open_app)
+        opened = await open_app(sessions, *args) if is_stored else None
+        with pytest.raises(AccessDenied):
+            await redeem()
+        return opened or await open_app(sessions, *args)
+
+    monkeypatch.setattr(Sessions, "open_app", interrupted)
+    with suppress(AccessDenied):
+        session = await redeem()
+        with pytest.raises(NotSignedIn):
+            await world.proxy.app_session(id=session)
+    assert not await world.backend.range("/sessions/app/")
+
+
+async def test_of_two_who_read_one_code_at_once_the_later_ends_what_the_first_made(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both saw it unspent: whose mark comes too late knows that it came twice, all the same."""
+    alice = await world.alice()
+    await world.serve(GRAFANA)
+    code = await world.proxy.launch(web_session=alice.session.id, host=HOST, state=STATE, age=0)
+    swap = Store.swap
+
+    async def late(store: Store[Any], *args: Any, **more: Any) -> None:
+        monkeypatch.setattr(Store, "swap", swap)
+        await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+        await swap(store, *args, **more)
+
+    monkeypatch.setattr(Store, "swap", late)
+    with pytest.raises(AccessDenied):
+        await world.proxy.redeem(code=code.code, state=STATE, host=HOST, remote="")
+    assert not await world.backend.range("/sessions/app/")
 
 
 async def test_an_unknown_app_and_a_forbidden_one_are_refused_in_the_same_words(

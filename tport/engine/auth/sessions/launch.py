@@ -105,8 +105,8 @@ class Launcher:
         A code that comes twice was seen by somebody else: the session it became ends.
         """
         try:
-            read = await self._spend(code)
-            opened = await self._open(read, state, host)
+            spent, secret = await self._spend(code)
+            opened = await self._open(spent, session_id(code), secret, state, host)
         except TportError as problem:
             reason = problem.reason if isinstance(problem, AccessDenied) else str(problem)
             await self._refusals.tell(
@@ -167,28 +167,42 @@ class Launcher:
 
     # --- Parts -----------------------------------------------------------------------------------
 
-    async def _spend(self, code: str) -> tuple[LaunchRecord, str]:
+    async def _spend(self, code: str) -> tuple[Stored[LaunchRecord], str]:
         """Mark the code as spent by a session to be, and return it with that session's secret."""
+        launches, id_, secret = self._stores.launches, session_id(code), new_secret()
         bad = AccessDenied(_BAD_CODE, reason="unknown or expired code")
         if not code.startswith(CODE_PREFIX) or len(code) > 128:
             raise bad
         try:
-            read: Stored[LaunchRecord] = await self._stores.launches.read(session_id(code))
+            read = await launches.read(id_)
+            mine = replace(read.value, spent_by=session_id(secret))
+            if not read.value.spent_by:
+                try:
+                    await launches.swap(id_, read, mine, expires=read.expires)
+                except CompareFailed:
+                    pass  # spent this very moment: so it came twice, too
+            spent = await launches.read(id_)
         except NotFound:
             raise bad from None
-        if read.value.spent_by:
-            await self._sessions.end_app(read.value.spent_by)
+        if spent.value != mine:
+            await self._end_spent(id_, spent)
             raise AccessDenied(_BAD_CODE, reason="the code was spent before")
-        secret = new_secret()
-        spent = replace(read.value, spent_by=session_id(secret))
-        try:
-            await self._stores.launches.swap(session_id(code), read, spent, expires=read.expires)
-        except CompareFailed:
-            raise AccessDenied(_BAD_CODE, reason="the code was spent meanwhile") from None
-        return read.value, secret
+        return spent, secret
 
-    async def _open(self, spent: tuple[LaunchRecord, str], state: str, host: str) -> OpenedApp:
-        record, secret = spent
+    async def _end_spent(self, id_: str, spent: Stored[LaunchRecord]) -> None:
+        """End the session that a code became, or is about to become."""
+        try:
+            came_twice = replace(spent.value, twice=True)
+            await self._stores.launches.swap(id_, spent, came_twice, expires=spent.expires)
+        except (CompareFailed, NotFound):
+            pass  # it is marked already, or its time is over: no session is made of it any more
+        await self._sessions.end_app(spent.value.spent_by)
+
+    async def _open(
+        self, spent: Stored[LaunchRecord], code: str, secret: str, state: str, host: str
+    ) -> OpenedApp:
+        """Make the session of a code that was spent just now; `code`: its id."""
+        record = spent.value
         way = self._ways.get((record.web_session, record.app), _Way())
         way.ended.append((self._cluster.clock(), False))
         if not hmac.compare_digest(record.state.encode(), state.encode("utf-8", "replace")):
@@ -198,9 +212,9 @@ class Launcher:
         web, user = await self._sessions.web_with_user(record.web_session)
         await self._roles.allowed(user, await self._apps.servers_of(record.app))
         try:
-            opened = await self._sessions.open_app(web, user, record, secret)
+            opened = await self._sessions.open_app(web, user, spent, code, secret)
         except (CompareFailed, NotFound):
-            raise NotSignedIn(_BAD_CODE, reason="signed out meanwhile") from None
+            raise NotSignedIn(_BAD_CODE, reason="signed out, or the code came twice") from None
         way.ended[-1] = (self._cluster.clock(), True)
         return opened
 

@@ -16,7 +16,7 @@ from tport.engine.api.answers import OpenedApp, SignedIn
 from tport.engine.auth.cluster import Cluster, new_secret
 from tport.engine.auth.rights.locks import Locks
 from tport.engine.auth.rights.roles import Roles
-from tport.engine.auth.stores import LaunchRecord, SessionMark
+from tport.engine.auth.stores import LaunchRecord, SessionMark, Stored
 from tport.engine.defaults import FRESH_PROOF, WEB_SESSION_TTL
 from tport.engine.errors import CompareFailed, NotFound, NotSignedIn, ProofNeeded
 from tport.engine.storage.backend import BATCH_LIMIT, Delete
@@ -199,9 +199,14 @@ class Sessions:
     # --- App sessions --------------------------------------------------------------------------
 
     async def open_app(
-        self, web: WebSession, user: User, launch: LaunchRecord, secret: str
+        self, web: WebSession, user: User, spent: Stored[LaunchRecord], code: str, secret: str
     ) -> OpenedApp:
-        """Store the app session that a launch code became."""
+        """Store the app session that a launch code became; `code`: its id.
+
+        Raises:
+            CompareFailed, NotFound: the person signed out, or the code came again, meanwhile.
+        """
+        launch = spent.value
         now = self._cluster.clock()
         session = AppSession(
             id=session_id(secret),
@@ -223,8 +228,9 @@ class Sessions:
         read = await self._stores.web_sessions.read(web.id)
         await self._stores.batch(
             [
-                # Signing out at this very moment wins.
+                # Signing out at this very moment wins, and so does the code that comes again.
                 self._stores.web_sessions.checking(web.id, read),
+                self._stores.launches.checking(code, spent),
                 self._stores.app_sessions.creating(session.id, session, expires=session.expires),
                 self._stores.sessions_of.creating(link, _LINK, expires=session.expires),
             ]
