@@ -27,11 +27,13 @@ from tests.engine.auth.sso.visits import (
     sso_world,
     state_of,
 )
-from tests.engine.auth.world import World
+from tests.engine.auth.world import CLUSTER, World
 from tests.provider import CLIENT, FakeProvider
-from tport.engine.api.sso import SsoRefused
+from tport.engine.api.factors import NextStep
+from tport.engine.api.sso import SsoDone, SsoRefused
+from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.sso.provider import KEYS_AGAIN
-from tport.engine.errors import AccessDenied, NotFound, NotSignedIn, Unavailable
+from tport.engine.errors import AccessDenied, AttemptOver, NotFound, NotSignedIn, Unavailable
 from tport.engine.pki.id_token import BACK_CHANNEL
 from tport.engine.types.connector import ClaimMapping
 from tport.engine.types.lock import LockTarget
@@ -292,6 +294,28 @@ async def test_a_logout_token_ends_the_sessions_of_its_subject_and_nothing_else(
         with pytest.raises(NotSignedIn):
             await world.proxy.web_session(id=ann.session.id)
         assert (await world.proxy.web_session(id=bob.session.id)).user == "bob@x.test"
+
+
+async def test_who_left_their_provider_between_its_word_and_the_second_step_gets_no_session() -> (
+    None
+):
+    """What rests on the provider's word ends with it, whether or not it is a session yet."""
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.com:3080",))
+    strict = replace(GOOGLE, cluster_second_factor=True)
+    async with sso_world(strict, settings=settings) as (world, provider, _):
+        ann, bob = Visit(world), Visit(world)
+        begun = await ann.come(provider, **ANN)
+        await bob.come(provider, **ANN | {"sub": "2", "email": "bob@x.test"})
+        assert isinstance(begun, SsoDone)
+        assert isinstance(begun.answer, NextStep)
+        await world.proxy.end_sso_sessions(
+            connector="oidc/google",
+            logout_token=provider.sign(logout_claims(provider, sub="1")),
+            remote="192.0.2.1",
+        )
+        with pytest.raises(AttemptOver):
+            await world.proxy.next_step(browser=ann.browser)
+        assert (await world.proxy.next_step(browser=bob.browser)).user == "bob@x.test"
 
 
 async def test_a_logout_token_of_a_session_that_nobody_has_ends_nobodys() -> None:

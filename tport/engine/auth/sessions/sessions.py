@@ -186,15 +186,23 @@ class Sessions:
         """End what rests on a provider's session, or (`session` "") on all of a subject's.
 
         Of a subject all is ended of which it isn't known on which of the provider's sessions it rests.
+        A sign-in that waits for its second step rests on it, too.
         """
+
+        def is_meant(found: ProviderSession) -> bool:
+            if found.connector != connector or (subject and found.subject != subject):
+                return False
+            return not session or found.session == session or bool(subject and not found.session)
+
+        attempts = self._stores.attempts
+        for item in await attempts.range():
+            resting = attempts.decode(item).provider
+            if resting is not None and is_meant(resting):
+                await self._delete(item.key)
         store = self._stores.provider_sessions
         for item in await store.range():
-            found = store.decode(item)
-            if found.connector != connector or (subject and found.subject != subject):
-                continue
-            if session and found.session != session and (found.session or not subject):
-                continue
-            await self.sign_out(item.key.rpartition("/")[2], by=connector)
+            if is_meant(store.decode(item)):
+                await self.sign_out(item.key.rpartition("/")[2], by=connector)
 
     # --- App sessions --------------------------------------------------------------------------
 
