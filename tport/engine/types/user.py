@@ -10,6 +10,7 @@ from datetime import datetime
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from tport.engine.errors import InvalidRequest
 
@@ -71,6 +72,17 @@ class User(msgspec.Struct, frozen=True, kw_only=True):
     def soonest(self) -> datetime | None:
         """When the first of the roles given for a time is taken back; None: there are none."""
         return min((grant.until for grant in self.grants), default=None)
+
+    def at(self, now: datetime) -> User:
+        """Return the person without what was given for a time that is over, taken back yet or not."""
+        over = {grant.role for grant in self.grants if grant.until <= now}
+        if not over:
+            return self
+        return replace(
+            self,
+            roles=tuple(role for role in self.roles if role not in over),
+            grants=tuple(grant for grant in self.grants if grant.role not in over),
+        )
 
 
 class PasswordRecord(msgspec.Struct, frozen=True, kw_only=True):

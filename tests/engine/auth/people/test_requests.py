@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
 import pytest
 import trio
 from trio.testing import MockClock
@@ -17,6 +19,7 @@ from tport.engine.errors import (
     LimitExceeded,
     NotFound,
     NotSignedIn,
+    Unavailable,
 )
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.role import Conditions, Role, Rule
@@ -63,6 +66,35 @@ async def test_what_is_approved_opens_the_application_for_its_time_and_no_longer
         await world.open(signed)
     types = [event.type for event in world.audit.events if event.type.startswith("access_request")]
     assert types == ["access_request.create", "access_request.review", "access_request.expire"]
+
+
+async def test_a_role_that_is_over_gives_nothing_though_storage_can_not_take_it_back(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.serve(GRAFANA)
+    signed, alice = await outsider(world)
+    manager = Role(
+        name="manager", allow=Conditions(rules=(Rule(resources=("user",), verbs=("list",)),))
+    )
+    await world.admin.create_role(role=manager)
+    for role, host in (("access", HOST), ("manager", f"b.{PROXY}")):
+        asked = await alice.request_access(host=host, reason="x")
+        await world.admin.approve_request(id=asked.id, role=role, ttl=3600, answer="")
+    token = await alice.create_device_token(app="grafana", name="x", ttl=7 * 86400)
+    await alice.list_users()
+    await world.proxy.sign_session(id=token.token.id)
+
+    async def is_full(operations: object) -> NoReturn:
+        raise Unavailable("the disk is full")
+
+    world.pass_time(seconds=3600)
+    await world.serve(GRAFANA)
+    monkeypatch.setattr(world.backend, "batch", is_full)
+    await trio.sleep(2)
+    session, user = await world.service.sessions.web_with_user(signed.session.id)
+    assert (session.user, user.roles, user.grants) == ("alice", ("auditor",), ())
+    with pytest.raises(AccessDenied):
+        await world.service.launcher.sign_session(token.token.id)
 
 
 async def test_asking_twice_is_asking_once_and_there_is_a_bound(world: World) -> None:

@@ -187,12 +187,7 @@ class Requests:
             over = {grant.role for grant in user.grants if grant.until <= now}
             if not over:
                 return
-            fresh = replace(
-                user,
-                roles=tuple(role for role in user.roles if role not in over),
-                grants=tuple(grant for grant in user.grants if grant.role not in over),
-                epoch=user.epoch + 1,
-            )
+            fresh = replace(user.at(now), epoch=user.epoch + 1)
             try:
                 await self._cluster.stores.users.swap(name, read, fresh)
             except CompareFailed:

@@ -157,13 +157,14 @@ class DeviceTokens:
             raise _over(f"{token.user}'s provider must vouch for them anew: they sign in again")
         if user.proofs != token.proofs:
             raise _over(f"{token.user}'s password was reset since")
+        user = user.at(now)
         await self._sessions.check_may_sign_in(user)
         if len(self._seen) < MAX_SEEN and (
             token.last_seen is None or now - token.last_seen >= SEEN_EVERY
         ):
             self._seen[id_] = None
         expires = token.expires
-        if user.soonest is not None and now < user.soonest:
+        if user.soonest is not None:
             expires = min(expires, user.soonest)  # roles given for a time end: ask again then
         if user.expires is not None:
             expires = min(expires, user.expires)

@@ -279,14 +279,15 @@ class Sessions:
     # --- Parts -----------------------------------------------------------------------------------
 
     async def _same_user(self, session: WebSession) -> User:
+        now = self._cluster.clock()
         user = await self._stores.users.find(session.user)
         if user is None or user.id != session.user_id:
             raise NotSignedIn(_OVER, reason=f"user {session.user} was deleted")
-        if not user.counts(self._cluster.clock()):
+        if not user.counts(now):
             raise NotSignedIn(_OVER, reason=f"{session.user}'s provider must vouch for them anew")
         if user.proofs != session.proofs:
             raise NotSignedIn(_OVER, reason=f"{session.user}'s password was reset since")
-        return user
+        return user.at(now)
 
     async def _delete(self, *keys: str) -> None:
         """Delete together what is there; what somebody else deleted first is as gone."""
