@@ -16,6 +16,7 @@ from tport.engine.api.answers import SignedSession
 from tport.engine.errors import AccessDenied, ConnectionProblem, NotSignedIn, Unavailable
 from tport.engine.proxy import app_session
 from tport.engine.proxy.app_session import CookieNames, Credentials, StateSeal
+from tport.engine.types.app import App, AppServer
 from tport.engine.types.launch import LaunchRequest
 
 KEY = bytes(32)
@@ -233,6 +234,22 @@ async def test_those_that_ended_are_not_kept_and_the_rest_is_bounded(
     auth.clock.now += timedelta(minutes=5)
     await credentials.of("s9")
     assert len(credentials) == 1
+
+
+async def test_what_applications_said_is_forgotten_again_and_credentials_with_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An agent may offer others each second; of one forgotten nobody can tell whether it changed."""
+    monkeypatch.setattr(app_session, "MAX_SAID", 20)
+    auth = Many()
+    credentials = Credentials(auth.api, auth.clock)
+    await credentials.of("s1")
+    for number in range(100):
+        app = App(name=f"a{number}", uri="http://localhost:1")
+        credentials.redefined((AppServer(app=app, labels={}, host_id="h"),))
+
+    assert len(credentials._said) <= 21
+    assert len(credentials) == 0
 
 
 async def test_one_that_has_ended_when_it_comes_is_not_kept() -> None:

@@ -35,7 +35,14 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proxy import tunnels as tunnels_module
-from tport.engine.proxy.tunnels import HELLO_DEADLINE, ON_THE_WAY, Tunnel, Tunnels, TunnelService
+from tport.engine.proxy.tunnels import (
+    HELLO_DEADLINE,
+    OFFERS_PAUSE,
+    ON_THE_WAY,
+    Tunnel,
+    Tunnels,
+    TunnelService,
+)
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.identity import Identity
 
@@ -283,6 +290,22 @@ async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
     assert len(side.tunnels.candidates("jupyter", "s1")) == 1
 
 
+async def test_an_agent_that_offers_again_and_again_is_judged_once_a_while_by_the_last(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    """AG-10: to judge a thousand applications takes auth longer than to say them takes an agent."""
+    far = side.connect()
+    await far.greet(GRAFANA)
+    for _ in range(200):
+        await far.say(Offers(apps=(GRAFANA,)))
+    await far.say(Offers(apps=(JUPYTER,)))
+    await trio.sleep(2 * OFFERS_PAUSE)
+
+    assert len(side.auth.judged) <= 4
+    assert side.auth.judged[-1] == ["jupyter"]
+    assert len(side.tunnels.candidates("jupyter", "s1")) == 1
+
+
 async def test_what_is_offered_no_more_is_found_no_more_though_the_agent_reads_no_verdict(
     side: Side,
 ) -> None:
@@ -350,7 +373,7 @@ async def test_an_agent_hears_which_proxies_live_while_it_offers_anew(
         side.service.proxies_changed()
         await wait_all_tasks_blocked()
         await far.say(Offers(apps=(GRAFANA,)))
-    await wait_all_tasks_blocked()
+        await trio.sleep(OFFERS_PAUSE)
     heard: list[Control | None] = [await far.hear() for _ in range(40)]
 
     assert sum(isinstance(message, Proxies) for message in heard) == 20

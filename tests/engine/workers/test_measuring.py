@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import cast
 
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
 
-from tport.engine.metrics.sample import Report
+from tport.engine.metrics.sample import Report, one
+from tport.engine.workers import measuring
 from tport.engine.workers.channel import Channel
-from tport.engine.workers.measuring import WorkerFigures, WorkersFigures
-from tport.engine.workers.messages import Message
+from tport.engine.workers.measuring import SAMPLES, WorkerFigures, WorkersFigures
+from tport.engine.workers.messages import Measured, Message
 
 PROBE = 1.0  # s after which Kubernetes gives up, unless it is told otherwise
 
@@ -64,3 +66,16 @@ async def test_who_waits_for_the_answer_of_one_that_gives_up_asks_anew(
                 nursery.start_soon(probe)
     [report] = told
     assert report.troubles
+
+
+async def test_a_worker_that_tells_figures_without_an_end_fills_no_memory(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(measuring, "MAX_SAMPLES", 2 * SAMPLES)
+    figures = WorkerFigures("worker-1")
+    await figures.ask(cast("Channel", Stuck()))
+    some = tuple(one("tport_shed_total", 1.0, "address") for _ in range(SAMPLES))
+    for _ in range(20):
+        figures.hear(Measured(1, some, (), is_last=False))
+
+    assert len(figures._coming) <= 3 * SAMPLES

@@ -43,6 +43,8 @@ from tport.engine.types.launch import LaunchRequest, Onward, RoundCause, own_pat
 
 MAX_CREDENTIALS: Final = 100_000  # signed sessions kept at a time; the oldest goes first
 
+MAX_SAID: Final = 10_000  # applications that are gone, and what their JWTs said
+
 _URL_SAFE = re.compile(r"[A-Za-z0-9_-]+")
 _NONCE = 12  # bytes, AES-GCM's
 _STATE = b"tport launch state"
@@ -191,10 +193,15 @@ class Credentials:
 
     def redefined(self, servers: Sequence[AppServer]) -> None:
         """Drop all when an application's URI or claims changed: its JWTs name them."""
-        told = {s.app.name: (s.app.uri, s.app.rewrite.jwt_claims) for s in servers if not s.refused}
+        told: dict[str, tuple[str, str]] = {
+            s.app.name: (s.app.uri, s.app.rewrite.jwt_claims) for s in servers if not s.refused
+        }
         if any(told.get(name, said) != said for name, said in self._said.items()):
             self.forget_all()
         self._said |= told
+        if len(self._said) - len(told) > MAX_SAID:
+            self._said = told  # what is forgotten may be another when it is back
+            self.forget_all()
 
     def known(self, session: str) -> str | None:
         """Return a session's credential if auth need not be asked for it."""

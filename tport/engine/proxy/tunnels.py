@@ -51,6 +51,9 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
+# s between two offers of an agent that are judged, the last one of those that come meanwhile: a thousand
+# applications are a third of a second of auth's time.
+OFFERS_PAUSE: Final = 1.0
 # s for an agent to have a tunnel here, too. It waits up to 1 s before it dials after it has heard of
 # this process, up to 3 s more if that dial met another, and its hello has to be judged. Nobody waits
 # so long for an application that is nowhere: auth has heard by then that the other tunnel is gone.
@@ -367,21 +370,27 @@ class TunnelService:
         While auth can't be asked, what it accepted before goes on being served.
         """
         unjudged: Offers | None = None
+        not_before = -math.inf  # trio's time
         while True:
-            with trio.move_on_after(math.inf if unjudged is None else OFFERS_RETRY):
+            with trio.move_on_at(math.inf if unjudged is None else not_before):
                 message = await control.next()
                 if message is None:
                     return
                 if not isinstance(message, Offers):
                     raise RemoteProtocolError("the agent sent what only a proxy says")
                 unjudged = message
+                if trio.current_time() < not_before:
+                    continue
             assert unjudged is not None  # the wait for the first has no end
+            pause = OFFERS_PAUSE
             try:
                 await self._judge(tunnel, control, unjudged)
                 unjudged = None
             except (ConnectionProblem, Unavailable) as problem:
                 name = tunnel.hostname or tunnel.agent_id
                 logger.warning("what %s offers can't be judged yet: %s", name, problem)
+                pause = OFFERS_RETRY
+            not_before = trio.current_time() + pause
 
     async def _greet(self, tunnel: Tunnel, hello: Control | None, control: _ControlStream) -> None:
         if not isinstance(hello, AgentHello):

@@ -15,6 +15,7 @@ from tport.engine.workers.messages import Measure, Measured
 
 # s for a worker to tell; one whose loop turns needs milliseconds, and a probe of Kubernetes gives up after 1.
 PATIENCE: Final = 0.8
+MAX_SAMPLES: Final = 200_000  # of one worker: 2,000 applications are told apart, by some ten each
 SAMPLES: Final = 400  # in one message: under 64 KiB, with names as long as they may be
 
 
@@ -45,7 +46,7 @@ class WorkerFigures:
 
     def hear(self, message: Measured) -> None:
         """Take what a worker answers; an answer that came too late is nobody's."""
-        if message.number != self._asked:
+        if message.number != self._asked or len(self._coming) > MAX_SAMPLES:
             return
         self._coming += message.samples
         if message.is_last:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NoReturn
 
 import pytest
@@ -10,6 +11,7 @@ from msgspec.structs import replace
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
 from tport.engine.auth.apps import apps as apps_module
 from tport.engine.auth.cluster import AuthSettings, host_of
+from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.errors import InvalidRequest, NotFound, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
 from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
@@ -29,6 +31,25 @@ async def test_an_offer_counts_and_shows_its_labels(world: World) -> None:
     command = DynamicLabel(name="os", command=("/usr/bin/uname",), period=5)
     [server] = await world.offer(replace(GRAFANA, commands=(command,)))
     assert (server.refused, server.labels, server.app.commands) == ("", {"env": "dev"}, ())
+
+
+async def test_the_names_that_one_agent_gives_are_counted_for_a_day(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AG-10: each is written down, and read whenever anybody offers something."""
+    monkeypatch.setattr(apps_module, "MAX_NAMES", 5)
+    for number in range(8):
+        why = await refusal(world, App(name=f"a{number}", uri="http://localhost:1"))
+        assert ("names within a day" in why) == (number >= 5)
+    assert len(await world.service.cluster.stores.apps.all()) == 5
+    assert await refusal(world, App(name="a0", uri="http://localhost:1")) == ""
+    assert await refusal(world, App(name="b", uri="http://localhost:1"), host="agent-3") == ""
+
+    await world.service.apps.tick()
+    world.clock.now += timedelta(seconds=2 * PRESENCE_TTL)
+    await world.service.apps.tick()
+    world.clock.now += apps_module.ABANDONED
+    assert await refusal(world, App(name="a9", uri="http://localhost:1")) == ""
 
 
 async def test_agents_that_agree_share_a_name_and_those_that_do_not_are_refused(

@@ -41,6 +41,9 @@ from tport.engine.types.app import (
 )
 
 MAX_APPS: Final = 1000  # of one agent
+# Names that one agent's applications have, or had within ABANDONED: each is written down, and read whenever
+# an agent offers something.
+MAX_NAMES: Final = 3 * MAX_APPS
 MAX_LABELS: Final = 100  # of one application
 MAX_HOSTS: Final = 64  # remembered of one application
 ABANDONED: Final = timedelta(hours=24)  # after which anybody may define a name anew
@@ -94,11 +97,19 @@ class Apps:
         seen: set[str] = set()
         async with self._judging:
             definitions = {each.app.name: each for each in await self._store.all()}
+            names = sum(
+                host_id in each.hosts and not self._is_abandoned(each)
+                for each in definitions.values()
+            )
             for app in apps:
                 offer = replace(app, commands=())
                 refused = "the agent offers this name twice" if app.name in seen else ""
                 refused = refused or _uri_fault(offer, pinned_uri)
                 refused = refused or self._fault(offer, pinned, definitions)
+                if not refused and app.name not in definitions:
+                    names += 1
+                    if names > MAX_NAMES:
+                        refused = f"this agent has offered {MAX_NAMES} names within a day, which is all it may"
                 refused = refused or await self._define(offer, host_id, pinned)
                 seen.add(app.name)
                 if refused and pinned_uri:
