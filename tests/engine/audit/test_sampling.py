@@ -40,6 +40,16 @@ def test_dos_10_from_any_number_of_addresses_there_are_no_more_than_so_many() ->
     assert told.fields["count"] == 2 * MAX_KEYS - FAILURES_WRITTEN
 
 
+def test_dos_10_states_that_no_sign_in_by_a_provider_has_are_no_way_around_it() -> None:
+    """DOS-10. Anybody may call a callback's address, with a state of their own."""
+    sampling = Sampling()
+    failure = event("user.login.sso.failed", user="", method="", remote="192.0.2.1")
+
+    written = sum(sampling.admits(failure) for _ in range(500))
+
+    assert written == SAME_FAILURES_WRITTEN
+
+
 def test_who_floods_leaves_room_for_the_failures_of_others() -> None:
     sampling = Sampling()
     for _ in range(10_000):

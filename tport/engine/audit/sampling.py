@@ -18,6 +18,7 @@ REPEATED: Final = frozenset(
     CODES[type_]
     for type_ in (
         "user.login.failed",
+        "user.login.sso.failed",
         "mfa.add.failed",
         "instance.join.failed",
         "instance.join.asked",
