@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 import pytest
 import trio
 from msgspec.structs import replace
@@ -23,7 +25,8 @@ from tests.engine.auth.world import World
 from tests.provider import FakeGithub, FakeProvider
 from tport.engine.api.sso import SsoRefused
 from tport.engine.auth.sso.provider import KEPT
-from tport.engine.errors import InvalidRequest, Unavailable
+from tport.engine.defaults import LOGIN_BURST
+from tport.engine.errors import InvalidRequest, LimitExceeded, Unavailable
 from tport.engine.proto.oidc import MAX_ANSWER, ProviderAnswer, ProviderRequest
 
 CALLBACK = "/v1/webapi/oidc/callback"
@@ -133,6 +136,23 @@ async def test_whoever_declines_is_told_what_the_provider_said() -> None:
         assert refused.problem == "your provider did not sign you in: access_denied: no thanks"
         assert refused.next == "/web/apps"
         assert "no thanks" in written(world)
+
+
+async def test_answers_that_come_at_once_are_counted_as_those_that_come_in_turn() -> None:
+    async with sso_world(GOOGLE) as (world, _, _):
+        refused: list[SsoRefused] = []
+
+        async def guess(state: int) -> None:
+            with suppress(LimitExceeded):
+                answer = await Visit(world).finish(f"state={state}&code=1")
+                assert isinstance(answer, SsoRefused)
+                refused.append(answer)
+
+        async with trio.open_nursery() as nursery:
+            for state in range(5 * LOGIN_BURST):
+                nursery.start_soon(guess, state)
+        assert len(refused) == LOGIN_BURST
+        assert world.audit.codes().count("T1001W") == LOGIN_BURST
 
 
 async def test_an_answer_with_neither_code_nor_error_signs_nobody_in() -> None:

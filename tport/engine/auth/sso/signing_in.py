@@ -228,6 +228,7 @@ class SingleSignOn:
             connector = await self._connector(attempt)
             return await self._judge(connector, attempt, callback, visitor)
         except _REFUSALS as refused:
+            self._limiter.check(visitor.remote)  # others of this address may have come meanwhile
             self._limiter.take(visitor.remote)  # who comes back from a provider is no guesser
             await self._failed(origin, "", refused, visitor.remote, visitor.user_agent)
             return _told(refused, origin, display, next_)
