@@ -30,19 +30,21 @@ from tport.engine.api.changes import (
     SessionEnded,
 )
 from tport.engine.api.events import EventQueue
-from tport.engine.defaults import AUTH_GRACE, FRESH
+from tport.engine.defaults import AUTH_GRACE, FRESH, MAX_HEAD, MAX_TARGET
 from tport.engine.errors import ConnectionProblem
 from tport.engine.net.http1 import Exchange, serve_http1
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
-from tport.engine.pki.jwt import sign_session_credential
+from tport.engine.pki.jwt import MAX_TOKEN, sign_session_credential
 from tport.engine.proto.tunnel import (
+    MAX_REQUEST_MESSAGE,
     Inbox,
     NoAnswer,
     RequestHead,
     ResponseHead,
     answer_decoder,
     pack,
+    request_decoder,
 )
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock, LockTarget
@@ -570,6 +572,32 @@ async def test_a_stream_of_nonsense_costs_only_itself(
 
     assert await side.status(side.credential()) == 200
     assert not [record for record in caplog.records if record.levelno > logging.WARNING]
+
+
+async def test_a_head_longer_than_any_honest_one_is_not_waited_for(side: Side) -> None:
+    """AG-10: over a thousand streams may bring one at a time."""
+    stream = side.proxy.open_stream()
+    await stream.send_all((MAX_REQUEST_MESSAGE + 1).to_bytes(4, "big") + b"some of it")
+    with trio.fail_after(5), pytest.raises(trio.BrokenResourceError):
+        await stream.receive_some()
+
+
+def test_the_longest_honest_head_fits() -> None:
+    head = RequestHead(
+        app="a" * 63,
+        session="s" * 64,
+        credential="c" * MAX_TOKEN,
+        method=b"GET",
+        target=b"/" * MAX_TARGET,
+        headers=b"h" * MAX_HEAD,
+        length=None,
+        upgrade=b"",
+        remote="192.0.2.1",
+        public="p" * 260,
+        request_id="r" * 16,
+    )
+    inbox = Inbox(pack(head), limit=MAX_REQUEST_MESSAGE)
+    assert inbox.take(request_decoder) == head
 
 
 async def test_a_stream_without_a_head_is_dropped(autojump_clock: MockClock, side: Side) -> None:

@@ -35,6 +35,7 @@ from tport.engine.net.moments import Moments
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.pki.jwt import verify_session_credential
 from tport.engine.proto.tunnel import (
+    MAX_REQUEST_MESSAGE,
     Inbox,
     NoAnswer,
     NoAnswerKind,
@@ -101,7 +102,8 @@ class AgentApps:
             stream.reset()
             return
         self._running += 1
-        inbox = Inbox(stream.receive_nowait() or b"")  # nearly always all of the head
+        came = stream.receive_nowait() or b""  # nearly always all of the head
+        inbox = Inbox(came, limit=MAX_REQUEST_MESSAGE)
         try:
             head = inbox.take(request_decoder)
             passage = self._certain(stream, head) if head is not None else None

@@ -35,6 +35,8 @@ LOWEST: Final = 2  # tunnel protocols that this version speaks; 0.1 spoke 2 alon
 HIGHEST: Final = 2
 MAX_MESSAGE: Final = 1 << 20  # bytes; a head is ≤ 64 KiB, an agent's 1,000 offers ≤ 1 MiB
 
+# Bytes of one about a request: a head is ≤ 64 KiB, a credential ≤ 128 KiB. Each stream may hold as much.
+MAX_REQUEST_MESSAGE: Final = 256 * 1024
 # Bytes of one about an answer: its head is ≤ 64 KiB where it comes from, and grows by what its agent
 # makes public in it. Each request that runs may hold as much.
 MAX_ANSWER_MESSAGE: Final = 256 * 1024
