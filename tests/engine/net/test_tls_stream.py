@@ -276,7 +276,7 @@ async def test_without_a_task_all_that_came_is_there_though_records_cross_what_i
         # The third leaves five whole records in TLS, more than is taken at once, and nothing behind them.
         for burst in (sent[:65_536], sent[65_536:131_072], sent[131_072:]):
             await client.transport.send_all(burst)
-            await wait_all_tasks_blocked(0.01)
+            await arrived(server, len(burst))
             while data := prompt.receive_nowait():
                 received += len(data)
             assert data is None
