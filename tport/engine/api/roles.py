@@ -71,6 +71,7 @@ class RoleAPI(Protocol):
 
         Raises:
             InvalidRequest: it can't be meant.
+            LimitExceeded: others ask for it already, and take seconds.
         """
         ...
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Iterable, Mapping, Sequence
+from math import inf
+from typing import Final, TypeAlias
+
+import trio
 
 from tport.engine.access.rbac import is_app_allowed
 from tport.engine.access.rules import check_role
@@ -14,12 +17,16 @@ from tport.engine.auth.conflicts import Changes, check_revision
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.stores import SWAP_TRIES, Stored
-from tport.engine.errors import AlreadyExists, CompareFailed, Unavailable
+from tport.engine.errors import AlreadyExists, CompareFailed, LimitExceeded, Unavailable
 from tport.engine.types.app import AppServer
 from tport.engine.types.role import PRESETS, Role
 
 MAX_USERS: Final = 500  # that a preview tells of
+TURN_WAIT: Final = 5.0  # s that a preview waits for others; callers give up after 10
 _CHANGES: Final[Changes] = {"role.created": ("name", "user"), "role.deleted": ("name", "user")}
+
+# Labels, each once, and the applications offered with them: equal labels are judged alike.
+_Offered: TypeAlias = Sequence[tuple[Mapping[str, str], set[str]]]
 
 
 class RoleEditing:
@@ -28,6 +35,7 @@ class RoleEditing:
         self._store = cluster.stores.roles
         self._roles = roles
         self._presence = presence
+        self._previewing = trio.Lock()  # one at a time: each takes a core for up to seconds
 
     async def all(self) -> tuple[RoleInfo, ...]:
         holders: dict[str, list[str]] = defaultdict(list)
@@ -84,29 +92,53 @@ class RoleEditing:
         return read
 
     async def preview(self, role: Role) -> RolePreview:
+        """See `AuthAPI.preview_role`.
+
+        Raises:
+            LimitExceeded: others are at it for TURN_WAIT already.
+        """
         check_role(role)
+        with trio.move_on_after(TURN_WAIT) as waiting:
+            async with self._previewing:
+                waiting.deadline = inf
+                return await self._previewed(role)
+        raise LimitExceeded(
+            "others are being told what a role opens; try again in a few seconds",
+            retry_after=TURN_WAIT,
+        )
+
+    async def _previewed(self, role: Role) -> RolePreview:
+        """Others have their turn after each user: hundreds of users and offers take seconds."""
         now = await self._roles.now()
         then = {**now, role.name: role}
-        servers = [server for server in self._presence.servers if not server.refused]
+        offered = _by_labels(server for server in self._presence.servers if not server.refused)
         users = sorted(await self._cluster.stores.users.all(), key=lambda user: user.name)
-        return RolePreview(
-            alone=_opened(then, (role.name,), {}, servers),
-            users=tuple(
-                Opens(
-                    user=user.name,
-                    now=_opened(now, user.roles, user.traits, servers),
-                    then=_opened(then, user.roles, user.traits, servers),
-                )
-                for user in users[:MAX_USERS]
-            ),
-        )
+        told = []
+        for user in users[:MAX_USERS]:
+            opened = will_open = _opened(now, user.roles, user.traits, offered)
+            if role.name in user.roles:
+                will_open = _opened(then, user.roles, user.traits, offered)
+            told.append(Opens(user=user.name, now=opened, then=will_open))
+            await trio.lowlevel.checkpoint()
+        return RolePreview(alone=_opened(then, (role.name,), {}, offered), users=tuple(told))
+
+
+def _by_labels(servers: Iterable[AppServer]) -> _Offered:
+    found: dict[frozenset[tuple[str, str]], tuple[Mapping[str, str], set[str]]] = {}
+    for server in servers:
+        labels = server.labels
+        found.setdefault(frozenset(labels.items()), (labels, set()))[1].add(server.app.name)
+    return tuple(found.values())
 
 
 def _opened(
     roles: Mapping[str, Role],
     names: Sequence[str],
     traits: Mapping[str, Sequence[str]],
-    servers: Sequence[AppServer],
+    offered: _Offered,
 ) -> tuple[str, ...]:
-    found = {s.app.name for s in servers if is_app_allowed(roles, names, traits, s.labels)}
+    found: set[str] = set()
+    for labels, apps in offered:
+        if is_app_allowed(roles, names, traits, labels):
+            found |= apps
     return tuple(sorted(found))
