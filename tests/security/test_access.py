@@ -67,7 +67,7 @@ def test_az_01_roles_that_cannot_be_read_deny() -> None:
 def test_az_01_a_failure_in_any_step_of_the_decision_denies(
     step: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    role = Role(name="r", allow=Conditions(app_labels={"env": ("{{external.env}}",)}))
+    role = Role(name="r", allow=Conditions(app_labels={"env": ("{{external.env}}*",)}))
     judge = partial(is_app_allowed, {"r": role}, ["r"], {"env": ("dev",)}, {"env": "dev"})
 
     def fail(*args: object, **more: object) -> None:
@@ -105,6 +105,20 @@ def test_az_02_no_pattern_stalls_a_decision(pattern: str) -> None:
     assert not allows(pattern, "a" * 10_240 + "!")
 
     assert time.process_time() - started < 0.5  # linear: about 10 ms
+
+
+@pytest.mark.parametrize("count", [1, 64, 65, 500, 501, 5000])
+@pytest.mark.parametrize(
+    "value", ["{{external.groups}}", "g{{external.rest}}", "^g{{external.rest}}$"]
+)
+def test_az_02_a_denial_by_a_trait_holds_however_many_values_it_has(value: str, count: int) -> None:
+    denied = Conditions(app_labels={"team": (value,)})
+    roles = {**PRESETS, "not-theirs": Role(name="not-theirs", deny=denied)}
+    groups = [f"group-{n}" for n in range(count)]
+    traits = {"groups": groups, "rest": [group[1:] for group in groups]}
+
+    for label in ("group-0", f"group-{count - 1}"):
+        assert not is_app_allowed(roles, ["access", "not-theirs"], traits, {"team": label})
 
 
 def test_az_02_a_pattern_has_a_length() -> None:

@@ -235,3 +235,29 @@ def test_what_cannot_be_worked_out_in_time_is_no_permission() -> None:
     denies = role({"*": ("*",)}, deny={"env": (slow,)})
     assert opens(denies, labels={"env": "prod"}, traits={"x": ("c",)})
     assert not opens(denies, labels={"env": "prod"}, traits=long)
+
+
+MANY = {"groups": [f"group-{n}" for n in range(1000)]}
+
+
+def test_a_trait_by_itself_opens_and_denies_however_many_values_it_has() -> None:
+    mine = {"team": ("{{external.groups}}",)}
+
+    assert opens(role(mine), labels={"team": "group-999"}, traits=MANY)
+    assert not opens(role(mine), labels={"team": "group-1000"}, traits=MANY)
+    assert not opens(role({"*": ("*",)}, mine), labels={"team": "group-999"}, traits=MANY)
+    assert opens(role({"*": ("*",)}, mine), labels={"team": "group-1000"}, traits=MANY)
+
+
+@pytest.mark.parametrize("value", ["{{external.groups}}*", "^{{external.groups}}$"])
+def test_more_values_than_are_looked_at_open_nothing_and_lift_no_denial(value: str) -> None:
+    """Nobody can tell then whether the label is among them."""
+    denies = role({"*": ("*",)}, deny={"team": (value,)})
+
+    assert not opens(denies, labels={"team": "group-999"}, traits=MANY)
+    assert opens(denies, labels={}, traits=MANY)
+    assert opens(denies, labels={"team": "other"}, traits={"groups": MANY["groups"][:64]})
+    both = role({"*": ("*",)}, deny={"team": (value,), "env": ("prod",)})
+    assert opens(both, labels={"team": "group-999", "env": "dev"}, traits=MANY)
+    assert not opens(role({"team": (value,)}), labels={"team": "group-1"}, traits=MANY)
+    assert opens(role({"team": (value, "x")}), labels={"team": "x"}, traits=MANY)

@@ -13,7 +13,7 @@ from tport.engine.errors import InvalidRequest
 TRAITS = {"env": ("prod", "dev"), "logins": ("root",), "team": ("a", "b")}
 
 
-def rendered(text: str) -> tuple[str, ...]:
+def rendered(text: str) -> tuple[str, ...] | None:
     return parse_template(text).render(
         internal_values(TRAITS, username="alice", jwt="eyJ.x"), TRAITS
     )
@@ -29,6 +29,13 @@ def test_each_combination_of_values_gives_a_text() -> None:
         "dev-a",
         "dev-b",
     )
+
+
+def test_more_combinations_than_are_looked_at_are_not_none_at_all() -> None:
+    template = parse_template("{{external.x}}")
+
+    assert template.render({}, {"x": ["v"] * MAX_VALUES}) == ("v",) * MAX_VALUES
+    assert template.render({}, {"x": ["v"] * (MAX_VALUES + 1)}) is None
 
 
 def test_a_variable_without_a_value_leaves_nothing() -> None:

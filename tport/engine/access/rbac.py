@@ -6,6 +6,7 @@ is not allowed. Whatever goes wrong while deciding denies.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -115,7 +116,8 @@ class Selector:
 
         A label whose command failed says nothing of the application: it fits when
         `if_failed`, so that a failure neither opens what is allowed by that label nor
-        opens what is denied by it.
+        opens what is denied by it. So does a label that is wanted to be text around a trait
+        with more values than are looked at.
         """
         if self.everything:
             return True
@@ -128,7 +130,7 @@ class Selector:
             if value == FAILED:
                 if not if_failed:
                     return False
-            elif not any(_fits(one, value, traits) for one in wanted):
+            elif not any(_fits(one, value, traits, if_failed=if_failed) for one in wanted):
                 return False
         return True
 
@@ -176,14 +178,19 @@ def _values(key: str, values: Sequence[str]) -> tuple[Matcher | Template, ...]:
     return tuple(ready)
 
 
-def _fits(wanted: Matcher | Template, value: str, traits: Values) -> bool:
+def _fits(wanted: Matcher | Template, value: str, traits: Values, *, if_failed: bool) -> bool:
     if not isinstance(wanted, Template):
         return wanted(value)
+    internal = internal_values(traits)
+    if len(wanted.parts) == 1:  # to the letter: comparing costs little, however many they are
+        return value in (wanted.render(internal, traits, most=sys.maxsize) or ())
     # What the role wrote decides which kind of pattern it is: a trait can't turn it into another.
     first, last = wanted.parts[0], wanted.parts[-1]
     regex = isinstance(first, str) and isinstance(last, str) and is_regex(first[0] + last[-1])
     compile_one = compile_regex if regex else compile_glob
-    patterns = wanted.render(internal_values(traits), traits, escape=partial(escape, regex=regex))
+    patterns = wanted.render(internal, traits, escape=partial(escape, regex=regex))
+    if patterns is None:
+        return if_failed
     return any(compile_one(pattern)(value) for pattern in patterns)
 
 

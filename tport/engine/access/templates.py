@@ -149,19 +149,24 @@ class Template:
         return any(part.variable == wanted for part in self.parts if not isinstance(part, str))
 
     def render(
-        self, internal: Values, external: Values, *, escape: Callable[[str], str] = str
-    ) -> tuple[str, ...]:
-        """Return the text for each combination of values.
+        self,
+        internal: Values,
+        external: Values,
+        *,
+        escape: Callable[[str], str] = str,
+        most: int = MAX_VALUES,
+    ) -> tuple[str, ...] | None:
+        """Return the text for each combination of values: () when a variable has none.
 
-        Nothing when a variable has no value, or when there are more than MAX_VALUES
-        combinations. `escape` is applied to what is put in, not to the text around it.
+        None: there are more than `most` combinations, so that nobody can tell. `escape` is
+        applied to what is put in, not to the text around it.
 
         Raises:
             TooMuchWork: a value is beyond what `regexp.replace` may cost.
         """
         choices = self._choices(internal, external)
-        if math.prod(map(len, choices)) > MAX_VALUES:
-            return ()
+        if math.prod(map(len, choices)) > most:
+            return None
         escaped = [
             choice if isinstance(part, str) else [escape(value) for value in choice]
             for part, choice in zip(self.parts, choices, strict=True)
@@ -183,7 +188,7 @@ class Template:
         if (count := math.prod(map(len, choices))) > MAX_VALUES:
             return Rendered((), f"{count} values are more than {MAX_VALUES}")
         values, skipped = [], ""
-        for value in self.render(internal, external):
+        for value in self.render(internal, external) or ():
             if len(value) > MAX_HEADER_VALUE:
                 skipped = f"a value is longer than {MAX_HEADER_VALUE} bytes"
             elif _UNSENDABLE.search(value):
