@@ -69,6 +69,8 @@ def test_values_in_which_nothing_is_found_are_left_out() -> None:
         ("a", "x" * (MAX_PATTERN + 1)),
         ("((((a{9}){9}){9}){9})", "x"),
         ("(){9999999}", "x"),
+        ("(?:" + "|" * 240 + "){256}", "x"),
+        ("(?:" + "()" * 100 + "){256}", "x"),
     ],
 )
 def test_what_go_would_read_differently_or_nobody_can_bound_is_refused(

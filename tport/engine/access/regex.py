@@ -71,12 +71,14 @@ def size(node: Node) -> int:
     match node:
         case Chars():
             return 1
-        case Sequence(items=parts) | Either(branches=parts):
+        case Sequence(items=parts):
             return sum(map(size, parts))
+        # What is empty counts too: writing it out a million times takes its time and memory.
+        case Either(branches=parts):
+            return sum(max(1, size(part)) for part in parts)
         case Group(item=item):
-            return size(item)
+            return max(1, size(item))
         case Repeat(item=item, least=least, most=most):
-            # What is empty counts too: writing it out a million times takes its time.
             return max(1, size(item)) * max(1, least if most is None else most)
 
 
