@@ -37,7 +37,7 @@ BESIDE = {"config": {"access", "proto"}}
 
 # The same within auth, which has a floor for each of its packages and for the files beside them.
 AUTH_FLOORS = (
-    ("stores", "seal", "preference", "steady_clock"),
+    ("stores", "seal", "preference", "steady_clock", "one_by_one"),
     ("cluster", "seal_key"),
     ("conflicts", "refusals", "machines"),
     ("rights",),

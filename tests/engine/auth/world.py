@@ -11,7 +11,7 @@ from math import inf
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.fakes import START, WallClock
 from tests.hashes import hashes_remembered
@@ -41,11 +41,12 @@ STATE = hashlib.sha256(b"the state cookie's value").hexdigest()
 
 @dataclass
 class MemoryAudit:
-    """Keeps events. `broken`: nothing can be recorded."""
+    """Keeps events. `broken`: nothing can be recorded. `is_disk`: others go on while one is."""
 
     events: list[Event] = field(default_factory=list)
     requests: list[RequestRecord] = field(default_factory=list)
     broken: bool = False
+    is_disk: bool = False
     lost: int = 0
 
     async def emit(self, event: Event) -> None:
@@ -55,6 +56,8 @@ class MemoryAudit:
     async def record(self, event: Event) -> None:
         if self.broken:
             raise Unavailable("the audit log can't be written")
+        if self.is_disk:
+            await wait_all_tasks_blocked()
         self.events.append(event)
 
     async def record_requests(self, records: Sequence[RequestRecord], origin: str) -> None:

@@ -108,6 +108,30 @@ async def test_asking_twice_is_asking_once_and_there_is_a_bound(world: World) ->
         await alice.request_access(host=f"more.{PROXY}", reason="")
 
 
+async def test_requests_asked_for_at_once_keep_the_bound(world: World) -> None:
+    world.audit.is_disk = True
+    _, alice = await outsider(world)
+    refused = []
+
+    async def ask(host: str) -> None:
+        try:
+            await alice.request_access(host=host, reason="")
+        except LimitExceeded as limit:
+            refused.append(limit)
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(ask, HOST)
+    assert len(await alice.own_requests()) == 1
+    async with trio.open_nursery() as nursery:
+        for number in range(30):
+            nursery.start_soon(ask, f"app{number}.{PROXY}")
+
+    assert len(await alice.own_requests()) == MAX_PENDING
+    assert len(refused) == 30 - (MAX_PENDING - 1)
+    assert sum(event.type == "access_request.create" for event in world.audit.events) == MAX_PENDING
+
+
 async def test_asking_tells_nothing_of_whether_the_application_exists(world: World) -> None:
     await world.serve(GRAFANA)
     _, alice = await outsider(world)

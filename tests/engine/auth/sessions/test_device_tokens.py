@@ -156,6 +156,31 @@ async def test_a_person_has_a_bounded_number_of_tokens(world: World, alice: Sign
         await make(world, alice, "one more")
 
 
+async def test_tokens_made_at_once_keep_the_bound_and_their_names_apart(
+    world: World, alice: SignedIn
+) -> None:
+    world.audit.is_disk = True
+    refused: list[type[Exception]] = []
+
+    async def try_to_make(name: str) -> None:
+        try:
+            await make(world, alice, name)
+        except (AlreadyExists, InvalidRequest) as problem:
+            refused.append(type(problem))
+
+    async with trio.open_nursery() as nursery:
+        for _ in range(3):
+            nursery.start_soon(try_to_make, "same")
+    assert refused == [AlreadyExists] * 2
+    assert len(await acting(world, alice).own_device_tokens()) == 1
+    async with trio.open_nursery() as nursery:
+        for at in range(MAX_TOKENS + 10):
+            nursery.start_soon(try_to_make, f"t{at}")
+
+    assert len(await acting(world, alice).own_device_tokens()) == MAX_TOKENS
+    assert refused[2:] == [InvalidRequest] * 11
+
+
 async def test_who_may_not_open_an_application_makes_no_token_for_it(
     world: World, alice: SignedIn
 ) -> None:

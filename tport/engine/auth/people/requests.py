@@ -14,6 +14,7 @@ from tport.engine.access.locks import lock_on_person
 from tport.engine.access.rules import check_rule
 from tport.engine.auth.apps.apps import Apps
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.one_by_one import OneByOne
 from tport.engine.auth.people.users import Users
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.stores import SWAP_TRIES, Stored
@@ -54,6 +55,7 @@ class Requests:
         self._roles = roles
         self._users = users
         self._apps = apps
+        self._asking = OneByOne()  # by user: from counting what waits to storing what is asked
         self._next: datetime | None = None  # when to look for roles to take back
 
     # --- Asking ------------------------------------------------------------------------------------
@@ -68,20 +70,23 @@ class Requests:
             reason=check_words(reason),
             created=self._cluster.clock(),
         )
-        pending = [each for each in await self.of(user) if each.state == "pending"]
-        for known in pending:
-            if known.host == asked.host:
-                return known
-        if len(pending) >= MAX_PENDING:
-            raise LimitExceeded(f"{MAX_PENDING} requests of yours wait to be decided on already")
-        await self._cluster.record(
-            "access_request.create",
-            id=asked.id,
-            user=user.name,
-            host=asked.host,
-            reason=asked.reason,
-        )
-        await self._store.create(asked.id, asked, expires=asked.created + KEPT)
+        async with self._asking.turn(user.id):
+            pending = [each for each in await self.of(user) if each.state == "pending"]
+            for known in pending:
+                if known.host == asked.host:
+                    return known
+            if len(pending) >= MAX_PENDING:
+                raise LimitExceeded(
+                    f"{MAX_PENDING} requests of yours wait to be decided on already"
+                )
+            await self._cluster.record(
+                "access_request.create",
+                id=asked.id,
+                user=user.name,
+                host=asked.host,
+                reason=asked.reason,
+            )
+            await self._store.create(asked.id, asked, expires=asked.created + KEPT)
         return asked
 
     async def of(self, user: User) -> tuple[AccessRequest, ...]:

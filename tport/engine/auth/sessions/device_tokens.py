@@ -17,6 +17,7 @@ from msgspec.structs import replace
 from tport.engine.access.rbac import DENIED
 from tport.engine.auth.apps.apps import Apps
 from tport.engine.auth.cluster import Cluster, new_secret
+from tport.engine.auth.one_by_one import OneByOne
 from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.sessions.sessions import Sessions
 from tport.engine.errors import (
@@ -54,6 +55,7 @@ class DeviceTokens:
         self._roles = roles
         self._sessions = sessions
         self._apps = apps
+        self._making = OneByOne()  # by user: from counting tokens to storing another
         self._seen: dict[str, None] = {}  # ids, used since SEEN_EVERY or more
 
     # --- What people do --------------------------------------------------------------------------
@@ -64,6 +66,10 @@ class DeviceTokens:
             await self._roles.allowed(person, await self._apps.servers_of(app))
         except AccessDenied as denied:
             raise AccessDenied(DENIED, reason=denied.reason) from None
+        async with self._making.turn(person.id):
+            return await self._created(person, app, name, life)
+
+    async def _created(self, person: User, app: str, name: str, life: timedelta) -> NewDeviceToken:
         own = await self.of(person)
         if any(token.name == name for token in own):
             raise AlreadyExists(f"you have a device token called {name!r} already")

@@ -11,6 +11,7 @@ from typing import TypeVar
 import trio
 
 from tport.engine.access.passwords import check_password_strength, hash_password
+from tport.engine.auth.one_by_one import OneByOne
 from tport.engine.defaults import HASH_QUEUE
 from tport.engine.errors import LimitExceeded
 
@@ -33,7 +34,7 @@ class Hasher:
         self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
         self._inside = 0
         self.refused = 0
-        self._accounts: dict[str, tuple[trio.Lock, int]] = {}
+        self._accounts = OneByOne()
 
     @asynccontextmanager
     async def turn(self, account: str) -> AsyncIterator[None]:
@@ -48,16 +49,11 @@ class Hasher:
                 "too many people sign in right now; try again in a few seconds", retry_after=_RETRY
             )
         self._inside += 1
-        lock, users = self._accounts.get(account, (trio.Lock(), 0))
-        self._accounts[account] = (lock, users + 1)
         try:
-            async with lock:
+            async with self._accounts.turn(account):
                 yield
         finally:
             self._inside -= 1
-            lock, users = self._accounts.pop(account)
-            if users > 1:
-                self._accounts[account] = (lock, users - 1)
 
     async def chosen(self, password: str, *, user: str, cluster: str, minimum: int) -> str:
         """Return the hash of a password that somebody chose; the arguments as in `access.passwords`.
