@@ -97,6 +97,7 @@ async def open_auth_service(
     cluster = await open_cluster(settings, backend, audit, clock)
     service = AuthService(cluster, transport, monotonic)
     await service.set_back.begin()
+    await service.locks.begin()
     await service.preference.tell_overruled()
     async with trio.open_nursery() as nursery:
         await nursery.start(service.watches.keep)
@@ -124,7 +125,7 @@ class AuthService:
         self.roles = Roles(cluster)
         self.locks = Locks(cluster, self.presence)
         self.sessions = Sessions(cluster, self.roles, self.locks)
-        self.set_back = SetBack(cluster)
+        self.set_back = SetBack(cluster, self.locks)
         self.session_list = SessionList(cluster, self.sessions)
         hasher = self.hasher = Hasher()
         limiter = AddressLimiter(cluster.clock, per_minute=LOGINS_PER_MINUTE, burst=LOGIN_BURST)
@@ -250,6 +251,7 @@ class AuthService:
             self.healths.tick()
             try:
                 await self.set_back.tick()
+                await self.locks.tick()
                 await self.apps.tick()
                 await self.requests.tick()
                 await self.device_tokens.tick()

@@ -23,7 +23,8 @@
     /hosts/<host id>                        HostRecord          when no certificate of it renews
     /apps/<name>                            Definition          -
     /app_resources/<name>                   App                 -        those that agents pick up
-    /locks/<name>                           Lock                its own
+    /locks/<name>                           Lock                -        see `rights.locks`
+    /locks_over/<name>                      Lock                -        those whose time is over
     /join_requests/<id>                     JoinRequest         15 minutes
     /requests/<id>                          AccessRequest       KEPT after it was made or decided
     /sessions/web/<cookie hash>             WebSession          its own
@@ -355,6 +356,7 @@ class Stores:
         self.apps = Store(backend, "/apps/", Definition)
         self.app_resources = Store(backend, "/app_resources/", App)
         self.locks = Store(backend, "/locks/", Lock)
+        self.locks_over = Store(backend, "/locks_over/", Lock)
         self.join_requests = Store(backend, "/join_requests/", JoinRequest)
         self.requests = Store(backend, "/requests/", AccessRequest)
         self.web_sessions = Store(backend, "/sessions/web/", WebSession)

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+
 import pytest
+import trio
 from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, until_current
-from tests.engine.auth.world import GRAFANA, PROXY, World
+from tests.engine.auth.world import GRAFANA, PROXY, World, open_world
 from tests.fakes import START
 from tport.engine.api.answers import ProxyReport, TunnelReport
 from tport.engine.api.changes import EpochChanged, LockChanged, LockDeleted
-from tport.engine.errors import AccessDenied, InvalidRequest, Locked, NotFound
+from tport.engine.auth.rights.locks import EVERY
+from tport.engine.auth.service import TICK
+from tport.engine.errors import AccessDenied, AlreadyExists, InvalidRequest, Locked, NotFound
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.resource import LockResource
-from tport.engine.types.user import user_key
+from tport.engine.types.user import User, user_key
 
 ALICE = LockTarget(user="alice")
 
@@ -215,3 +220,107 @@ async def test_a_lock_by_a_host_name_is_on_the_agent_that_alone_has_it(world: Wo
     )
     lock = await world.admin.create_lock(target=LockTarget(server_id="box"), message="", ttl=0)
     assert lock.target.server_id == "id-7"
+
+
+async def settle(world: World, **how: float) -> None:
+    """Let a time pass, as auth's clock shows it, and auth do what it does by the way."""
+    world.pass_time(**how)
+    await world.backend.sweep()
+    await world.service.set_back.tick()
+    await trio.sleep(EVERY + TICK)
+    await world.service.set_back.tick()
+
+
+@pytest.mark.parametrize("maker", ["call", "file"])
+async def test_a_clock_that_was_ahead_has_lifted_no_lock(
+    autojump_clock: MockClock, maker: str
+) -> None:
+    resource = LockResource(lock=Lock(name="mine", target=ALICE, expires=START + timedelta(days=7)))
+    async with open_world(monotonic=trio.current_time) as world:
+        await world.alice()
+        if maker == "call":
+            await world.admin.create_lock(target=ALICE, message="", ttl=7 * 86400)
+        else:
+            await world.admin.put_resource(resource=resource, mode="create")
+        before = await world.admin.list_locks()
+
+        await settle(world, days=8)
+        assert await world.admin.list_locks() == ()
+        await settle(world, days=-8)
+
+        assert await world.admin.list_locks() == before
+        with pytest.raises(AccessDenied):
+            await world.sign_in()
+        with pytest.raises(Locked):
+            await world.service.locks.check_person(await user_of(world))
+        await settle(world, days=8)
+        await world.service.locks.check_person(await user_of(world))
+
+
+async def user_of(world: World) -> User:
+    return await world.service.cluster.stores.users.get("alice")
+
+
+async def test_who_is_away_meanwhile_finds_the_lock_when_auth_starts(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """What has been put aside is in force by the clock of the next start; and 0.1 let storage forget."""
+    await world.alice()
+    stores = world.service.cluster.stores
+    ends = world.clock() + timedelta(days=7)
+    aside, old = (Lock(name=name, target=ALICE, expires=ends) for name in ("aside", "old"))
+    await stores.locks_over.put("aside", aside)
+    await stores.locks.put("old", old, expires=ends)
+
+    await world.service.locks.begin()
+
+    assert set(await world.admin.list_locks()) == {aside, old}
+    assert (await stores.locks.read("old")).expires is None
+    assert await stores.locks_over.all() == []
+
+
+async def test_agents_are_told_when_a_lock_is_over(world: World, autojump_clock: MockClock) -> None:
+    alice = await world.alice()
+    key = user_key(alice.session.user_id)
+    await world.admin.create_lock(target=ALICE, message="", ttl=60)
+    async with world.agent.watch() as changes:
+        assert EpochChanged(user_key=key, epoch=-1) in await until_current(changes)
+        world.pass_time(seconds=60)
+        assert await after(changes) == EpochChanged(user_key=key, epoch=1)
+
+
+async def test_the_name_of_a_lock_that_is_over_is_free(world: World) -> None:
+    await world.alice()
+
+    async def put(days: int) -> None:
+        lock = Lock(name="mine", target=ALICE, expires=world.clock() + timedelta(days=days))
+        await world.admin.put_resource(resource=LockResource(lock=lock), mode="create")
+
+    await put(1)
+    with pytest.raises(AlreadyExists):
+        await put(1)
+    world.pass_time(days=1)
+    with pytest.raises(NotFound):
+        await world.admin.delete_lock(name="mine")
+    await put(9)
+    [lock] = await world.admin.list_locks()
+    await world.admin.delete_lock(name=lock.name)
+    world.pass_time(days=-1)
+    await world.service.set_back.tick()
+    assert await world.admin.list_locks() == (), "lifting it lifts the one before"
+
+
+async def test_so_many_locks_that_are_over_are_kept_at_most(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tport.engine.auth.rights.locks.MAX_LOCKS", 2)
+    await world.alice()
+    for _ in range(4):
+        await world.admin.create_lock(target=ALICE, message="", ttl=60)
+        world.pass_time(seconds=60)
+    last = await world.admin.create_lock(target=ALICE, message="", ttl=60)
+    world.pass_time(seconds=60)
+    await world.admin.create_lock(target=ALICE, message="", ttl=60)
+    kept = await world.service.cluster.stores.locks_over.all()
+    assert len(kept) == 2
+    assert last in kept

@@ -170,7 +170,7 @@ async def _store(stores: Stores, resource: Resource, seal: Seal, now: datetime) 
         case AppResource(app=app):
             await stores.app_resources.put(app.name, app)
         case LockResource(lock=lock):
-            await stores.locks.put(lock.name, lock, expires=lock.expires)
+            await stores.locks.put(lock.name, lock)
         case TokenResource(token=token):
             await stores.tokens.put(token.id, token, expires=token.expires)
         case UserResource(user=user, secrets=secrets):

@@ -351,8 +351,6 @@ class Resources:
         if read is not None and resource.revision not in ("", str(read.revision)):
             raise changed
         value = make(None if read is None else read.value)
-        if isinstance(value, Lock):
-            expires = value.expires
         await self._record(value, is_new=read is None, by=by)
         try:
             if read is None:

@@ -1,18 +1,27 @@
-"""Locks: made, lifted, and asked at every sign-in and by every call of a machine."""
+"""Locks: made, lifted, and asked at every sign-in and by every call of a machine.
+
+Storage forgets none by itself: a clock that is ahead for seconds would lift it for ever. One that is over is put
+aside, so that followers hear it is gone, and comes back when a clock that is put right says that it is in force.
+"""
 
 from __future__ import annotations
 
+import dataclasses
+import math
 import re
 import uuid
-from datetime import timedelta
+from contextlib import suppress
+from datetime import datetime, timedelta
 from typing import Final
 
+import trio
 from msgspec.structs import replace
 
 from tport.engine.access.locks import check_host, check_person, locked
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
-from tport.engine.errors import InvalidRequest, Locked, NotFound
+from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, Locked, NotFound
+from tport.engine.storage.backend import Delete
 from tport.engine.types.lock import (
     COPIED,
     Lock,
@@ -23,7 +32,8 @@ from tport.engine.types.lock import (
 from tport.engine.types.user import User, canonical_user_name
 
 MAX_TTL: Final = timedelta(days=3650)
-MAX_LOCKS: Final = 1000  # each is looked at on each request, in proxies and agents too
+MAX_LOCKS: Final = 1000  # each is looked at on each request, in proxies and agents too; and so many that are over are kept
+EVERY: Final = 5.0  # s between two looks for what is over, as between sweeps
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -31,7 +41,49 @@ class Locks:
     def __init__(self, cluster: Cluster, presence: Presence) -> None:
         self._cluster = cluster
         self._store = cluster.stores.locks
+        self._over = cluster.stores.locks_over
         self._presence = presence
+        self._next = -math.inf
+
+    async def begin(self) -> None:
+        """Let storage forget none of those that 0.1 made, and bring back what is in force.
+
+        Raises:
+            Unavailable: storage can't answer.
+        """
+        for item in await self._store.range():
+            if item.expires is not None:
+                with suppress(CompareFailed):  # it ended this very moment
+                    await self._cluster.stores.backend.compare_and_swap(
+                        dataclasses.replace(item, expires=None)
+                    )
+        await self.bring_back(self._cluster.clock())
+
+    async def tick(self) -> None:
+        """Put aside what is over; quick, unless EVERY has passed.
+
+        Raises:
+            Unavailable: storage can't answer.
+        """
+        if trio.current_time() >= self._next:
+            self._next = trio.current_time() + EVERY
+            await self._put_aside()
+
+    async def bring_back(self, now: datetime) -> None:
+        """Let the locks be again that were put aside, but are in force at `now`.
+
+        Raises:
+            Unavailable: storage can't answer.
+        """
+        for lock in await self._over.all():
+            if not lock.is_in_force(now):
+                continue
+            gone = self._over.deleting(lock.name)
+            with suppress(NotFound):
+                try:
+                    await self._cluster.stores.batch([self._store.creating(lock.name, lock), gone])
+                except AlreadyExists:  # another has its name by now
+                    await self._cluster.stores.batch([gone])
 
     async def create(self, target: LockTarget, message: str, ttl: float, by: str) -> Lock:
         """See `LockAPI.create_lock`."""
@@ -44,7 +96,7 @@ class Locks:
             Lock(name="", target=target, message=message, expires=expires), by
         )
         await self.record(lock, by)
-        await self._store.create(lock.name, lock, expires=lock.expires)
+        await self._store.create(lock.name, lock)
         return lock
 
     async def prepared(self, lock: Lock, by: str) -> Lock:
@@ -55,6 +107,7 @@ class Locks:
             InvalidRequest: it can't be meant, or there are too many.
         """
         now = self._cluster.clock()
+        await self._put_aside()  # whose name is free again
         if not lock.is_in_force(now):
             raise InvalidRequest("the lock would be over already")
         if not _NAME.fullmatch(name := lock.name or str(uuid.uuid4())):
@@ -94,7 +147,7 @@ class Locks:
             created_by="tport",
         )
         await self.record(lock, lock.created_by)
-        await self._store.put(lock.name, lock, expires=lock.expires)
+        await self._store.put(lock.name, lock)
         return locked("this agent is locked", lock)
 
     async def all(self) -> tuple[Lock, ...]:
@@ -105,12 +158,14 @@ class Locks:
 
     async def delete(self, name: str, by: str) -> None:
         lock = await self._store.find(name) if _NAME.fullmatch(name) else None
-        if lock is None:
+        if lock is None or not lock.is_in_force(self._cluster.clock()):
             raise NotFound(
                 f"no lock is called {name[:128]!r}", hint="list them with: tport get locks"
             )
         await self._cluster.record("lock.deleted", user=by, name=lock.name, target=str(lock.target))
         await self._store.delete(name)
+        with suppress(NotFound):
+            await self._over.delete(name)  # an older one of this name is not to come back
 
     async def check_person(self, user: User) -> None:
         """Return when no lock keeps this user out now, else raise Locked."""
@@ -119,6 +174,25 @@ class Locks:
     async def check_host(self, host_id: str) -> None:
         """Return when no lock keeps this machine out now, else raise Locked."""
         check_host(await self._store.all(), host_id, self._cluster.clock())
+
+    async def _put_aside(self) -> None:
+        """Put aside what is over, also by a wall that was set back and isn't followed yet."""
+        now = min(self._cluster.clock(), self._cluster.clock.wall())
+        moved = False
+        for item in await self._store.range():
+            lock = self._store.decode(item)
+            if lock.is_in_force(now):
+                continue
+            with suppress(CompareFailed, NotFound):  # it was lifted, or made anew
+                await self._cluster.stores.batch(
+                    [Delete(item.key, item.revision), self._over.putting(lock.name, lock)]
+                )
+                moved = True
+        if moved:
+            over = sorted(await self._over.all(), key=lambda lock: lock.expires or now)
+            for lock in over[:-MAX_LOCKS]:
+                with suppress(NotFound):
+                    await self._over.delete(lock.name)
 
     async def _existing(self, target: LockTarget) -> LockTarget:
         """Return the target as it is stored: a lock on a slip of the pen would keep nobody out.

@@ -2,7 +2,7 @@
 
 The latest time that was seen is stored, so that a restart is no way around it. When the wall is behind it
 by more than machines' clocks may differ, auth's time stands still (`steady_clock`), all sessions and what
-is under way are ended, expired tokens removed, and only then time goes on from what the wall shows. Who
+is under way are ended, expired tokens removed, locks that the wall says are not over brought back, and only then time goes on from what the wall shows. Who
 signed in meanwhile did so by the time that stood still: that is ended once more, after it.
 """
 
@@ -17,6 +17,7 @@ import trio
 from msgspec.structs import replace
 
 from tport.engine.auth.cluster import Cluster
+from tport.engine.auth.rights.locks import Locks
 from tport.engine.auth.stores import SWAP_TRIES, ClockRecord
 from tport.engine.defaults import CLOCK_SKEW
 from tport.engine.errors import CompareFailed, NotFound, Unavailable
@@ -31,10 +32,11 @@ _UNDER_WAY: Final = ("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/
 
 
 class SetBack:
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, locks: Locks) -> None:
         self._clock = cluster.clock
         self._cluster = cluster
         self._stores = cluster.stores
+        self._locks = locks
         self._stored = self._clock.wall() - STORED_EVERY
         self._ends_again = False
 
@@ -88,6 +90,7 @@ class SetBack:
         self._clock.follow()
 
     async def _end_under_way(self) -> int:
+        await self._locks.bring_back(self._clock.wall())
         ended = 0
         for prefix in _UNDER_WAY:
             items = await self._stores.backend.range(prefix)
