@@ -89,6 +89,64 @@ def test_a_role_that_is_gone_opens_nothing() -> None:
     assert why("was-there", labels={}).roles[0].outcome == "unknown"
 
 
+SLOW = '{{regexp.replace(external.x, "(.*)(.*)(.*)b", "b")}}'
+ENDLESS = {"x": ("a" * 5000,)}  # for SLOW too much work, for an expression too many characters
+
+
+@pytest.mark.parametrize(
+    ("value", "because"),
+    [
+        (SLOW, "regexp.replace(external.x) would take too long"),
+        ("^{{external.x}}$", "it stands for more than 256 characters"),
+    ],
+)
+@pytest.mark.parametrize("side", ["allow", "deny"])
+def test_a_role_that_cannot_be_judged_is_named_as_what_bars_the_way(
+    side: str, value: str, because: str
+) -> None:
+    """The decision is a refusal then, whatever other roles say; so is what explains it."""
+    conditions = Conditions(app_labels={"env": (value,)})
+    nothing = Conditions()
+    odd = Role(
+        name="odd",
+        allow=conditions if side == "allow" else nothing,
+        deny=conditions if side == "deny" else nothing,
+    )
+    roles = {**ROLES, "odd": odd}
+
+    found = explain(
+        user="alice",
+        app="grafana",
+        roles=roles,
+        names=["odd", "dev", "team"],
+        traits=ENDLESS,
+        labels={"env": "dev"},
+    )
+
+    assert not found.allowed
+    assert found.decided.startswith("the roles can't be judged: ")
+    assert found.decided.endswith(because)
+    assert [view.outcome for view in found.roles] == ["opens-nothing", "opens", "falls-short"]
+    assert found.changes == ("mend the role 'odd', which can't be judged, or take it from alice",)
+    assert found.would_open == ()
+
+
+def test_a_label_that_the_decision_did_not_come_to_need_not_be_judged() -> None:
+    odd = Role(name="odd", allow=Conditions(app_labels={"team": ("a",), "env": (SLOW,)}))
+
+    found = explain(
+        user="alice",
+        app="grafana",
+        roles={"odd": odd},
+        names=["odd"],
+        traits=ENDLESS,
+        labels={"team": "b", "env": "dev"},
+    )
+
+    assert found.decided.startswith("no role opens it")
+    assert [unmet.key for unmet in found.roles[0].unmet] == ["team", "env"]
+
+
 WORDS = st.sampled_from(["dev", "test", "prod", "ops", "web"])
 NAMES = st.lists(st.sampled_from([*ROLES, "gone"]), unique=True, max_size=4)
 

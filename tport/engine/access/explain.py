@@ -11,7 +11,14 @@ from typing import Final
 from msgspec.structs import replace
 
 from tport.engine.access.labels import FAILED
-from tport.engine.access.rbac import Selector, check_app_access, compile_role, is_app_allowed
+from tport.engine.access.rbac import (
+    UNJUDGED,
+    Selector,
+    check_app_access,
+    compile_role,
+    is_app_allowed,
+)
+from tport.engine.access.replace import TooMuchWork
 from tport.engine.access.templates import Template, Values, parse_template
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.types.explanation import Explanation, RoleView, Unmet
@@ -37,7 +44,11 @@ def explain(
         names: the person's.
         labels: static and dynamic, merged.
     """
-    views = tuple(_view(name, roles.get(name), traits, labels) for name in names)
+    seen = {name: _view(name, roles.get(name), traits, labels) for name in names}
+    unjudged = [name for name, view in seen.items() if view is None]
+    views = tuple(
+        view or RoleView(role=name, outcome="opens-nothing") for name, view in seen.items()
+    )
     denying = next((view.role for view in views if view.outcome == "denies"), "")
     try:
         check_app_access(roles, names, traits, labels)
@@ -48,12 +59,17 @@ def explain(
         return Explanation(
             user=user, app=app, allowed=True, decided=f"role {opening!r} opens it", roles=views
         )
-    would_open = () if denying else _would_open(roles, names, traits, labels)
-    changes = list(
-        _undenying(roles[denying], user)
-        if denying
-        else _changes(views, user=user, app=app, would_open=would_open)
-    )
+    would_open: tuple[str, ...] = ()
+    if decided.startswith(UNJUDGED):
+        changes = [
+            f"mend the role {name!r}, which can't be judged, or take it from {user}"
+            for name in unjudged
+        ]
+    elif denying:
+        changes = list(_undenying(roles[denying], user))
+    else:
+        would_open = _would_open(roles, names, traits, labels)
+        changes = list(_changes(views, user=user, app=app, would_open=would_open))
     return Explanation(
         user=user,
         app=app,
@@ -78,25 +94,36 @@ def keep_out(found: Explanation, lock: Lock) -> Explanation:
     )
 
 
-def _view(name: str, role: Role | None, traits: Values, labels: Mapping[str, str]) -> RoleView:
+def _view(
+    name: str, role: Role | None, traits: Values, labels: Mapping[str, str]
+) -> RoleView | None:
+    """Return what a role says of the application; None: that can't be judged."""
     if role is None:
         return RoleView(role=name, outcome="unknown")
     try:
         compiled = compile_role(role)
-    except InvalidRequest:
-        return RoleView(role=name, outcome="opens-nothing")
-    if compiled.deny.matches(labels, traits, if_failed=True):
-        return RoleView(role=name, outcome="denies")
-    if compiled.allow.matches(labels, traits, if_failed=False):
-        return RoleView(role=name, outcome="opens")
+        if compiled.deny.matches(labels, traits, if_failed=True):
+            return RoleView(role=name, outcome="denies")
+        if compiled.allow.matches(labels, traits, if_failed=False):
+            return RoleView(role=name, outcome="opens")
+    except (InvalidRequest, TooMuchWork):
+        return None
     if not compiled.allow.keys:
         return RoleView(role=name, outcome="opens-nothing")
     unmet = tuple(
         _unmet(role, key, traits, labels)
         for key, wanted in compiled.allow.keys
-        if not Selector(False, ((key, wanted),)).matches(labels, traits, if_failed=False)
+        if not _is_met(Selector(False, ((key, wanted),)), traits, labels)
     )
     return RoleView(role=name, outcome="falls-short", unmet=unmet)
+
+
+def _is_met(selector: Selector, traits: Values, labels: Mapping[str, str]) -> bool:
+    """Tell whether labels fit one key, to which the decision need not have come."""
+    try:
+        return selector.matches(labels, traits, if_failed=False)
+    except (InvalidRequest, TooMuchWork):
+        return False
 
 
 def _unmet(role: Role, key: str, traits: Values, labels: Mapping[str, str]) -> Unmet:
@@ -181,7 +208,7 @@ def _is_literal(text: str) -> bool:
 
 def _sentence(reason: str, views: Sequence[RoleView]) -> str:
     short = [view for view in views if view.outcome == "falls-short"]
-    if "denies" in reason or not short:
+    if reason.startswith(UNJUDGED) or "denies" in reason or not short:
         return reason
     view = min(short, key=lambda each: len(each.unmet))
     parts = [

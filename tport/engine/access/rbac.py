@@ -35,6 +35,7 @@ from tport.engine.types.app import is_label
 from tport.engine.types.role import Role
 
 DENIED: Final = "there is no such application, or no role of yours opens it"
+UNJUDGED: Final = "the roles can't be judged"  # how a reason begins when deciding fails
 
 MAX_COMPILED: Final = 2048  # roles kept ready; a cluster has a few dozen
 
@@ -68,7 +69,7 @@ def check_app_access(
     except AccessDenied:
         raise
     except Exception as error:  # whatever it is, it is no permission
-        raise AccessDenied(DENIED, reason=f"the roles can't be judged: {error}") from error
+        raise AccessDenied(DENIED, reason=f"{UNJUDGED}: {error}") from error
     raise AccessDenied(DENIED, reason=no_role_does("open", names))
 
 

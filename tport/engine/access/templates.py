@@ -110,7 +110,7 @@ class Replaced:
     def values(self, spaces: Mapping[str, Values]) -> Sequence[str]:
         replaced = _replaced(self.replacer, tuple(self.of.values(spaces)))
         if replaced is None:
-            raise TooMuchWork
+            raise TooMuchWork(f"{self} would take too long")
         return replaced
 
 

@@ -10,7 +10,7 @@ Outcome = Literal[
     "opens",
     "denies",
     "falls-short",  # it opens applications, not one with these labels
-    "opens-nothing",  # it has no app_labels
+    "opens-nothing",  # it has no app_labels, or none that can be judged
     "unknown",  # the person has it, and there is no such role any more
 ]
 
