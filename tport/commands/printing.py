@@ -44,7 +44,10 @@ def _drop_stdout() -> None:
 
 
 def print_value(value: object, format: Format) -> None:
-    """Print a structure of dicts, lists and plain values as JSON or YAML."""
+    """Print a structure of dicts, lists and plain values as JSON or YAML.
+
+    JSON is ASCII, with all else and DEL escaped: others wrote parts of it, and terminals obey U+009B.
+    """
     if format is Format.yaml:
         from ruamel.yaml import YAML
 
@@ -56,7 +59,7 @@ def print_value(value: object, format: Format) -> None:
     else:
         import json
 
-        print_out(json.dumps(value, indent=2, ensure_ascii=False))
+        print_out(json.dumps(value, indent=2))
 
 
 def print_rows(columns: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:

@@ -197,6 +197,20 @@ def test_what_is_written_reads_as_the_same(write: Callable[[list[Resource]], str
     assert read(write(WHOLE)) == WHOLE
 
 
+@pytest.mark.parametrize("write", [yaml_text, json_text], ids=["yaml", "json"])
+@pytest.mark.parametrize(
+    "text", ["é\u202e\x7f", "\x9b2J", "😀\U0001f3f4\U000e0067", "\\ud83d\\ude00"]
+)
+def test_characters_that_are_escaped_read_as_the_same(
+    write: Callable[[list[Resource]], str], text: str
+) -> None:
+    resources: list[Resource] = [
+        AppResource(app=App(name="a", uri="http://localhost:1", description=text))
+    ]
+
+    assert read(write(resources)) == resources
+
+
 def test_teleport_s_own_examples_are_taken() -> None:
     """Of its reference and guides, as they stand there."""
     role, user, token, app, lock = read(

@@ -28,6 +28,7 @@ MAX_NODES = 50_000  # with aliases counted as often as they are used: no "billio
 MAX_DEPTH = 32  # levels; the deepest setting lies at 6
 
 _COLON = re.compile(r"\s*:")
+_PAIR = re.compile(r"[\ud800-\udbff][\udc00-\udfff]")
 _LAST_BREAK = re.compile(r"\r?\n\Z")
 # What the parser's words mean to a person who wrote a file; the first that fits.
 _ADVICE = (
@@ -142,6 +143,11 @@ def _parse(text: str, *, many: bool) -> list[Node]:
         ) from None
 
 
+def _joined(pair: re.Match[str]) -> str:
+    """Return the one character that JSON escapes as two: of U+10000 and above."""
+    return pair[0].encode("utf-16", "surrogatepass").decode("utf-16")
+
+
 def _told(problem: str) -> str:
     """Return what the parser says, and what to do about it where that is known."""
     advice = next((advice for sign, advice in _ADVICE if sign in problem), "")
@@ -204,7 +210,8 @@ class _Builder:
         if isinstance(event, ScalarEvent):
             start, self._end = self._scalar_span(event)
             plain = event.style in (None, "")
-            return Scalar(line, column, str(event.value), plain=plain, start=start)
+            text = _PAIR.sub(_joined, str(event.value))
+            return Scalar(line, column, text, plain=plain, start=start)
         flow = bool(event.flow_style)
         if isinstance(event, SequenceStartEvent):
             items = []

@@ -56,7 +56,8 @@ def yaml_text(resources: Sequence[Resource]) -> str:
 
 
 def json_text(resources: Sequence[Resource]) -> str:
-    return json.dumps([resource_value(each) for each in resources], indent=2, ensure_ascii=False)
+    """Return a list in ASCII, all else escaped: no terminal obeys what is in it."""
+    return json.dumps([resource_value(each) for each in resources], indent=2)
 
 
 def resource_value(resource: Resource) -> Value:
