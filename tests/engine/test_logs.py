@@ -62,11 +62,12 @@ def test_nothing_in_a_message_begins_a_line_of_ours_or_moves_the_cursor(text: st
 
 
 @given(st.text())
-def test_json_is_one_line_that_says_the_same(text: str) -> None:
+def test_json_is_one_line_of_ascii_that_says_the_same(text: str) -> None:
     line = JsonLines().format(record("%s", text, level=logging.ERROR))
     entry = json.loads(line)
 
-    assert "\n" not in line
+    assert line.isascii()
+    assert line.isprintable()
     assert (entry["message"], entry["level"], entry["component"]) == (
         text,
         "error",

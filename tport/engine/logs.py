@@ -80,7 +80,7 @@ class JsonLines(logging.Formatter):
             entry["request_id"] = about
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(entry, ensure_ascii=False)
+        return json.dumps(entry)
 
 
 def _request_id(record: logging.LogRecord) -> str:

@@ -263,4 +263,4 @@ def _app(app: App) -> dict[str, object]:
 
 
 def _json(value: object) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(value, indent=2) + "\n"
