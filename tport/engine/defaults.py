@@ -6,7 +6,7 @@ unless said otherwise. A number used by one module alone may live there, named l
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 # --- Addresses -----------------------------------------------------------------------------
@@ -22,6 +22,10 @@ ALPN_AUTH: Final = "tport-auth/1"
 ALPN_ACME: Final = "acme-tls/1"  # RFC 8737
 # Beside ALPN_TUNNEL, and before the id of the proxy that is meant where several share a port.
 ALPN_FOR: Final = "tport-for/"
+
+# --- Times that may be given: any zone's, and days may be added, where datetime knows 1 to 9999 ---
+EARLIEST: Final = datetime(2, 1, 1, tzinfo=UTC)
+LATEST: Final = datetime(9000, 1, 1, tzinfo=UTC)
 
 # --- Lives ---------------------------------------------------------------------------------
 JOIN_TOKEN_TTL: Final = timedelta(minutes=60)  # the guide's

@@ -347,6 +347,14 @@ spec:
             "x.yaml:2:61: metadata.expires: 'soon' is no time",
         ),
         (
+            "kind: lock\nmetadata: {expires: '9999-12-31T23:59:59-05:00'}",
+            "x.yaml:2:21: metadata.expires: '9999-12-31T23:59:59-05:00' is too far",
+        ),
+        (
+            "kind: lock\nmetadata: {expires: '0001-01-01T00:00:00+05:00'}",
+            "x.yaml:2:21: metadata.expires: '0001-01-01T00:00:00+05:00' is too far",
+        ),
+        (
             "kind: lock\nspec: {target: {}}",
             "x.yaml:2:16: spec.target: a lock's target names nothing",
         ),

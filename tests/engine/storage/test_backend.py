@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import datetime, timedelta
+from datetime import datetime, timedelta, timezone
 
 import pytest
 import trio
@@ -37,6 +37,7 @@ from tport.engine.storage.backend import (
 from tport.engine.storage.watch import QUEUE
 
 MINUTE = timedelta(minutes=1)
+HOUR = timedelta(hours=1)
 
 
 async def test_what_was_written_is_read_back_with_its_revision(backend: Backend) -> None:
@@ -274,6 +275,8 @@ async def test_a_batch_that_fails_at_its_end_did_nothing(
         [Create(Item("/" + "é" * (KEY_LIMIT // 2), b""))],
         [Create(Item("/a", bytes(VALUE_LIMIT + 1)))],
         [Create(Item("/a", b"", expires=datetime(2026, 1, 1)))],
+        [Put(Item("/a", b"", expires=datetime(9999, 12, 31, tzinfo=timezone(-HOUR))))],
+        [Put(Item("/a", b"", expires=datetime(1, 1, 1, tzinfo=timezone(HOUR))))],
         [Put(Item("/a", b"")), Delete("/a")],
         [Put(Item(f"/{number}", b"")) for number in range(BATCH_LIMIT + 1)],
     ],
@@ -285,6 +288,8 @@ async def test_a_batch_that_fails_at_its_end_did_nothing(
         "long in bytes",
         "value",
         "naive",
+        "late",
+        "early",
         "twice",
         "many",
     ],

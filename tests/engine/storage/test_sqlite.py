@@ -356,6 +356,31 @@ async def test_writes_queued_together_share_a_transaction_and_keep_their_own_out
     assert len(database.groups) <= 3
 
 
+async def test_a_write_that_cannot_be_done_is_answered_and_the_next_one_done(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a write brings, and nobody thought of, it must not end auth."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        with monkeypatch.context() as patch:
+            patch.setattr("tport.engine.storage.database._microseconds", lambda _: 2**64)
+            with pytest.raises(Unavailable):
+                await backend.put(Item("/a", b"", expires=START + timedelta(1)))
+        await backend.put(Item("/b", b""))
+        assert [item.key for item in await backend.range("/")] == ["/b"]
+
+
+async def test_an_expiry_that_no_time_is_can_be_read(path: Path) -> None:
+    """0.1 took one, and could read no record of its kind any more."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("tport.engine.storage.database._microseconds", lambda _: 2**62)
+            await backend.put(Item("/a", b"", expires=START + timedelta(1)))
+        [item] = await backend.range("/")
+        assert item.is_live(START)
+        await backend.put(item)
+        await backend.delete("/a")
+
+
 async def test_a_queued_write_whose_caller_left_is_never_begun(
     path: Path, clock: WallClock
 ) -> None:

@@ -13,6 +13,7 @@ from tport.engine.config import file as shape
 from tport.engine.config.dynamic_apps import NO_COMMANDS, NO_METADATA
 from tport.engine.config.file import ONE_OR_MANY, SecondFactorKind, Section, Text, TextList
 from tport.engine.config.words import parse_idle
+from tport.engine.defaults import EARLIEST, LATEST
 from tport.engine.errors import InvalidRequest
 from tport.engine.types.factor import SecondFactor
 
@@ -29,6 +30,8 @@ def _time(text: str) -> str:
         moment = None
     if moment is None or moment.tzinfo is None:
         raise InvalidRequest(f"{text[:80]!r} is no time; write it like 2026-01-31T12:00:00Z")
+    if not EARLIEST <= moment <= LATEST:
+        raise InvalidRequest(f"{text[:80]!r} is too far away: from {EARLIEST:%Y} to {LATEST:%Y}")
     return text
 
 

@@ -20,6 +20,7 @@ from typing import Final, NoReturn
 
 import trio
 
+from tport.engine.defaults import EARLIEST, LATEST
 from tport.engine.errors import (
     AlreadyExists,
     CompareFailed,
@@ -264,6 +265,8 @@ def check_batch(operations: Sequence[Operation]) -> None:
                 )
             if item.expires is not None and item.expires.tzinfo is None:
                 raise InvalidRequest(f"expiry of {item.key} has no time zone")
+            if item.expires is not None and not EARLIEST <= item.expires <= LATEST:
+                raise InvalidRequest(f"expiry of {item.key} is too far away")
 
 
 async def keep_sweeping(backend: Backend) -> NoReturn:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final
 
+from tport.engine.defaults import LATEST
 from tport.engine.errors import TportError, Unavailable
 from tport.engine.files import sync_directory
 from tport.engine.storage import content
@@ -170,11 +171,12 @@ class Database:
             mark = Mark(revision, os.urandom(16))
             write_head(connection, mark, total)
             connection.execute("COMMIT")
-        except (sqlite3.DatabaseError, OSError) as error:
+        except Exception as error:  # also what nobody thought of: one write must not end all
             with suppress(sqlite3.DatabaseError):
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
-            logger.warning("storage: no write to %s: %s", self.path, error)
+            known = isinstance(error, sqlite3.DatabaseError | OSError)
+            logger.warning("storage: no write to %s: %s", self.path, error, exc_info=not known)
             return [Outcome(error=explain(error)) for _ in writes]
         try:
             self._acknowledge(mark)
@@ -297,7 +299,7 @@ def expired_keys(connection: sqlite3.Connection, now: datetime, limit: int) -> l
     return [key.decode() for (key,) in rows]
 
 
-def explain(error: sqlite3.DatabaseError | OSError) -> Unavailable:
+def explain(error: Exception) -> Unavailable:
     """Say in words for anyone, without paths, why storage can't answer."""
     if isinstance(error, OSError):
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -442,10 +444,13 @@ def _item(row: Any) -> Item:
     return Item(
         key.decode(),
         value,
-        None if expires is None else EPOCH + expires * MICROSECOND,
+        None if expires is None else EPOCH + min(expires, _LATEST) * MICROSECOND,
         revision,
     )
 
 
 def _microseconds(time: datetime) -> int:
     return (time - EPOCH) // MICROSECOND
+
+
+_LATEST: Final = _microseconds(LATEST)  # 0.1 took later ones, which are no datetime

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import TypeVar
 
 import pytest
@@ -282,6 +282,18 @@ async def test_an_expired_token_is_not_taken(world: World) -> None:
     old = replace(EXAMPLES["token"].token, expires=world.clock() - timedelta(1))  # type: ignore[union-attr]
     with pytest.raises(InvalidRequest, match="expired already"):
         await world.admin.put_resource(resource=TokenResource(token=old), mode="create")
+
+
+@pytest.mark.parametrize("far", ["9999-12-31T23:59:59-05:00", "9999-12-30T20:00:00-12:00"])
+async def test_what_ends_when_no_time_can_be_told_is_not_taken(world: World, far: str) -> None:
+    """Storage and all who show it count in UTC, where it has no such year."""
+    ends = datetime.fromisoformat(far)
+    for given in (
+        LockResource(lock=Lock(name="l1", target=LockTarget(role="editor"), expires=ends)),
+        TokenResource(token=JoinToken(id=token_id(SECRET), hint=SECRET[:8], expires=ends)),
+    ):
+        with pytest.raises(InvalidRequest, match="too far"):
+            await world.admin.put_resource(resource=given, mode="create")
 
 
 async def test_offers_are_shown_and_are_nobody_s_to_make_or_remove(world: World) -> None:

@@ -24,6 +24,7 @@ from tport.engine.auth.signin.preference_editing import PreferenceEditing
 from tport.engine.auth.sso.connectors import Connectors
 from tport.engine.auth.stores import Store, Stored
 from tport.engine.config.dynamic_apps import check_dynamic_app
+from tport.engine.defaults import LATEST
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, NotFound
 from tport.engine.types.app import App
 from tport.engine.types.connector import (
@@ -270,6 +271,8 @@ class Resources:
         now = self._cluster.clock()
         if token.expires is not None and token.expires <= now:
             raise InvalidRequest("the token has expired already")
+        if token.expires is not None and token.expires > LATEST - EXPIRED_KEPT:
+            raise InvalidRequest("the end of the token is too far away")
         if any(token.id == each.id for each in await self._tokens.all() if each.static):
             raise InvalidRequest(
                 "this join token stands in the configuration file; change it there"

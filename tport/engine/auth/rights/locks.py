@@ -20,6 +20,7 @@ from msgspec.structs import replace
 from tport.engine.access.locks import check_host, check_person, locked
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
+from tport.engine.defaults import LATEST
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, Locked, NotFound
 from tport.engine.storage.backend import Delete
 from tport.engine.types.lock import (
@@ -110,6 +111,8 @@ class Locks:
         await self._put_aside()  # whose name is free again
         if not lock.is_in_force(now):
             raise InvalidRequest("the lock would be over already")
+        if lock.expires is not None and lock.expires > LATEST:
+            raise InvalidRequest("the end of the lock is too far away")
         if not _NAME.fullmatch(name := lock.name or str(uuid.uuid4())):
             raise InvalidRequest(f"{name[:80]!r} is no name for a lock (letters, digits, _ . -)")
         if len(await self.all()) >= MAX_LOCKS:
