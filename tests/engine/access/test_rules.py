@@ -6,7 +6,7 @@ import pytest
 from tport.engine.access.rules import check_role, check_rule, role_from_resource
 from tport.engine.defaults import MAX_SESSION_TTL
 from tport.engine.errors import AccessDenied, InvalidRequest
-from tport.engine.types.role import PRESETS, Conditions, Role, Rule
+from tport.engine.types.role import PRESETS, Conditions, Role, RoleOptions, Rule
 
 
 def ruled(allow: tuple[Rule, ...] = (), deny: tuple[Rule, ...] = ()) -> Role:
@@ -118,7 +118,14 @@ def test_an_empty_role_is_one_that_grants_nothing() -> None:
     assert notes == []
 
 
-@pytest.mark.parametrize("ttl", [None, "", "0s", 0, "0h0m0s", -5])
+def test_a_session_of_a_thousand_years_is_not_taken() -> None:
+    """It can't be added to a time."""
+    role = Role(name="long", options=RoleOptions(max_session_ttl=timedelta.max))
+    with pytest.raises(InvalidRequest, match=r"options\.max_session_ttl: must be below"):
+        check_role(role)
+
+
+@pytest.mark.parametrize("ttl", [None, "", "0s", 0, "0h0m0s", -5, -(10**15)])
 def test_no_session_length_means_the_default(ttl: object) -> None:
     role, _ = role_from_resource(changed("spec.options.max_session_ttl", ttl))
 

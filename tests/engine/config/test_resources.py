@@ -367,6 +367,10 @@ spec:
             "x.yaml:2:24: spec.target.login: is no target",
         ),
         (
+            f"kind: oidc\nmetadata: {{name: a}}\nspec: {{max_age: {'9' * 9}h}}",
+            "x.yaml:3:17: spec.max_age: is too long",
+        ),
+        (
             "kind: app\nmetadata: {name: A}\nspec: {uri: http://x}",
             "x.yaml:2:18: metadata.name: 'A' is no sub-domain",
         ),

@@ -24,6 +24,7 @@ VERBS: Final = frozenset(
     {"list", "create", "read", "readnosecrets", "update", "delete", "use", "rotate", "*"}
 )
 VERSIONS: Final[tuple[str, ...]] = get_args(RoleVersion)
+MAX_TTL: Final = timedelta(days=100_000)  # above all that documents say; fits a datetime
 
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}|\*")
 _DURATION = re.compile(r"(?:(\d{1,6})h)?(?:(\d{1,6})m)?(?:(\d{1,9})s)?")  # Go's, whole units
@@ -137,6 +138,8 @@ def check_role(role: Role) -> Role:
         raise InvalidRequest(f"version: {role.version!r} is none of {', '.join(VERSIONS)}")
     if role.options.max_session_ttl <= timedelta(0):
         raise InvalidRequest("options.max_session_ttl: must be above zero")
+    if role.options.max_session_ttl >= MAX_TTL:
+        raise InvalidRequest(f"options.max_session_ttl: must be below {MAX_TTL.days * 24} h")
     compile_role(role)
     for key in role.deny.app_labels:
         if key.startswith("dynamic/"):
@@ -299,7 +302,7 @@ def read_session_ttl(value: object) -> timedelta:
     if value is None or value == "":
         return MAX_SESSION_TTL
     if isinstance(value, int) and not isinstance(value, bool):
-        length = timedelta(seconds=min(value, 10**9))
+        length = timedelta(seconds=max(0, min(value, 10**9)))
     elif isinstance(value, str) and (match := _DURATION.fullmatch(value)):
         hours, minutes, seconds = (int(part or 0) for part in match.groups())
         length = timedelta(hours=hours, minutes=minutes, seconds=seconds)

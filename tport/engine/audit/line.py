@@ -15,6 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from tport.engine.audit.chain import NAMES
+from tport.engine.defaults import EARLIEST, LATEST
 from tport.engine.types.event import Event
 
 FIELDS_LIMIT: Final = 64  # fields of an event
@@ -72,7 +73,9 @@ def _time(claimed: object, now: datetime) -> datetime:
             claimed = datetime.fromisoformat(claimed)
         except ValueError:
             return now
-    return claimed if isinstance(claimed, datetime) and claimed.tzinfo is not None else now
+    if not isinstance(claimed, datetime) or claimed.tzinfo is None:
+        return now
+    return claimed if EARLIEST <= claimed <= LATEST else now
 
 
 class _Cutter:

@@ -36,6 +36,10 @@ def check_query(query: EventQuery, cursor: str, limit: int) -> None:
     for moment in (query.since, query.until):
         if moment is not None and moment.tzinfo is None:
             raise InvalidRequest("a search needs times with a time zone")
+        try:
+            _ = moment and moment.astimezone(UTC)
+        except OverflowError:
+            raise InvalidRequest("a search needs times of the years 1 to 9999, in UTC") from None
     if len(query.text.split()) > MAX_WORDS:
         raise InvalidRequest(f"a search looks for at most {MAX_WORDS} words")
     if cursor and not _CURSOR.fullmatch(cursor):

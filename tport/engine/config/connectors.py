@@ -10,6 +10,7 @@ from tport.engine.config.file import Section, Text, TextList
 from tport.engine.config.in_force import duration
 from tport.engine.config.resource_shape import Document
 from tport.engine.config.words import parse_seconds
+from tport.engine.errors import InvalidRequest
 from tport.engine.types.connector import (
     GITHUB,
     GITHUB_API,
@@ -23,6 +24,7 @@ from tport.engine.types.connector import (
 
 FILE: Final = "file://"  # what a client_secret begins with that lies in a file of the writer's
 
+MAX_AGE: Final = 10 * 365 * 86400  # s; ten years: what is added to a time must fit one
 NO_PROMPT: Final = "none"  # Teleport's word for asking the provider for nothing particular
 
 Value = dict[str, Any]
@@ -32,6 +34,12 @@ class ClaimSpec(Section, frozen=True):
     claim: Text = ""
     value: Text = ""
     roles: TextList = ()
+
+
+def _parse_age(text: str) -> float:
+    if (seconds := parse_seconds(text)) > MAX_AGE:
+        raise InvalidRequest(f"is too long: at most {MAX_AGE // 3600} h")
+    return seconds
 
 
 class OidcSpec(Section, frozen=True):
@@ -45,7 +53,7 @@ class OidcSpec(Section, frozen=True):
     username_claim: Text = "email"
     prompt: Text = "select_account"
     acr_values: TextList = ()
-    max_age: Annotated[float, parse_seconds] = 0.0
+    max_age: Annotated[float, _parse_age] = 0.0
     pkce_mode: Literal["enabled", "disabled"] = "enabled"
     allow_unverified_email: bool = False
     cluster_second_factor: bool = False

@@ -221,6 +221,16 @@ async def test_the_shortest_ttl_of_the_roles_bounds_both_sessions(world: World) 
     assert alice.session.expires - alice.session.created == timedelta(hours=1)
 
 
+async def test_a_role_that_0_1_took_with_a_session_of_a_thousand_years_opens(world: World) -> None:
+    options = RoleOptions(max_session_ttl=timedelta.max)
+    long = Role(name="long", allow=Conditions(app_labels={"*": ("*",)}), options=options)
+    await world.service.cluster.stores.roles.put("long", long)
+    alice = await world.alice(roles=("long",))
+    await world.serve(GRAFANA)
+    opened = await world.open(alice)
+    assert opened.session.expires == alice.session.expires
+
+
 async def test_agents_are_shown_a_signed_session_with_the_apps_own_token(world: World) -> None:
     alice = await world.alice()
     await world.serve(GRAFANA)

@@ -228,7 +228,7 @@ class Sessions:
             created=now,
             expires=min(
                 web.expires,
-                now + await self._roles.ttl(user),
+                now + min(WEB_SESSION_TTL, await self._roles.ttl(user)),
                 *([user.soonest] if user.soonest is not None else ()),
             ),
         )
