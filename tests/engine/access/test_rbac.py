@@ -1,10 +1,13 @@
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import timedelta
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from tport.engine.access.rbac import DENIED, check_app_access, is_app_allowed, session_ttl
 from tport.engine.access.rules import check_role
+from tport.engine.access.templates import MAX_VALUES, internal_values, parse_template
 from tport.engine.defaults import MAX_SESSION_TTL
 from tport.engine.errors import AccessDenied, InvalidRequest
 from tport.engine.types.role import PRESETS, Conditions, Role, RoleOptions, RoleVersion
@@ -247,6 +250,47 @@ def test_a_trait_by_itself_opens_and_denies_however_many_values_it_has() -> None
     assert not opens(role(mine), labels={"team": "group-1000"}, traits=MANY)
     assert not opens(role({"*": ("*",)}, mine), labels={"team": "group-999"}, traits=MANY)
     assert opens(role({"*": ("*",)}, mine), labels={"team": "group-1000"}, traits=MANY)
+
+
+class Asked(tuple[str, ...]):
+    """Values that may be asked for one, and not gone through."""
+
+    def __iter__(self) -> Iterator[str]:
+        raise AssertionError("all values were gone through")
+
+
+def test_a_trait_by_itself_is_asked_for_the_label_and_not_written_out() -> None:
+    """Of each live WebSocket this is asked each few seconds, and a person may be in many groups."""
+    mine = {"team": ("{{external.groups}}",)}
+    groups = {"groups": Asked(MANY["groups"])}
+
+    assert opens(role(mine), labels={"team": "group-999"}, traits=groups)
+    assert not opens(role({"*": ("*",)}, mine), labels={"team": "group-999"}, traits=groups)
+
+
+TEXTS = st.text("ab@*.^$", max_size=4)
+EXPRESSIONS = st.recursive(
+    st.sampled_from(["external.logins", "internal.logins", "external.none"]),
+    lambda inner: st.one_of(
+        inner.map("email.local({})".format),
+        inner.map('regexp.replace({}, "^(a*)b?", "$1")'.format),
+    ),
+    max_leaves=3,
+)
+
+
+@given(expression=EXPRESSIONS, values=st.lists(TEXTS, max_size=MAX_VALUES), label=TEXTS)
+def test_a_template_by_itself_fits_what_it_would_be_written_out_as(
+    expression: str, values: Sequence[str], label: str
+) -> None:
+    traits = {"logins": values}
+    template = parse_template(f"{{{{{expression}}}}}")
+    written_out = template.render(internal_values(traits), traits) or ()
+
+    allowing = role({"team": (f"{{{{{expression}}}}}",)})
+    assert opens(allowing, labels={"team": label}, traits=traits) == (label in written_out)
+    for one in written_out:
+        assert opens(allowing, labels={"team": one}, traits=traits)
 
 
 @pytest.mark.parametrize("value", ["{{external.groups}}*", "^{{external.groups}}$"])

@@ -6,7 +6,6 @@ is not allowed. Whatever goes wrong while deciding denies.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -184,7 +183,7 @@ def _fits(wanted: Matcher | Template, value: str, traits: Values, *, if_failed: 
         return wanted(value)
     internal = internal_values(traits)
     if len(wanted.parts) == 1:  # to the letter: comparing costs little, however many they are
-        return value in (wanted.render(internal, traits, most=sys.maxsize) or ())
+        return value in wanted.values(internal, traits)
     # What the role wrote decides which kind of pattern it is: a trait can't turn it into another.
     first, last = wanted.parts[0], wanted.parts[-1]
     regex = isinstance(first, str) and isinstance(last, str) and is_regex(first[0] + last[-1])

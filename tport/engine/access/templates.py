@@ -148,24 +148,28 @@ class Template:
         wanted = Variable(namespace, name)
         return any(part.variable == wanted for part in self.parts if not isinstance(part, str))
 
+    def values(self, internal: Values, external: Values) -> Sequence[str]:
+        """Return what a template of one part alone stands for, however many values that is.
+
+        Raises:
+            TooMuchWork: a value is beyond what `regexp.replace` may cost.
+        """
+        [values] = self._choices(internal, external)
+        return values
+
     def render(
-        self,
-        internal: Values,
-        external: Values,
-        *,
-        escape: Callable[[str], str] = str,
-        most: int = MAX_VALUES,
+        self, internal: Values, external: Values, *, escape: Callable[[str], str] = str
     ) -> tuple[str, ...] | None:
         """Return the text for each combination of values: () when a variable has none.
 
-        None: there are more than `most` combinations, so that nobody can tell. `escape` is
+        None: there are more than MAX_VALUES combinations, so that nobody can tell. `escape` is
         applied to what is put in, not to the text around it.
 
         Raises:
             TooMuchWork: a value is beyond what `regexp.replace` may cost.
         """
         choices = self._choices(internal, external)
-        if math.prod(map(len, choices)) > most:
+        if math.prod(map(len, choices)) > MAX_VALUES:
             return None
         escaped = [
             choice if isinstance(part, str) else [escape(value) for value in choice]
