@@ -8,7 +8,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from tests.engine.auth.machines.test_watch import after, until_current
+from tests.engine.auth.machines.test_watch import after, read_on, until_current
 from tests.engine.auth.world import GRAFANA, PROXY, World, open_world
 from tests.fakes import START
 from tport.engine.api.answers import ProxyReport, TunnelReport
@@ -287,6 +287,59 @@ async def test_agents_are_told_when_a_lock_is_over(world: World, autojump_clock:
         assert EpochChanged(user_key=key, epoch=-1) in await until_current(changes)
         world.pass_time(seconds=60)
         assert await after(changes) == EpochChanged(user_key=key, epoch=1)
+
+
+async def test_a_lock_that_is_over_and_not_put_aside_yet_keeps_nobody_out_of_a_watch_begun_anew(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """As on a full disk, on which nothing is put aside."""
+    alice = await world.alice()
+    key = user_key(alice.session.user_id)
+    stores = world.service.cluster.stores
+    for target in (ALICE, LockTarget(server_id="agent-1")):
+        name = str(target)
+        await stores.locks.put(name, Lock(name=name, target=target, expires=world.clock()))
+
+    async with world.agent.watch() as changes:
+        assert EpochChanged(user_key=key, epoch=1) in await until_current(changes)
+    assert len(await stores.locks.all()) == 2
+
+
+async def test_agents_are_told_that_a_lock_is_in_force_again_once_the_clock_is_right(
+    autojump_clock: MockClock,
+) -> None:
+    """AZ-04: the clock was ahead, and the lock put aside meanwhile."""
+    async with open_world(monotonic=trio.current_time) as world:
+        key = user_key((await world.alice()).session.user_id)
+        await world.admin.create_lock(target=ALICE, message="", ttl=60)
+        async with world.agent.watch() as changes:
+            assert EpochChanged(user_key=key, epoch=-1) in await until_current(changes)
+            world.pass_time(days=1)
+            assert await after(changes) == EpochChanged(user_key=key, epoch=1)
+            world.pass_time(days=-1)
+            assert await after(changes) == EpochChanged(user_key=key, epoch=-1)
+
+
+async def test_who_was_let_in_by_a_clock_that_was_ahead_is_kept_out_once_it_is_right(
+    autojump_clock: MockClock,
+) -> None:
+    """AZ-04: though the lock was not put aside meanwhile, so that it doesn't come back either."""
+    async with open_world(monotonic=trio.current_time) as world:
+        key = user_key((await world.alice()).session.user_id)
+        for target in (ALICE, LockTarget(server_id="agent-2")):
+            lock = Lock(name=str(target), target=target, expires=START + timedelta(days=1))
+            await world.service.cluster.stores.locks.put(lock.name, lock)
+        world.pass_time(days=8)
+        async with (
+            world.agent.watch() as changes,
+            world.caller("agent", name="agent-2").watch() as locked,
+        ):
+            assert EpochChanged(user_key=key, epoch=1) in await until_current(changes)
+            await until_current(locked)
+            world.pass_time(days=-8)
+            assert await after(changes) == EpochChanged(user_key=key, epoch=-1)
+            with pytest.raises(Locked):
+                await read_on(locked)
 
 
 async def test_the_name_of_a_lock_that_is_over_is_free(world: World) -> None:

@@ -32,6 +32,7 @@ from tport.engine.api.changes import (
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.health import Healths
 from tport.engine.auth.machines.presence import Presence
+from tport.engine.defaults import CLOCK_SKEW
 from tport.engine.errors import Locked, Unavailable
 from tport.engine.storage.backend import Change as Written
 from tport.engine.storage.backend import Item, Put, WatchLost
@@ -237,6 +238,7 @@ class _View:
         self._name = feed.name
         self._may_offer = feed.apps
         self._apps: dict[str, int] = {}  # name → revision
+        self._clock = cluster.clock
         self._stores = cluster.stores
         self._locks: dict[str, tuple[int, Lock]] = {}  # name → revision, lock
         self._roles: dict[str, int] = {}  # name → revision
@@ -303,7 +305,7 @@ class _View:
         """Tell of a lock.
 
         Raises:
-            Locked: it is on this follower.
+            Locked: it is on this follower, and in force.
         """
         name = written.key.removeprefix(self._stores.locks.prefix)
         revision, before = self._locks.get(name, (0, None))
@@ -312,7 +314,8 @@ class _View:
                 return
             lock = self._stores.locks.decode(written.item)
             self._locks[name] = (written.item.revision, lock)
-            if not self._is_proxy and lock.target.server_id == self._name:
+            is_on_this = not self._is_proxy and lock.target.server_id == self._name
+            if is_on_this and self._is_in_force(lock):
                 raise Locked("this agent is locked", reason=f"lock {name}")
             yield from self._lock_told(lock, before)
         elif before is not None and written.revision > revision:
@@ -339,10 +342,21 @@ class _View:
             yield self._epoch(user)
 
     def _epoch(self, user: User) -> Change:
-        is_locked = any(lock.target.user == user.name for _, lock in self._locks.values())
+        is_locked = any(
+            lock.target.user == user.name and self._is_in_force(lock)
+            for _, lock in self._locks.values()
+        )
         return (
             _void(user) if is_locked else EpochChanged(user_key=user_key(user.id), epoch=user.epoch)
         )
+
+    def _is_in_force(self, lock: Lock) -> bool:
+        """Tell whether a lock keeps out now; one that is over is here until it is put aside.
+
+        When the clock was set back and isn't followed yet, the wall decides: locks come back then.
+        """
+        is_set_back = self._clock.behind > CLOCK_SKEW
+        return lock.is_in_force(self._clock.wall() if is_set_back else self._clock())
 
     def user(self, written: Written) -> Iterator[Change]:
         name = written.key.removeprefix(self._stores.users.prefix)

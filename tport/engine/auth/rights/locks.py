@@ -22,7 +22,7 @@ from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.defaults import LATEST
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, Locked, NotFound
-from tport.engine.storage.backend import Delete
+from tport.engine.storage.backend import BATCH_LIMIT, CompareAndSwap, Delete
 from tport.engine.types.lock import (
     COPIED,
     Lock,
@@ -71,7 +71,7 @@ class Locks:
             await self._put_aside()
 
     async def bring_back(self, now: datetime) -> None:
-        """Let the locks be again that were put aside, but are in force at `now`.
+        """Let the locks be again that were put aside, but are in force at `now`, and tell of the others.
 
         Raises:
             Unavailable: storage can't answer.
@@ -85,6 +85,24 @@ class Locks:
                     await self._cluster.stores.batch([self._store.creating(lock.name, lock), gone])
                 except AlreadyExists:  # another has its name by now
                     await self._cluster.stores.batch([gone])
+        await self._tell_again(now)
+
+    async def _tell_again(self, now: datetime) -> None:
+        """Write locks anew that followers may hold to be over, by a clock that was ahead."""
+        again = [
+            CompareAndSwap(item)
+            for item in await self._store.range()
+            if (ends := self._store.decode(item).expires) is not None
+            and now < ends <= self._cluster.clock.highest
+        ]
+        for start in range(0, len(again), BATCH_LIMIT):
+            part = again[start : start + BATCH_LIMIT]
+            try:
+                await self._cluster.stores.batch(part)
+            except CompareFailed:  # one was lifted, or made anew
+                for each in part:
+                    with suppress(CompareFailed):
+                        await self._cluster.stores.batch([each])
 
     async def create(self, target: LockTarget, message: str, ttl: float, by: str) -> Lock:
         """See `LockAPI.create_lock`."""
