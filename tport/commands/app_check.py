@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
-from pathlib import Path
+import secrets
+import stat
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -133,44 +133,55 @@ def _print(report: ProbeReport, app: App) -> None:
 
 
 def _write(config: Config, report: ProbeReport) -> None:
+    """Put what is proposed into the file, with its owner and mode, at once.
+
+    All is done in the folder that was opened, and by open descriptors: who owns that folder may put
+    something else under any name in it, or under its own, meanwhile.
+
+    Raises:
+        ConfigError: it can't be read or written.
+    """
     from tport.engine.config.edit import with_proposal
+    from tport.engine.errors import ConfigError
 
     assert config.file is not None
     file = config.file.resolve()
-    _replace(file, with_proposal(_read(file), report.app, report.proposal))
-    say(f"{config.file} is changed; an agent that runs by it takes that within seconds")
-
-
-def _read(file: Path) -> str:
-    with file.open(encoding="utf-8", newline="") as lines:
-        return lines.read()
-
-
-def _replace(file: Path, text: str) -> None:
-    """Put a new text in a file's place at once, with the old one's owner and mode.
-
-    Raises:
-        ConfigError: it can't be written.
-    """
-    from tport.engine.errors import ConfigError
-
-    descriptor, temporary = -1, ""
     try:
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=f".{file.name}.")
-        with os.fdopen(descriptor, "w", encoding="utf-8", newline="") as new:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-        shutil.copymode(file, temporary)
-        owner = file.stat()
-        if (os.geteuid(), os.getegid()) != (owner.st_uid, owner.st_gid):
-            os.chown(temporary, owner.st_uid, owner.st_gid)
-        os.replace(temporary, file)
+        folder = os.open(file.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            text, old = _read(file.name, folder)
+            _replace(file.name, folder, with_proposal(text, report.app, report.proposal), old)
+        finally:
+            os.close(folder)
     except OSError as problem:
-        if temporary:
-            Path(temporary).unlink(missing_ok=True)
         raise ConfigError(
             f"cannot be written: {str(problem.strerror).lower()}",
             where=file,
             hint="put the settings in by hand, or run this as the file's owner",
         ) from None
+    say(f"{config.file} is changed; an agent that runs by it takes that within seconds")
+
+
+def _read(name: str, folder: int) -> tuple[str, os.stat_result]:
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    with open(descriptor, encoding="utf-8", newline="") as lines:
+        return lines.read(), os.fstat(descriptor)
+
+
+def _replace(name: str, folder: int, text: str, old: os.stat_result) -> None:
+    new = f".{name}.{secrets.token_hex(8)}"
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(new, flags, 0o600, dir_fd=folder)
+    try:
+        with open(descriptor, "w", encoding="utf-8", newline="") as file:
+            file.write(text)
+            file.flush()
+            if (os.geteuid(), os.getegid()) != (old.st_uid, old.st_gid):
+                os.fchown(descriptor, old.st_uid, old.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(old.st_mode) & 0o777)
+            os.fsync(descriptor)
+        os.replace(new, name, src_dir_fd=folder, dst_dir_fd=folder)
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new, dir_fd=folder)
+        raise
