@@ -190,6 +190,36 @@ async def test_ops_10_no_account_stays_locked_for_a_clock_that_was_wrong(world: 
     assert (await world.sign_in()).session.created == world.clock.now
 
 
+async def test_ops_10_a_lock_of_a_clock_that_was_ahead_does_not_begin_at_its_own_time(
+    world: World,
+) -> None:
+    """R-13: against somebody at whom nobody guesses then, also when it was made at the very last."""
+    await world.alice()
+    record = world.audit.record
+
+    async def guessed(name: str) -> None:
+        for _ in range(MAX_LOGIN_FAILURES):
+            with pytest.raises(AccessDenied):
+                await world.sign_in(name, password="wrong horse battery staple")
+
+    async def record_late(event: Event) -> None:
+        if event.type == "clock.set_back":
+            await guessed("bob")
+        await record(event)
+
+    await world.alice("bob")
+    world.pass_time(hours=2)
+    await guessed("alice")
+    world.pass_time(hours=-2)
+    world.audit.record = record_late  # type: ignore[method-assign]
+    await world.service.set_back.tick()
+
+    world.pass_time(hours=2, minutes=5)
+    assert [each.locked_until for each in await world.admin.list_users()] == [None, None]
+    for name in ("alice", "bob"):
+        assert (await world.sign_in(name)).session.user == name
+
+
 async def test_ops_10_an_account_that_was_locked_before_the_clock_was_wrong_stays_so(
     world: World,
 ) -> None:

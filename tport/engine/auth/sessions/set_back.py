@@ -9,7 +9,7 @@ signed in meanwhile did so by the time that stood still: that is ended once more
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -32,11 +32,19 @@ _UNDER_WAY: Final = ("/sessions/", "/seen/", "/proofs/", "/attempts/", "/launch/
 
 
 class SetBack:
-    def __init__(self, cluster: Cluster, locks: Locks) -> None:
+    """`locked_ahead`: gives the keys of accounts' locks that, at a time, are yet to begin."""
+
+    def __init__(
+        self,
+        cluster: Cluster,
+        locks: Locks,
+        locked_ahead: Callable[[datetime], Awaitable[Iterable[str]]],
+    ) -> None:
         self._clock = cluster.clock
         self._cluster = cluster
         self._stores = cluster.stores
         self._locks = locks
+        self._locked_ahead = locked_ahead
         self._stored = self._clock.wall() - STORED_EVERY
         self._ends_again = False
 
@@ -95,6 +103,8 @@ class SetBack:
         for prefix in _UNDER_WAY:
             items = await self._stores.backend.range(prefix)
             ended += await self._delete(item.key for item in items)
+        # Else they would keep people out at their own time, at whom nobody guesses then.
+        ended += await self._delete(await self._locked_ahead(self._clock.wall()))
         while swept := await self._stores.backend.sweep():
             ended += swept
         return ended + await self._expire_users(self._clock.wall())

@@ -58,6 +58,11 @@ class Failures:
             return
         raise Unavailable("failures can't be counted, so nobody can sign in to this account now")
 
+    async def locked_ahead(self, now: datetime) -> list[str]:
+        """Return the keys of those whose lock is of a clock that was ahead: it is yet to begin at `now`."""
+        store = self._stores.failures
+        return [item.key for item in await store.range() if _begins_after(store.decode(item), now)]
+
     async def forget(self, name: str) -> None:
         """Forget them, locks too: the person is proven, or an administrator says so."""
         try:
@@ -82,7 +87,12 @@ def _one_more(before: FailedLogins, cluster: Cluster) -> FailedLogins | None:
 def is_locked(failed: FailedLogins, now: datetime) -> bool:
     """Tell whether an account is locked now. A lock that is yet to begin is of a clock that was ahead."""
     until = failed.locked_until
-    return until is not None and until - _life(failed.locks) <= now < until
+    return until is not None and now < until and not _begins_after(failed, now)
+
+
+def _begins_after(failed: FailedLogins, now: datetime) -> bool:
+    until = failed.locked_until
+    return until is not None and until - _life(failed.locks) > now
 
 
 def _life(locks: int) -> timedelta:
