@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from typer.core import TyperCommand, TyperGroup
 
+from tport.commands.printing import be_quiet, on_stderr, warn
 from tport.commands.settings import Settings
 from tport.engine.errors import InvalidRequest, TportError, leaves
 
@@ -166,8 +167,6 @@ def root(
     """
     ctx.obj = Settings(config=config, data_dir=data_dir, quiet=quiet, yes=yes)
     if quiet:
-        from tport.commands.printing import be_quiet
-
         be_quiet()
 
 
@@ -204,24 +203,18 @@ def run(args: list[str]) -> int:
 
 def say_error(error: TportError) -> None:
     """Print an error, a line for each of its lines, and what to do next."""
-    for line in str(error).splitlines() or [type(error).__name__]:
-        typer.echo(f"tport: error: {line}", err=True)
-    for line in error.hint.splitlines():
-        typer.echo(f"tport: hint: {line}", err=True)
+    on_stderr(str(error) or type(error).__name__, "tport: error: ")
+    on_stderr(error.hint, "tport: hint: ")
 
 
 def say_misuse(message: str, context: typer.Context | None) -> None:
     """Print what is wrong with a command line; or its help, when nothing was given at all."""
     if "\n" in message:
-        typer.echo(message, err=True)
+        on_stderr(message)
         return
-    typer.echo(f"tport: error: {_first_low(message)}", err=True)
+    on_stderr(_first_low(message), "tport: error: ")
     if context is not None:
-        typer.echo(f"tport: hint: {context.command_path} --help", err=True)
-
-
-def warn(text: str) -> None:
-    typer.echo(f"tport: warning: {text}", err=True)
+        on_stderr(f"{context.command_path} --help", "tport: hint: ")
 
 
 def _first_low(message: str) -> str:

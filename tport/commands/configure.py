@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final, NoReturn
 import typer
 
 from tport.commands.new_file import write_new
-from tport.commands.printing import hint, print_out, print_rows, print_value, say
+from tport.commands.printing import hint, on_stderr, print_out, print_rows, print_value, say
 from tport.commands.run import settings_of
 from tport.commands.settings import Format
 from tport.engine.errors import ConfigError
@@ -208,7 +208,7 @@ def check_file(path: Path) -> None:
     except ConfigError as error:
         _fail(str(error).splitlines(), error.hint)
     for note in config.notes:
-        typer.echo(f"tport: {note}", err=True)
+        on_stderr(note, "tport: ")
     complaints = [line for app in config.app_service.faulty for line in app.complaints]
     complaints += _certificate_complaints(config)
     if complaints:
@@ -253,9 +253,8 @@ def _preflight(ctx: typer.Context, path: Path | None, format: Format) -> None:
 def _fail(complaints: list[str], hint: str = "") -> NoReturn:
     # Without the prefix of other errors: file:line:column first is what editors jump by.
     for complaint in complaints:
-        typer.echo(complaint, err=True)
-    if hint:
-        typer.echo(f"tport: hint: {hint}", err=True)
+        on_stderr(complaint)
+    on_stderr(hint, "tport: hint: ")
     raise typer.Exit(2)
 
 

@@ -10,7 +10,6 @@ import os
 import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from io import StringIO
 
 import typer
 
@@ -46,16 +45,13 @@ def _drop_stdout() -> None:
 def print_value(value: object, format: Format) -> None:
     """Print a structure of dicts, lists and plain values as JSON or YAML.
 
-    JSON is ASCII, with all else and DEL escaped: others wrote parts of it, and terminals obey U+009B.
+    Others wrote parts of it, and terminals obey U+009B: JSON is ASCII, with all else and DEL escaped;
+    YAML escapes as much where anything isn't printable.
     """
     if format is Format.yaml:
-        from ruamel.yaml import YAML
+        from tport.engine.config.yaml_dump import dumped
 
-        text = StringIO()
-        yaml = YAML(typ="safe", pure=True)
-        yaml.default_flow_style = False
-        yaml.dump(value, text)
-        print_out(text.getvalue())
+        print_out(dumped(value))
     else:
         import json
 
@@ -99,22 +95,33 @@ def be_quiet() -> None:
 
 def say(text: str) -> None:
     """Tell the person something that is no result."""
-    if _quiet:
-        return
-    for line in text.splitlines():
-        typer.echo(f"tport: {line}" if line else "tport:", err=True)
+    if not _quiet:
+        on_stderr(text, "tport: ")
 
 
 def hint(text: str) -> None:
     """Tell what to do next."""
-    if _quiet:
-        return
+    if not _quiet:
+        on_stderr(text, "tport: hint: ")
+
+
+def warn(text: str) -> None:
+    """Tell what is not as it should be, whoever wants to hear results and errors only, too."""
+    on_stderr(text, "tport: warning: ")
+
+
+def on_stderr(text: str, prefix: str = "") -> None:
+    """Write each line of a text behind `prefix`, without what a terminal would obey."""
     for line in text.splitlines():
-        typer.echo(f"tport: hint: {line}", err=True)
+        typer.echo(f"{prefix}{printable(line)}".rstrip(" "), err=True)
 
 
 def printable(text: str) -> str:
-    """Return text of a remote party without what a terminal would obey."""
+    """Return text of a remote party as one line without what a terminal would obey.
+
+    What is written to stderr and into tables is cleaned there; who calls this before, keeps a line
+    that others wrote from becoming one of ours.
+    """
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in text)
 
 

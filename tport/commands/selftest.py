@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
-from tport.commands.printing import hint, print_rows, print_value, printable, say
+from tport.commands.printing import hint, print_rows, print_value, printable, say, warn
 from tport.commands.run import with_cluster
 from tport.commands.settings import Format, FormatOption
 from tport.engine.errors import InvalidRequest
@@ -114,7 +114,7 @@ def _of_app(ctx: typer.Context, name: str, rounds: int | None, roles: str) -> Re
     async def measure(auth: AuthAPI) -> Report:
         return await until_stopped(
             lambda: measure_app(
-                auth, name, roles=words, rounds=rounds or _ROUNDS_OF_APP, tell=_tell, warn=_warn
+                auth, name, roles=words, rounds=rounds or _ROUNDS_OF_APP, tell=_tell, warn=warn
             )
         )
 
@@ -125,10 +125,6 @@ def _tell(doing: str) -> None:
     """Say what is being done to a person who waits; a script's log is spared."""
     if sys.stderr.isatty():
         say(f"{doing} …")
-
-
-def _warn(text: str) -> None:
-    typer.echo(f"tport: warning: {text}", err=True)
 
 
 # --- Sizes ---------------------------------------------------------------------------------------

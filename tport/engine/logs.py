@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import logging
 import math
-import re
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -32,15 +31,11 @@ _LEVELS: Final = {
 }
 
 
-# What moves a terminal's cursor, or begins a line that we did not write.
-_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029]")
-
-
 class TextLines(logging.Formatter):
     """`tport: warning: message`; a traceback follows on lines of its own.
 
     Some of a message may have been chosen by others: each further line of it is indented, so
-    that none looks like one of ours, and control characters become `?`.
+    that none looks like one of ours, and what isn't printable becomes `?`, in a traceback as well.
     """
 
     def __init__(self, *, with_time: bool = False, worker: int = 0) -> None:
@@ -50,14 +45,14 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
-        message = _CONTROL.sub("?", record.getMessage()).replace("\n", "\n    ")
-        about = _CONTROL.sub("?", _request_id(record))
+        message = _printable(record.getMessage()).replace("\n", "\n    ")
+        about = _printable(_request_id(record))
         message += f" (request {about})" if about else ""
         text = f"tport: {level}{self._who}{message}"
         if self._with_time:
             text = f"{_time(record)} {text}"
         if record.exc_info:
-            text = f"{text}\n{self.formatException(record.exc_info)}"
+            text = f"{text}\n{_printable(self.formatException(record.exc_info))}"
         return text
 
 
@@ -81,6 +76,13 @@ class JsonLines(logging.Formatter):
         if record.exc_info:
             entry["traceback"] = self.formatException(record.exc_info)
         return json.dumps(entry)
+
+
+def _printable(text: str) -> str:
+    """Return a text without what moves a terminal's cursor or begins a line, but for its line breaks."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else "?" for c in text)
 
 
 def _request_id(record: logging.LogRecord) -> str:

@@ -199,7 +199,14 @@ def test_what_is_written_reads_as_the_same(write: Callable[[list[Resource]], str
 
 @pytest.mark.parametrize("write", [yaml_text, json_text], ids=["yaml", "json"])
 @pytest.mark.parametrize(
-    "text", ["é\u202e\x7f", "\x9b2J", "😀\U0001f3f4\U000e0067", "\\ud83d\\ude00"]
+    "text",
+    [
+        "é\u202e\x7f",
+        "\x9b2J",
+        "\x85 \u2066\u200b " * 30,
+        "😀\U0001f3f4\U000e0067",
+        "\\ud83d\\ude00",
+    ],
 )
 def test_characters_that_are_escaped_read_as_the_same(
     write: Callable[[list[Resource]], str], text: str

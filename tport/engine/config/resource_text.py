@@ -8,14 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
-from io import StringIO
 from typing import Any
 
 import msgspec
-from ruamel.yaml import YAML
 
 from tport.engine.config.connectors import connector_spec
 from tport.engine.config.in_force import duration
+from tport.engine.config.yaml_dump import dumped
 from tport.engine.types.app import App, AppServer, Rewrite
 from tport.engine.types.factor import Device
 from tport.engine.types.lock import Lock
@@ -43,16 +42,7 @@ Value = dict[str, Any]
 
 def yaml_text(resources: Sequence[Resource]) -> str:
     """Return YAML documents, parted by `---`."""
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]  # an untyped setting
-    yaml.width = 2**16  # a key in PEM form is not folded
-    documents = []
-    for resource in resources:
-        text = StringIO()
-        yaml.dump(resource_value(resource), text)
-        documents.append(text.getvalue())
-    return "---\n".join(documents)
+    return "---\n".join(dumped(resource_value(each), in_order=True) for each in resources)
 
 
 def json_text(resources: Sequence[Resource]) -> str:
