@@ -24,7 +24,7 @@
     /apps/<name>                            Definition          -
     /app_resources/<name>                   App                 -        those that agents pick up
     /locks/<name>                           Lock                -        see `rights.locks`
-    /locks_over/<name>                      Lock                -        those whose time is over
+    /locks_over/<name>/<random>             Lock                -        those whose time is over
     /join_requests/<id>                     JoinRequest         15 minutes
     /requests/<id>                          AccessRequest       KEPT after it was made or decided
     /sessions/web/<cookie hash>             WebSession          its own

@@ -363,6 +363,81 @@ async def test_the_name_of_a_lock_that_is_over_is_free(world: World) -> None:
     assert await world.admin.list_locks() == (), "lifting it lifts the one before"
 
 
+async def put_lock(world: World, user: str, *, days: int, name: str = "mine") -> None:
+    ends = world.clock() + timedelta(days=days)
+    lock = Lock(name=name, target=LockTarget(user=user), expires=ends)
+    await world.admin.put_resource(resource=LockResource(lock=lock), mode="create")
+
+
+async def locked_until(world: World) -> list[tuple[str, int]]:
+    """Return who is locked, and for how many days."""
+    return sorted(
+        (lock.target.user, (lock.expires - world.clock()).days)
+        for lock in await world.admin.list_locks()
+        if lock.expires is not None
+    )
+
+
+@pytest.mark.parametrize(
+    ("user", "days", "locked"),
+    [
+        ("bob", 9, [("alice", 7), ("bob", 17)]),
+        ("alice", -7, [("alice", 1), ("alice", 7)]),
+        ("alice", 9, [("alice", 17)]),
+    ],
+    ids=["on another", "ends earlier", "holds as long"],
+)
+async def test_a_lock_that_comes_back_is_there_though_its_name_was_taken(
+    world: World, user: str, days: int, locked: list[tuple[str, int]]
+) -> None:
+    """AZ-04: else whoever was lifted by a clock that was ahead would stay so for a name."""
+    for name in ("alice", "bob"):
+        await world.alice(name)
+    await put_lock(world, "alice", days=7)
+    world.pass_time(days=8)
+    if days < 0:
+        await world.service.locks.tick()
+        await world.service.cluster.stores.locks.put(
+            "mine",
+            Lock(name="mine", target=ALICE, expires=world.clock() + timedelta(days=days)),
+        )
+    else:
+        await put_lock(world, user, days=days)
+    world.pass_time(days=-8)
+    await world.service.set_back.tick()
+
+    assert await locked_until(world) == locked
+    assert await world.service.cluster.stores.locks_over.all() == []
+
+
+async def test_a_lock_that_is_put_aside_takes_no_other_s_place_there(world: World) -> None:
+    """AZ-04: two had the same name, one after the other, by a clock that was ahead."""
+    for name in ("alice", "bob"):
+        await world.alice(name)
+    for user, days in (("alice", 7), ("bob", 2), ("alice", 3)):
+        await put_lock(world, user, days=days)
+        world.pass_time(days=days)
+    await put_lock(world, "bob", days=1, name="other")  # which puts aside what is over
+    world.pass_time(days=-12)
+    await world.service.set_back.tick()
+
+    assert await locked_until(world) == [("alice", 12), ("bob", 9), ("bob", 13)]
+
+
+async def test_lifting_a_lock_lifts_no_other_of_its_name(world: World) -> None:
+    """AZ-04: on alice there was one, by a clock that was ahead; on bob it is lifted."""
+    for name in ("alice", "bob"):
+        await world.alice(name)
+    await put_lock(world, "alice", days=7)
+    world.pass_time(days=8)
+    await put_lock(world, "bob", days=7)
+    await world.admin.delete_lock(name="mine")
+    world.pass_time(days=-8)
+    await world.service.set_back.tick()
+
+    assert await locked_until(world) == [("alice", 7)]
+
+
 async def test_so_many_locks_that_are_over_are_kept_at_most(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:

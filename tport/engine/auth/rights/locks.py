@@ -20,9 +20,10 @@ from msgspec.structs import replace
 from tport.engine.access.locks import check_host, check_person, locked
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
+from tport.engine.auth.stores import Stored
 from tport.engine.defaults import LATEST
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, Locked, NotFound
-from tport.engine.storage.backend import BATCH_LIMIT, CompareAndSwap, Delete
+from tport.engine.storage.backend import BATCH_LIMIT, CompareAndSwap, Delete, Operation
 from tport.engine.types.lock import (
     COPIED,
     Lock,
@@ -76,16 +77,28 @@ class Locks:
         Raises:
             Unavailable: storage can't answer.
         """
-        for lock in await self._over.all():
-            if not lock.is_in_force(now):
-                continue
-            gone = self._over.deleting(lock.name)
-            with suppress(NotFound):
-                try:
-                    await self._cluster.stores.batch([self._store.creating(lock.name, lock), gone])
-                except AlreadyExists:  # another has its name by now
-                    await self._cluster.stores.batch([gone])
+        for at, kept in await self._kept():
+            if kept.value.is_in_force(now):
+                with suppress(
+                    AlreadyExists, CompareFailed, NotFound
+                ):  # changed meanwhile: the next time
+                    await self._bring_back(kept.value, self._over.deleting(at, kept))
         await self._tell_again(now)
+
+    async def _bring_back(self, lock: Lock, gone: Operation) -> None:
+        """Let a lock be again; under a fresh name when its own is now that of one which does less."""
+        try:
+            other = await self._store.read(lock.name)
+        except NotFound:
+            again = self._store.creating(lock.name, lock)
+        else:
+            fresh = replace(lock, name=str(uuid.uuid4()))
+            again = (
+                self._store.checking(lock.name, other)
+                if _covers(other.value, lock)
+                else self._store.creating(fresh.name, fresh)
+            )
+        await self._cluster.stores.batch([again, gone])
 
     async def _tell_again(self, now: datetime) -> None:
         """Write locks anew that followers may hold to be over, by a clock that was ahead."""
@@ -185,8 +198,10 @@ class Locks:
             )
         await self._cluster.record("lock.deleted", user=by, name=lock.name, target=str(lock.target))
         await self._store.delete(name)
-        with suppress(NotFound):
-            await self._over.delete(name)  # an older one of this name is not to come back
+        for at, kept in await self._kept():
+            if _which(kept.value) == _which(lock):  # it is not to come back
+                with suppress(NotFound):
+                    await self._over.delete(at)
 
     async def check_person(self, user: User) -> None:
         """Return when no lock keeps this user out now, else raise Locked."""
@@ -199,21 +214,43 @@ class Locks:
     async def _put_aside(self) -> None:
         """Put aside what is over, also by a wall that was set back and isn't followed yet."""
         now = min(self._cluster.clock(), self._cluster.clock.wall())
-        moved = False
-        for item in await self._store.range():
-            lock = self._store.decode(item)
-            if lock.is_in_force(now):
-                continue
+        due = [
+            (item, lock)
+            for item in await self._store.range()
+            if not (lock := self._store.decode(item)).is_in_force(now)
+        ]
+        if not due:
+            return
+        kept = {_which(each.value): (at, each) for at, each in await self._kept()}
+        for item, lock in due:
             with suppress(CompareFailed, NotFound):  # it was lifted, or made anew
                 await self._cluster.stores.batch(
-                    [Delete(item.key, item.revision), self._over.putting(lock.name, lock)]
+                    [Delete(item.key, item.revision), self._keeping(lock, kept.get(_which(lock)))]
                 )
-                moved = True
-        if moved:
-            over = sorted(await self._over.all(), key=lambda lock: lock.expires or now)
-            for lock in over[:-MAX_LOCKS]:
-                with suppress(NotFound):
-                    await self._over.delete(lock.name)
+        over = sorted(await self._kept(), key=lambda each: each[1].value.expires or now)
+        for at, _ in over[:-MAX_LOCKS]:
+            with suppress(NotFound):
+                await self._over.delete(at)
+
+    async def _kept(self) -> list[tuple[str, Stored[Lock]]]:
+        """Return what has been put aside, and where each is."""
+        return [
+            (
+                item.key.removeprefix(self._over.prefix),
+                Stored(self._over.decode(item), item.revision, None),
+            )
+            for item in await self._over.range()
+        ]
+
+    def _keeping(self, lock: Lock, before: tuple[str, Stored[Lock]] | None) -> Operation:
+        """Return how to put a lock aside; `before`: where one of this name on the same target is.
+
+        One of this name on another target stays beside it.
+        """
+        if before is None:
+            return self._over.creating(f"{lock.name}/{uuid.uuid4()}", lock)
+        at, read = before
+        return self._over.swapping(at, read, read.value if _covers(read.value, lock) else lock)
 
     async def _existing(self, target: LockTarget) -> LockTarget:
         """Return the target as it is stored: a lock on a slip of the pen would keep nobody out.
@@ -256,3 +293,15 @@ class Locks:
             raise NotFound(
                 f"no agent is called {name[:64]!r}", hint="list them with: tport status"
             ) from None
+
+
+def _which(lock: Lock) -> tuple[str, LockTarget]:
+    """Return what makes two locks the same one, made anew."""
+    return lock.name, lock.target
+
+
+def _covers(one: Lock, other: Lock) -> bool:
+    """Tell whether `one` keeps out whom `other` does, for as long or longer."""
+    return one.target == other.target and (
+        one.expires is None or (other.expires is not None and other.expires <= one.expires)
+    )
