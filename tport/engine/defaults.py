@@ -163,6 +163,12 @@ TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams o
 # waits for an application says so each 30: past that the agent itself is stuck.
 ANSWER_DEADLINE: Final = 90.0
 MAX_OFFERS: Final = 1000  # applications of one agent
+# First certificates by ACME: agents say which names there are, and all share one account at the CA. Let's Encrypt
+# allows an account 300 new orders in three hours (letsencrypt.org/docs/rate-limits), and 50 certificates a week for all
+# names below one domain. These are at most 200 in three hours; what is left is for renewals and the proxies' own.
+NEW_NAMES: Final = 50  # an hour, at one CA; as many at once
+NEW_NAMES_PER_AGENT: Final = 10  # of them, for applications of one agent
+MAX_UNISSUED: Final = 1000  # names without a certificate whose last failure is remembered
 AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers give up after 10
 
 # Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from itertools import pairwise
+from typing import Any
 
 import pytest
 import trio
@@ -18,6 +19,7 @@ from tests.fakes import START, WallClock
 from tport.engine.api import cache as cache_module
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.changes import (
+    AcmeChanged,
     AppDefined,
     AppUndefined,
     Change,
@@ -40,6 +42,7 @@ from tport.engine.errors import (
     NotSignedIn,
     Unavailable,
 )
+from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.role import Role
@@ -419,3 +422,27 @@ async def test_memory_is_bounded_and_the_oldest_goes_first(
         assert [name for name in "xyz" if cache.is_ended(name)] == ["y", "z"]
         assert not cache.is_over("a")  # forgotten is not over
     await wait_all_tasks_blocked()
+
+
+async def test_of_names_without_a_certificate_the_latest_are_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As many as auth remembers, which doesn't tell what it forgets."""
+    monkeypatch.setattr(cache_module, "MAX_UNISSUED", 2)
+    auth = ScriptedAuth()
+
+    def state(name: str, **how: Any) -> AcmeChanged:
+        return AcmeChanged(state=AcmeState(directory="ca", name=name, names=(name,), **how))
+
+    async with following(auth) as cache:
+        for change in (
+            state("a.test"),
+            state("b.test"),
+            state("b.test", serial="1"),
+            state("c.test"),
+            state("a.test", failures=1),
+            state("d.test"),
+        ):
+            await auth.tell(change)
+
+        assert {name for _, name in cache.acme} == {"a.test", "b.test", "d.test"}

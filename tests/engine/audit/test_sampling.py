@@ -50,6 +50,19 @@ def test_dos_10_states_that_no_sign_in_by_a_provider_has_are_no_way_around_it() 
     assert written == SAME_FAILURES_WRITTEN
 
 
+def test_dos_10_names_that_an_agent_invents_are_no_way_around_it() -> None:
+    """DOS-10. An agent says at which address its application is, and a certificate is ordered for it."""
+    sampling = Sampling()
+
+    written = sum(
+        sampling.admits(event("acme.order.failed", host=f"{number}.test", ca="https://ca.test"))
+        for number in range(500)
+    )
+
+    assert written == SAME_FAILURES_WRITTEN
+    assert sampling.admits(event("acme.order", host="a.test", ca="https://ca.test"))
+
+
 def test_who_floods_leaves_room_for_the_failures_of_others() -> None:
     sampling = Sampling()
     for _ in range(10_000):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.pki.acme_policy import next_try, renewal_time, window_time
+from tport.engine.pki.acme_policy import is_about, next_try, renewal_time, window_time
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 JITTER = st.floats(0, 1)
@@ -63,3 +64,22 @@ def test_a_ca_that_was_not_reached_is_tried_again_within_minutes_and_each_hour()
         for n in (1, 2, 3, 4, 6, 7, 100)
     ]
     assert minutes == [1, 2, 4, 8, 32, 60, 60]
+
+
+@pytest.mark.parametrize(
+    ("words", "is_one"),
+    [
+        ('too many certificates (50) already issued for "example.com" in the last 168h', True),
+        ("too many failed authorizations (5) for App.Example.COM.", True),
+        ("of app.example.com: slow down", True),
+        ("too many certificates (5) for this set of domains: app.example.com", True),
+        ("too many new orders (300) from this account in the last 3h0m0s", False),
+        ("see https://letsencrypt.org/docs/rate-limits/", False),
+        ("too many certificates already issued for ample.com", False),
+        ("com is busy", False),
+        ("", False),
+    ],
+)
+def test_a_limit_of_a_name_is_told_by_the_name_in_it(words: str, is_one: bool) -> None:
+    assert is_about(words, ["app.example.com"]) == is_one
+    assert is_about(words, ["*.app.example.com"]) == is_one

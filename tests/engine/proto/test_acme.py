@@ -39,6 +39,7 @@ from tport.engine.proto.acme_answers import (
     Order,
     Problem,
     Response,
+    check,
     parse_chain,
     parse_retry_after,
     printable,
@@ -226,6 +227,12 @@ def test_a_rate_limit_says_for_how_long(ca: FakeCa) -> None:
         Driver(ca).order()
     assert problem.value.kind == "rateLimited"
     assert problem.value.retry_after == 7200
+
+
+def test_who_is_asked_too_often_may_say_so_without_a_document() -> None:
+    with pytest.raises(CaProblem, match="429") as problem:
+        check(Response(status=429, at=NOW), "order", 201)
+    assert problem.value.is_limit
 
 
 def test_a_server_error_is_no_refusal(ca: FakeCa) -> None:

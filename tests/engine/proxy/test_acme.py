@@ -14,10 +14,12 @@ from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.acme_ca import Refusal
-from tests.engine.auth.world import PROXY
+from tests.engine.auth.world import GRAFANA, PROXY
 from tests.engine.proxy.acme_rig import GRAFANA_HOST, OneProxy, Rig, open_rig
+from tport.engine.defaults import NEW_NAMES_PER_AGENT
 from tport.engine.pki.keys import KeyPair
 from tport.engine.types.acme import AcmeOrder, Challenge
+from tport.engine.types.certificate import CertState
 
 
 @pytest.fixture
@@ -239,6 +241,51 @@ async def test_a_clock_that_was_years_ahead_costs_no_years(
 
     await until_obtained(proxy)
     assert trio.current_time() < 120
+
+
+async def test_tls_13_a_name_beyond_what_its_agent_may_order_waits_and_counts_as_no_failure(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """TLS-13. It is shown as one whose certificate isn't there yet, and is ordered when it may be."""
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    apps = [replace(GRAFANA, name=f"app{number}") for number in range(NEW_NAMES_PER_AGENT + 2)]
+    hosts = [f"{app.name}.{PROXY}" for app in apps]
+    rig.hosts |= set(hosts)
+    await rig.world.offer(*apps)
+
+    for host in hosts:
+        await proxy.context(host)
+    assert len(rig.ca.orders_made) == 1 + NEW_NAMES_PER_AGENT
+    began = trio.current_time()
+    assert await proxy.context(hosts[-1]) is None
+    assert trio.current_time() - began < 1  # nobody waits for what isn't ordered
+    assert proxy.state(hosts[-1]) == CertState(host=hosts[-1], source="acme")
+    assert hosts[-1] not in await rig.states()
+
+    await rig.world.offer(*apps)
+    rig.clock.ahead += timedelta(minutes=10)
+    await trio.sleep(30)
+    assert await proxy.context(hosts[-1]) is not None
+
+
+async def test_a_limit_of_the_account_is_met_once_and_not_by_each_name(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    rig.hosts.add(other := f"other.{PROXY}")
+    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
+    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+
+    for host in (GRAFANA_HOST, other, other):
+        assert await proxy.context(host) is None
+        await trio.sleep(30)
+
+    assert proxy.state(GRAFANA_HOST).problem == "the CA says: too many new orders (rateLimited)"
+    assert proxy.state(other).problem == ""
+    assert (await rig.states())[GRAFANA_HOST].failures == 0
+    assert rig.orders(other) == 0
 
 
 async def test_a_name_that_fails_stops_no_other(rig: Rig, autojump_clock: MockClock) -> None:

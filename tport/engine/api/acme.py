@@ -37,7 +37,7 @@ class AcmeAPI(Protocol):
         Raises:
             NotFound: a name is neither a proxy's nor an application's.
             CompareFailed: another proxy is at it, or there is another certificate by now.
-            LimitExceeded: it is too early after a failure.
+            LimitExceeded: it is too early after a failure, or after too many other new names.
         """
         ...
 
@@ -86,6 +86,7 @@ class AcmeAPI(Protocol):
         problem: str,
         retry_after: float,
         unreached: bool,
+        limited: bool = False,
     ) -> None:
         """End an order without one.
 
@@ -93,6 +94,7 @@ class AcmeAPI(Protocol):
             problem: why, the CA's own words if it had any.
             retry_after: seconds that the CA wants us to wait; 0: it named none.
             unreached: the CA never came to a judgement.
+            limited: it has been asked too often.
         """
         ...
 

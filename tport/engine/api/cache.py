@@ -35,7 +35,7 @@ from tport.engine.api.changes import (
     UserDeleted,
 )
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import AUTH_GRACE, FRESH
+from tport.engine.defaults import AUTH_GRACE, FRESH, MAX_UNISSUED
 from tport.engine.errors import (
     ConnectionProblem,
     LimitExceeded,
@@ -84,10 +84,22 @@ class _Known:
         self.locks: dict[str, Lock] = {}
         self.apps: dict[str, App] = {}
         self.acme: dict[tuple[str, str], AcmeState] = {}  # by directory and name
+        self.unissued: dict[tuple[str, str], None] = {}  # of them, without a certificate
         self.servers: tuple[AppServer, ...] = ()
         self.down: frozenset[tuple[str, str]] = frozenset()
         self.proxies: tuple[str, ...] = ()
         self.authorities: Authorities | None = None
+
+    def learn(self, state: AcmeState) -> None:
+        """Keep how a certificate stands; as auth, of names that have none yet only the latest."""
+        key = state.directory, state.name
+        self.acme[key] = state
+        self.unissued.pop(key, None)
+        if not state.serial:
+            self.unissued[key] = None
+        while len(self.unissued) > MAX_UNISSUED:
+            oldest = next(iter(self.unissued))
+            del self.unissued[oldest], self.acme[oldest]
 
 
 class AuthCache:
@@ -348,7 +360,7 @@ class AuthCache:
             case AppUndefined(name=name):
                 known.apps.pop(name, None)
             case AcmeChanged(state=state):
-                known.acme[state.directory, state.name] = state
+                known.learn(state)
             case AppServersChanged(servers=servers):
                 known.servers = servers
             case AppsDown(down=down):

@@ -28,6 +28,7 @@ REPEATED: Final = frozenset(
         "app.dial.denied",
         "header.rewrite.skipped",
         "tunnel.protocol_error",
+        "acme.order.failed",  # of all names together: agents say which there are
     )
 )
 MAX_KEYS: Final = 10_000  # told apart in a minute; of further ones only the sum counts

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -13,6 +15,7 @@ FIRST_WAIT_UNREACHED: Final = timedelta(minutes=1)
 LAST_WAIT_UNREACHED: Final = timedelta(hours=1)
 FIRST_DAY: Final = timedelta(days=1)
 LATEST: Final = 0.9  # of a certificate's life
+_NAMES: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
 SPREAD: Final = 0.05  # of a certificate's life: what is renewed when, so that not all is at once
 
 
@@ -66,3 +69,14 @@ def next_try(
     doubled: int = 2 ** min(max(failures, 1) - 1, 20)
     wait = first * doubled * (1 + 0.1 * jitter)
     return now + max(min(wait, last), timedelta(seconds=retry_after))
+
+
+def is_about(words: str, names: Collection[str]) -> bool:
+    """Tell whether a CA's words name one of these names, or a domain above one.
+
+    By that its limits are told apart, which it gives in words alone: those of a name ("too many certificates
+    already issued for example.com") from those of all that an account orders.
+    """
+    said = set(_NAMES.findall(words.lower()))
+    bare = [name.removeprefix("*.") for name in names]
+    return any(name == one or name.endswith(f".{one}") for name in bare for one in said)

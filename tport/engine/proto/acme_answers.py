@@ -63,6 +63,11 @@ class CaProblem(TportError):
         self.retry_after = retry_after
         self.is_refusal = is_refusal
 
+    @property
+    def is_limit(self) -> bool:
+        """Whether it has been asked too often, and looked at nothing."""
+        return self.kind == "rateLimited"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Response:
@@ -223,10 +228,15 @@ def check(response: Response, what: str, *statuses: int) -> None:
     words = problem.words if problem is not None else ""
     raise CaProblem(
         f"the CA says: {words}" if words else f"the CA answered {what} with {response.status}",
-        kind=problem.kind if problem is not None else "",
+        kind=(problem.kind if problem is not None else "") or _kind_of(response.status),
         retry_after=response.retry_after or 0.0,
         is_refusal=400 <= response.status < 500,
     )
+
+
+def _kind_of(status: int) -> str:
+    """Return what an answer without a problem document is; RFC 6585 §4."""
+    return "rateLimited" if status == 429 else ""
 
 
 def problem_of(response: Response) -> Problem | None:

@@ -250,6 +250,8 @@ class AcmeCertificates:
 
     def _due(self) -> Iterator[str]:
         now = self._clock()
+        lately = trio.current_time() - LOOK_EVERY
+        self._started = {name: at for name, at in self._started.items() if at > lately}
         names = dict.fromkeys(filter(None, map(self._name_for, self._own_hosts)))
         names |= self._wanted
         names |= {
@@ -261,8 +263,7 @@ class AcmeCertificates:
             if not self._is_needed(name) or not self._may_try(name):
                 self._wanted.pop(name, None)
                 continue
-            began = self._started.get(name)
-            if began is not None and trio.current_time() < began + LOOK_EVERY:
+            if name in self._started:
                 continue
             state = self._state(name)
             if (

@@ -108,6 +108,7 @@ class AcmeOrders:
                 words,
                 retry_after=problem.retry_after,
                 unreached=not problem.is_refusal,
+                limited=problem.is_limit,
             )
         except ConfigError as problem:  # what came is not what was ordered
             await self._fail(names[0], order, str(problem))
@@ -193,6 +194,7 @@ class AcmeOrders:
         *,
         retry_after: float = 0.0,
         unreached: bool = False,
+        limited: bool = False,
     ) -> None:
         await self._auth.acme_failed(
             directory=self._settings.directory,
@@ -201,6 +203,7 @@ class AcmeOrders:
             problem=problem,
             retry_after=retry_after,
             unreached=unreached,
+            limited=limited,
         )
 
     # --- When to renew -------------------------------------------------------------------------

@@ -19,11 +19,13 @@ from typing import Final
 
 from msgspec.structs import replace
 
+from tport.engine.auth.acme.new_names import NewNames
 from tport.engine.auth.apps.apps import Apps
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.seal import Seal
 from tport.engine.auth.stores import PairRecord, Stored
+from tport.engine.defaults import MAX_UNISSUED
 from tport.engine.errors import (
     AlreadyExists,
     CompareFailed,
@@ -34,10 +36,11 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.pki.acme import check_issued
-from tport.engine.pki.acme_policy import next_try
+from tport.engine.pki.acme_policy import FIRST_WAIT, FIRST_WAIT_UNREACHED, is_about, next_try
 from tport.engine.pki.chain import issuer_of
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proto.host import is_public_name, normalise_host
+from tport.engine.storage.backend import Delete
 from tport.engine.types.acme import AcmeOrder, AcmeState, Challenge
 
 logger = logging.getLogger(__name__)
@@ -60,6 +63,7 @@ class Acme:
         self._presence = presence
         self._apps = apps
         self._seal = Seal(cluster.settings.seal_key)
+        self._new_names = NewNames(cluster.clock)
         self._chance: Callable[[], float] = random.random
 
     async def begin(
@@ -84,8 +88,14 @@ class Acme:
         if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
             raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
+        for name in names:
+            # Who has one already, or is the proxies' own, is few; what others name is not.
+            if not state.serial and not self._apps.is_own(name):
+                self._new_names.take(directory, name, await self._apps.agents_at(name))
         order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
         begun = replace(state, names=names, order=order)
+        if read is None:
+            await self._make_room(now)
         await self._write(place, read, begun)
         return begun
 
@@ -166,15 +176,23 @@ class Acme:
         retry_after: float,
         *,
         unreached: bool,
+        limited: bool,
     ) -> None:
         """See `AuthAPI.acme_failed`."""
         place = place_of(directory, name)
         read, _ = await self._pending(place, order)
         now = self._cluster.clock()
-        failures, misses = read.value.failures + (not unreached), read.value.misses + unreached
+        failures, misses = read.value.failures, read.value.misses
         wait = min(max(retry_after, 0.0), MAX_WAIT)
-        count = misses if unreached else failures
-        again = next_try(now, count, self._chance(), retry_after=wait, unreached=unreached)
+        if limited:  # nobody has looked at the name: that it was asked too often is no fault of it
+            pause = max(timedelta(seconds=wait), FIRST_WAIT_UNREACHED) if wait else FIRST_WAIT
+            again = now + pause
+            if not is_about(problem, read.value.names):
+                self._new_names.hold(directory, pause, is_named=wait > 0)
+        else:
+            failures, misses = failures + (not unreached), misses + unreached
+            count = misses if unreached else failures
+            again = next_try(now, count, self._chance(), retry_after=wait, unreached=unreached)
         words = "".join(c for c in problem if c.isprintable())[:MAX_PROBLEM]
         state = replace(
             read.value,
@@ -194,6 +212,7 @@ class Acme:
 
     async def forgive(self, directory: str) -> None:
         """See `AuthAPI.acme_forgive`."""
+        self._new_names.forgive(directory)
         now = self._cluster.clock()
         for item in await self._states.range(f"{place_of(directory, '')}/"):
             place, state = item.key.removeprefix(self._states.prefix), self._states.decode(item)
@@ -246,6 +265,21 @@ class Acme:
     def _may_live(self, order: AcmeOrder) -> bool:
         """Tell whether the proxy that orders may still be there."""
         return order.proxy in self._presence.proxies or not self._presence.knows_proxies
+
+    async def _make_room(self, now: datetime) -> None:
+        """Forget the oldest failure when there are too many: each name ever tried leaves one for KEPT."""
+        idle = []
+        for item in await self._states.range():
+            state = self._states.decode(item)
+            if not state.serial and not self._apps.is_own(state.name) and not state.order_at(now):
+                since = state.last_attempt or (state.order.expires if state.order else now)
+                idle.append((since, item.key, item.revision))
+        idle.sort()
+        for _, key, revision in idle[: max(0, len(idle) + 1 - MAX_UNISSUED)]:
+            try:
+                await self._cluster.stores.batch([Delete(key, revision)])
+            except (NotFound, CompareFailed):
+                continue  # it is being seen to
 
     async def _read(self, place: str) -> Stored[AcmeState] | None:
         try:

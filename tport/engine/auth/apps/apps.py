@@ -328,14 +328,27 @@ class Apps:
 
         `*.<proxy host>` is theirs too: behind it they say that there is no such application.
         """
-        proxies = self._proxy_hosts()
-        if host.removeprefix("*.") in proxies:
+        if self.is_own(host):
             return True
-        return any(
-            host in _hosts(definition.app, proxies)
-            for definition in await self._store.all()
-            if not self._is_abandoned(definition)
-        )
+        return any(host in hosts for _, hosts in await self._defined())
+
+    def is_own(self, host: str) -> bool:
+        """Tell whether a host is a proxy's own, or `*.` and such a one."""
+        return host.removeprefix("*.") in self._proxy_hosts()
+
+    async def agents_at(self, host: str) -> frozenset[str]:
+        """Return the ids of the agents that have an application there, or had lately; none: nobody has."""
+        found = [each.hosts for each, hosts in await self._defined() if host in hosts]
+        return frozenset(agent for agents in found for agent in agents)
+
+    async def _defined(self) -> list[tuple[Definition, set[str]]]:
+        """Return what is defined, each with its public hosts."""
+        proxies = self._proxy_hosts()
+        return [
+            (each, _hosts(each.app, proxies))
+            for each in await self._store.all()
+            if not self._is_abandoned(each)
+        ]
 
     async def main_host(self, name: str) -> str:
         """Return the public host of an application, offered now or not; "": nobody defined it."""

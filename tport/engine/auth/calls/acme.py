@@ -59,9 +59,10 @@ class AcmeCalls(Caller):
         problem: str,
         retry_after: float,
         unreached: bool,
+        limited: bool = False,
     ) -> None:
         await self.service.acme.failed(
-            directory, name, order, problem, retry_after, unreached=unreached
+            directory, name, order, problem, retry_after, unreached=unreached, limited=limited
         )
 
     @call

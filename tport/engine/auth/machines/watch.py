@@ -283,7 +283,11 @@ class _View:
 
     def acme(self, written: Written) -> Iterator[Change]:
         """Tell proxies of a certificate; that a record is gone changes nothing for them."""
-        if not self._is_proxy or not isinstance(written, Put):
+        if not isinstance(written, Put):
+            if written.revision > self._acme.get(written.key, written.revision):
+                del self._acme[written.key]
+            return
+        if not self._is_proxy:
             return
         if written.item.revision > self._acme.get(written.key, 0):
             self._acme[written.key] = written.item.revision
