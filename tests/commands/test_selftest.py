@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import pytest
 
+from tests.engine.agent.test_state import state
 from tport.cli import run
-from tport.commands.selftest import parse_size, print_report, size_text
-from tport.commands.settings import Format
+from tport.commands.selftest import _own_host_id, parse_size, print_report, size_text
+from tport.commands.settings import Format, Settings
+from tport.engine.agent.state import FILE, save_state
 from tport.engine.errors import InvalidRequest
 from tport.engine.selftest import report
 from tport.engine.selftest.failure import Failure
@@ -46,6 +49,7 @@ def test_what_is_no_size_is_said(text: str) -> None:
     [
         (["selftest", "grafana", "--size=1MiB"], "--size: nothing large is sent"),
         (["selftest", "--roles=access"], "--roles: "),
+        (["selftest", "--direct"], "--direct: "),
         (["selftest", "--size=huge"], "--size: 'huge' is no size"),
         (["selftest", "--rounds=0"], "--rounds"),
     ],
@@ -119,3 +123,17 @@ def test_a_person_gets_a_table_and_what_to_do(capsys: pytest.CaptureFixture[str]
     )  # others' words obey nothing
     assert "request cafe" in heard.err
     assert "tport: 1 of 5 not as it must be" in heard.err
+
+
+def test_the_agent_of_the_cluster_s_own_folder_is_known_to_be_here(tmp_path: Path) -> None:
+    (tmp_path / "auth").mkdir()
+    (tmp_path / "auth" / "admin.pem").touch()
+    (tmp_path / "agent").mkdir()
+    settings = Settings(data_dir=tmp_path)
+    assert _own_host_id(settings) == ""
+
+    save_state(tmp_path / "agent", state("a7"))
+    assert _own_host_id(settings) == "a7"
+
+    (tmp_path / "agent" / FILE).write_text("{")
+    assert _own_host_id(settings) == ""

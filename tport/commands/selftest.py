@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from tport.commands.printing import hint, print_rows, print_value, printable, say, warn
-from tport.commands.run import with_cluster
-from tport.commands.settings import Format, FormatOption
-from tport.engine.errors import InvalidRequest
+from tport.commands.run import settings_of, with_cluster
+from tport.commands.settings import Format, FormatOption, Settings
+from tport.engine.errors import InvalidRequest, TportError
 
 if TYPE_CHECKING:
     from tport.engine.api.protocol import AuthAPI
@@ -46,6 +46,12 @@ def selftest(
     roles: Annotated[
         str, typer.Option("--roles", help="With APP: the roles of the visitor, parted by commas.")
     ] = "access",
+    direct: Annotated[
+        bool,
+        typer.Option(
+            "--direct", help="With APP: ask its uri from here, though its agent is elsewhere."
+        ),
+    ] = False,
     format: FormatOption = Format.text,
 ) -> None:
     """Measure the path of a request: what tport adds, what it carries, what it changes.
@@ -57,7 +63,8 @@ def selftest(
 
     With APP: the same visitor goes through the cluster that runs, by its public address, as a
     user made for this and removed afterwards. Nothing but GET of the front page reaches APP. Is
-    it slow, or broken? This tells which: tport, or the application.
+    it slow, or broken? This tells which: tport, or the application. It is asked straight, too, if its
+    agent is on this machine; or wherever that is, with --direct, at the address that it names.
 
     \b
     tport selftest --size=128MiB
@@ -69,7 +76,7 @@ def selftest(
 
     _check_together(ctx, name)
     try:
-        report = _of_app(ctx, name, rounds, roles) if name else _alone(size, rounds)
+        report = _of_app(ctx, name, rounds, roles, direct=direct) if name else _alone(size, rounds)
     except Stopped as stopped:
         raise typer.Exit(stopped.exit_status) from None
     print_report(report, format)
@@ -79,14 +86,18 @@ def selftest(
 
 def _check_together(ctx: typer.Context, name: str) -> None:
     """Raise InvalidRequest for an option that has no meaning with, or without, APP."""
-    option, why = (
-        ("size", "nothing large is sent to an application that people use; leave it out")
+    wrong = (
+        {"size": "nothing large is sent to an application that people use; leave it out"}
         if name
-        else ("roles", "the visitor of a cluster to throw away may do all; give it with APP")
+        else {
+            "roles": "the visitor of a cluster to throw away may do all; give it with APP",
+            "direct": "a cluster to throw away is asked straight in any case; give it with APP",
+        }
     )
-    source = ctx.get_parameter_source(option)
-    if source is not None and source.name == "COMMANDLINE":
-        raise InvalidRequest(f"--{option}: {why}")
+    for option, why in wrong.items():
+        source = ctx.get_parameter_source(option)
+        if source is not None and source.name == "COMMANDLINE":
+            raise InvalidRequest(f"--{option}: {why}")
 
 
 def _alone(size: str, rounds: int | None) -> Report:
@@ -105,7 +116,9 @@ def _alone(size: str, rounds: int | None) -> Report:
     return trio.run(until_stopped, measure)
 
 
-def _of_app(ctx: typer.Context, name: str, rounds: int | None, roles: str) -> Report:
+def _of_app(
+    ctx: typer.Context, name: str, rounds: int | None, roles: str, *, direct: bool
+) -> Report:
     from tport.engine.selftest.running import measure_app
     from tport.engine.selftest.stop import until_stopped
 
@@ -114,11 +127,33 @@ def _of_app(ctx: typer.Context, name: str, rounds: int | None, roles: str) -> Re
     async def measure(auth: AuthAPI) -> Report:
         return await until_stopped(
             lambda: measure_app(
-                auth, name, roles=words, rounds=rounds or _ROUNDS_OF_APP, tell=_tell, warn=warn
+                auth,
+                name,
+                roles=words,
+                rounds=rounds or _ROUNDS_OF_APP,
+                tell=_tell,
+                warn=warn,
+                own_host_id=own,
+                direct=direct,
             )
         )
 
+    own = _own_host_id(settings_of(ctx))
     return with_cluster(ctx, measure)
+
+
+def _own_host_id(settings: Settings) -> str:
+    """Return the id of the agent that the cluster's process on this machine is; "": none is known."""
+    from tport.engine.agent.state import load_state
+    from tport.engine.client.connect import find_cluster
+    from tport.engine.process import AGENT_DIR
+
+    place = find_cluster(config=settings.config, data_dir=settings.data_dir)
+    try:
+        state = load_state(place.folder.parent / AGENT_DIR)
+    except TportError:  # somebody else's, or faulty; it is not what this is about
+        return ""
+    return state.host_id if state is not None else ""
 
 
 def _tell(doing: str) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -44,6 +45,8 @@ async def measure_app(
     rounds: int,
     tell: Tell,
     warn: Tell,
+    own_host_id: str = "",
+    direct: bool = False,
 ) -> Report:
     """Go to the application as a visitor, and measure.
 
@@ -52,6 +55,8 @@ async def measure_app(
         roles: of the visitor.
         rounds: of requests, each way.
         tell: is told what is being done; `warn`, what must not be missed.
+        own_host_id: of the agent that this machine is, "" for none.
+        direct: its address is asked from here, wherever its agent is.
 
     Raises:
         NotFound: no agent offers it now, or there is no such role.
@@ -67,7 +72,8 @@ async def measure_app(
         tell(f"making the user {user}")
         with trio.CancelScope(shield=True):  # half made it might not be removed; auth has 10 s
             invite = await auth.create_user(name=user, roles=roles, traits={})
-        visit = _Visit(auth, status, server, user, rounds, tell)
+        way = partial(direct_way, own_host_id=own_host_id, anyway=direct)
+        visit = _Visit(auth, status, server, user, rounds, tell, way)
         found = await visit.run(invite.url)
     finally:
         problem = f"auth did not answer within {REMOVAL:g} s"
@@ -119,6 +125,7 @@ class _Visit:
         user: str,
         rounds: int,
         tell: Tell,
+        direct_way: Callable[[AppServer, str], Way],
     ) -> None:
         self._auth = auth
         self._status = status
@@ -127,6 +134,7 @@ class _Visit:
         self._user = user
         self._rounds = rounds
         self._tell = tell
+        self._direct_way = direct_way
         self._proxy = status.proxy_addrs[0].removesuffix(":443")
         proxy = urlsplit(f"//{self._proxy}")
         host = public_host(self._app, proxy.hostname or "")
@@ -203,7 +211,7 @@ class _Visit:
         """Return the way to the application from here and the status there, or why there is none."""
         remotes = {agent.host_id: agent.remote for agent in self._status.agents}
         try:
-            way = direct_way(self._server, remotes.get(self._server.host_id, ""))
+            way = self._direct_way(self._server, remotes.get(self._server.host_id, ""))
             answer = await ask_once(way, self._target)
         except TportError as problem:
             return None, None, f"not compared with asking it directly: {problem}"
