@@ -1,4 +1,7 @@
-"""`tport apps check --write` changes the file it read, whatever its folder's owner puts in the way."""
+"""`tport apps check`: `--write` changes the file it read, whatever its folder's owner puts in the way.
+
+From another machine what the agent keeps to itself is not proposed.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,12 @@ import stat
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tport.commands import app_check
 from tport.engine.config import edit
 from tport.engine.config.load import load_config
+from tport.engine.types.app import KEPT, App, Header, Rewrite
 from tport.engine.types.probe import ProbeReport, Proposal
 
 TEXT = "app_service:\n  apps:\n    - name: grafana\n      uri: http://grafana.test\n"
@@ -111,3 +116,22 @@ def test_another_folder_in_the_place_of_the_files_gets_nothing(
 
     assert list((tmp_path / "etc").iterdir()) == []
     assert (tmp_path / "aside" / "tport.yaml").read_text() != TEXT
+
+
+def test_whoever_is_shown_no_value_is_told_to_leave_the_one_that_is_there(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Else they would put the words that stand for it into the file."""
+    headers = (Header("Authorization", "Basic eA=="),)
+    own = App(name="grafana", uri=REPORT.uri, rewrite=Rewrite(headers=headers))
+    proposed = replace(REPORT, proposal=Proposal(redirect=("localhost",)))
+
+    app_check._print(proposed, own)
+    here = capsys.readouterr()
+    app_check._print(proposed, own.as_offered({}))
+    there = capsys.readouterr()
+
+    assert "Authorization: Basic eA==" in here.out
+    assert KEPT not in here.err
+    assert f"Authorization: {KEPT}" in there.out
+    assert f"leave in that file what it has where {KEPT} stands here" in there.err

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import secrets
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
@@ -27,7 +29,7 @@ from tport.engine.pki.jwt import sign_session_credential
 from tport.engine.pki.keys import load_certificate, make_key
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import NoAnswer, ResponseHead
-from tport.engine.types.app import App, DynamicLabel, Header, Rewrite, UpstreamTls
+from tport.engine.types.app import KEPT, App, DynamicLabel, Header, Rewrite, UpstreamTls
 from tport.engine.types.identity import Identity
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.resource import AppResource
@@ -183,6 +185,40 @@ async def test_ag_04_a_second_agent_must_agree_on_the_definition(
         assert "http" not in tunnel.verdicts.refused["echo"]  # nor is it told the right one
         assert (await alice.get("echo")).status == 200
         assert (await tunnel.offer(same)).refused == {}
+
+
+async def test_ops_03_what_an_agent_s_file_says_to_an_application_stays_with_the_two() -> None:
+    """OPS-03: a password in `rewrite.headers` is in no database and no log, on no page and in no answer."""
+    secret = "Basic " + base64.b64encode(b"shop:" + secrets.token_bytes(18)).decode()
+    headers = (Header("Authorization", secret), Header("X-Env", "{{external.env}}"))
+    async with open_stack(rewrite=Rewrite(headers=headers)) as stack:
+        alice = await stack.user("alice", roles=("access", "editor"))
+        await alice.get("echo")
+        assert stack.echo.seen[0].values(b"authorization") == [secret.encode()]
+
+        [server] = [s for s in await stack.admin.list_app_servers() if s.app.name == "echo"]
+        assert server.app.rewrite.headers == (Header("Authorization", KEPT), headers[1])
+        told = [
+            str(await stack.admin.status()),
+            str(await stack.admin.list_apps()),
+            str(await stack.admin.get_resources(kind="app_server", name="", secrets=True)),
+            str(await stack.events()),
+            await trio.to_thread.run_sync(stack.files),
+        ]
+        for path in (
+            f"/web/cluster/{DOMAIN}/apps",
+            "/web/agents",
+            "/web/app/echo/check",
+            "/web/role/access",
+        ):
+            cookie = {"Cookie": f"{stack.web_cookie}={alice.web}"}
+            answer = await stack.request(DOMAIN, path, cookie)
+            assert answer.status == 200
+            told.append(answer.body.decode())
+
+    assert KEPT in told[0]
+    assert KEPT in told[4]  # what is looked through does have the definition
+    assert [text for text in told if secret.partition(" ")[2] in text] == []
 
 
 async def test_ag_04_an_agent_cannot_speak_under_another_ones_id(stack: Stack) -> None:

@@ -118,6 +118,7 @@ async def _tried_there(auth: AuthAPI, name: str, agent: str) -> tuple[ProbeRepor
 
 def _print(report: ProbeReport, app: App) -> None:
     from tport.engine.config.edit import app_yaml
+    from tport.engine.types.app import KEPT
 
     rows: list[tuple[str, str, str]] = []
     for finding in report.findings:
@@ -130,6 +131,8 @@ def _print(report: ProbeReport, app: App) -> None:
     if report.proposal:
         say("in app_service.apps of the agent's file it should say:")
         print_out("\n" + app_yaml(report.proposal.applied(app)))
+        if any(header.value == KEPT for header in app.rewrite.headers):
+            hint(f"leave in that file what it has where {KEPT} stands here")
 
 
 def _write(config: Config, report: ProbeReport) -> None:

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
 from tport.engine.proto.tunnel import MAX_MESSAGE, pack
-from tport.engine.types.app import DEBUG_APP, App, DynamicLabel, UpstreamTls
+from tport.engine.types.app import DEBUG_APP, KEPT, App, DynamicLabel, Header, Rewrite, UpstreamTls
 
 ONE = App(name="one", uri="http://127.0.0.1:1")
 TWO = App(name="two", uri="http://127.0.0.1:2")
@@ -74,6 +74,18 @@ async def test_a_changed_one_is_made_anew_and_the_old_stays_good_for_what_runs(
     assert agent.offered["two"] is two
     said = [record.message for record in caplog.records]
     assert said == ["application one is offered as it is defined now"]
+
+
+async def test_what_a_file_says_to_an_application_itself_no_proxy_hears(agent: Agent) -> None:
+    """OPS-03: a password for the application, in a header; the application is sent it as before."""
+    headers = (Header("Authorization", "Basic YTpodW50ZXIy"), Header("X-Env", "{{external.env}}"))
+    secretive = replace(ONE, rewrite=Rewrite(headers=headers))
+    await agent.take(secretive)
+
+    [told] = agent.offers.message().apps
+    assert told.rewrite.headers == (Header("Authorization", KEPT), headers[1])
+    assert b"YTpodW50ZXIy" not in pack(agent.offers.message())
+    assert agent.offered["one"].app == secretive
 
 
 async def test_what_is_added_and_removed_is_told_in_a_line_each(

@@ -221,7 +221,7 @@ OF_AN_APP = [
     ("uri: 'tcp://localhost:22'", "uri", "TCP applications are not supported; expected http:// or https://"),
     ("uri: 'file:///etc/passwd'", "uri", "'file' is not served; expected http:// or https://"),
     ("uri: 'gopher://a'", "uri", "'gopher' is not served; expected http:// or https://"),
-    ("uri: 'http://u:hunter2@h'", "uri", "has a user name or password in it; leave that out, and send it by rewrite.headers: Authorization"),
+    ("uri: 'http://u:hunter2@h'", "uri", "has a user name or password in it; leave that out, and send it by rewrite.headers: Authorization in the agent's file, where it stays"),
     ("uri: 'http://'", "uri", "'http://' has no host; expected http://host:port"),
     ("uri: 'http://:80'", "uri", "'http://:80' has no host; expected http://host:port"),
     ("uri: 'http://a:0'", "uri", "'http://a:0' has a bad port; expected 1 to 65535, or none at all"),

@@ -15,7 +15,16 @@ from tport.engine.config.kinds import KINDS, Reference, parse_reference, parse_r
 from tport.engine.config.resource_text import json_text, resource_value, yaml_text
 from tport.engine.config.resources import read_resources
 from tport.engine.errors import ConfigError, InvalidRequest, TportError
-from tport.engine.types.app import App, AppServer, Cors, Header, Rewrite, Timeouts, UpstreamTls
+from tport.engine.types.app import (
+    KEPT,
+    App,
+    AppServer,
+    Cors,
+    Header,
+    Rewrite,
+    Timeouts,
+    UpstreamTls,
+)
 from tport.engine.types.connector import (
     ClaimMapping,
     GithubConnector,
@@ -450,6 +459,19 @@ def test_an_offer_is_shown_with_its_agent_and_why_it_was_refused() -> None:
 
     assert value["spec"]["host_id"] == "h"
     assert value["status"] == {"refused": "taken"}
+
+
+def test_an_offer_shows_that_a_header_is_set_and_that_its_value_is_elsewhere() -> None:
+    headers = (Header("Authorization", "Basic eA=="), Header("X-Env", "{{external.env}}"))
+    app = App(name="a", uri="http://x", rewrite=Rewrite(headers=headers)).as_offered({})
+    server = AppServer(app=app, labels={}, host_id="h")
+
+    value = resource_value(AppServerResource(server=server))
+
+    assert value["spec"]["app"]["spec"]["rewrite"]["headers"] == [
+        {"name": "Authorization", "value": KEPT},
+        {"name": "X-Env", "value": "{{external.env}}"},
+    ]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def check_uri(text: str) -> str:
     if "@" in authority:
         raise InvalidRequest(
             "has a user name or password in it; leave that out, and send it by"
-            " rewrite.headers: Authorization"
+            " rewrite.headers: Authorization in the agent's file, where it stays"
         )
     if len(text) > MAX_URI or not _URI_TEXT.fullmatch(text) or _URI_UNSAFE & set(text):
         raise InvalidRequest(

@@ -15,6 +15,7 @@ JwtClaims = Literal["roles-and-traits", "roles", "traits", "none"]
 CookieSameSite = Literal["lax", "none", "strict"]
 
 DEBUG_APP = "dumper"  # the built-in app that shows the request it received; Teleport's name
+KEPT = "(kept by the agent)"  # others see it in the place of a header's value; never sent anywhere
 
 _APP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label, RFC 1123
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
@@ -28,6 +29,14 @@ class Header(msgspec.Struct, frozen=True):
 
     name: str
     value: str
+
+    def as_offered(self) -> Header:
+        """Return it as others may see it: a plain value may be a password for the application.
+
+        A template names what is put in, and Host says where the application is.
+        """
+        is_told = not self.value or "{{" in self.value or self.name.lower() == "host"
+        return self if is_told else Header(self.name, KEPT)
 
 
 class Rewrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,6 +115,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         public_addr: the host (no port) at which people reach it; "": `<name>.<proxy host>`.
         labels: static labels.
         commands: dynamic labels; never leave the agent, only their values do.
+        rewrite: plain values of its headers never leave the agent, see `Header.as_offered`.
         tls, timeouts: never leave the agent.
         allow_metadata: connect even where clouds keep credentials, `access.targets`; likewise.
         cookie_same_site: of the cookie that carries the application's session.
@@ -134,10 +144,12 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
 
     def as_offered(self, labels: Mapping[str, str]) -> App:
         """Return what leaves the agent: with the labels as they are now, without what is its own."""
+        headers = tuple(header.as_offered() for header in self.rewrite.headers)
         return msgspec.structs.replace(
             self,
             labels=labels,
             commands=(),
+            rewrite=msgspec.structs.replace(self.rewrite, headers=headers),
             tls=UpstreamTls(),
             timeouts=Timeouts(),
             allow_metadata=False,
@@ -146,17 +158,19 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
     def same_definition(self, other: App) -> bool:
         """Tell whether two agents mean the same application.
 
-        Labels and description belong to each AppServer; all else must agree.
+        Labels and description belong to each AppServer; all else that leaves an agent must agree.
         """
-        keep = {"labels": {}, "commands": (), "description": ""}
-        return msgspec.structs.replace(self, **keep) == msgspec.structs.replace(other, **keep)
+        one, two = (
+            msgspec.structs.replace(app.as_offered({}), description="") for app in (self, other)
+        )
+        return one == two
 
 
 class AppServer(msgspec.Struct, frozen=True, kw_only=True):
     """An application as one agent offers it now.
 
     Attributes:
-        app: its definition; `app.commands` is empty here.
+        app: its definition, as offered.
         labels: static and dynamic labels as they are now: what access is decided by.
         host_id: the agent's id, from its certificate.
         hostname: what the agent's machine calls itself.

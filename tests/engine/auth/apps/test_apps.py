@@ -11,13 +11,28 @@ from msgspec.structs import replace
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
 from tport.engine.auth.apps import apps as apps_module
 from tport.engine.auth.cluster import AuthSettings, host_of
+from tport.engine.auth.stores import Definition
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.errors import InvalidRequest, NotFound, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
-from tport.engine.types.app import App, Cors, DynamicLabel, Timeouts, UpstreamTls
+from tport.engine.types.app import (
+    KEPT,
+    App,
+    Cors,
+    DynamicLabel,
+    Header,
+    Rewrite,
+    Timeouts,
+    UpstreamTls,
+)
 from tport.engine.types.resource import AppResource
 
 OTHER = replace(GRAFANA, uri="http://localhost:3001")
+
+
+def with_password(app: App, value: str = "Basic YTpodW50ZXIy") -> App:
+    """Return the application as a file of its agent may have it, with a secret in a header."""
+    return replace(app, rewrite=Rewrite(headers=(Header("Authorization", value),)))
 
 
 async def refusal(
@@ -31,6 +46,70 @@ async def test_an_offer_counts_and_shows_its_labels(world: World) -> None:
     command = DynamicLabel(name="os", command=("/usr/bin/uname",), period=5)
     [server] = await world.offer(replace(GRAFANA, commands=(command,)))
     assert (server.refused, server.labels, server.app.commands) == ("", {"env": "dev"}, ())
+
+
+async def test_a_header_s_value_that_an_agent_of_0_1_tells_is_neither_kept_nor_shown(
+    world: World,
+) -> None:
+    """OPS-03: not even where a proxy goes on with what an auth of 0.1 answered."""
+    [server] = await world.offer(with_password(GRAFANA))
+    [stored] = await world.service.cluster.stores.apps.all()
+    assert server.refused == ""
+    assert stored.app.rewrite.headers == server.app.rewrite.headers
+    assert server.app.rewrite.headers == (Header("Authorization", KEPT),)
+
+    await world.tunnel(replace(server, app=with_password(GRAFANA)))
+    [shown] = await world.admin.list_app_servers()
+    assert shown == server
+
+
+async def test_agents_of_both_versions_and_with_passwords_of_their_own_share_a_name(
+    world: World,
+) -> None:
+    await world.serve(with_password(GRAFANA))
+    assert await refusal(world, with_password(GRAFANA).as_offered({})) == ""
+    assert await refusal(world, with_password(GRAFANA, "Basic eA=="), host="agent-3") == ""
+    told = await refusal(world, with_password(OTHER, "Basic eA=="), host="agent-4")
+    assert "another definition (uri differs)" in told
+    assert "(rewrite differs)" in await refusal(world, GRAFANA, host="agent-4")
+
+
+async def store_as_0_1_did(world: World, app: App, host: str) -> None:
+    stored = replace(app, labels={}, description="")
+    await world.service.cluster.stores.apps.create(app.name, Definition(app=stored, hosts=(host,)))
+
+
+async def test_what_0_1_stored_whole_keeps_no_agent_out_and_is_without_values_soon(
+    world: World,
+) -> None:
+    """OPS-03: also that of an agent that never comes back."""
+    for app in map(with_password, (GRAFANA, JENKINS)):
+        await store_as_0_1_did(world, app, "agent-1")
+
+    for host in ("agent-1", "agent-2"):
+        assert await refusal(world, with_password(GRAFANA).as_offered({}), host=host) == ""
+    assert "is away" in await refusal(world, JENKINS)
+    world.pass_time(seconds=PRESENCE_TTL)
+    await world.service.apps.tick()
+
+    stored = await world.service.cluster.stores.apps.all()
+    assert [each.app.name for each in stored] == ["grafana", "jenkins"]
+    assert {each.app.rewrite.headers for each in stored} == {(Header("Authorization", KEPT),)}
+    assert stored[1].hosts == ("agent-1",)
+
+
+async def test_what_auth_hands_out_whole_is_known_again_without_the_values(world: World) -> None:
+    """It is told agents in full; what they then offer is the same application, and shown as such."""
+    await hand_out(world, with_password(GRAFANA))
+    [server] = await world.serve(with_password(GRAFANA).as_offered({}))
+    assert server.refused == ""
+    changed = with_password(OTHER, "Basic eA==")
+    await hand_out(world, changed)
+
+    assert await refusal(world, changed.as_offered({})) == ""
+    [handed] = await world.admin.get_resources(kind="app", name="", secrets=False)
+    assert isinstance(handed, AppResource)
+    assert handed.app.rewrite.headers == (Header("Authorization", "Basic eA=="),)
 
 
 async def test_the_names_that_one_agent_gives_are_counted_for_a_day(

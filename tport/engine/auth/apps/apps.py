@@ -102,7 +102,7 @@ class Apps:
                 for each in definitions.values()
             )
             for app in apps:
-                offer = replace(app, commands=())
+                offer = app.as_offered(app.labels)  # one of 0.1 tells more than is to be kept
                 refused = "the agent offers this name twice" if app.name in seen else ""
                 refused = refused or _uri_fault(offer, pinned_uri)
                 refused = refused or self._fault(offer, pinned, definitions)
@@ -249,7 +249,8 @@ class Apps:
         """Name the fields that differ; their values are not everybody's to know."""
         if self._same_hosts(one, other):
             other = replace(other, public_addr=one.public_addr)
-        fields = set(App.__struct_fields__) - {"labels", "commands", "description"}
+        one, other = one.as_offered({}), other.as_offered({})  # what 0.1 stored has values
+        fields = set(App.__struct_fields__) - {"description"}
         return sorted(f for f in fields if getattr(one, f) != getattr(other, f))
 
     def _may_replace(
@@ -401,7 +402,11 @@ class Apps:
         left = were_live - live
         sweeps = not self._swept and self._presence.is_complete
         if sweeps:  # those of an earlier run that never came back to this one
-            left |= {d.app.name for d in await self._store.all() if d.gone is None} - live
+            stored = await self._store.all()
+            left |= {d.app.name for d in stored if d.gone is None} - live
+            for definition in stored:
+                if definition.app.as_offered({}) != definition.app:
+                    await self._forget_values(definition.app.name)
         for name in left:
             await self._mark_gone(name, now)
         self._were_live = live
@@ -418,6 +423,15 @@ class Apps:
             self._last[name] = tuple(servers)
         while len(self._last) > MAX_REMEMBERED:
             self._last.popitem(last=False)
+
+    async def _forget_values(self, name: str) -> None:
+        """Store a definition that 0.1 stored with the values of its headers without them."""
+        try:
+            read = await self._store.read(name)
+            app = read.value.app.as_offered({})
+            await self._store.swap(name, read, replace(read.value, app=app))
+        except (NotFound, CompareFailed):
+            pass  # defined anew meanwhile, without them
 
     async def _mark_gone(self, name: str, now: datetime) -> None:
         try:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from msgspec.structs import replace
+
 from tport.engine.api.answers import AgentInfo, ProxyReport
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.types.app import AppServer
@@ -117,10 +119,17 @@ class Presence:
         for _, heard in sorted(self._heard.items()):
             for tunnel in heard.report.tunnels:
                 for server in tunnel.servers:
-                    servers[server.app.name, server.host_id] = server
+                    servers[server.app.name, server.host_id] = _as_offered(server)
         now_servers = tuple(servers[key] for key in sorted(servers))
         now_proxies = tuple(sorted(self._heard))
         if (now_servers, now_proxies) != (self._servers, self._proxies):
             self._servers, self._proxies = now_servers, now_proxies
             for told in self.on_change:
                 told()
+
+
+def _as_offered(server: AppServer) -> AppServer:
+    """Return it without values of headers: a proxy goes on with those that an auth of 0.1 let by."""
+    if not server.app.rewrite.headers:
+        return server
+    return replace(server, app=server.app.as_offered(server.app.labels))
