@@ -28,7 +28,13 @@ from tport.engine.api.changes import (
     UserChanged,
     UserDeleted,
 )
-from tport.engine.auth.machines.watch import CURRENT_INTERVAL, QUEUE, TURNS
+from tport.engine.auth.machines.watch import (
+    CURRENT_INTERVAL,
+    QUEUE,
+    TURNS,
+    WATCHED_DEADLINE,
+    Watches,
+)
 from tport.engine.errors import AccessDenied, Unavailable
 from tport.engine.types.acme import AcmeState
 from tport.engine.types.app import App
@@ -317,23 +323,38 @@ async def test_when_storage_loses_a_watch_every_follower_begins_anew(
             await read_on(changes)
 
 
-async def test_who_begins_to_follow_while_storage_is_not_watched_begins_once_more(
+async def test_who_begins_to_follow_while_storage_is_not_watched_waits_until_it_is(
     world: World, autojump_clock: MockClock
 ) -> None:
-    """AZ-01: else a lock of that moment would never be told, and all be said to have been told."""
+    """AZ-01: else a lock of that moment would never be told, and all be said to have been told.
+
+    Nor does anybody read all there is twice.
+    """
     locks = world.service.cluster.stores.locks
     world.backend.close()  # ends the watches there are, and no more
     await trio.testing.wait_all_tasks_blocked()
-    async with world.proxy.watch() as changes:
-        await until_current(changes)
-        lock = Lock(name="l", target=LockTarget(user="alice"), created=world.clock.now)
-        await locks.put("l", lock)
-        with trio.fail_after(5), pytest.raises(Unavailable, match="watch"):
-            await read_on(changes)
-    async with world.proxy.watch() as changes:
-        assert LockChanged(lock=lock) in await until_current(changes)
-        await locks.delete("l")
-        assert await after(changes) == LockDeleted(name="l")
+    lock = Lock(name="l", target=LockTarget(user="alice"), created=world.clock.now)
+    began = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(locks.put, "l", lock)
+        async with world.proxy.watch() as changes:
+            assert trio.current_time() - began == pytest.approx(CURRENT_INTERVAL)
+            assert LockChanged(lock=lock) in await until_current(changes)
+            await locks.delete("l")
+            assert await after(changes) == LockDeleted(name="l")
+            assert await until_current(changes) == []
+
+
+async def test_nobody_waits_for_a_storage_that_is_never_watched(
+    world: World, autojump_clock: MockClock
+) -> None:
+    service = world.service
+    watches = Watches(service.cluster, service.presence, service.healths)  # kept by nobody
+    with pytest.raises(Unavailable, match="watch"):
+        async with watches.watch("proxy"):
+            raise AssertionError("it was let in")
+
+    assert trio.current_time() == WATCHED_DEADLINE
 
 
 async def test_certificates_of_acme_are_told_to_proxies_once_and_to_agents_never(

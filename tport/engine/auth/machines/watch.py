@@ -43,6 +43,7 @@ from tport.engine.types.user import User, user_key
 
 QUEUE: Final = 1024  # changes a follower may lag behind; one more ends its watch
 CURRENT_INTERVAL: Final = 1.0  # s between two assurances that all has been told
+WATCHED_DEADLINE: Final = 5.0  # s that a follower waits for storage to be watched
 TURNS: Final = 16  # in that time: who came in the same turn is assured in the same
 _LOST = "the watch was lost"
 
@@ -133,6 +134,7 @@ class Watches:
         self._healths = healths
         self._feeds: dict[_Feed, None] = {}  # the newest last
         self._turns = _Turns()
+        self._watched = trio.Event()  # set while storage is watched; another one after that
         presence.on_change.append(lambda: self._tell(None))
         healths.on_change.append(lambda: self._tell(None))
 
@@ -143,8 +145,7 @@ class Watches:
         started = False
         while True:
             async with self._cluster.stores.backend.watch("/") as changes:
-                for feed in self._feeds:
-                    feed.end()  # who came while nobody watched has missed what changed since
+                self._watched.set()
                 if not started:
                     task_status.started()
                     started = True
@@ -155,6 +156,7 @@ class Watches:
                             continue
                         self._turns.assure()
                 except WatchLost:
+                    self._watched = trio.Event()
                     for feed in self._feeds:
                         feed.end()
             await trio.sleep(CURRENT_INTERVAL)  # no tight loop when storage is closing
@@ -175,7 +177,11 @@ class Watches:
         Args:
             name: by which it is asked things.
             apps: an agent is told of these applications only; None: of all.
+
+        Raises:
+            Unavailable: storage isn't watched, nor was it within WATCHED_DEADLINE.
         """
+        await self._wait_watched()  # what changes before that would be told to nobody
         feed = _Feed(name, apps)
         self._feeds[feed] = None  # before reading: what changes meanwhile is in the queue
         self._turns.join(feed)
@@ -187,6 +193,13 @@ class Watches:
             self._turns.leave(feed)
             feed.end()
             feed.changes.close()
+
+    async def _wait_watched(self) -> None:
+        with trio.move_on_after(WATCHED_DEADLINE):
+            while not (watched := self._watched).is_set():
+                await watched.wait()  # it may be lost again before we run
+        if not self._watched.is_set():
+            raise Unavailable("auth doesn't watch its storage", hint="try again in a few seconds")
 
     async def _changes(self, follower: Follower, feed: _Feed) -> AsyncGenerator[Change, None]:
         view = _View(follower, feed, self._cluster)
