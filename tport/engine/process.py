@@ -202,9 +202,10 @@ class _Process:
         figures = ProcessFigures(lag, self._stalls, self._config.data_dir)
         self._board.add("process", figures.figures, figures.troubles)
         logger.info("diagnostics are at http://%s", self._config.diag_addr)
+        name = self._config.diag_addr.host if self._config.diag_addr is not None else ""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(lag.keep)
-            await nursery.start(serve_diagnostics, listener, self._gathering)
+            await nursery.start(serve_diagnostics, listener, self._gathering, name)
             yield
             nursery.cancel_scope.cancel()
 

@@ -28,9 +28,11 @@ class Told:
         return "tport_tunnels 3\n"
 
 
-async def serve(nursery: trio.Nursery, *troubles: Trouble) -> trio.SocketListener:
-    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
-    await nursery.start(serve_diagnostics, listener, Told(*troubles))
+async def serve(
+    nursery: trio.Nursery, *troubles: Trouble, at: str = "127.0.0.1", name: str = ""
+) -> trio.SocketListener:
+    [listener] = await trio.open_tcp_listeners(0, host=at)
+    await nursery.start(serve_diagnostics, listener, Told(*troubles), name)
     return listener
 
 
@@ -40,10 +42,12 @@ async def ask(
     *troubles: Trouble,
     method: str = "GET",
     accept: str = "*/*",
-    host: str = "x",
+    host: str = "localhost",
+    at: str = "127.0.0.1",
+    name: str = "",
 ) -> Answer:
-    listener = await serve(nursery, *troubles)
-    async with await trio.open_tcp_stream(*listener.socket.getsockname()) as client:
+    listener = await serve(nursery, *troubles, at=at, name=name)
+    async with await trio.open_tcp_stream("127.0.0.1", listener.socket.getsockname()[1]) as client:
         head = f"{method} {path} HTTP/1.1\r\nHost: {host}\r\nAccept: {accept}\r\n\r\n"
         await client.send_all(head.encode())
         return await read_answer(client, method=method)
@@ -61,14 +65,37 @@ async def test_a_good_process_is_ok(nursery: trio.Nursery, path: str) -> None:
     ("host", "status"),
     [
         *(("rebound.evil.test", 421), ("rebound.evil.test:3000", 421), ("EVIL.test.", 421)),
-        *(("127.0.0.1:3000", 200), ("localhost", 200), ("[::1]:3000", 200), ("agent", 200)),
+        *(("x", 421), ("agent:3000", 421), ("localhost.evil.test", 421), ("wpad.local", 421)),
+        *(("127.0.0.1:3000", 200), ("localhost", 200), ("[::1]:3000", 200), ("a.localhost", 200)),
     ],
 )
 async def test_ag_18_no_page_in_a_browser_here_reads_it_by_a_name_of_its_own(
     nursery: trio.Nursery, path: str, host: str, status: int
 ) -> None:
-    """AG-18: DNS rebinding; to the browser that is the page's own origin."""
+    """AG-18: DNS rebinding; to the browser that is the page's own origin. Who answers for a network's names
+    makes one of a single label, too."""
     assert (await ask(nursery, path, host=host)).status == status
+
+
+async def test_a_name_by_which_the_operator_has_it_listen_is_its_own(nursery: trio.Nursery) -> None:
+    assert (await ask(nursery, "/readyz", host="Agent.:3000", name="agent")).status == 200
+    assert (await ask(nursery, "/readyz", host="agent2", name="agent")).status == 421
+
+
+@pytest.mark.parametrize("host", ["agent:3000", "agent.example.com:3000", "10.0.0.5:3000"])
+async def test_on_an_address_for_others_it_is_asked_by_any_name(
+    nursery: trio.Nursery, host: str
+) -> None:
+    """As Prometheus does: of a compose file's service, or by DNS."""
+    assert (await ask(nursery, "/metrics", host=host, at="0.0.0.0")).status == 200
+
+
+async def test_a_probe_of_http_1_0_needs_no_name(nursery: trio.Nursery) -> None:
+    """As load balancers' do; no browser leaves it out."""
+    listener = await serve(nursery)
+    async with await trio.open_tcp_stream(*listener.socket.getsockname()) as client:
+        await client.send_all(b"GET /readyz HTTP/1.0\r\n\r\n")
+        assert (await read_answer(client)).status == 200
 
 
 async def test_a_degraded_one_lives_and_is_not_ready_and_says_why(nursery: trio.Nursery) -> None:
@@ -128,7 +155,7 @@ async def test_whoever_holds_connections_open_gets_no_more_than_there_are_places
     await held.pop().aclose()
     await trio.testing.wait_all_tasks_blocked(0.05)
     async with await trio.open_tcp_stream(*listener.socket.getsockname()) as client:
-        await client.send_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        await client.send_all(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert (await read_answer(client)).status == 200
     for stream in held:
         await stream.aclose()

@@ -36,6 +36,7 @@ class Diagnosis(Protocol):
 async def serve_diagnostics(
     listener: trio.SocketListener,
     diagnosis: Diagnosis,
+    name: str = "",
     *,
     task_status: trio.TaskStatus[list[trio.SocketListener]] = trio.TASK_STATUS_IGNORED,
 ) -> None:
@@ -45,16 +46,18 @@ async def serve_diagnostics(
     503; it tells what is degraded and why, and warnings: as JSON, or as plain words for who asks
     for text, as browsers do. /metrics is for Prometheus.
 
-    On a port of this machine alone nobody is answered who asks for a name of the Internet's: that is a
-    page in a browser here, whose own name has been made to lead to this machine (DNS rebinding).
+    On a port of this machine alone nobody is answered who asks for any name but `localhost`, those below
+    it, and `name`, by which the operator has it listen: that is a page in a browser here, whose own name
+    has been made to lead to this machine (DNS rebinding).
     """
     is_local = ip_address(listener.socket.getsockname()[0]).is_loopback
+    names = {"", "localhost", name.lower().removesuffix(".")}  # "": of HTTP/1.0, and of no browser
     room = trio.CapacityLimiter(DIAG_CONNECTIONS)
 
     async def answer(exchange: Exchange) -> None:
         request = exchange.request
         path = request.target.partition(b"?")[0].decode("latin-1")
-        if is_local and not _is_of_this_machine(request.host):
+        if is_local and request.host not in names and not _is_of_this_machine(request.host):
             await _json(exchange, 421, {"error": "misdirected-request"})
             return
         if path in PATHS and request.method not in (b"GET", b"HEAD"):
@@ -81,8 +84,8 @@ async def serve_diagnostics(
 
 
 def _is_of_this_machine(host: str) -> bool:
-    """Tell whether no stranger can have given this host its address: it is one, or no full name."""
-    return is_address(host) or "." not in host or host.endswith(".localhost")
+    """Tell whether no stranger can have given this host its address: it is one, or means this machine."""
+    return is_address(host) or host.endswith(".localhost")
 
 
 async def _ready(exchange: Exchange, troubles: Sequence[Trouble]) -> None:
