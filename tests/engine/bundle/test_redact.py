@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 
 import pytest
 
@@ -75,6 +76,17 @@ def test_known_secrets_go_whatever_they_look_like_and_short_ones_redact_no_words
     assert without_known("a walrus paints", {"walrus"}) == f"a {GONE} paints"
     assert without_known("walrus-paints-doors", {"walrus-paints", "walrus"}) == f"{GONE}-doors"
     assert without_known("a walrus paints", {"a"}) == "a walrus paints"
+
+
+@pytest.mark.parametrize(
+    "secret", ["stra\xdfe-geheim", 'a "walrus" paints', "C:\\walrus\\key", "\U0001f9ad-seal"]
+)
+def test_known_secrets_go_from_what_is_json_too(secret: str) -> None:
+    """There they are escaped: the log may be JSON, and most files of a bundle are."""
+    line = json.dumps({"msg": f"it is {secret}, and {secret}"})
+
+    assert without_known(line, {secret}) == f'{{"msg": "it is {GONE}, and {GONE}"}}'
+    assert without_known(f"it is {secret}", {secret}) == f"it is {GONE}"
 
 
 @pytest.mark.timeout(60)

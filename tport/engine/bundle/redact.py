@@ -6,6 +6,7 @@ wrote into it, and a person may have put a secret where none belongs; so what lo
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection
 from typing import Final
@@ -41,10 +42,10 @@ _PATTERNS: Final = (
 
 
 def without_known(text: str, secrets: Collection[str]) -> str:
-    """Return text without these very secrets, longest first."""
+    """Return text without these very secrets, longest first; what is JSON has them escaped."""
     for secret in sorted(secrets, key=len, reverse=True):
         if len(secret) >= _SHORTEST:
-            text = text.replace(secret, GONE)
+            text = text.replace(secret, GONE).replace(json.dumps(secret)[1:-1], GONE)
     return text
 
 
