@@ -51,6 +51,7 @@ reads the database can't be anybody. The names of the first folder are what watc
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, Generic, Literal, TypeVar
@@ -58,9 +59,10 @@ from typing import Final, Generic, Literal, TypeVar
 import msgspec
 
 from tport.engine.api.answers import ProxyKeys
-from tport.engine.errors import NotFound, Unavailable
+from tport.engine.errors import AlreadyExists, CompareFailed, NotFound, Unavailable
 from tport.engine.pki.authority import Authority
 from tport.engine.storage.backend import (
+    BATCH_LIMIT,
     Backend,
     Check,
     CompareAndSwap,
@@ -379,3 +381,14 @@ class Stores:
     async def batch(self, operations: Sequence[Operation]) -> None:
         """Do all, or none, as one write."""
         await self.backend.batch(operations)
+
+    async def each(self, operations: Sequence[Operation]) -> None:
+        """Do those that can be done: many as one write, unless something is in the way of one."""
+        for start in range(0, len(operations), BATCH_LIMIT):
+            part = operations[start : start + BATCH_LIMIT]
+            try:
+                await self.batch(part)
+            except (AlreadyExists, CompareFailed, NotFound):
+                for operation in part:
+                    with suppress(AlreadyExists, CompareFailed, NotFound):
+                        await self.batch([operation])

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from typing import NoReturn
 
 import pytest
+import trio
 from msgspec.structs import replace
+from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, JENKINS, PROXY, World, open_world
+from tport.engine.auth.apps import abandoned
 from tport.engine.auth.apps import apps as apps_module
+from tport.engine.auth.apps.abandoned import ABANDONED
 from tport.engine.auth.cluster import AuthSettings, host_of
 from tport.engine.auth.stores import Definition
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.errors import InvalidRequest, NotFound, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
+from tport.engine.storage.backend import Delete, Item, Operation
 from tport.engine.types.app import (
     KEPT,
     App,
@@ -25,6 +31,7 @@ from tport.engine.types.app import (
     Timeouts,
     UpstreamTls,
 )
+from tport.engine.types.device_token import DeviceToken
 from tport.engine.types.resource import AppResource
 
 OTHER = replace(GRAFANA, uri="http://localhost:3001")
@@ -127,7 +134,7 @@ async def test_the_names_that_one_agent_gives_are_counted_for_a_day(
     await world.service.apps.tick()
     world.clock.now += timedelta(seconds=2 * PRESENCE_TTL)
     await world.service.apps.tick()
-    world.clock.now += apps_module.ABANDONED
+    world.clock.now += ABANDONED
     assert await refusal(world, App(name="a9", uri="http://localhost:1")) == ""
 
 
@@ -245,6 +252,127 @@ async def test_a_name_of_an_earlier_run_is_not_kept_for_ever_though_storage_fail
 
     definition = await world.service.cluster.stores.apps.get("grafana")
     assert definition.gone == world.clock.now
+
+
+@pytest.fixture
+def short_of_room(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One abandoned name is kept, and those beyond it go after 10 s by two looks."""
+    for name, value in (("MAX_KEPT", 1), ("EVERY", 5.0), ("HELD", 10.0), ("AT_ONCE", 2)):
+        monkeypatch.setattr(abandoned, name, value)
+
+
+async def names_kept(world: World) -> list[str]:
+    """Return what is known of names, once auth has had its time to forget some."""
+    await trio.sleep(30)
+    return [each.app.name for each in await world.service.cluster.stores.apps.all()]
+
+
+async def leave(world: World) -> None:
+    """Have all agents go, and be taken for gone."""
+    await world.tunnel()
+    world.pass_time(seconds=PRESENCE_TTL)
+    world.service.presence.tick()
+    await trio.sleep(2)
+
+
+@pytest.mark.usefixtures("short_of_room")
+async def test_names_that_nobody_has_offered_for_a_day_are_forgotten_but_for_the_last(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """AG-10: a lost agent may give 3,000 each day, and an honest one has one for each branch."""
+    for number in range(6):
+        await world.serve(replace(JENKINS, name=f"branch-{number}"), host=f"agent-{number}")
+        await leave(world)
+    await world.serve(GRAFANA)
+    world.pass_time(seconds=ABANDONED.total_seconds() - 200)
+    assert len(await names_kept(world)) == 7, "one may still come back"
+
+    world.pass_time(seconds=300)
+
+    assert await names_kept(world) == ["branch-5", "grafana"]
+    assert await refusal(world, replace(OTHER, name="branch-1")) == ""
+
+
+@pytest.mark.usefixtures("short_of_room")
+async def test_a_clock_that_is_ahead_for_seconds_takes_no_name_from_its_agents(
+    world: World, autojump_clock: MockClock
+) -> None:
+    for app in (GRAFANA, JENKINS):
+        await world.serve(app)
+        await leave(world)
+    world.pass_time(days=2)
+    await trio.sleep(8)
+    world.pass_time(days=-2)
+
+    assert await names_kept(world) == ["grafana", "jenkins"]
+    assert "is away" in await refusal(world, OTHER)
+
+
+@pytest.mark.usefixtures("short_of_room")
+async def test_a_name_is_kept_for_whoever_is_there_though_auth_took_them_for_gone(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """As when auth was out of its proxies' reach: their tunnels went on, and nothing is offered anew."""
+    servers = await world.serve(GRAFANA, JENKINS)
+    await leave(world)
+    await world.tunnel(*servers)
+    await trio.sleep(2)
+    world.pass_time(days=2)
+    await world.tunnel(*servers)
+
+    assert await names_kept(world) == ["grafana", "jenkins"]
+    assert await world.service.apps.is_ours(f"grafana.{PROXY}")
+
+
+@pytest.mark.usefixtures("short_of_room")
+async def test_who_comes_back_at_the_last_moment_finds_the_name_as_it_was(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        await world.serve(replace(JENKINS, name=f"branch-{number}"), host=f"agent-{number}")
+        await leave(world)
+    world.pass_time(days=1)
+    batch, waited = world.backend.batch, list[int]()
+
+    async def batch_late(operations: Sequence[Operation]) -> list[Item | None]:
+        if any(isinstance(each, Delete) for each in operations) and not waited:
+            waited.append(len(operations))
+            await world.offer(replace(JENKINS, name="branch-1"), host="agent-9")
+        return await batch(operations)
+
+    monkeypatch.setattr(world.backend, "batch", batch_late)
+
+    assert await names_kept(world) == ["branch-1", "branch-3"]
+    assert waited == [2]
+
+
+@pytest.mark.usefixtures("short_of_room")
+async def test_a_name_is_kept_while_somebody_has_a_device_token_for_it(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Programs go on to ask meanwhile, and are told that it is away."""
+    stores = world.service.cluster.stores
+    alice = await world.alice()
+    for app in (GRAFANA, JENKINS):
+        await world.serve(app)
+        await leave(world)
+    token = DeviceToken(
+        id="t",
+        name="n",
+        user="alice",
+        user_id=alice.session.user_id,
+        proofs=1,
+        app="grafana",
+        created=world.clock.now,
+        expires=world.clock.now + timedelta(days=9),
+    )
+    await stores.device_tokens.put("t", token)
+    world.pass_time(days=2)
+
+    assert await names_kept(world) == ["grafana", "jenkins"]
+    assert await world.service.apps.main_host("grafana") == f"grafana.{PROXY}"
+    await stores.device_tokens.delete("t")
+    assert await names_kept(world) == ["jenkins"]
 
 
 async def test_a_definition_is_written_only_when_it_changes(world: World) -> None:

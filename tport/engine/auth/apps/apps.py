@@ -17,6 +17,7 @@ from msgspec.structs import replace
 
 from tport.engine.access.cors import check_cors
 from tport.engine.access.rbac import DENIED
+from tport.engine.auth.apps.abandoned import ABANDONED, Abandoned, is_abandoned
 from tport.engine.auth.cluster import Cluster, host_of
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.stores import SWAP_TRIES, Definition, Stored
@@ -46,7 +47,6 @@ MAX_APPS: Final = 1000  # of one agent
 MAX_NAMES: Final = 3 * MAX_APPS
 MAX_LABELS: Final = 100  # of one application
 MAX_HOSTS: Final = 64  # remembered of one application
-ABANDONED: Final = timedelta(hours=24)  # after which anybody may define a name anew
 MAX_REFUSALS: Final = 10_000  # remembered, so that each is told once
 MAX_REMEMBERED: Final = 10_000  # applications; the one away for the longest is forgotten first
 _TTL = timedelta(seconds=PRESENCE_TTL)
@@ -78,6 +78,7 @@ class Apps:
         self._last: OrderedDict[str, tuple[AppServer, ...]] = OrderedDict()  # as offered last
         presence.on_change.append(self._remember_offers)
         self._swept = False
+        self._abandoned = Abandoned(cluster)
 
     # --- What agents offer -----------------------------------------------------------------------
 
@@ -260,9 +261,7 @@ class Apps:
         return host_id in stored.hosts or is_pinned or self._is_abandoned(stored)
 
     def _is_abandoned(self, definition: Definition) -> bool:
-        return definition.gone is not None and (
-            self._cluster.clock() - definition.gone >= ABANDONED
-        )
+        return is_abandoned(definition, self._cluster.clock())
 
     def _live_hosts(self, name: str) -> set[str]:
         """Return who offers the name now: reported by a proxy, or just judged and not yet reported."""
@@ -391,7 +390,7 @@ class Apps:
     # --- Time ------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Note which applications lost their last agent; call it each second."""
+        """Note which applications lost their last agent, forget those of long ago; call it each second."""
         now = self._cluster.clock()
         were_live = self._were_live | set(self._offered)
         for name, hosts in list(self._offered.items()):
@@ -408,9 +407,13 @@ class Apps:
                 if definition.app.as_offered({}) != definition.app:
                     await self._forget_values(definition.app.name)
         for name in left:
-            await self._mark_gone(name, now)
+            await self._mark(name, now)
+        for name in live - were_live:  # auth was out of its proxies' reach, and took it for gone
+            await self._mark(name, None)
         self._were_live = live
         self._swept = self._swept or sweeps
+        if self._presence.is_complete:
+            await self._abandoned.tick(live)
 
     def _remember_offers(self) -> None:
         """Keep how each application is offered, so that who may open it learns when it is away."""
@@ -433,11 +436,11 @@ class Apps:
         except (NotFound, CompareFailed):
             pass  # defined anew meanwhile, without them
 
-    async def _mark_gone(self, name: str, now: datetime) -> None:
+    async def _mark(self, name: str, gone: datetime | None) -> None:
         try:
             read = await self._store.read(name)
-            if read.value.gone is None:
-                await self._store.swap(name, read, replace(read.value, gone=now))
+            if (read.value.gone is None) != (gone is None):
+                await self._store.swap(name, read, replace(read.value, gone=gone))
         except (NotFound, CompareFailed):
             pass  # offered again meanwhile
 
