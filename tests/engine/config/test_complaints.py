@@ -250,7 +250,7 @@ OF_AN_APP = [
     ("rewrite: {headers: [X-A]}", "rewrite.headers[0]", "'X-A' is no header; expected 'Name: value'"),
     ("rewrite: {headers: ['X A: b']}", "rewrite.headers[0]", "'X A' is no header name; expected 'Name: value'"),
     ('rewrite: {headers: ["X-A: b\\r\\nX-B: c"]}', "rewrite.headers[0]", "X-A: the value has characters beyond printable ASCII"),
-    ("rewrite: {headers: ['X-A: {{a.b}}']}", "rewrite.headers[0]", "{{a.b}} in '{{a.b}}' is no template; write {{external.<trait>}} or {{internal.<name>}}"),
+    ("rewrite: {headers: ['X-A: {{a.b}}']}", "rewrite.headers[0]", "X-A: {{a.b}} in its value is no template; write {{external.<trait>}} or {{internal.<name>}}"),
     ("cloud: AWS", "cloud", "cloud consoles are not among the applications tport serves"),
 ]  # fmt: skip
 
@@ -287,6 +287,31 @@ def test_a_reserved_header_is_refused_however_it_is_spelled(name: str) -> None:
     (told,) = complaints(f"app_service: {{apps: [{app}]}}")
 
     assert told.endswith(f"rewrite.headers[0]: {name} is reserved: tport sets it itself")
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        "Authorization Basic hunter2",
+        "Authorization: Basic hunter2}}",
+        "Authorization: Basic {{hunter2",
+        "Authorization: Basic hunter2 {{a.b}}",
+        "Authorization: Basic hunter2 {{internal.nothing}}",
+        "Authorization: Basic hunter2 {{regexp.replace(external.a)}}",
+        "Author ization: Basic hunter2",
+        "X-Forwarded-Key: hunter2",
+        "Authorization: Basic hunter2ü",
+    ],
+)
+def test_what_is_wrong_with_a_header_is_said_without_its_value(header: str) -> None:
+    """OPS-03: the agent's log has it, and the agent tells the cluster why it can't offer the application."""
+    [told] = complaints(
+        "app_service: {enabled: yes, apps: [{name: a, uri: 'http://a', rewrite: {headers: ["
+        f"'{header}']}}}}]}}"
+    )
+
+    assert "rewrite.headers[0]: " in told
+    assert "hunter2" not in told
 
 
 def test_no_two_apps_share_an_address() -> None:

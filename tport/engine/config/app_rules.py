@@ -164,19 +164,25 @@ def parse_header(text: str) -> Header:
 
     Raises:
         InvalidRequest: no colon, characters that no header has, a template that is none, or
-            a name that tport sets itself (HTTP-13).
+            a name that tport sets itself (HTTP-13). The message doesn't show the value, which
+            may be a password: an agent tells the cluster what is faulty.
     """
     name, colon, value = text.partition(":")
     name, value = name.rstrip(), value.strip()
     if not colon:
-        raise InvalidRequest(f"{shown(text)} is no header; expected 'Name: value'")
+        word = text.strip().partition(" ")[0]
+        raise InvalidRequest(f"{shown(word)} is no header; expected 'Name: value'")
     if not _HEADER_NAME.fullmatch(name):
         raise InvalidRequest(f"{shown(name)} is no header name; expected 'Name: value'")
     if not _HEADER_VALUE.fullmatch(value):
         raise InvalidRequest(f"{name}: the value has characters beyond printable ASCII")
     if is_reserved_header(name):
         raise InvalidRequest(f"{name} is reserved: tport sets it itself")
-    parse_template(value)
+    try:
+        parse_template(value)
+    except InvalidRequest as problem:
+        told = str(problem).replace(repr(value), "its value")
+        raise InvalidRequest(f"{name}: {told}", hint=problem.hint) from None
     return Header(name, value)
 
 
