@@ -15,13 +15,15 @@ from pathlib import Path
 import pytest
 import trio
 
-from tests.engine.auth.world import open_world
+from tests.engine.auth.world import World, open_world
 from tests.engine.config.places import read
 from tport.engine.auth.server import AuthServer
 from tport.engine.config.in_force import settings_in_force
 from tport.engine.errors import ConfigError, TportError, Unavailable
 from tport.engine.net.dial import open_listener
+from tport.engine.pki.keys import KeyPair
 from tport.engine.signals import Signals
+from tport.engine.types.identity import IdentityKind
 from tport.engine.workers import pool
 from tport.engine.workers.channel import channel_pair
 from tport.engine.workers.pool import (
@@ -48,11 +50,15 @@ def chatty(caplog: pytest.LogCaptureFixture) -> None:
 
 @asynccontextmanager
 async def two(
-    how: str, delays: Iterator[float], program: Callable[[], object] = program_on_disk
+    how: str,
+    delays: Iterator[float],
+    program: Callable[[], object] = program_on_disk,
+    prepare: Callable[[World], None] = lambda _: None,
 ) -> AsyncIterator[tuple[Workers, Signals]]:
     """Have two workers that do `how`, wait until both serve, and stop them at the end."""
     signals = Signals()
     async with open_world() as world:
+        prepare(world)
         workers = Workers(
             CONFIG,
             shown=settings_in_force(CONFIG),
@@ -204,6 +210,30 @@ async def test_what_goes_wrong_with_the_system_ends_a_worker_and_not_all(
         assert await troubles(workers) == []
     assert "can't be started: [Errno 24]" in caplog.text
     assert "can't be served: [Errno 12]" in caplog.text
+
+
+async def test_a_workers_first_certificate_is_renewed_by_when_it_was_made_not_by_when_it_was_given(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The clock may be put right while the process starts."""
+    made: dict[str, int] = {}
+
+    def prepare(world: World) -> None:
+        issue = world.service.issue_own_identity
+
+        def issue_late(kind: IdentityKind, host_id: str) -> KeyPair:
+            pair = issue(kind, host_id)
+            made[host_id] = made.get(host_id, 0) + 1
+            if made[host_id] == 1:
+                world.clock.now += pool.RENEWAL
+            return pair
+
+        monkeypatch.setattr(world.service, "issue_own_identity", issue_late)
+
+    monkeypatch.setattr(pool, "LOOK", 0.01)
+    async with two("serve", repeat(0.0), prepare=prepare):
+        while sorted(made.values()) < [2, 2]:  # noqa: ASYNC110 - the looks are in real time
+            await trio.sleep(0.01)
 
 
 def test_a_program_that_needs_no_python_is_told_from_another_by_its_own_file(

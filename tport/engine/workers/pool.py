@@ -20,6 +20,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from functools import partial
 from typing import Final, NoReturn
 
@@ -293,6 +294,7 @@ class Workers:
             ours, theirs = channel_pair()
         except OSError as problem:  # no file descriptor is left
             return f"it can't be started: {problem}"
+        made = self._service.cluster.clock()  # of its first certificate, or a moment before
         begin = self._beginning(worker, theirs.fileno())
         channel = worker.channel = Channel(ours)
         self._expect()
@@ -304,7 +306,7 @@ class Workers:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(_tell_begin, process, begin)
                 nursery.start_soon(self._tell_stop, channel, nursery.cancel_scope)
-                nursery.start_soon(self._tell_pairs, channel, worker.proxy_id)
+                nursery.start_soon(self._tell_pairs, channel, worker.proxy_id, made)
                 how = await self._listen(worker, channel, process.pid, serves, nursery)
                 with trio.move_on_after(0 if how else END_DEADLINE):
                     await process.wait()
@@ -362,9 +364,9 @@ class Workers:
         await trio.sleep(DRAIN + LAST_WORK)
         scope.cancel()
 
-    async def _tell_pairs(self, channel: Channel, proxy_id: str) -> NoReturn:
+    async def _tell_pairs(self, channel: Channel, proxy_id: str, made: datetime) -> NoReturn:
+        """Send it a certificate when the one of `made` is due, and so on."""
         clock = self._service.cluster.clock
-        made = clock()
         while True:
             await trio.sleep(LOOK)
             if is_current(made, clock(), until=RENEWAL):
