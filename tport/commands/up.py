@@ -177,12 +177,12 @@ async def _greet(admin: AuthAPI | None, config: Config) -> None:
 
 
 async def _owner_link(admin: AuthAPI) -> str:
-    """Return an invite for the owner while nobody has signed up; "" after."""
+    """Return an invite for the owner while nobody has signed up, nor in by a provider; "" after."""
     from tport.engine.errors import InvalidRequest
     from tport.engine.types.user import canonical_user_name
 
     users = await admin.list_users()
-    if any(info.has_password for info in users):
+    if any(info.has_password or not info.user.is_local for info in users):
         return ""
     if users:
         return (await admin.reset_user(name=users[0].user.name)).url
