@@ -63,6 +63,25 @@ def test_dos_10_names_that_an_agent_invents_are_no_way_around_it() -> None:
     assert sampling.admits(event("acme.order", host="a.test", ca="https://ca.test"))
 
 
+def test_dos_10_names_that_an_agent_may_not_offer_are_no_way_around_it_and_hide_no_other_agent_s() -> (
+    None
+):
+    """DOS-10. It may offer a thousand new ones each second."""
+    sampling = Sampling()
+
+    def refused(agent: str, number: int) -> bool:
+        return sampling.admits(
+            event("app.refused", server_id=agent, hostname="h", app_name=f"a{number}", error="no")
+        )
+
+    written = sum(refused("lost", number) for number in range(1000))
+
+    assert written == SAME_FAILURES_WRITTEN
+    assert refused("honest", 1)
+    [told] = sampling.next_minute()
+    assert (told.fields["server_id"], told.fields["count"]) == ("lost", 1000 - written)
+
+
 def test_who_floods_leaves_room_for_the_failures_of_others() -> None:
     sampling = Sampling()
     for _ in range(10_000):

@@ -25,6 +25,7 @@ REPEATED: Final = frozenset(
         "app.session.start.failed",
         "auth.failed",
         "app.access.denied",
+        "app.refused",
         "app.dial.denied",
         "header.rewrite.skipped",
         "tunnel.protocol_error",
@@ -35,11 +36,15 @@ MAX_KEYS: Final = 10_000  # told apart in a minute; of further ones only the sum
 
 
 class _Key(NamedTuple):
-    """What makes two failures the same: what it was, and who did it, or from where."""
+    """What makes two failures the same: what it was, and who did it, or from where.
+
+    `server_id`: the agent's whose it is, where nothing says that.
+    """
 
     code: str
-    user: str
-    remote: str
+    user: str = ""
+    remote: str = ""
+    server_id: str = ""
 
 
 class Sampling:
@@ -75,8 +80,9 @@ class Sampling:
         told = []
         for (type_, code), count in self._left_out.items():
             same = [(key, number) for key, number in self._most.items() if key.code == code]
-            most = max(same, key=lambda pair: pair[1])[0] if same else _Key(code, "", "")
-            whose = {"user": most.user, "remote": most.remote}
+            most = max(same, key=lambda pair: pair[1])[0] if same else _Key(code)
+            whose = most._asdict()
+            del whose["code"]
             told.append(
                 event(
                     "audit.sampled",
@@ -93,5 +99,7 @@ class Sampling:
 
 def _key(event: Event) -> _Key:
     fields = event.fields
-    remote = fields.get("remote") or fields.get("addr.remote") or ""
-    return _Key(event.code, str(fields.get("user") or "")[:128], str(remote)[:64])
+    user = str(fields.get("user") or "")[:128]
+    remote = str(fields.get("remote") or fields.get("addr.remote") or "")[:64]
+    agent = "" if user or remote else str(fields.get("server_id") or "")[:64]
+    return _Key(event.code, user, remote, agent)
