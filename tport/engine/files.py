@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from contextlib import suppress
 from pathlib import Path
 
 
@@ -52,20 +51,6 @@ def keep_owner(folder: Path, owner: os.stat_result) -> None:
         _give(".", inside, mine, owner)
         for name in (*folders, *files):
             _give(name, inside, mine, owner)
-
-
-def owner_of(folder: Path) -> os.stat_result | None:
-    """Return the status of who owns a role's folder: its own or the data directory's, whichever isn't
-    root's; None: there is none of another. Blocks.
-
-    Raises:
-        OSError: they can't be looked at.
-    """
-    for place in (folder, folder.parent):
-        with suppress(FileNotFoundError):
-            if (status := place.stat()).st_uid != 0:
-                return status
-    return None
 
 
 def _give(name: str, inside: int, mine: int, owner: os.stat_result) -> None:

@@ -112,6 +112,12 @@ def _of_place(folder: Folder) -> Row:
             f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or sudo chown -R"
             f" {folder.me} {folder.path}",
         )
+    if folder.me != "root" and folder.owner not in (folder.me, "root"):
+        return problem(
+            check,
+            f"{folder.path} belongs to {folder.owner}, who could change what lies there",
+            f"where it is meant for tport: sudo chown -R {folder.me} {folder.path}",
+        )
     if folder.mode & 0o022:
         return problem(
             check,

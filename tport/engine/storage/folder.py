@@ -6,14 +6,20 @@ import errno
 import fcntl
 import logging
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from shlex import quote
+from typing import Final
 
 from tport.engine.errors import ConfigError
-from tport.engine.files import keep_owner, owner_of
+from tport.engine.files import keep_owner
 
 logger = logging.getLogger(__name__)
+
+
+_NAME_ANOTHER: Final = "name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR"
 
 
 @contextmanager
@@ -24,17 +30,14 @@ def locked_folder(folder: Path) -> Iterator[None]:
     belongs: the service, which runs as another user, must be able to read it.
 
     Raises:
-        ConfigError: it can't be made, or another process holds it.
+        ConfigError: it can't be made, it or the data directory is somebody else's or may be written
+            by others, or another process holds it.
     """
     try:
-        owner = owner_of(folder)
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor, owner = _opened(folder)
     except OSError as problem:
         raise ConfigError(
-            f"can't be used: {str(problem.strerror).lower()}",
-            where=folder,
-            hint="name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR",
+            f"can't be used: {str(problem.strerror).lower()}", where=folder, hint=_NAME_ANOTHER
         ) from None
     try:
         try:
@@ -69,3 +72,120 @@ def _keep_owner(folder: Path, owner: os.stat_result | None) -> None:
             whose,
             folder,
         )
+
+
+def _opened(folder: Path) -> tuple[int, os.stat_result | None]:
+    """Return the lock, open, and the status of who is to own what root makes; None: root.
+
+    Raises:
+        ConfigError: others could have put something there, or could do so.
+        OSError: it can't be made or opened.
+    """
+    around = folder.parent
+    around.mkdir(parents=True, exist_ok=True, mode=0o700)
+    outer = _look_at_data(around)
+    if folder.is_symlink():
+        raise ConfigError(
+            "is a link, and could lead anywhere",
+            where=folder,
+            hint=f"move what it leads to into its place; {quote(str(around))} as a whole may be a link",
+        )
+    folder.mkdir(exist_ok=True, mode=0o700)
+    inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        inner = os.fstat(inside)
+        _judge(folder, inner, outer)
+        lock = _open_lock(folder, inside)
+    finally:
+        os.close(inside)
+    return lock, next((each for each in (inner, outer) if each.st_uid != 0), None)
+
+
+def _open_lock(folder: Path, inside: int) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        return os.open(".lock", flags, 0o600, dir_fd=inside)
+    except OSError as problem:
+        if problem.errno != errno.ELOOP:
+            raise
+        lock = folder / ".lock"
+        raise ConfigError(
+            "is a link, and could lead anywhere", where=lock, hint=f"rm {quote(str(lock))}"
+        ) from None
+
+
+def _look_at_data(place: Path) -> os.stat_result:
+    """Return the status of a data directory, which may be a link of root's or of ours.
+
+    Raises:
+        ConfigError: it is not to be trusted.
+    """
+    link = place.lstat()
+    if stat.S_ISLNK(link.st_mode) and link.st_uid not in (os.geteuid(), 0):
+        raise ConfigError(
+            f"is a link of {_user(link.st_uid)}'s, who could lead it anywhere",
+            where=place,
+            hint=_NAME_ANOTHER,
+        )
+    real = place.resolve()
+    found = real.stat()
+    _judge(place, found, real.parent.stat())
+    return found
+
+
+def _judge(place: Path, found: os.stat_result, above: os.stat_result) -> None:
+    """Refuse a folder that is somebody else's, or that others may write to.
+
+    Root may work in a service's, where nobody but root or the service can have put it.
+    """
+    me = os.geteuid()
+    placed_by_others = above.st_uid not in (0, found.st_uid) or above.st_mode & stat.S_IWOTH
+    if found.st_uid not in (me, 0) and (me != 0 or placed_by_others):
+        raise ConfigError(
+            f"belongs to {_user(found.st_uid)}, who could change what lies there",
+            where=place,
+            hint=f"where it is meant for tport: chown -R {me}:{os.getegid()} {quote(str(place))};"
+            f" else {_NAME_ANOTHER}",
+        )
+    own, others = _groups_of(found.st_uid)
+    by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, own)
+    if found.st_mode & stat.S_IWOTH or (by_group and found.st_gid not in others):
+        raise ConfigError(
+            "may be written by others, who could put files of theirs there",
+            where=place,
+            hint=f"chmod go-w {quote(str(place))}",
+        )
+    if by_group:
+        logger.warning(
+            "%s may be written by all of its group, %d; if others are in it: chmod g-w %s",
+            place,
+            found.st_gid,
+            quote(str(place)),
+        )
+
+
+def _groups_of(owner: int) -> tuple[int, list[int]]:
+    """Return the group that a user, or the service that root made a folder for, has as its own, and its others.
+
+    Under umask 002 what one makes is for the own group, in which there is nobody else.
+    """
+    import pwd
+
+    if owner == os.geteuid():
+        return os.getegid(), os.getgroups()
+    if owner == 0:
+        return 0, [os.getegid(), *os.getgroups()]
+    try:
+        user = pwd.getpwuid(owner)
+    except KeyError:  # as in a container
+        return owner, []
+    return user.pw_gid, os.getgrouplist(user.pw_name, user.pw_gid)
+
+
+def _user(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
