@@ -299,3 +299,67 @@ async def test_a_cluster_without_passkeys_offers_none() -> None:
         hidden = form_with(login, "username")
         answer = await browser.post("/web/login/passkey", hidden)
         assert answer.status_code == 403
+
+
+# --- Somebody else who had the browser before ------------------------------------------------------
+
+
+async def spy_on(office: Office, browser: Visitor) -> Visitor:
+    """Return a browser of one who knows all cookies that this one has now."""
+    spy = await office.anybody()
+    spy.http.cookies.update(browser.http.cookies)
+    return spy
+
+
+async def test_auth_07_who_had_the_browser_before_an_invite_sets_up_no_device_of_their_own(
+    office: Office,
+) -> None:
+    """AUTH-07. As at a shared machine: what a browser held before a sign-in is no part of it."""
+    browser = await office.anybody()
+    await browser.get("/web/login")
+    spy = await spy_on(office, browser)
+
+    page = await invited(office, browser)
+
+    assert "Protect your account" in page.text
+    answer = await spy.get(SECOND)
+    assert answer.headers["location"].startswith("/web/login?again")
+
+
+async def test_auth_10_who_had_the_browser_before_a_sign_in_takes_no_step_of_it(
+    office: Office,
+) -> None:
+    """AUTH-10. Be it by a password or by a passkey, and again and again."""
+    browser = await office.anybody()
+    phone = await with_app(office, browser)
+    browser.http.cookies.delete(WEB_COOKIE)
+    form = form_with(await browser.get("/web/login"), "username")
+    fields = {**form, "username": "alice", "password": PASSWORD}
+    held = [await spy_on(office, browser)]
+    for path in ("/web/login", "/web/login/passkey", "/web/login"):
+        page = await land(browser, await browser.post(path, fields))
+        [attempt] = set(re.findall(r'name="attempt" value="([^"]+)"', page.text))
+        assert [spy for spy in held if attempt in (await spy.get(SECOND)).text] == []
+        held.append(await spy_on(office, browser))
+
+    page = await give_password(browser)
+    await send(browser, page, "totp", phone.code())
+    assert WEB_COOKIE in browser.http.cookies
+
+
+async def test_forms_of_two_tabs_hold_beside_one_another(office: Office) -> None:
+    """The form of the one is sent after the other has gone on; the later sign-in is the one that counts."""
+    browser = await office.anybody()
+    phone = await with_app(office, browser)
+    browser.http.cookies.delete(WEB_COOKIE)
+    first, second = [form_with(await browser.get("/web/login"), "username") for _ in range(2)]
+    fields = {"username": "alice", "password": PASSWORD}
+
+    early = await land(browser, await browser.post("/web/login", {**first, **fields}))
+    late = await land(browser, await browser.post("/web/login", {**second, **fields}))
+
+    stale = await send(browser, early, "totp", "000000")
+    assert stale.status_code in (303, 403)
+    assert WEB_COOKIE not in browser.http.cookies
+    await send(browser, late, "totp", phone.code())
+    assert WEB_COOKIE in browser.http.cookies

@@ -136,10 +136,12 @@ class SsoAPI(Protocol):
         known: str,
         remote: str,
         user_agent: str,
+        steps: str = "",
     ) -> SsoDone | SsoRefused:
         """Take what a browser brought back from a provider; it counts once.
 
         Args:
+            steps: SHA-256 hex of what the browser holds further steps by; "": as what it was sent there by.
             path, query: of the address that it came to, as they came.
         """
         ...

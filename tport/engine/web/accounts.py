@@ -14,7 +14,7 @@ from tport.engine.api.answers import InviteInfo
 from tport.engine.errors import AccessDenied, InvalidRequest, LimitExceeded, NotFound, TportError
 from tport.engine.types.launch import own_path
 from tport.engine.web.errors import retry_seconds
-from tport.engine.web.forms import read_form
+from tport.engine.web.forms import new_pre_session, read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render, send_page
 from tport.engine.web.site import (
@@ -85,9 +85,10 @@ class AccountPages:
             return await self._login_form(
                 request, 400, next_=next_, username=username, faults=faults
             )
+        step = new_pre_session()
         try:
             answer = await self._site.auth.sign_in(
-                username=username, password=password, **self._site.visitor(request)
+                username=username, password=password, **self._site.visitor(request, step)
             )
         except LimitExceeded as limit:
             wait = retry_seconds(limit.retry_after)
@@ -104,7 +105,7 @@ class AccountPages:
             return await self._login_form(
                 request, 403, next_=next_, username=username, problem=WRONG
             )
-        return await self._site.proven(request, answer, after_form(next_), self._clock())
+        return await self._site.proven(request, answer, after_form(next_), self._clock(), step=step)
 
     async def _login_form(
         self,
@@ -174,15 +175,18 @@ class AccountPages:
             faults = {"confirm": "The two passwords differ."}
         if faults:
             return self._invite_form(request, info, 400, faults=faults)
+        step = new_pre_session()
         try:
             answer = await self._site.auth.accept_invite(
-                token=token, password=password, **self._site.visitor(request)
+                token=token, password=password, **self._site.visitor(request, step)
             )
         except NotFound:  # used or expired since the page was shown
             return self._no_invite(request)
         except InvalidRequest as weak:
             return self._invite_form(request, info, 400, faults={"password": sentence(str(weak))})
-        return await self._site.proven(request, answer, self._site.apps_url, self._clock())
+        return await self._site.proven(
+            request, answer, self._site.apps_url, self._clock(), step=step
+        )
 
     async def _invite_info(self, token: str) -> InviteInfo:
         if not _INVITE.fullmatch(token):

@@ -1,6 +1,6 @@
 """The pages between password and session: a second factor is shown, or the first one set up.
 
-Where a browser is, auth knows by its pre-session cookie; the address of these pages says only
+Where a browser is, auth knows by a cookie that is made anew with each sign-in; the address of these pages says only
 where to go after them. All of it is one page, so that going back and reloading do no harm.
 """
 
@@ -18,7 +18,7 @@ from tport.engine.api.factors import NextStep, Proof
 from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, LimitExceeded
 from tport.engine.types.launch import own_path
 from tport.engine.web.errors import retry_seconds
-from tport.engine.web.forms import read_form
+from tport.engine.web.forms import new_pre_session, read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import redirect, render
 from tport.engine.web.site import FOREIGN_FORM, MAX_NEXT, RECOVERED, SECOND_STEP, Clock, Site
@@ -52,11 +52,12 @@ class SecondStep:
         )
         if wrong:
             return redirect(_with_next(AGAIN, next_), 303)
-        visitor = self._site.visitor(request)
-        step = await self._site.auth.begin_passkey(
+        step = new_pre_session()
+        visitor = self._site.visitor(request, step)
+        answer = await self._site.auth.begin_passkey(
             browser=visitor["browser"], remote=visitor["remote"]
         )
-        return await self._site.proven(request, step, next_, self._clock())
+        return await self._site.proven(request, answer, next_, self._clock(), step=step)
 
     async def submit(self, request: Request) -> Response:
         """POST /web/login/second: a proof, or a device to set up, or neither where that may be."""
@@ -64,7 +65,7 @@ class SecondStep:
         next_ = own_path(form.get("next", ""), limit=MAX_NEXT)
         if not self._site.is_own_post(request):
             return await self._page(request, next_, 403, problem=FOREIGN_FORM)
-        binding, new = self._site.pre_session(request)
+        binding, new = self._site.step(request)
         if problem := self._site.form_problem(
             form.get("token", ""), purpose=PURPOSE, binding=binding, new=new
         ):
@@ -113,7 +114,7 @@ class SecondStep:
         signed_in: str = "",
     ) -> Response:
         """Show what is next. `signed_in`: who is already, and goes on to `next_` if it's for them."""
-        binding, _ = self._site.pre_session(request)
+        binding, _ = self._site.step(request)
         browser = self._site.visitor(request)["browser"]
         try:
             if not browser:

@@ -63,6 +63,7 @@ class Site:
         self._web_cookie = f"__Host-tport_web_{cluster_id8}".encode()
         self._known_cookie = f"__Host-tport_known_{cluster_id8}".encode()
         self._pre_cookie = f"__Host-tport_pre_{cluster_id8}".encode()
+        self._step_cookie = f"__Host-tport_step_{cluster_id8}".encode()
 
     # Who is asking
 
@@ -105,11 +106,24 @@ class Site:
         return redirect(f"/web/login?next={quote(here(request), safe='')}")
 
     async def proven(
-        self, request: Request, answer: SignedIn | NextStep, location: str, now: datetime
+        self,
+        request: Request,
+        answer: SignedIn | NextStep,
+        location: str,
+        now: datetime,
+        *,
+        step: str = "",
     ) -> Response:
-        """Go on with who has shown something: to the next step, or with a session to `location`."""
+        """Go on with who has shown something: to the next step, or with a session to `location`.
+
+        Args:
+            step: what the browser holds this step by, where it is the first one.
+        """
         if isinstance(answer, NextStep):
-            return redirect(f"{SECOND_STEP}?next={quote(location, safe='')}", 303)
+            response = redirect(f"{SECOND_STEP}?next={quote(location, safe='')}", 303)
+            if step:
+                _add_cookie(response, set_cookie(self._step_cookie, step.encode()))
+            return response
         if (before := _cookie(request, self._web_cookie)) is not None:
             await self.auth.sign_out(id=session_id(before))  # nobody holds its cookie from here on
         return self._signed_in(answer, location, now)
@@ -132,11 +146,16 @@ class Site:
             _add_cookie(response, set_cookie(self._known_cookie, known, max_age=KNOWN_LIFE))
         return response
 
-    def visitor(self, request: Request) -> dict[str, str]:
-        """Return what auth is told of a browser that signs in."""
-        pre = _cookie(request, self._pre_cookie)
+    def visitor(self, request: Request, step: str | None = None) -> dict[str, str]:
+        """Return what auth is told of a browser that signs in.
+
+        Args:
+            step: what it holds its steps by; None: what it sent.
+        """
+        if step is None:
+            step, _ = self.step(request)
         return {
-            "browser": "" if pre is None else hashlib.sha256(pre.encode()).hexdigest(),
+            "browser": holder_of(step),
             "known": _cookie(request, self._known_cookie) or "",
             "remote": remote(request),
             "user_agent": request.headers.get("user-agent", ""),
@@ -157,6 +176,15 @@ class Site:
         value = _cookie(request, self._pre_cookie)
         return (value, False) if value is not None else (new_pre_session(), True)
 
+    def step(self, request: Request) -> tuple[str, bool]:
+        """Return what a browser holds the steps of its sign-in by, "" for nothing, and whether that is so.
+
+        It is made anew whenever somebody begins to sign in: who knew what the browser sent before, as one
+        who used it earlier, can't take the next step in their place. What binds forms may stay.
+        """
+        value = _cookie(request, self._step_cookie)
+        return ("", True) if value is None else (value, False)
+
     def keep_pre_session(self, response: Response, value: str) -> Response:
         _add_cookie(response, set_cookie(self._pre_cookie, value.encode()))
         return response
@@ -176,6 +204,11 @@ class Site:
         if not token_fits(token, secret=self._secret, purpose=purpose, binding=binding):
             return STALE_FORM
         return ""
+
+
+def holder_of(value: str) -> str:
+    """Return what auth knows a browser by that isn't signed in yet; "": it holds nothing."""
+    return hashlib.sha256(value.encode()).hexdigest() if value else ""
 
 
 def here(request: Request) -> str:

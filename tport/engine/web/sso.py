@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -29,10 +28,10 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.types.launch import own_path
-from tport.engine.web.forms import read_form
+from tport.engine.web.forms import new_pre_session, read_form
 from tport.engine.web.launch import after_form
 from tport.engine.web.respond import answer, redirect, render
-from tport.engine.web.site import MAX_NEXT, Clock, Site, here
+from tport.engine.web.site import MAX_NEXT, Clock, Site, here, holder_of
 from tport.engine.web.visit import PROVE, SignedInRoutes, Visit, sentence
 
 LOGIN: Final = "/web/login"
@@ -74,7 +73,7 @@ class SsoPages:
         try:
             url = await self._site.auth.begin_sso(
                 connector=connector,
-                browser=_hash(binding),
+                browser=holder_of(binding),
                 address=self._site.public_addr,
                 next=next_,
                 remote=self._site.visitor(request)["remote"],
@@ -90,7 +89,7 @@ class SsoPages:
         try:
             url = await self._site.auth.begin_sso_test_visit(
                 test=request.path_params["id"],
-                browser=_hash(binding),
+                browser=holder_of(binding),
                 address=self._site.public_addr,
                 remote=self._site.visitor(request)["remote"],
             )
@@ -106,7 +105,7 @@ class SsoPages:
         try:
             url = await self._site.auth.begin_sso_proof(
                 secret=self._site.session_secret(visit.request),
-                browser=_hash(binding),
+                browser=holder_of(binding),
                 address=self._site.public_addr,
                 next=next_,
                 remote=self._site.visitor(visit.request)["remote"],
@@ -121,21 +120,28 @@ class SsoPages:
     async def finish(self, request: Request) -> Response:
         """GET /v1/webapi/<kind>/callback[/<name>]"""
         path, _, query = here(request).partition("?")
+        binding, is_new = self._site.pre_session(request)
+        step = new_pre_session()
         done = await self._site.auth.finish_sso(
-            path=path, query=query, **self._site.visitor(request)
+            path=path,
+            query=query,
+            steps=holder_of(step),
+            **self._site.visitor(request, "" if is_new else binding),
         )
         if isinstance(done, SsoRefused):
             return self._page(done)
-        return await self._done(request, done)
+        return await self._done(request, done, step)
 
-    async def _done(self, request: Request, done: SsoDone) -> Response:
+    async def _done(self, request: Request, done: SsoDone, step: str) -> Response:
         if done.outcome == "tested":
             return render("sso_tested.html", cluster=self._site.cluster)
         next_ = own_path(done.next, limit=MAX_NEXT)
         if done.answer is None:  # shown anew: the session is the same
             return redirect(next_)
         # As after a form: a provider may let its own form lead no further than here.
-        return await self._site.proven(request, done.answer, after_form(next_), self._clock())
+        return await self._site.proven(
+            request, done.answer, after_form(next_), self._clock(), step=step
+        )
 
     def _refused(self, problem: TportError, connector: str, next_: str) -> Response:
         return self._page(
@@ -182,11 +188,6 @@ class SsoPages:
         except (AccessDenied, InvalidRequest, NotFound):
             return answer(b'{"error":"invalid_request"}', "application/json", 400)
         return answer(b"", "text/plain", 200)
-
-
-def _hash(binding: str) -> str:
-    """Return what auth knows a browser by before it is signed in."""
-    return hashlib.sha256(binding.encode()).hexdigest()
 
 
 _TOLD: Final = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -24,7 +25,7 @@ from tport.engine.api.sso import SsoDone, SsoRefused
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.sso.provider import KEPT
 from tport.engine.auth.sso.signing_in import MAX_WANTED
-from tport.engine.errors import AccessDenied, InvalidRequest, NotFound, NotSignedIn
+from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, NotFound, NotSignedIn
 from tport.engine.proto.github import MAX_PAGES, PER_PAGE
 from tport.engine.types.connector import ClaimMapping, TeamMapping
 from tport.engine.types.event import Event
@@ -247,6 +248,22 @@ async def test_a_second_factor_of_ours_is_asked_for_where_the_connector_says_so(
         assert isinstance(done, SsoDone)
         assert isinstance(done.answer, NextStep)
         assert done.answer.to == "enrol"
+
+
+async def test_who_knew_the_browser_on_its_way_there_takes_no_step_after_it() -> None:
+    """The browser holds what comes next by a value that it got only when it was back."""
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.com:3080",))
+    strict = replace(GOOGLE, cluster_second_factor=True)
+    async with sso_world(strict, settings=settings) as (world, provider, _):
+        visit = Visit(world, steps=hashlib.sha256(b"given on the way back").hexdigest())
+        done = await visit.come(provider, **ANN)
+        assert isinstance(done, SsoDone)
+        assert isinstance(done.answer, NextStep)
+
+        with pytest.raises(AttemptOver):
+            await world.proxy.next_step(browser=visit.browser)
+        step = await world.proxy.next_step(browser=visit.steps)
+        assert step.attempt == done.answer.attempt
 
 
 async def test_without_that_the_providers_word_is_enough_where_a_factor_is_required() -> None:

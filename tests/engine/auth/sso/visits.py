@@ -70,6 +70,7 @@ class Visit:
     world: World
     connector: str = "oidc/google"
     cookie: str = field(default_factory=lambda: f"sso browser {next(_numbers)}")
+    steps: str = ""
 
     @property
     def browser(self) -> str:
@@ -93,6 +94,7 @@ class Visit:
             known="",
             remote="192.0.2.1",
             user_agent="UA",
+            steps=self.steps,
         )
 
     async def come(self, provider: FakeProvider, **person: Any) -> SsoDone | SsoRefused:

@@ -44,9 +44,10 @@ class SsoCalls(Caller):
         known: str,
         remote: str,
         user_agent: str,
+        steps: str = "",
     ) -> SsoDone | SsoRefused:
         visitor = Visitor(holder=browser, remote=remote, user_agent=user_agent, known=known)
-        return await self.service.sso.finish(path, query, visitor)
+        return await self.service.sso.finish(path, query, visitor, steps or browser)
 
     @call
     async def end_sso_sessions(self, *, connector: str, logout_token: str, remote: str) -> None:

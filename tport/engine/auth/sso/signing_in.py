@@ -10,6 +10,7 @@ another connector's callback (mix-up), a code or a nonce that comes twice, a tok
 
 from __future__ import annotations
 
+import dataclasses
 import hmac
 import json
 import secrets
@@ -208,7 +209,9 @@ class SingleSignOn:
 
     # --- And back ------------------------------------------------------------------------------------
 
-    async def finish(self, path: str, query: str, visitor: Visitor) -> SsoDone | SsoRefused:
+    async def finish(
+        self, path: str, query: str, visitor: Visitor, steps: str
+    ) -> SsoDone | SsoRefused:
         """See `SsoAPI.finish_sso`."""
         self._limiter.check(visitor.remote)
         origin, display, next_ = "", "", "/"
@@ -221,6 +224,7 @@ class SingleSignOn:
                 origin, display = (origin_of(came_to), _shown(came_to)) if came_to else ("", "")
                 raise _of_no_sign_in(callback)
             attempt = await self._spend(callback.state, visitor.holder)
+            visitor = dataclasses.replace(visitor, holder=steps)
             origin, next_ = attempt.connector, attempt.next
             display = origin.rpartition("/")[2]
             if urlsplit(attempt.redirect_url).path != path:
