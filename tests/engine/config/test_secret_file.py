@@ -32,6 +32,16 @@ def test_a_file_that_others_can_read_is_read_with_a_warning(file: Path, mode: in
     assert "chmod 600" in warning
 
 
+@pytest.mark.parametrize("mode", [0o620, 0o602, 0o660, 0o666])
+@pytest.mark.parametrize("any_owner", [False, True])
+def test_a_file_that_others_can_write_is_refused(file: Path, mode: int, any_owner: bool) -> None:
+    """AG-02: a pin or a token of theirs, and an agent joins whom they like."""
+    file.chmod(mode)
+    with pytest.raises(ConfigError, match="written by others") as told:
+        read_secret_file(file, any_owner=any_owner)
+    assert f"chmod go-w {file}" in str(told.value)
+
+
 def test_a_link_is_not_followed(file: Path, tmp_path: Path) -> None:
     link = tmp_path / "link"
     link.symlink_to(file)

@@ -19,8 +19,8 @@ def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
         any_owner: it may belong to whomever: who looks does so for another user.
 
     Raises:
-        ConfigError: it isn't there, isn't a regular file (a link is none), isn't ours, or holds
-            no text.
+        ConfigError: it isn't there, isn't a regular file (a link is none), isn't ours, may be
+            written by others, or holds no text.
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -35,6 +35,12 @@ def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
     with open(descriptor, "rb") as file:
         if found.st_uid not in (os.geteuid(), 0) and not any_owner:
             raise ConfigError("belongs to another user, who could change it", where=path)
+        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise ConfigError(
+                "may be written by others, who could change it;"
+                f" see that it is yours still, then: chmod go-w {path}",
+                where=path,
+            )
         data = file.read(MAX_SECRET + 1)
     try:
         text = data.decode("ascii").strip()
