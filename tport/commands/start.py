@@ -89,6 +89,9 @@ def start(
     """  # noqa: D301 - \b keeps the lines below it as they are
     from tport.engine.config.flags import StartFlags
 
+    os.environ.pop(
+        "TPORT_TOKEN_FILE", None
+    )  # it may be the token: nothing started here inherits it
     if token not in ("", "-") and os.path.isfile(token):
         token = str(Path(token).absolute())
 

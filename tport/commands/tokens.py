@@ -142,7 +142,9 @@ def list_(ctx: typer.Context, format: FormatOption = Format.text) -> None:
 @app.command()
 def rm(
     ctx: typer.Context,
-    token: Annotated[str, typer.Argument(help="The token, or the start of it as `ls` shows it.")],
+    token: Annotated[
+        str, typer.Argument(help="The start of the token, as `ls` shows it; no need for the whole.")
+    ],
     if_exists: Annotated[
         bool, typer.Option("--if-exists", help="A missing token is no error.")
     ] = False,

@@ -174,7 +174,9 @@ async def test_a_command_without_an_absolute_path_is_not_run(
 async def test_a_command_sees_none_of_our_environment_and_no_input(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    """OPS-03."""
     monkeypatch.setenv("TPORT_TOKEN", "secret")
+    monkeypatch.setenv("TPORT_TOKEN_FILE", "secret")
 
     output = await run_command(["/bin/sh", "-c", "env | sort; pwd; cat"])
 
