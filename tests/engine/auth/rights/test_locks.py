@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.machines.test_watch import after, read_on, until_current
@@ -16,6 +18,7 @@ from tport.engine.api.changes import EpochChanged, LockChanged, LockDeleted
 from tport.engine.auth.rights.locks import EVERY
 from tport.engine.auth.service import TICK
 from tport.engine.errors import AccessDenied, AlreadyExists, InvalidRequest, Locked, NotFound
+from tport.engine.storage.backend import Delete, Item, Operation
 from tport.engine.types.lock import Lock, LockTarget
 from tport.engine.types.resource import LockResource
 from tport.engine.types.user import User, user_key
@@ -410,18 +413,21 @@ async def test_a_lock_that_comes_back_is_there_though_its_name_was_taken(
     assert await world.service.cluster.stores.locks_over.all() == []
 
 
-async def test_a_lock_that_is_put_aside_takes_no_other_s_place_there(world: World) -> None:
+async def test_a_lock_that_is_put_aside_takes_no_other_s_place_there(
+    world: World, autojump_clock: MockClock
+) -> None:
     """AZ-04: two had the same name, one after the other, by a clock that was ahead."""
     for name in ("alice", "bob"):
         await world.alice(name)
     for user, days in (("alice", 7), ("bob", 2), ("alice", 3)):
         await put_lock(world, user, days=days)
         world.pass_time(days=days)
-    await put_lock(world, "bob", days=1, name="other")  # which puts aside what is over
+    await trio.sleep(EVERY + TICK)
+    assert await world.service.cluster.stores.locks.all() == []
     world.pass_time(days=-12)
     await world.service.set_back.tick()
 
-    assert await locked_until(world) == [("alice", 12), ("bob", 9), ("bob", 13)]
+    assert await locked_until(world) == [("alice", 12), ("bob", 9)]
 
 
 async def test_lifting_a_lock_lifts_no_other_of_its_name(world: World) -> None:
@@ -439,7 +445,7 @@ async def test_lifting_a_lock_lifts_no_other_of_its_name(world: World) -> None:
 
 
 async def test_so_many_locks_that_are_over_are_kept_at_most(
-    world: World, monkeypatch: pytest.MonkeyPatch
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("tport.engine.auth.rights.locks.MAX_LOCKS", 2)
     await world.alice()
@@ -449,6 +455,52 @@ async def test_so_many_locks_that_are_over_are_kept_at_most(
     last = await world.admin.create_lock(target=ALICE, message="", ttl=60)
     world.pass_time(seconds=60)
     await world.admin.create_lock(target=ALICE, message="", ttl=60)
+    await trio.sleep(EVERY + TICK)
     kept = await world.service.cluster.stores.locks_over.all()
     assert len(kept) == 2
     assert last in kept
+
+
+async def test_a_thousand_locks_that_end_together_are_put_aside_some_at_a_time(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DOS-05: presence, health and grants wait meanwhile. One that is made anew then is left alone."""
+    await world.alice()
+    stores, ends = world.service.cluster.stores, world.clock() + timedelta(seconds=60)
+    for number in range(100):
+        lock = Lock(name=f"l{number:02}", target=ALICE, expires=ends)
+        await stores.locks.put(lock.name, lock)
+    written, batch = list[int](), world.backend.batch
+
+    async def batch_late(operations: Sequence[Operation]) -> list[Item | None]:
+        if not written and isinstance(operations[0], Delete):
+            again = await stores.locks.read("l03")
+            await stores.locks.swap("l03", again, replace(again.value, expires=None))
+        if any(each.key.startswith("/locks") for each in operations):
+            written.append(len(operations))
+        return await batch(operations)
+
+    monkeypatch.setattr(world.backend, "batch", batch_late)
+    world.pass_time(seconds=60)
+    await world.service.locks.tick()
+
+    assert [lock.name for lock in await stores.locks.all()] == [
+        name for name in (f"l{number:02}" for number in range(100)) if name == "l03" or name > "l31"
+    ]
+    assert written == [1, 64, *[2] * 32]
+    written[1:] = []
+    await trio.sleep(EVERY)
+    assert [lock.name for lock in await stores.locks.all()] == ["l03"]
+    assert written[1:] == [64, 64, 8]
+
+
+async def test_whoever_makes_a_lock_waits_for_none_that_is_over(world: World) -> None:
+    await world.alice()
+    stores = world.service.cluster.stores
+    over = Lock(name="over", target=ALICE, expires=world.clock())
+    await stores.locks.put("over", over)
+    await put_lock(world, "alice", days=1, name="another")
+
+    assert over in await stores.locks.all()
+    await put_lock(world, "alice", days=1, name="over")
+    assert await stores.locks_over.all() == [over]

@@ -10,6 +10,7 @@ import dataclasses
 import math
 import re
 import uuid
+from collections.abc import Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
@@ -23,7 +24,7 @@ from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.stores import Stored
 from tport.engine.defaults import LATEST
 from tport.engine.errors import AlreadyExists, CompareFailed, InvalidRequest, Locked, NotFound
-from tport.engine.storage.backend import BATCH_LIMIT, CompareAndSwap, Delete, Operation
+from tport.engine.storage.backend import BATCH_LIMIT, CompareAndSwap, Delete, Item, Operation
 from tport.engine.types.lock import (
     COPIED,
     Lock,
@@ -36,6 +37,9 @@ from tport.engine.types.user import User, canonical_user_name
 MAX_TTL: Final = timedelta(days=3650)
 MAX_LOCKS: Final = 1000  # each is looked at on each request, in proxies and agents too; and so many that are over are kept
 EVERY: Final = 5.0  # s between two looks for what is over, as between sweeps
+AT_ONCE: Final = (
+    BATCH_LIMIT // 2
+)  # put aside by one look, as one write: others wait for it; more at the next tick
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}")
 
 
@@ -68,8 +72,9 @@ class Locks:
             Unavailable: storage can't answer.
         """
         if trio.current_time() >= self._next:
-            self._next = trio.current_time() + EVERY
-            await self._put_aside()
+            over = await self._ended()
+            self._next = trio.current_time() + (0.0 if len(over) > AT_ONCE else EVERY)
+            await self._put_aside(over[:AT_ONCE])
 
     async def bring_back(self, now: datetime) -> None:
         """Let the locks be again that were put aside, but are in force at `now`, and tell of the others.
@@ -108,14 +113,7 @@ class Locks:
             if (ends := self._store.decode(item).expires) is not None
             and now < ends <= self._cluster.clock.highest
         ]
-        for start in range(0, len(again), BATCH_LIMIT):
-            part = again[start : start + BATCH_LIMIT]
-            try:
-                await self._cluster.stores.batch(part)
-            except CompareFailed:  # one was lifted, or made anew
-                for each in part:
-                    with suppress(CompareFailed):
-                        await self._cluster.stores.batch([each])
+        await self._cluster.stores.each(again)
 
     async def create(self, target: LockTarget, message: str, ttl: float, by: str) -> Lock:
         """See `LockAPI.create_lock`."""
@@ -139,13 +137,14 @@ class Locks:
             InvalidRequest: it can't be meant, or there are too many.
         """
         now = self._cluster.clock()
-        await self._put_aside()  # whose name is free again
         if not lock.is_in_force(now):
             raise InvalidRequest("the lock would be over already")
         if lock.expires is not None and lock.expires > LATEST:
             raise InvalidRequest("the end of the lock is too far away")
         if not _NAME.fullmatch(name := lock.name or str(uuid.uuid4())):
             raise InvalidRequest(f"{name[:80]!r} is no name for a lock (letters, digits, _ . -)")
+        over = await self._ended()
+        await self._put_aside([each for each in over if each[1].name == name])  # its name is free
         if len(await self.all()) >= MAX_LOCKS:
             raise InvalidRequest(f"there are {MAX_LOCKS} locks already; remove some first")
         return replace(
@@ -211,26 +210,31 @@ class Locks:
         """Return when no lock keeps this machine out now, else raise Locked."""
         check_host(await self._store.all(), host_id, self._cluster.clock())
 
-    async def _put_aside(self) -> None:
-        """Put aside what is over, also by a wall that was set back and isn't followed yet."""
+    async def _ended(self) -> list[tuple[Item, Lock]]:
+        """Return what is over, also by a wall that was set back and isn't followed yet."""
         now = min(self._cluster.clock(), self._cluster.clock.wall())
-        due = [
-            (item, lock)
-            for item in await self._store.range()
-            if not (lock := self._store.decode(item)).is_in_force(now)
-        ]
-        if not due:
+        stored = [(item, self._store.decode(item)) for item in await self._store.range()]
+        return [(item, lock) for item, lock in stored if not lock.is_in_force(now)]
+
+    async def _put_aside(self, over: Sequence[tuple[Item, Lock]]) -> None:
+        """Put these aside, AT_ONCE at most."""
+        if not over:
             return
+        stores = self._cluster.stores
         kept = {_which(each.value): (at, each) for at, each in await self._kept()}
-        for item, lock in due:
-            with suppress(CompareFailed, NotFound):  # it was lifted, or made anew
-                await self._cluster.stores.batch(
-                    [Delete(item.key, item.revision), self._keeping(lock, kept.get(_which(lock)))]
-                )
-        over = sorted(await self._kept(), key=lambda each: each[1].value.expires or now)
-        for at, _ in over[:-MAX_LOCKS]:
-            with suppress(NotFound):
-                await self._over.delete(at)
+        moves = [
+            (Delete(item.key, item.revision), self._keeping(lock, kept.get(_which(lock))))
+            for item, lock in over
+        ]
+        try:
+            await stores.batch([operation for move in moves for operation in move])
+        except (CompareFailed, NotFound):  # one was lifted, or made anew
+            for move in moves:
+                with suppress(CompareFailed, NotFound):
+                    await stores.batch(move)
+        found = await self._kept()
+        found.sort(key=lambda each: each[1].value.expires or LATEST)
+        await stores.each([self._over.deleting(at, read) for at, read in found[:-MAX_LOCKS]])
 
     async def _kept(self) -> list[tuple[str, Stored[Lock]]]:
         """Return what has been put aside, and where each is."""
