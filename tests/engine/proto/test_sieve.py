@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tport.engine.proto.fields import Field
+from tport.engine.proto.known_lines import judge_line
 from tport.engine.proto.sieve import (
     MAX_BLOCK,
     MAX_COUNT,
@@ -38,6 +39,23 @@ def test_blocks_come_out_as_their_fields_would_each_by_itself(blocks: list[list[
         assert read_lines(by_line.lines(block)) == passed
         assert read_lines(by_field.lines(fields)) == passed
         assert read_lines(write_lines(passed)) == passed
+
+
+LINE = st.binary(max_size=12) | st.builds(
+    b"%b:%b".__mod__,
+    st.tuples(st.binary(min_size=1, max_size=3), st.binary(max_size=6)),
+)
+
+
+@given(LINE)
+@example(b"a:")
+@example(b"a: \t\xff ")
+@example(b"a: b\0")
+def test_what_a_line_was_judged_to_say_needs_no_second_look(line: bytes) -> None:
+    """HTTP-05: what is sent of it is what would be let through if somebody else had made it up."""
+    field = judge_line(line)
+    if field is not None:
+        assert LineSieve(lambda field: field).lines(line + b"\r\n") == write_lines([field])
 
 
 @pytest.mark.parametrize(

@@ -108,6 +108,7 @@ class AuthCache:
     Attributes:
         on_change: called after each change with what changed; None: the watch was begun anew, so
             that anything may have. It must not block or raise.
+        changes: moves whenever what was found out here may be so no longer, but for time that passes.
     """
 
     def __init__(
@@ -118,6 +119,7 @@ class AuthCache:
         self._clock = clock
         self._stops = stops
         self.on_change: Callable[[Change | None], None] = _nothing
+        self.changes = 0
         self._known = _Known()
         self._sessions: dict[str, AppSession] = {}
         self._ended: dict[str, None] = {}
@@ -282,6 +284,7 @@ class AuthCache:
 
     def forget(self, session_id: str) -> None:
         """Drop a session that is over, for good."""
+        self.changes += 1
         self._sessions.pop(session_id, None)
         if len(self._ended) >= MAX_ENDED:
             del self._ended[next(iter(self._ended))]
@@ -373,6 +376,7 @@ class AuthCache:
             self._tell(change)
 
     def _tell(self, change: Change | None) -> None:
+        self.changes += 1
         self._last_current = trio.current_time()
         self._moved.set()
         self._moved = trio.Event()

@@ -37,14 +37,19 @@ Rule = Callable[[Field], Field | None]  # what goes on of a field; None: it stay
 class FieldSieve(Memory[Field, bytes]):
     """For the fields of heads that were read here."""
 
-    def __init__(self, rule: Rule, *, count: int = MAX_COUNT) -> None:
-        """`count`: of what is remembered, at most; MAX_ANSWERED for answers."""
+    def __init__(self, rule: Rule, *, count: int = MAX_COUNT, judged: bool = False) -> None:
+        """
+        Args:
+            count: of what is remembered, at most; MAX_ANSWERED for answers.
+            judged: the fields are as they were read: what the rule leaves as it is needs no second look.
+        """
         super().__init__(count=count, size=MAX_SIZE, longest=MAX_LINE)
         self._rule = rule
+        self._judged = judged
 
     def __missing__(self, field: Field) -> bytes:
         passed = self._rule(field)
-        line = b"" if passed is None else _line(*passed)
+        line = b"" if passed is None else _line(passed, judged=self._judged and passed is field)
         self.keep(field, line, len(field[0]) + len(field[1]) + len(line))
         return line
 
@@ -71,7 +76,7 @@ class LineSieve(Memory[bytes, bytes]):
         if field is None:
             raise ValueError("a header line in the tunnel is malformed")
         passed = self._rule(field)
-        made = b"" if passed is None else _line(*passed)
+        made = b"" if passed is None else _line(passed, judged=passed is field)
         self.keep(line, made, len(line) + len(made))
         return made
 
@@ -112,8 +117,9 @@ def read_lines(lines: Lines) -> list[Field]:
     return [(name, value) for name, _, value in parted]
 
 
-def _line(name: bytes, value: bytes) -> bytes:
-    if not _NAME.fullmatch(name) or not _VALUE.fullmatch(value):
+def _line(field: Field, *, judged: bool) -> bytes:
+    name, value = field
+    if not judged and not (_NAME.fullmatch(name) and _VALUE.fullmatch(value)):
         raise ValueError(f"header {name!r} can't be sent as it is")
     if name.lower() in _WRITTEN_HERE:
         raise ValueError(f"header {name!r} is set by the connection alone")

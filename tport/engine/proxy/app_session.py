@@ -168,6 +168,9 @@ class Credentials:
     """The signed sessions that agents get, made by auth once and renewed before they end.
 
     A change of a user's roles or traits needs nothing here: it ends their sessions, by the epoch.
+
+    Attributes:
+        forgotten: moves whenever something was forgotten before its time: an answer on its way may be of before.
     """
 
     def __init__(self, auth: AuthAPI, clock: Clock) -> None:
@@ -176,19 +179,19 @@ class Credentials:
         self._signed: dict[str, SignedSession] = {}  # the oldest first
         self._asking: dict[str, _Asking] = {}
         self._said: dict[str, tuple[str, str]] = {}  # of each application: what its JWTs say
-        self._forgotten = 0  # times that something was: an answer on its way may be of before
+        self.forgotten = 0
 
     def __len__(self) -> int:
         return len(self._signed)
 
     def forget(self, session: str) -> None:
         """Drop a session's credential: it ended."""
-        self._forgotten += 1
+        self.forgotten += 1
         self._signed.pop(session, None)
 
     def forget_all(self) -> None:
         """Drop all: what they say of applications, or who signed it, is no longer so."""
-        self._forgotten += 1
+        self.forgotten += 1
         self._signed.clear()
 
     def redefined(self, servers: Sequence[AppServer]) -> None:
@@ -203,12 +206,10 @@ class Credentials:
             self._said = told  # what is forgotten may be another when it is back
             self.forget_all()
 
-    def known(self, session: str) -> str | None:
+    def known(self, session: str) -> SignedSession | None:
         """Return a session's credential if auth need not be asked for it."""
         signed = self._signed.get(session)
-        if signed is None or self._clock() >= signed.renew_at:
-            return None
-        return signed.credential
+        return None if signed is None or self._clock() >= signed.renew_at else signed
 
     async def of(self, session: str) -> str:
         """Return a session's credential, asking auth when there is none or it nears its end.
@@ -222,8 +223,8 @@ class Credentials:
             Unavailable: auth can't be asked.
         """
         while True:
-            if (credential := self.known(session)) is not None:
-                return credential
+            if (known := self.known(session)) is not None:
+                return known.credential
             signed = self._signed.get(session)
             asking = self._asking.get(session)
             if asking is None:
@@ -234,7 +235,7 @@ class Credentials:
 
     async def _ask(self, session: str, old: SignedSession | None) -> str:
         self._asking[session] = asking = _Asking()
-        forgotten = self._forgotten
+        forgotten = self.forgotten
         try:
             signed = await self._auth.sign_session(id=session)
         except (ConnectionProblem, RemoteProtocolError, Unavailable) as problem:
@@ -243,7 +244,7 @@ class Credentials:
         finally:
             del self._asking[session]
             asking.done.set()
-        if forgotten == self._forgotten:
+        if forgotten == self.forgotten:
             self._keep(session, signed)
         return signed.credential
 

@@ -15,7 +15,7 @@ from typing import Any, Final
 import trio
 from msgspec.structs import replace
 
-from tport.engine.access.locks import check_person, lock_on_person
+from tport.engine.access.locks import check_person
 from tport.engine.access.rbac import check_app_access
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
@@ -43,13 +43,13 @@ from tport.engine.proxy.request_log import RequestLog
 from tport.engine.proxy.sign_in import SignIn
 from tport.engine.proxy.tally import Tally
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
+from tport.engine.proxy.ways import Ways
 from tport.engine.types.session import AppSession
 from tport.engine.types.user import User
 
 logger = logging.getLogger(__name__)
 
 RESERVED: Final = b"/.tport/"  # on every application's host; what is under it never reaches one
-MAX_ALLOWED: Final = 10_000  # sessions whose tunnel is remembered; then all are forgotten
 LOGOUT: Final = b"/teleport-logout"  # Teleport's, so that links to it work
 
 Clock = Callable[[], datetime]
@@ -98,8 +98,7 @@ class Apps:
         self._clock = clock
         self.moments = moments
         self._now = trio.lowlevel.current_clock().current_time  # what trio.current_time ends in
-        # By session: the tunnel for its requests, for as long as nothing changes.
-        self._allowed_now: dict[str, tuple[trio.Event, Tunnel]] = {}
+        self._ways = Ways(cache, credentials, tunnels, clock, allowed=self._allowed)
         self._sign_in = SignIn(
             auth=auth,
             cache=cache,
@@ -117,10 +116,6 @@ class Apps:
             cache=cache, credentials=credentials, events=events, offers=offers, clock=clock
         )
 
-    def changed(self) -> None:
-        """To be called when anything changed that access depends on."""
-        self._allowed_now.clear()
-
     def take(self, exchange: Exchange, turns: Turns, *, remote: str) -> bool:
         """Send a request on at once, and its answer back, if nothing of that takes waiting.
 
@@ -133,43 +128,21 @@ class Apps:
         asked = read_asked(request, self._names.app)
         if asked.shows_secret or not asked.session:
             return False
-        session = self._sign_in.known_session(asked.session, request.host)
-        if session is None or session.web_session == "":
+        way = self._ways.of(asked.session)
+        if way is None or way.session.host != request.host:
             return False
         if heed_origin(exchange, self._offers) is not None:
             return False
         if not may_change(request, self._offers):
             return False
-        tunnel = self._allowed_tunnel(session)
-        if tunnel is None:
-            return False
+        session = way.session
         head = self._head(request, asked.passed, session, remote)
-        begun = self._forwarder.begin(exchange, head, tunnel)
+        begun = self._forwarder.begin(exchange, head, way.tunnel)
         if begun is None:
             return False
         exchange.recognise()
         _Taken(self, exchange, turns, session, head, begun)
         return True
-
-    def _allowed_tunnel(self, session: AppSession) -> Tunnel | None:
-        """Return the tunnel for a request of this session; None: there is none, or it may not."""
-        user = self._cache.users.get(session.user)
-        locks = self._cache.locks
-        if user is None or (locks and lock_on_person(locks, user.name, user.roles, self._clock())):
-            return None
-        known = self._allowed_now.get(session.id)
-        if known is not None and known[0] is self._tunnels.changed:
-            return known[1]
-        try:
-            allowed = self._allowed(session, user)
-        except AccessDenied:
-            return None
-        if not allowed:
-            return None
-        if len(self._allowed_now) >= MAX_ALLOWED:
-            self._allowed_now.clear()
-        self._allowed_now[session.id] = self._tunnels.changed, allowed[0]
-        return allowed[0]
 
     async def answer(self, exchange: Exchange, *, remote: str) -> None:
         """Answer one request whose Host is an application's, or nobody's.

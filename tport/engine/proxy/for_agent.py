@@ -32,7 +32,7 @@ def _passed(field: Field) -> Field | None:
     return None if stays else field
 
 
-_SIEVE: Final = FieldSieve(_passed)
+_SIEVE: Final = FieldSieve(_passed, judged=True)
 
 
 _Kind = Literal["passes", "stays", "cookie", "authorization"]

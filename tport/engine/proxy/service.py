@@ -260,7 +260,6 @@ class _Proxy:
 
     def _changed(self, change: Change | None) -> None:
         """Judge anew what a change may end, and drop the credentials that it makes untrue."""
-        self._apps.changed()
         match change:
             case SessionEnded(id=session):
                 self._credentials.forget(session)

@@ -19,7 +19,7 @@ from tport.engine.api.answers import OpenedApp
 from tport.engine.api.cache import AuthCache
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import AUTH_GRACE, LAUNCH_STATE_TTL, MAX_HEAD_LINE
+from tport.engine.defaults import LAUNCH_STATE_TTL, MAX_HEAD_LINE
 from tport.engine.errors import AccessDenied, LimitExceeded, Locked, NotSignedIn
 from tport.engine.net.http1 import Exchange
 from tport.engine.proto.cookies import (
@@ -88,13 +88,6 @@ class SignIn:
         self._port_suffix = port_suffix
         self._offers = offers
         self._limiter = AddressLimiter(clock, per_minute=TOLD_PER_MINUTE, burst=TOLD_BURST)
-
-    def known_session(self, session_id: str, host: str) -> AppSession | None:
-        """Return what `session` would, if that is known without asking or telling anybody."""
-        if self._cache.age > AUTH_GRACE:
-            return None
-        session = self._cache.live_session(session_id)
-        return session if session is not None and session.host == host else None
 
     async def session(self, request: HttpHead, remote: str) -> AppSession:
         """Return the live session that the request's cookie names, for this host.
