@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tport.engine.config import secret_file
 from tport.engine.config.secret_file import MAX_SECRET, read_secret_file
 from tport.engine.errors import ConfigError
 
@@ -34,12 +35,25 @@ def test_a_file_that_others_can_read_is_read_with_a_warning(file: Path, mode: in
 
 @pytest.mark.parametrize("mode", [0o620, 0o602, 0o660, 0o666])
 @pytest.mark.parametrize("any_owner", [False, True])
-def test_a_file_that_others_can_write_is_refused(file: Path, mode: int, any_owner: bool) -> None:
+def test_a_file_that_others_can_write_is_refused(
+    file: Path, mode: int, any_owner: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """AG-02: a pin or a token of theirs, and an agent joins whom they like."""
+    monkeypatch.setattr(secret_file, "_own_group", lambda _: -1)  # the file's is another
+    if os.geteuid() == 0:
+        os.chown(file, -1, 4711)
     file.chmod(mode)
     with pytest.raises(ConfigError, match="written by others") as told:
         read_secret_file(file, any_owner=any_owner)
     assert f"chmod go-w {file}" in str(told.value)
+
+
+@pytest.mark.parametrize("mode", [0o660, 0o664])
+def test_what_somebody_makes_under_umask_002_is_theirs_alone(file: Path, mode: int) -> None:
+    """As `tport tokens add --format=text > /tmp/token` does for users of most distributions."""
+    file.chmod(mode)
+
+    assert read_secret_file(file)[0] == "secret"
 
 
 def test_a_link_is_not_followed(file: Path, tmp_path: Path) -> None:

@@ -35,7 +35,8 @@ def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
     with open(descriptor, "rb") as file:
         if found.st_uid not in (os.geteuid(), 0) and not any_owner:
             raise ConfigError("belongs to another user, who could change it", where=path)
-        if found.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, _own_group(found))
+        if found.st_mode & stat.S_IWOTH or by_group:
             raise ConfigError(
                 "may be written by others, who could change it;"
                 f" see that it is yours still, then: chmod go-w {path}",
@@ -51,3 +52,13 @@ def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
     open_to_others = found.st_mode & (stat.S_IRGRP | stat.S_IROTH)
     warning = f"{path} can be read by others; mend it: chmod 600 {path}" if open_to_others else ""
     return text, warning
+
+
+def _own_group(found: os.stat_result) -> int:
+    """Return the group that a file's owner has alone: under umask 002 it may write what they make."""
+    import pwd
+
+    try:
+        return pwd.getpwuid(found.st_uid).pw_gid
+    except KeyError:  # as in a container
+        return os.getegid()
