@@ -16,6 +16,7 @@ from tport.engine.auth.seal_key import open_seal_key
 from tport.engine.client.connect import write_private
 from tport.engine.files import write_whole
 from tport.engine.storage.folder import locked_folder
+from tport.engine.storage.mark import Mark, MarkFile
 
 SERVICE = 4321  # a user that nobody is
 
@@ -75,6 +76,45 @@ def test_what_an_earlier_try_left_open_to_others_is_closed(tmp_path: Path) -> No
     write_whole(tmp_path / "key", b"secret")
 
     assert stat.S_IMODE((tmp_path / "key").stat().st_mode) == 0o600
+
+
+def key(path: Path) -> None:
+    write_whole(path, b"secret")
+
+
+def mark(path: Path) -> None:
+    MarkFile(path).write(Mark(7, b"m" * 16))
+
+
+@pytest.mark.parametrize("write", [key, mark])
+def test_a_file_that_others_put_in_the_way_gets_nothing(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    """OPS-04: they may hold it open, or have another name for it."""
+    folder, elsewhere = tmp_path / "folder", tmp_path / "elsewhere"
+    folder.mkdir()
+    elsewhere.write_bytes(b"theirs")
+    (folder / "key.new").hardlink_to(elsewhere)
+
+    with elsewhere.open("rb") as opened:
+        write(folder / "key")
+        assert opened.read() == b"theirs"
+
+    status = (folder / "key").lstat()
+    assert (stat.S_IMODE(status.st_mode), status.st_nlink) == (0o600, 1)
+    assert [each.name for each in folder.iterdir()] == ["key"]
+
+
+@pytest.mark.parametrize("write", [key, mark])
+def test_a_link_that_others_put_in_the_way_leads_nowhere(
+    tmp_path: Path, write: Callable[[Path], None]
+) -> None:
+    """OPS-04."""
+    (tmp_path / "key.new").symlink_to(tmp_path / "elsewhere")
+
+    with pytest.raises(OSError, match="symbolic"):
+        write(tmp_path / "key")
+    assert [each.name for each in tmp_path.iterdir()] == ["key.new"]
 
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")

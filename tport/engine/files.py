@@ -11,14 +11,18 @@ from pathlib import Path
 def write_whole(path: Path, content: bytes) -> None:
     """Put a file in place, for its owner alone: the old one or the new, whole, also after a power cut. Blocks.
 
+    It is always a new file: one that lies in its way, of an earlier try or of somebody else, gets nothing of it.
+
     Raises:
-        OSError: it can't be written; or it is, and may be the old one again after a power cut.
+        OSError: it can't be written, as where a link lies in its way; or it is, and may be the old one again after a power cut.
     """
     new = path.with_name(f"{path.name}.new")
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    if new.is_symlink():  # none that was left of an earlier try
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(new))
+    new.unlink(missing_ok=True)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(new, flags, 0o600)
     with open(descriptor, "wb") as file:
-        os.fchmod(descriptor, 0o600)  # one that is left of an earlier try may be anybody's to read
         file.write(content)
         file.flush()
         os.fsync(descriptor)

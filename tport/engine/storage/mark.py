@@ -9,13 +9,12 @@ before anyone is told that the write is done. At the next start the two must mee
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from tport.engine.errors import TportError
-from tport.engine.files import sync_directory
+from tport.engine.files import write_whole
 
 MAGIC: Final = "tport-storage-mark 1"
 
@@ -66,7 +65,7 @@ class MarkFile:
         """Make `mark` durable. The record has one length and fits a disk sector: old or new, never half."""
         record = f"{MAGIC} {mark.revision:020d} {mark.token.hex()}\n".encode()
         if self._fd is None:
-            self._create(record)
+            write_whole(self.path, record)
             self._fd = os.open(self.path, os.O_WRONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
         else:
             os.pwrite(self._fd, record, 0)
@@ -76,17 +75,3 @@ class MarkFile:
         if self._fd is not None:
             os.close(self._fd)
             self._fd = None
-
-    def _create(self, record: bytes) -> None:
-        new = self.path.with_name(f"{self.path.name}.new")
-        with suppress(FileNotFoundError):
-            new.unlink()
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        fd = os.open(new, flags, 0o600)
-        try:
-            os.write(fd, record)
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-        new.replace(self.path)
-        sync_directory(self.path.parent)
