@@ -7,10 +7,13 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
+import trio
+from trio.testing import wait_all_tasks_blocked
 
 from tests.engine.auth.world import GRAFANA, JENKINS
 from tests.engine.web.browser import Visitor, form_fields
 from tests.engine.web.office import Office
+from tport.engine.auth.rights import role_editing
 from tport.engine.types.role import Conditions, Role, RoleOptions, Rule
 
 ADD = "/web/roles/add"
@@ -170,6 +173,37 @@ async def test_who_would_open_what_is_shown_before_anything_is_saved(
     role = await stored(office)
     assert role is not None
     assert role.allow.app_labels == {"env": ("dev",)}, "nothing was saved"
+
+
+@pytest.mark.parametrize("how", ["opened", "asked", "asked as YAML"])
+async def test_a_role_can_be_changed_while_others_are_told_what_roles_open(
+    office: Office, editor: Visitor, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    """DOS-05: one is told at a time; who waits for too long is told later, and may save meanwhile."""
+    await editor.submit(ADD, FORM)
+    monkeypatch.setattr(role_editing, "TURN_WAIT", 0.01)
+    url, changed = "/web/role/developers", {**FORM, "description": "new"}
+    previewing = office.world.service.role_editing._previewing
+
+    async def be_told() -> None:
+        async with previewing:
+            await trio.sleep_forever()
+
+    async with trio.open_nursery() as others:
+        others.start_soon(be_told)
+        await wait_all_tasks_blocked()
+        if how == "opened":
+            page = await editor.get(url)
+        elif how == "asked":
+            page = await editor.submit(url, {**changed, "do": "preview"})
+        else:
+            page = await editor.submit(f"{url}/yaml", {"yaml": TEXT, "do": "preview"})
+
+        assert page.status_code == 200
+        assert "Others are being told just now" in page.text
+        assert (await editor.submit(url, changed)).status_code == 303
+        others.cancel_scope.cancel()
+    assert "Others are being told" not in (await editor.get(url)).text
 
 
 async def test_of_two_editors_at_once_the_second_is_told_and_nothing_is_overwritten(

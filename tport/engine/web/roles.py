@@ -17,7 +17,13 @@ from tport.engine.access.rules import read_session_ttl, role_from_resource
 from tport.engine.api.roles import Opens, RoleInfo
 from tport.engine.config.resource_text import duration_text, yaml_text
 from tport.engine.config.resources import read_resources
-from tport.engine.errors import CompareFailed, ConfigError, InvalidRequest, NotFound
+from tport.engine.errors import (
+    CompareFailed,
+    ConfigError,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+)
 from tport.engine.types.resource import RoleResource
 from tport.engine.types.role import Conditions, Role
 from tport.engine.web.assets import ROLE_SCRIPT
@@ -212,15 +218,20 @@ def _common(visit: Visit, info: RoleInfo | None) -> dict[str, object]:
 
 
 async def _preview(visit: Visit, role: Role | None) -> dict[str, object]:
-    """Return who would open what, those first for whom something changes."""
+    """Return who would open what, those first for whom something changes; `busy`: others are told just now."""
+    nothing = {"alone": None, "changes": (), "others": (), "busy": False}
     if role is None or visit.problem is not None:
-        return {"alone": None, "changes": (), "others": ()}
-    told = await visit.auth.preview_role(role=role)
+        return nothing
+    try:
+        told = await visit.auth.preview_role(role=role)
+    except LimitExceeded:  # the form works without
+        return {**nothing, "busy": True}
     users = [_change(opens) for opens in told.users]
     return {
         "alone": told.alone,
         "changes": [user for user in users if user.gains or user.loses],
         "others": [user for user in users if not (user.gains or user.loses)],
+        "busy": False,
     }
 
 
