@@ -17,6 +17,8 @@ class WebSession(msgspec.Struct, frozen=True, kw_only=True):
         id: SHA-256 hex of the cookie's value (`session_id`).
         user_id, proofs: of the user when it was made; either changing ends it. A change of
             roles does not: who is signed in stays, and may open less.
+        proven: when they had shown who they are, as they signed in; None: they have not, as where a
+            provider let them through because they had signed in there long before.
     """
 
     id: str
@@ -28,6 +30,7 @@ class WebSession(msgspec.Struct, frozen=True, kw_only=True):
     expires: datetime
     remote: str = ""
     user_agent: str = ""
+    proven: datetime | None = None
 
 
 class AppSession(msgspec.Struct, frozen=True, kw_only=True):

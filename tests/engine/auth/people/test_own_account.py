@@ -14,7 +14,14 @@ from tport.engine.api.answers import SignedIn
 from tport.engine.api.factors import NextStep, Proof
 from tport.engine.auth.cluster import AuthSettings
 from tport.engine.auth.factors import devices as devices_module
-from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest, NotFound, Unavailable
+from tport.engine.errors import (
+    AccessDenied,
+    AttemptOver,
+    InvalidRequest,
+    NotFound,
+    ProofNeeded,
+    Unavailable,
+)
 from tport.engine.types.factor import FactorPolicy
 
 NEW = "another five unrelated words here"
@@ -98,6 +105,18 @@ async def test_where_there_is_a_password_alone_it_is_the_proof(world: World) -> 
     await acting.check_fresh_proof()
     with pytest.raises(NotFound):
         await acting.begin_device()
+
+
+async def test_a_session_that_does_not_say_that_it_was_proven_wants_a_proof(world: World) -> None:
+    """As those of before an upgrade, for the five minutes of which it would matter."""
+    signed = await world.alice()
+    acting = world.proxy.acting_for(signed.secret)
+    await acting.check_fresh_proof()
+    stored = world.service.cluster.stores.web_sessions
+    await stored.put(signed.session.id, replace(signed.session, proven=None))
+
+    with pytest.raises(ProofNeeded):
+        await acting.check_fresh_proof()
 
 
 async def test_a_person_without_a_password_proves_nothing_by_one(world: World) -> None:

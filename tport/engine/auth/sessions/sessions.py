@@ -48,10 +48,12 @@ class Sessions:
         method: str,
         factor: str = "",
         provider: ProviderSession | None = None,
+        shown: timedelta | None = timedelta(),
     ) -> SignedIn:
         """Sign a person in, whatever proved them: the one place that makes web sessions.
 
         Args:
+            shown: how long ago they have shown who they are; None: they have not.
             method, factor: (the second one, "": none) for the audit log.
             provider: on whose word it rests.
 
@@ -83,6 +85,7 @@ class Sessions:
             expires=now + ttl,
             remote=remote,
             user_agent=user_agent,
+            proven=None if shown is None else now - shown,
         )
         if user.expires is not None:  # a provider's word counts no longer
             session = replace(session, expires=min(session.expires, user.expires))
@@ -142,12 +145,12 @@ class Sessions:
     async def check_fresh_proof(self, session: WebSession) -> None:
         """Return when who holds this session has shown within FRESH_PROOF that it is they.
 
-        Signing in shows it, too.
+        Signing in shows it, too, unless it is a provider's word that tells of an older sign-in there.
 
         Raises:
             ProofNeeded: it is too long ago.
         """
-        if self._cluster.clock() < session.created + FRESH_PROOF:
+        if session.proven is not None and self._cluster.clock() < session.proven + FRESH_PROOF:
             return
         proof = await self._stores.proofs.find(session.id)
         if proof is None or self._cluster.clock() >= proof.at + FRESH_PROOF:

@@ -13,6 +13,7 @@ No session exists before the last step. Failures of both steps count together (`
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 from msgspec.structs import replace
@@ -87,6 +88,7 @@ class Steps:
         *,
         proven: bool = False,
         provider: ProviderSession | None = None,
+        shown: timedelta | None = None,
     ) -> SignedIn | NextStep:
         """Go on with who has proved a password (`local`), was invited (`invite`), or is vouched for.
 
@@ -94,11 +96,15 @@ class Steps:
             method: else the connector, "oidc/google".
             proven: nothing more is asked: the provider's word is enough.
             provider: what the session then rests on.
+            shown: how long ago they have shown there who they are; None: it doesn't count.
         """
-        if proven:
-            return await self._session(user, visitor, method, provider=provider)
-        devices = (await self._devices.of(user)).devices
+        factors = await self._devices.of(user)
+        devices = factors.devices
         policy = await self._policy()
+        if proven:
+            if factors.of_kinds(policy.kinds):
+                shown = None  # who has a device here shows that: see `Account.begin_proof`
+            return await self._session(user, visitor, method, provider=provider, shown=shown)
         if not policy.kinds and provider is not None:
             raise AccessDenied(
                 "this cluster wants a second factor of its own beside your provider, and takes none",
@@ -249,6 +255,7 @@ class Steps:
         *,
         factor: str = "",
         provider: ProviderSession | None = None,
+        shown: timedelta | None = timedelta(),
     ) -> SignedIn:
         if not await self._failures.is_locked(user.name):  # else others' guesses would begin anew
             await self._failures.forget(user.name)
@@ -259,6 +266,7 @@ class Steps:
             method=method,
             factor=factor,
             provider=provider,
+            shown=shown,
         )
         return replace(signed, known=await self._known.remember(visitor.known, user))
 
