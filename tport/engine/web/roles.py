@@ -219,7 +219,7 @@ def _common(visit: Visit, info: RoleInfo | None) -> dict[str, object]:
 
 async def _preview(visit: Visit, role: Role | None) -> dict[str, object]:
     """Return who would open what, those first for whom something changes; `busy`: others are told just now."""
-    nothing = {"alone": None, "changes": (), "others": (), "busy": False}
+    nothing: dict[str, object] = {"alone": None, "changes": (), "others": (), "busy": False}
     if role is None or visit.problem is not None:
         return nothing
     try:
