@@ -20,7 +20,7 @@ from jwt import PyJWK
 from jwt.api_jws import PyJWS
 from jwt.exceptions import PyJWTError
 
-from tport.engine.defaults import CLOCK_SKEW
+from tport.engine.defaults import CLOCK_SKEW, FRESH_PROOF
 from tport.engine.errors import AccessDenied
 
 MAX_TOKEN: Final = 256 * 1024  # characters
@@ -171,7 +171,7 @@ def check_id_token(
     if not nonce or claims.get("nonce") != nonce:
         raise _denied("nonce: it was made for another sign-in")
     if max_age is not None:
-        signed_in = moment_of(claims, "auth_time")
+        signed_in = _moment(claims, "auth_time")
         if (
             signed_in is None
             or now.timestamp() - signed_in > (max_age + CLOCK_SKEW).total_seconds()
@@ -235,8 +235,8 @@ def _check_parties(claims: Mapping[str, Any], issuer: str, client_id: str) -> No
 
 def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
     skew = CLOCK_SKEW.total_seconds()
-    expires, issued = moment_of(claims, "exp"), moment_of(claims, "iat")
-    begins = moment_of(claims, "nbf")
+    expires, issued = _moment(claims, "exp"), _moment(claims, "iat")
+    begins = _moment(claims, "nbf")
     here = now.timestamp()
     if expires is None or issued is None:
         raise _denied("exp, iat: it does not say when it is valid")
@@ -247,8 +247,21 @@ def _check_times(claims: Mapping[str, Any], now: datetime) -> None:
             raise _denied(f"{name}: it is of {moment - here:.0f} s from now by this clock")
 
 
-def moment_of(claims: Mapping[str, Any], name: str) -> float | None:
-    """Return a claim that is a time, in seconds since 1970; None: it isn't there, or none."""
+def shown_ago(claims: Mapping[str, Any], now: datetime) -> timedelta | None:
+    """Return how long ago somebody has shown at their provider who they are; None: over FRESH_PROOF.
+
+    Google and GitHub don't tell, and can't be asked to have it shown anew: with them signing in must do.
+    """
+    if "auth_time" not in claims:
+        return timedelta()
+    signed_in = _moment(claims, "auth_time")
+    if signed_in is None:
+        return None
+    age = timedelta(seconds=now.timestamp() - signed_in)
+    return max(age, timedelta()) if -CLOCK_SKEW <= age < FRESH_PROOF else None
+
+
+def _moment(claims: Mapping[str, Any], name: str) -> float | None:
     value = claims.get(name)
     if not isinstance(value, int | float) or isinstance(value, bool):
         return None

@@ -35,7 +35,6 @@ from tport.engine.auth.sso.connectors import Connectors
 from tport.engine.auth.sso.people import Arrival, Arrivals, arrival, subject_of
 from tport.engine.auth.sso.provider import Proven, Providers
 from tport.engine.auth.sso.trying import Trying
-from tport.engine.defaults import CLOCK_SKEW, FRESH_PROOF
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -46,7 +45,7 @@ from tport.engine.errors import (
     NotFound,
     Unavailable,
 )
-from tport.engine.pki.id_token import moment_of
+from tport.engine.pki.id_token import shown_ago
 from tport.engine.proto import github
 from tport.engine.proto.oidc import (
     ERRORS,
@@ -302,7 +301,7 @@ class SingleSignOn:
             who.origin,
             proven=not connector.cluster_second_factor,
             provider=self._resting_on(who, proven),
-            shown=self._shown_there(proven),
+            shown=shown_ago(proven.claims, self._cluster.clock()),
         )
         return SsoDone(outcome="signed-in", next=attempt.next, answer=answer)
 
@@ -344,19 +343,6 @@ class SingleSignOn:
             session=sid if isinstance(sid, str) and len(sid) <= MAX_SID else "",
             id_token=sealed,
         )
-
-    def _shown_there(self, proven: Proven) -> timedelta | None:
-        """Return how long ago somebody has shown at their provider who they are; None: too long.
-
-        Google and GitHub don't tell, and can't be asked to have it shown anew. With them, signing in must do.
-        """
-        if "auth_time" not in proven.claims:
-            return timedelta()
-        moment = moment_of(proven.claims, "auth_time")
-        if moment is None:
-            return None
-        age = timedelta(seconds=self._cluster.clock().timestamp() - moment)
-        return max(age, timedelta()) if -CLOCK_SKEW <= age < FRESH_PROOF else None
 
     async def _prove(self, session: str, who: Arrival) -> None:
         """Note that a session's holder has shown anew who they are: the very same person."""
