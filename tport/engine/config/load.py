@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from tport.engine.config.document import SyntaxFault, parse_document
+from tport.engine.config.file_rights import note_of_readable, refuse_writable
 from tport.engine.config.model import Config
 from tport.engine.config.origins import file_origins
 from tport.engine.config.read import Complaint, Reading, read_file
@@ -46,8 +47,9 @@ def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
     Faults in the values of single apps are in `app_service.faulty` and don't raise.
 
     Raises:
-        ConfigError: the file can't be read, or has other faults: every one of them, those of
-            apps too, is a line `file:line:column: setting: what is wrong` of the message.
+        ConfigError: the file can't be read, may be changed by others, or has other faults: every
+            one of them, those of apps too, is a line `file:line:column: setting: what is wrong`
+            of the message.
     """
     machine = machine or Machine.here()
     if path is None:
@@ -58,8 +60,10 @@ def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
         return msgspec.structs.replace(config, origins=file_origins(nothing, "", machine))
     folder = path.absolute().parent
     name = "stdin" if path == STDIN else str(path)
-    return parse_config(
-        read_text(path, name, hint=_MAKE_ONE), name=name, folder=folder, machine=machine, path=path
+    raw, mode = _read(path, name, hint=_MAKE_ONE, own=True)
+    config = parse_config(_text(raw, name), name=name, folder=folder, machine=machine, path=path)
+    return msgspec.structs.replace(
+        config, notes=(*config.notes, *note_of_readable(config, mode, path))
     )
 
 
@@ -107,12 +111,23 @@ def read_text(path: Path, name: str, *, hint: str = "") -> str:
     Raises:
         ConfigError: it can't be read, or isn't UTF-8; `name` is what the message calls it.
     """
+    return _text(_read(path, name, hint=hint)[0], name)
+
+
+def _read(path: Path, name: str, *, hint: str, own: bool = False) -> tuple[bytes, int]:
+    """Return what a file holds, and its mode; 0 for stdin.
+
+    Args:
+        own: it says what tport does: nobody else may change it.
+    """
     try:
         if path == STDIN:
-            raw = sys.stdin.buffer.read(MAX_FILE + 1)
+            raw, mode = sys.stdin.buffer.read(MAX_FILE + 1), 0
         else:
             with path.open("rb") as file:
-                raw = file.read(MAX_FILE + 1)
+                if own:
+                    refuse_writable(path, file.fileno(), name)
+                raw, mode = file.read(MAX_FILE + 1), os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         raise ConfigError(
             "there is no such file",
@@ -129,6 +144,10 @@ def read_text(path: Path, name: str, *, hint: str = "") -> str:
         raise ConfigError(f"cannot be read: {error.strerror or error}", where=name) from None
     if len(raw) > MAX_FILE:
         raise ConfigError(f"is larger than {MAX_FILE // 1024} KiB", where=name)
+    return raw, mode
+
+
+def _text(raw: bytes, name: str) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
