@@ -27,6 +27,7 @@ from tests.engine.auth.sso.visits import (
     sso_world,
     state_of,
 )
+from tests.engine.auth.visitor import Visitor
 from tests.engine.auth.world import CLUSTER, World
 from tests.provider import CLIENT, FakeProvider
 from tport.engine.api.factors import NextStep
@@ -36,6 +37,7 @@ from tport.engine.auth.sso.provider import KEYS_AGAIN
 from tport.engine.errors import AccessDenied, AttemptOver, NotFound, NotSignedIn, Unavailable
 from tport.engine.pki.id_token import BACK_CHANNEL
 from tport.engine.types.connector import ClaimMapping
+from tport.engine.types.event import Event
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.resource import OidcResource
 
@@ -316,6 +318,36 @@ async def test_who_left_their_provider_between_its_word_and_the_second_step_gets
         with pytest.raises(AttemptOver):
             await world.proxy.next_step(browser=ann.browser)
         assert (await world.proxy.next_step(browser=bob.browser)).user == "bob@x.test"
+
+
+async def test_who_leaves_their_provider_while_the_second_step_is_written_down_gets_no_session() -> (
+    None
+):
+    """Between the attempt and the session there is no moment in which a sign-out finds neither."""
+    settings = AuthSettings(cluster=CLUSTER, proxy_addrs=("tport.example.com:3080",))
+    strict = replace(GOOGLE, cluster_second_factor=True)
+    async with sso_world(strict, settings=settings) as (world, provider, _):
+        ann, record = Visitor(world), world.audit.record
+        begun = await Visit(world, cookie=ann.cookie).come(provider, **ANN)
+        assert isinstance(begun, SsoDone)
+        step = begun.answer
+        assert isinstance(step, NextStep)
+        assert step.totp
+        ann.secret = step.totp.secret
+
+        async def record_slowly(event: Event) -> None:
+            if event.type == "user.login":
+                await world.proxy.end_sso_sessions(
+                    connector="oidc/google",
+                    logout_token=provider.sign(logout_claims(provider, sub="1")),
+                    remote="192.0.2.1",
+                )
+            await record(event)
+
+        world.audit.record = record_slowly  # type: ignore[method-assign]
+        with pytest.raises(AttemptOver):
+            await ann.enrol(step, "totp", ann.code())
+        assert await world.backend.range("/sessions/web/") == []
 
 
 async def test_a_logout_token_of_a_session_that_nobody_has_ends_nobodys() -> None:

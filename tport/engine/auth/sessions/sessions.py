@@ -19,7 +19,7 @@ from tport.engine.auth.rights.roles import Roles
 from tport.engine.auth.stores import LaunchRecord, SessionMark, Stored
 from tport.engine.defaults import FRESH_PROOF, WEB_SESSION_TTL
 from tport.engine.errors import CompareFailed, NotFound, NotSignedIn, ProofNeeded
-from tport.engine.storage.backend import BATCH_LIMIT, Delete
+from tport.engine.storage.backend import BATCH_LIMIT, Delete, Operation
 from tport.engine.types.session import AppSession, WebSession, session_id
 from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
@@ -49,16 +49,19 @@ class Sessions:
         factor: str = "",
         provider: ProviderSession | None = None,
         shown: timedelta | None = timedelta(),
+        ending: Operation | None = None,
     ) -> SignedIn:
         """Sign a person in, whatever proved them: the one place that makes web sessions.
 
         Args:
+            ending: ends what had been begun; together with it the session is stored, or not at all.
             shown: how long ago they have shown who they are; None: they have not.
             method, factor: (the second one, "": none) for the audit log.
             provider: on whose word it rests.
 
         Raises:
             Locked: a lock is on this user or a role of theirs.
+            CompareFailed, NotFound: what had been begun is over.
         """
         await self._locks.check_person(user)
         ttl = min(WEB_SESSION_TTL, await self._roles.ttl(user))
@@ -100,6 +103,7 @@ class Sessions:
         )
         await self._stores.batch(
             [
+                *([] if ending is None else [ending]),
                 self._stores.web_sessions.creating(session.id, session, expires=session.expires),
                 *resting,
             ]

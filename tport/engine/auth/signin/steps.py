@@ -31,7 +31,8 @@ from tport.engine.auth.signin.failures import Failures
 from tport.engine.auth.signin.hashing import Hasher
 from tport.engine.auth.signin.known import KnownBrowsers
 from tport.engine.auth.stores import Attempt, Stored
-from tport.engine.errors import AccessDenied, AttemptOver, InvalidRequest
+from tport.engine.errors import AccessDenied, AttemptOver, CompareFailed, InvalidRequest, NotFound
+from tport.engine.storage.backend import Operation
 from tport.engine.types.factor import FactorPolicy
 from tport.engine.types.sso import ProviderSession
 from tport.engine.types.user import User
@@ -242,9 +243,14 @@ class Steps:
             await self.write_failure(user.name, visitor, LOCAL_AUTH_OFF, method)
             raise AccessDenied(WRONG_PROOF, reason=LOCAL_AUTH_OFF)
         read = await self._attempts.read(visitor.holder, id_)
-        await self._attempts.end(visitor.holder, read)
         return await self._session(
-            user, visitor, method, factor=factor, provider=read.value.provider
+            user,
+            visitor,
+            method,
+            factor=factor,
+            provider=read.value.provider,
+            # As one with the session: a sign-out at the provider finds either.
+            ending=self._cluster.stores.attempts.deleting(visitor.holder, read),
         )
 
     async def _session(
@@ -256,18 +262,23 @@ class Steps:
         factor: str = "",
         provider: ProviderSession | None = None,
         shown: timedelta | None = timedelta(),
+        ending: Operation | None = None,
     ) -> SignedIn:
         if not await self._failures.is_locked(user.name):  # else others' guesses would begin anew
             await self._failures.forget(user.name)
-        signed = await self._sessions.make(
-            user,
-            visitor.remote,
-            visitor.user_agent,
-            method=method,
-            factor=factor,
-            provider=provider,
-            shown=shown,
-        )
+        try:
+            signed = await self._sessions.make(
+                user,
+                visitor.remote,
+                visitor.user_agent,
+                method=method,
+                factor=factor,
+                provider=provider,
+                shown=shown,
+                ending=ending,
+            )
+        except (CompareFailed, NotFound):  # by another request, or by a sign-out at the provider
+            raise AttemptOver(WRONG_PROOF) from None
         return replace(signed, known=await self._known.remember(visitor.known, user))
 
     async def _failed(self, user: User, visitor: Visitor, why: str, *, is_known: bool) -> None:
