@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import threading
 from collections.abc import AsyncIterator
@@ -207,8 +206,8 @@ async def test_auth_05_many_who_sign_in_at_once_hold_up_no_application(
         statuses.append((await owner.give_password(f"wrong {number}")).status)
 
     monkeypatch.setattr("tport.engine.access.passwords.Argon2id", Argon2id)
-    monkeypatch.setattr("tport.engine.auth.signin.hashing.HASH_QUEUE", 2)
-    room = 2 + (os.cpu_count() or 1)
+    monkeypatch.setattr("tport.engine.auth.signin.hashing.ACCOUNT_QUEUE", 2)
+    room = 2 + 1
     try:
         async with trio.open_nursery() as nursery:
             for number in range(room + 3):

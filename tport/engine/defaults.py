@@ -173,6 +173,9 @@ AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers gi
 
 # Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05
 HASH_QUEUE: Final = 32  # tries that wait for theirs; 80 ms each, so nobody waits long
+# Tries at one account, which go one after the other, that wait for their turn: one more than there are failures
+# before it is locked. They take none of the places above, which others need.
+ACCOUNT_QUEUE: Final = 6
 MAX_PASSWORD: Final = 128  # characters
 MAX_PASSWORD_BYTES: Final = 512  # UTF-8; checked before any work is spent on it
 LOGINS_PER_MINUTE: Final = 20  # tries of one address, over a burst of LOGIN_BURST; Teleport's

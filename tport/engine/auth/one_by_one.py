@@ -18,6 +18,10 @@ class OneByOne:
     def __init__(self) -> None:
         self._locks: dict[str, tuple[trio.Lock, int]] = {}  # and how many hold it or wait
 
+    def inside(self, key: str) -> int:
+        """Return how many have their turn or wait for it."""
+        return self._locks[key][1] if key in self._locks else 0
+
     @asynccontextmanager
     async def turn(self, key: str) -> AsyncIterator[None]:
         lock, inside = self._locks.get(key, (trio.Lock(), 0))

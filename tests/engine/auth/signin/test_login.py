@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Callable
+
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from tests.engine.auth.world import PASSWORD, World
+from tport.engine.auth.signin.hashing import Hasher
+from tport.engine.defaults import ACCOUNT_QUEUE
 from tport.engine.errors import AccessDenied, LimitExceeded, NotSignedIn
 
 
@@ -40,9 +45,10 @@ async def test_a_success_forgets_the_failures_before_it(
 
 
 async def test_guesses_sent_all_at_once_are_counted_one_by_one(
-    world: World, autojump_clock: MockClock
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """AUTH-02 (auth part): the right password among 20 parallel guesses comes too late."""
+    monkeypatch.setattr("tport.engine.auth.signin.hashing.ACCOUNT_QUEUE", 20)
     await world.alice()
     got: list[str] = []
 
@@ -107,6 +113,58 @@ async def test_too_many_who_wait_are_sent_away(world: World, autojump_clock: Moc
             nursery.start_soon(guess, number)
     assert got.count("limited") >= 200 - 32 - 16
     assert got.count("denied") >= 32
+
+
+async def test_auth_05_tries_at_one_account_hold_up_no_other(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AUTH-05. Be the name somebody's or nobody's: of those who wait for its turn none keeps another from a hash."""
+    await world.alice()
+    goes_on, got = trio.Event(), Counter[str]()
+    run = world.service.hasher.run
+
+    async def stand_still(hash_: Callable[[], object]) -> object:
+        if not goes_on.is_set():
+            await goes_on.wait()
+        return await run(hash_)
+
+    async def guess(number: int) -> None:
+        try:
+            await world.proxy.sign_in(
+                username="nobody", password="x", remote=f"192.0.2.{number}", user_agent=""
+            )
+        except LimitExceeded:
+            got["limited"] += 1
+        except AccessDenied:
+            got["denied"] += 1
+
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as patch:
+            patch.setattr(world.service.hasher, "run", stand_still)
+            for number in range(200):
+                nursery.start_soon(guess, number)
+            await wait_all_tasks_blocked()
+        assert got == {"limited": 200 - 1 - ACCOUNT_QUEUE}
+
+        await world.sign_in()  # meanwhile
+        goes_on.set()
+    assert got["denied"] == 1 + ACCOUNT_QUEUE
+
+
+async def test_a_code_takes_no_place_of_who_wants_a_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And needs none: where all are taken, a code is judged nevertheless."""
+    hasher = Hasher(threads=1)
+    monkeypatch.setattr("tport.engine.auth.signin.hashing.HASH_QUEUE", 1)
+    async with hasher.turn("a"), hasher.turn("b"):
+        with pytest.raises(LimitExceeded):
+            async with hasher.turn("c"):
+                raise AssertionError("a third")
+        async with hasher.turn("d", hashes=False), hasher.turn("e", hashes=False):
+            pass
+    async with hasher.turn("d", hashes=False), hasher.turn("a"), hasher.turn("b"):
+        pass
+
+    assert hasher.refused == 1
 
 
 async def test_a_session_ends_at_sign_out_and_at_its_time(world: World) -> None:

@@ -89,7 +89,7 @@ class Account:
         if read.value.stage != "again" or not read.value.is_of(user) or proof.kind == "provider":
             raise AttemptOver(WRONG_PROOF)
         kinds = await self._asked_of(user)
-        async with self._hasher.turn(user.name):
+        async with self._hasher.turn(user.name, hashes=proof.kind == "password"):
             if proof.kind != "webauthn" and await self._is_locked(user, known):
                 raise AccessDenied(WRONG_PROOF, reason="the account is locked")
             if proof.kind == "password" and "password" in kinds:

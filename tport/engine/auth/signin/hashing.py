@@ -12,7 +12,7 @@ import trio
 
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.auth.one_by_one import OneByOne
-from tport.engine.defaults import HASH_QUEUE
+from tport.engine.defaults import ACCOUNT_QUEUE, HASH_QUEUE
 from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
@@ -37,23 +37,35 @@ class Hasher:
         self._accounts = OneByOne()
 
     @asynccontextmanager
-    async def turn(self, account: str) -> AsyncIterator[None]:
-        """Wait for this account's turn.
+    async def turn(self, account: str, *, hashes: bool = True) -> AsyncIterator[None]:
+        """Wait for this account's turn. Who waits for it takes none of the places of who wants a hash.
+
+        Args:
+            hashes: a password is tried or chosen in it. What needs none, as a code, takes nobody's place.
 
         Raises:
-            LimitExceeded: too many wait already.
+            LimitExceeded: too many wait already, for this account or for a hash.
         """
-        if self._inside >= HASH_QUEUE + self._limiter.total_tokens:
+        self._check_room(
+            self._accounts.inside(account) <= (ACCOUNT_QUEUE if hashes else HASH_QUEUE)
+        )
+        async with self._accounts.turn(account):
+            if not hashes:
+                yield
+                return
+            self._check_room(self._inside < HASH_QUEUE + self._limiter.total_tokens)
+            self._inside += 1
+            try:
+                yield
+            finally:
+                self._inside -= 1
+
+    def _check_room(self, is_room: bool) -> None:
+        if not is_room:
             self.refused += 1
             raise LimitExceeded(
                 "too many people sign in right now; try again in a few seconds", retry_after=_RETRY
             )
-        self._inside += 1
-        try:
-            async with self._accounts.turn(account):
-                yield
-        finally:
-            self._inside -= 1
 
     async def chosen(self, password: str, *, user: str, cluster: str, minimum: int) -> str:
         """Return the hash of a password that somebody chose; the arguments as in `access.passwords`.
