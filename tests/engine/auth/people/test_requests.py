@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import NoReturn
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import MockClock
 
 from tests.engine.auth.world import GRAFANA, PROXY, World
 from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.people.requests import MAX_PENDING
+from tport.engine.defaults import WEB_SESSION_TTL
 from tport.engine.errors import (
     AccessDenied,
     CompareFailed,
@@ -22,8 +25,8 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.types.lock import LockTarget
-from tport.engine.types.role import Conditions, Role, Rule
-from tport.engine.types.user import User
+from tport.engine.types.role import Conditions, Role, RoleOptions, Rule
+from tport.engine.types.user import Grant, User
 
 HOST = f"grafana.{PROXY}"
 
@@ -95,6 +98,35 @@ async def test_a_role_that_is_over_gives_nothing_though_storage_can_not_take_it_
     assert (session.user, user.roles, user.grants) == ("alice", ("auditor",), ())
     with pytest.raises(AccessDenied):
         await world.service.launcher.sign_session(token.token.id)
+
+
+async def test_a_role_that_is_over_counts_nowhere_though_it_was_not_taken_back_yet(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither is told as something that a person has, nor keeps them out, or from a whole session."""
+
+    async def later() -> None:
+        pass
+
+    monkeypatch.setattr(world.service.requests, "tick", later)
+    await world.serve(GRAFANA)
+    await world.alice("alice", roles=("auditor",))
+    brief = Role(name="brief", options=RoleOptions(max_session_ttl=timedelta(minutes=5)))
+    await world.admin.create_role(role=brief)
+    lent, users = ("access", "editor", "brief"), world.service.cluster.stores.users
+    alice = await users.read("alice")
+    grants = tuple(Grant(role=role, until=world.clock.now) for role in lent)
+    await users.swap("alice", alice, replace(alice.value, roles=("auditor", *lent), grants=grants))
+    await world.admin.create_lock(target=LockTarget(role="editor"), message="", ttl=0)
+
+    assert (await world.sign_in()).session.expires == world.clock.now + WEB_SESSION_TTL
+    [info] = await world.admin.list_users()
+    assert (info.user.roles, info.lock, info.administers) == (("auditor",), "", False)
+    told = await world.admin.explain_access(user="alice", app="grafana")
+    assert not told.allowed
+    assert "locked" not in repr(told)
+    reset = await world.admin.reset_user(name="alice")
+    assert (await world.accept(reset.url)).session.user == "alice"
 
 
 async def test_asking_twice_is_asking_once_and_there_is_a_bound(world: World) -> None:

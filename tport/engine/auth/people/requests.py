@@ -251,6 +251,8 @@ class Requests:
 
     async def _explained(self, user: User, app: str, servers: tuple[AppServer, ...]) -> Explanation:
         """Explain the decision on the first agent's labels that allow it, else on the first's."""
+        now = self._cluster.clock()
+        user = user.at(now)
         roles = await self._roles.now()
         found = [
             explain(
@@ -265,7 +267,7 @@ class Requests:
         ]
         by_roles = next((each for each in found if each.allowed), found[0])
         locks = await self._cluster.stores.locks.all()
-        lock = lock_on_person(locks, user.name, user.roles, self._cluster.clock())
+        lock = lock_on_person(locks, user.name, user.roles, now)
         return by_roles if lock is None else keep_out(by_roles, lock)
 
 

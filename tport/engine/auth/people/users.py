@@ -230,7 +230,7 @@ class Users:
         origins = {origin_of(each) for each in await stores.connectors.all()}
         infos = []
         for item in await stores.users.range():
-            user = stores.users.decode(item)
+            user = stores.users.decode(item).at(now)
             failed = failures.get(stores.failures.key(user.name))
             locked = failed is not None and is_locked(failed, now)
             lock = lock_on_person(locks, user.name, user.roles, now)

@@ -63,6 +63,7 @@ class Sessions:
             Locked: a lock is on this user or a role of theirs.
             CompareFailed, NotFound: what had been begun is over.
         """
+        user = user.at(self._cluster.clock())
         await self._locks.check_person(user)
         ttl = min(WEB_SESSION_TTL, await self._roles.ttl(user))
         user_agent = user_agent[:MAX_USER_AGENT]
@@ -170,7 +171,7 @@ class Sessions:
 
     async def check_may_sign_in(self, user: User) -> None:
         """Raise Locked when a lock keeps this user out now."""
-        await self._locks.check_person(user)
+        await self._locks.check_person(user.at(self._cluster.clock()))
 
     async def sign_out(self, id_: str, *, by: str = "") -> None:
         """End a web session and what came from it; `by`: who else ended it."""
