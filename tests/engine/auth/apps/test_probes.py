@@ -123,6 +123,48 @@ async def test_nobody_else_may_ask_or_answer(world: World, autojump_clock: MockC
         nursery.cancel_scope.cancel()
 
 
+async def test_what_an_agent_proposes_to_copy_is_a_uri_and_hosts_and_no_further_lines(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """The page shows it as lines of an agent's file, beside a button that copies them."""
+    more = "\n- name: shell\n  uri: http://evil.test"
+    await world.serve(GRAFANA)
+    async with trio.open_nursery() as nursery:
+        told = await nursery.start(asked, world.agent)
+        probe = await world.admin.start_probe(app="grafana", agent="")
+        await until_asked(told)
+        for bad in (
+            Proposal(uri=f"http://localhost:3000{more}"),
+            Proposal(uri="file:///etc/passwd"),
+            Proposal(uri="http://localhost:3000 #"),
+            Proposal(host=f"localhost{more}"),
+            Proposal(host='localhost"'),
+            Proposal(host="localhost\n"),
+            Proposal(redirect=("localhost", f"localhost{more}")),
+            Proposal(redirect=("localhost\n",)),
+            Proposal(redirect=("{{external.env}}",)),
+        ):
+            with pytest.raises(InvalidRequest):
+                await world.agent.probed(id=probe, report=replace(REPORT, proposal=bad))
+
+        good = Proposal(
+            uri="https://localhost:3000/x", host="Grafana:3000", redirect=("localhost", "::1")
+        )
+        finding = replace(FOUND, saw="it redirects to /\x1b[2J\u202e", advice="a\nb")
+        report = replace(REPORT, proposal=good, title="\x85Grafana", findings=(finding,))
+        await world.agent.probed(id=probe, report=report)
+
+        shown = await world.admin.probe_result(id=probe)
+        assert shown is not None
+        assert shown.proposal == good
+        assert shown.title == "?Grafana"
+        assert (shown.findings[0].saw, shown.findings[0].advice) == (
+            "it redirects to /?[2J?",
+            "a?b",
+        )
+        nursery.cancel_scope.cancel()
+
+
 async def test_probes_are_few_at_a_time_and_forgotten_in_the_end(
     world: World, autojump_clock: MockClock
 ) -> None:

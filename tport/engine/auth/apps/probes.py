@@ -10,15 +10,18 @@ import secrets
 from typing import Final
 
 import trio
+from msgspec.structs import replace
 
 from tport.engine.api.changes import ProbeAsked
 from tport.engine.auth.cluster import Cluster
 from tport.engine.auth.machines.presence import Presence
 from tport.engine.auth.machines.watch import Watches
+from tport.engine.config.app_rules import check_redirect, check_uri
 from tport.engine.defaults import PROBE_DEADLINE
 from tport.engine.errors import InvalidRequest, LimitExceeded, NotFound
+from tport.engine.proto.host import split_host
 from tport.engine.types.app import AppServer
-from tport.engine.types.probe import ProbeReport
+from tport.engine.types.probe import ProbeReport, Proposal
 
 MAX_PROBES: Final = 16  # at a time, in the whole cluster
 KEPT: Final = PROBE_DEADLINE + 60.0  # s from the question on that an answer is waited for
@@ -100,7 +103,8 @@ class Probes:
             raise InvalidRequest("the report of a probe is too long")
         if report.app != asked.server.app.name:
             raise InvalidRequest("the report is of another application")
-        asked.report = report
+        check_proposal(report.proposal)
+        asked.report = cleaned(report)
         asked.until = trio.current_time() + RESULT_KEPT
         asked.done.set()
 
@@ -110,3 +114,40 @@ class Probes:
         running = [one for one in kept if one[1].report is None]
         told = [one for one in kept if one[1].report is not None]
         self._asked = dict((*told[-MAX_RESULTS:], *running))
+
+
+def check_proposal(proposal: Proposal) -> None:
+    """Judge what people are to copy into an agent's file: an agent is not believed.
+
+    Raises:
+        InvalidRequest: it is another thing than a URI or a host, as further lines of the file.
+    """
+    if proposal.uri:
+        check_uri(proposal.uri)
+    if proposal.host:
+        split_host(proposal.host.encode())
+    for host in proposal.redirect:
+        check_redirect(f"[{host}]" if ":" in host else host)
+
+
+def cleaned(report: ProbeReport) -> ProbeReport:
+    """Return a report whose texts are each one line that does nothing to a page or a terminal.
+
+    They quote what an application sent, which may be anything.
+    """
+    return replace(
+        report,
+        uri=_line(report.uri),
+        public=_line(report.public),
+        hostname=_line(report.hostname),
+        known=_line(report.known),
+        title=_line(report.title),
+        findings=tuple(
+            replace(each, saw=_line(each.saw), advice=_line(each.advice))
+            for each in report.findings
+        ),
+    )
+
+
+def _line(text: str) -> str:
+    return "".join(char if char.isprintable() else "?" for char in text)
