@@ -21,6 +21,7 @@ from tport.engine.errors import NotSignedIn
 from tport.engine.types.factor import FactorPolicy, SecondFactor
 
 SECOND = "/web/login/second"
+STEP_COOKIE = WEB_COOKIE.replace("_web_", "_step_")
 APPS = f"/web/cluster/{CLUSTER}/apps"
 DEEP = "/web/launch?state=abc%2Fdef&x=%20y"
 
@@ -363,3 +364,15 @@ async def test_forms_of_two_tabs_hold_beside_one_another(office: Office) -> None
     assert WEB_COOKIE not in browser.http.cookies
     await send(browser, late, "totp", phone.code())
     assert WEB_COOKIE in browser.http.cookies
+
+
+async def test_the_cookie_of_a_session_holds_no_step(office: Office) -> None:
+    """What a session has begun is kept beside what browsers have, and is none of theirs."""
+    browser = await office.anybody()
+    await with_app(office, browser)
+    await browser.get("/web/prove")
+    stranger = await office.anybody()
+    for name in (STEP_COOKIE, STEP_COOKIE.replace("_step_", "_pre_")):
+        stranger.http.cookies.set(name, browser.http.cookies[WEB_COOKIE])
+
+    assert (await stranger.get(SECOND)).headers["location"].startswith("/web/login?again")

@@ -29,6 +29,7 @@ MAX_NEXT: Final = 8192  # characters; a sealed launch state with a path of MAX_P
 RECOVERED: Final = "recovered"  # in the query of Applications: a recovery code was just used
 SECOND_STEP = "/web/login/second"
 KNOWN_LIFE = timedelta(days=90)  # of the cookie; auth decides how long it counts
+_HOLDER: Final = b"tport pre\0"
 NEAR: Final = timedelta(days=6)  # from now, in which the day of the week says which day is meant
 
 FOREIGN_FORM = "Nothing was done: this form was sent from another site. Use the form below."
@@ -207,8 +208,11 @@ class Site:
 
 
 def holder_of(value: str) -> str:
-    """Return what auth knows a browser by that isn't signed in yet; "": it holds nothing."""
-    return hashlib.sha256(value.encode()).hexdigest() if value else ""
+    """Return what auth knows a browser by that isn't signed in yet; "": it holds nothing.
+
+    By another rule than a session's id: auth keeps what either has begun in one place.
+    """
+    return hashlib.sha256(_HOLDER + value.encode()).hexdigest() if value else ""
 
 
 def here(request: Request) -> str:
