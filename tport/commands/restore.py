@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -38,11 +39,12 @@ def restore(
 
     settings = settings_of(ctx)
     data_dir = named_data_dir(config=settings.config, data_dir=settings.data_dir)
-    try:
-        data = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
-    except OSError as problem:
-        raise NotFound(f"{file} can't be read: {str(problem.strerror).lower()}") from None
-    restored = restore_backup(data_dir, data, datetime.now(UTC), keep_tokens=keep_tokens)
+    with ExitStack() as stack:
+        try:
+            opened = sys.stdin.buffer if file == "-" else stack.enter_context(Path(file).open("rb"))
+        except OSError as problem:
+            raise NotFound(f"{file} can't be read: {str(problem.strerror).lower()}") from None
+        restored = restore_backup(data_dir, opened, datetime.now(UTC), keep_tokens=keep_tokens)
     manifest = restored.manifest
     say(
         f"restored cluster {manifest.cluster} into {data_dir}, as it was at"

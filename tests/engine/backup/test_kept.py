@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import stat
 from datetime import timedelta
 from pathlib import Path
@@ -66,7 +67,7 @@ def test_an_upgrade_leaves_the_file_that_its_message_names(
 
     # And it leads back: by the version before, whose newest format is the one in it.
     old = folder.rename(folder.with_name("auth.new"))
-    restored = restore_backup(folder.parent, data, START, keep_tokens=False)
+    restored = restore_backup(folder.parent, io.BytesIO(data), START, keep_tokens=False)
     assert restored.manifest.revision == len(ITEMS) + 1
     Database(folder / "tport.db", formats=OLD).close()
     assert old.exists()

@@ -1,4 +1,4 @@
-"""The file of a backup: a tar.gz whose first member says what the others are. Pure.
+"""The file of a backup: a tar.gz whose first member says what the others are. Pure, but for reading it.
 
 manifest.json      format, version, cluster, time, revision, and of each other member its SHA-256
 auth/tport.db      the database at one commit; the authorities' keys are in it
@@ -7,13 +7,14 @@ auth/factors.key   the key that seals secrets in it
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import tarfile
 import zlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Final
+from typing import IO, Final, cast
 
 import msgspec
 
@@ -22,7 +23,10 @@ from tport.engine.errors import InvalidRequest
 FORMAT: Final = 1
 MANIFEST: Final = "manifest.json"
 _MAX_MANIFEST: Final = 64 * 1024  # bytes
+MAX_CONTENT: Final = 8 * 1024**3  # bytes; what a header of ustar can say, and memory must hold
+_OVERHEAD: Final = 1024**2  # bytes; the manifest, and headers and padding of some members
 _NEEDS: Final = "give a file that `tport backup` wrote, whole"
+_CHANGED: Final = "this backup was changed, or is damaged"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,13 +68,25 @@ def pack_backup(
 
 
 def unpack_backup(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
+    """Read what is in memory already: `read_backup`."""
+    return read_backup(io.BytesIO(data), MAX_CONTENT)
+
+
+def read_backup(file: IO[bytes], most: int) -> tuple[Manifest, dict[str, bytes]]:
     """Read it. Nothing is written: members are bytes by the names that the manifest has.
 
+    Args:
+        file: read from where it stands, in pieces.
+        most: bytes that all members may have; what would be more is not unpacked.
+
     Raises:
-        InvalidRequest: it is no backup, is cut off or changed, or of a format that isn't known.
+        InvalidRequest: it is no backup, is cut off or changed, of a format that isn't known, or
+            holds more than `most`.
     """
+    bounded = _Bounded(file, most)
     try:
-        with tarfile.open(fileobj=io.BytesIO(data), mode="r:gz") as tar:
+        # As a stream: else tarfile goes back and forth, and asks for any length at once.
+        with tarfile.open(fileobj=cast("IO[bytes]", bounded), mode="r|") as tar:
             first = tar.next()
             if first is None or first.name != MANIFEST or first.size > _MAX_MANIFEST:
                 raise InvalidRequest("this is no backup", hint=_NEEDS)
@@ -80,7 +96,12 @@ def unpack_backup(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
                     f"this backup has format {manifest.format}, this version of tport knows {FORMAT}",
                     hint=f"restore it with tport {manifest.version}",
                 )
-            files = {member.name: _content(tar, member) for member in tar if member is not first}
+            files: dict[str, bytes] = {}
+            while (member := tar.next()) is not None:
+                if member.name not in manifest.files:
+                    raise InvalidRequest(_CHANGED, hint=_NEEDS)
+                bounded.allow(member.size)
+                files[member.name] = _content(tar, member)
     except (
         tarfile.TarError,
         EOFError,
@@ -94,8 +115,39 @@ def unpack_backup(data: bytes) -> tuple[Manifest, dict[str, bytes]]:
         ) from None
     found = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
     if found != dict(manifest.files):
-        raise InvalidRequest("this backup was changed, or is damaged", hint=_NEEDS)
+        raise InvalidRequest(_CHANGED, hint=_NEEDS)
     return manifest, files
+
+
+class _Bounded:
+    """What is in a gzip file, as far as it was allowed: some kilobytes may unpack to gigabytes."""
+
+    def __init__(self, file: IO[bytes], most: int) -> None:
+        self._unzipped = gzip.GzipFile(fileobj=file)
+        self._left = _OVERHEAD
+        self._room = self._most = most
+
+    def allow(self, size: int) -> None:
+        """Let a member of `size` bytes be read.
+
+        Raises:
+            InvalidRequest: there is no room for that.
+        """
+        self._room -= size
+        if size < 0 or self._room < 0:
+            raise InvalidRequest(
+                f"this backup holds {(self._most - self._room) / 1024**3:.1f} GiB or more, and there is"
+                f" room for {self._most / 1024**3:.1f} GiB",
+                hint="that much must be free where it is restored, and fit into the memory",
+            )
+        self._left += size
+
+    def read(self, size: int) -> bytes:
+        data = self._unzipped.read(min(size, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise InvalidRequest("this is no backup: its headers are longer than any", hint=_NEEDS)
+        return data
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import IO, Final, NamedTuple
 
 import msgspec
 import trio
@@ -18,7 +19,13 @@ from tport.engine.access.totp import WINDOW, time_step
 from tport.engine.audit.trail import open_audit_log
 from tport.engine.auth.seal_key import SEAL_KEY_FILE
 from tport.engine.auth.stores import ClusterRecord
-from tport.engine.backup.archive import Manifest, pack_backup, unpack_backup
+from tport.engine.backup.archive import (
+    MAX_CONTENT,
+    Manifest,
+    pack_backup,
+    read_backup,
+    unpack_backup,
+)
 from tport.engine.errors import AlreadyExists, InvalidRequest, NotFound, TportError, Unavailable
 from tport.engine.files import write_whole
 from tport.engine.storage.database import explain
@@ -151,19 +158,21 @@ def _oldest(files: list[Path], but: int) -> list[Path]:
     return sorted(files, key=lambda file: file.name.rpartition("-")[2], reverse=True)[but:]
 
 
-def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: bool) -> Restored:
+def restore_backup(
+    data_dir: Path, file: IO[bytes], now: datetime, *, keep_tokens: bool
+) -> Restored:
     """Put a backup's cluster into a data directory that has none. Blocks.
 
     Sessions and what else is of the moment is left out, and tokens too unless `keep_tokens`. A code of
     an authenticator app that counts at `now` counts no more: it may have been used.
 
     Raises:
-        InvalidRequest: it is no backup, or damaged.
+        InvalidRequest: it is no backup, damaged, or larger than there is room for.
         AlreadyExists: there is a cluster already; it stays.
         ConfigError: the folder can't be used, or a process has it.
         Unavailable: it can't be written.
     """
-    manifest, files = unpack_backup(data)
+    manifest, files = read_backup(file, _room(data_dir))
     if set(files) != {_DATABASE, _SEAL_KEY}:
         raise InvalidRequest("this backup has other files in it than a cluster's")
     try:
@@ -187,6 +196,15 @@ def restore_backup(data_dir: Path, data: bytes, now: datetime, *, keep_tokens: b
         except OSError as problem:
             raise Unavailable(f"{folder} can't be written: {problem.strerror}") from None
     return Restored(manifest, left_out)
+
+
+def _room(data_dir: Path) -> int:
+    """Return how many bytes a backup may hold: it is in memory whole, and then on the disk."""
+    places = (data_dir, *data_dir.absolute().parents)
+    there = next(each for each in places if os.path.exists(each))  # and may be looked at
+    disk = os.statvfs(there)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return min(MAX_CONTENT, disk.f_bavail * disk.f_frsize, memory)
 
 
 class Accepted(NamedTuple):
