@@ -75,3 +75,26 @@ async def test_a_link_may_name_whom_to_lock(editor: Visitor) -> None:
 
 async def test_a_lock_that_is_gone_is_not_found(editor: Visitor) -> None:
     assert (await editor.get("/web/lock/none/lift")).status_code == 404
+
+
+async def test_auth_12_who_locks_others_out_or_removes_them_shows_first_that_it_is_they(
+    office: Office, editor: Visitor
+) -> None:
+    """AUTH-12. A session that was left open keeps nobody out; what was typed stays meanwhile."""
+    await office.person("alice", "access")
+    office.world.pass_time(minutes=6)
+    for path, fields in ((ADD, FORM), ("/web/user/alice/remove", {})):
+        page = await editor.submit(path, fields)
+
+        assert page.status_code == 401
+        assert 'href="/web/prove?next=%2Fweb%2Fproved"' in page.text
+    assert 'value="lost laptop"' in (await editor.submit(ADD, FORM)).text
+    assert await office.world.admin.list_locks() == ()
+    assert "alice" in {info.user.name for info in await office.world.admin.list_users()}
+
+    [session] = await office.world.admin.list_sessions(user="erin", limit=2)
+    await office.world.service.sessions.proven(session.id)
+    await editor.submit(ADD, FORM)
+    await editor.submit("/web/user/alice/remove", {})
+    assert len(await office.world.admin.list_locks()) == 1
+    assert "alice" not in {info.user.name for info in await office.world.admin.list_users()}

@@ -142,7 +142,7 @@ RULES: Final[Mapping[str, Rule]] = {
     "status": ("app_server", "list"),
 }
 
-# These give somebody access: a stolen session that has lain for a while doesn't.
+# These give somebody access, or take all of it: a stolen session that has lain for a while doesn't.
 FRESH: Final = frozenset(
-    {"create_token", "create_user", "update_user", "reset_user", "unlock_user"}
+    {"create_token", "create_user", "update_user", "reset_user", "unlock_user", "delete_user"}
 )

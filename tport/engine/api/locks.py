@@ -45,5 +45,5 @@ RULES: Final[Mapping[str, Rule]] = {
     "delete_lock": ("lock", "delete"),
 }
 
-# It lets somebody in again.
-FRESH: Final = frozenset({"delete_lock"})
+# The one keeps anybody out, who administers among them, the other lets somebody in again.
+FRESH: Final = frozenset({"create_lock", "delete_lock"})
