@@ -16,7 +16,10 @@ from trio.testing import MockClock
 from tests.acme_ca import Refusal
 from tests.engine.auth.world import GRAFANA, PROXY
 from tests.engine.proxy.acme_rig import GRAFANA_HOST, OneProxy, Rig, open_rig
+from tport.engine.api.wire import TOO_NEW
+from tport.engine.auth.calls.acme import AcmeCalls
 from tport.engine.defaults import NEW_NAMES_PER_AGENT
+from tport.engine.errors import InvalidRequest
 from tport.engine.pki.keys import KeyPair
 from tport.engine.types.acme import AcmeOrder, Challenge
 from tport.engine.types.certificate import CertState
@@ -286,6 +289,23 @@ async def test_a_limit_of_the_account_is_met_once_and_not_by_each_name(
     assert proxy.state(other).problem == ""
     assert (await rig.states())[GRAFANA_HOST].failures == 0
     assert rig.orders(other) == 0
+
+
+async def test_an_auth_of_the_version_before_hears_of_a_limit_as_of_any_failure(
+    rig: Rig, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = AcmeCalls.acme_failed
+
+    async def old(self: AcmeCalls, **given: Any) -> None:
+        if given.get("limited"):
+            raise InvalidRequest("acme_failed: it contains unknown field `limited`", hint=TOO_NEW)
+        await failed(self, **given)
+
+    monkeypatch.setattr(AcmeCalls, "acme_failed", old)
+    proxy = await rig.proxy()
+    rig.ca.refuse = Refusal("rateLimited", "slow down", 429, retry_after="36000")
+
+    assert await until_failed(proxy) == "the CA says: slow down (rateLimited)"
 
 
 async def test_a_name_that_fails_stops_no_other(rig: Rig, autojump_clock: MockClock) -> None:

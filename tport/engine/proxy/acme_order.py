@@ -9,15 +9,18 @@ import logging
 import random
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Final
 
 import trio
 
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.api.wire import TOO_NEW
 from tport.engine.errors import (
     CompareFailed,
     ConfigError,
     ConnectionProblem,
+    InvalidRequest,
     LimitExceeded,
     NotFound,
     TportError,
@@ -196,15 +199,21 @@ class AcmeOrders:
         unreached: bool = False,
         limited: bool = False,
     ) -> None:
-        await self._auth.acme_failed(
+        failed = partial(
+            self._auth.acme_failed,
             directory=self._settings.directory,
             name=name,
             order=order,
             problem=problem,
             retry_after=retry_after,
             unreached=unreached,
-            limited=limited,
         )
+        try:
+            await failed(limited=limited)
+        except InvalidRequest as refused:
+            if not limited or refused.hint != TOO_NEW:
+                raise
+            await failed()  # an auth of 0.1 takes it for a failure as any other
 
     # --- When to renew -------------------------------------------------------------------------
 

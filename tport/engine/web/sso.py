@@ -9,6 +9,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Final
 from urllib.parse import quote, urlencode
 
@@ -17,6 +18,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from tport.engine.api.sso import ConnectorInfo, SsoDone, SsoRefused
+from tport.engine.api.wire import TOO_NEW
 from tport.engine.errors import (
     AccessDenied,
     ConnectionProblem,
@@ -122,12 +124,15 @@ class SsoPages:
         path, _, query = here(request).partition("?")
         binding, is_new = self._site.pre_session(request)
         step = new_pre_session()
-        done = await self._site.auth.finish_sso(
-            path=path,
-            query=query,
-            steps=holder_of(step),
-            **self._site.visitor(request, "" if is_new else binding),
-        )
+        visitor = self._site.visitor(request, "" if is_new else binding)
+        finish = partial(self._site.auth.finish_sso, path=path, query=query, **visitor)
+        try:
+            done = await finish(steps=holder_of(step))
+        except InvalidRequest as problem:
+            if problem.hint != TOO_NEW:
+                raise
+            # An auth of 0.1 has looked at nothing yet, and keeps steps by what the way there was begun by.
+            done, step = await finish(), binding
         if isinstance(done, SsoRefused):
             return self._page(done)
         return await self._done(request, done, step)
