@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any, cast
 
 import pytest
@@ -35,9 +36,9 @@ from tport.engine.proto.tunnel import (
     pack,
 )
 from tport.engine.proxy import tunnels as tunnels_module
+from tport.engine.proxy.offer_pauses import OFFERS_PAUSE
 from tport.engine.proxy.tunnels import (
     HELLO_DEADLINE,
-    OFFERS_PAUSE,
     ON_THE_WAY,
     Tunnel,
     Tunnels,
@@ -57,6 +58,7 @@ class JudgingAuth(ScriptedAuth):
         super().__init__()
         self.refused: dict[str, str] = {}
         self.judged: list[list[str]] = []
+        self.judged_at: dict[str, list[float]] = {}  # by agent
 
     async def offer(
         self,
@@ -72,6 +74,7 @@ class JudgingAuth(ScriptedAuth):
         if self.failure is not None:
             raise self.failure
         self.judged.append([app.name for app in apps])
+        self.judged_at.setdefault(host_id, []).append(trio.current_time())
         return tuple(
             AppServer(
                 app=app, labels=app.labels, host_id=host_id, refused=self.refused.get(app.name, "")
@@ -279,7 +282,9 @@ async def test_an_agent_that_says_what_only_a_proxy_says_loses_its_tunnel(
     assert side.tunnels.candidates("grafana", "s1") == []
 
 
-async def test_changed_offers_count_once_they_are_judged(side: Side) -> None:
+async def test_changed_offers_count_once_they_are_judged(
+    autojump_clock: MockClock, side: Side
+) -> None:
     far = side.connect()
     await far.greet(GRAFANA)
     await far.say(Offers(apps=(JUPYTER,)))
@@ -306,13 +311,63 @@ async def test_an_agent_that_offers_again_and_again_is_judged_once_a_while_by_th
     assert len(side.tunnels.candidates("jupyter", "s1")) == 1
 
 
+async def greet_at_once(*fars: Far) -> None:
+    async with trio.open_nursery() as greeting:
+        for far in fars:
+            greeting.start_soon(far.greet, GRAFANA)
+
+
+async def test_an_agent_is_judged_once_a_while_however_many_tunnels_it_opens_at_once(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    """AG-10: by what they offer then, too."""
+    fars = [side.connect() for _ in range(5)]
+    await greet_at_once(*fars)
+    for far in fars:
+        await far.say(Offers(apps=(JUPYTER,)))
+    await trio.sleep(6 * OFFERS_PAUSE)
+
+    times = side.auth.judged_at["a1"]
+    assert len(times) == 10
+    assert all(later - sooner >= OFFERS_PAUSE for sooner, later in pairwise(times))
+
+
+async def test_an_agent_that_dials_again_and_again_is_judged_once_a_while(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    """AG-10: also when the tunnel that was judged last is gone."""
+    for _ in range(4):
+        far = side.connect()
+        await far.greet(GRAFANA)
+        await trio.aclose_forcefully(far.transport)
+        await wait_all_tasks_blocked()
+        assert len(side.tunnels) == 0
+
+    times = side.auth.judged_at["a1"]
+    assert all(later - sooner >= OFFERS_PAUSE for sooner, later in pairwise(times))
+
+
+async def test_agents_that_come_back_all_at_once_wait_for_nothing_nor_for_one_that_comes_too_often(
+    autojump_clock: MockClock, side: Side
+) -> None:
+    before = trio.current_time()
+    async with trio.open_nursery() as nursery:
+        for _ in range(5):
+            nursery.start_soon(side.connect("greedy").greet, GRAFANA)
+        await wait_all_tasks_blocked()
+        await greet_at_once(*(side.connect(f"a{number}") for number in range(100)))
+        assert trio.current_time() == before
+
+    assert len(side.tunnels) == 105
+
+
 async def test_what_is_offered_no_more_is_found_no_more_though_the_agent_reads_no_verdict(
-    side: Side,
+    autojump_clock: MockClock, side: Side
 ) -> None:
     """Who is given a tunnel looks for the application in it, and some remember the tunnel."""
     far = side.connect()
     await far.greet(GRAFANA)
-    await wait_all_tasks_blocked()
+    await trio.sleep(OFFERS_PAUSE)
     [tunnel] = side.tunnels.candidates("grafana", "s1")
     before = side.tunnels.changed
     side.auth.refused["jupyter"] = (
@@ -326,7 +381,9 @@ async def test_what_is_offered_no_more_is_found_no_more_though_the_agent_reads_n
     assert before.is_set()
 
 
-async def test_what_an_agent_can_not_offer_is_shown_in_its_words_made_plain(side: Side) -> None:
+async def test_what_an_agent_can_not_offer_is_shown_in_its_words_made_plain(
+    autojump_clock: MockClock, side: Side
+) -> None:
     far = side.connect()
     await far.greet(GRAFANA)
     faulty = (("gra fana\x1b[2J" + "a" * 100, "t.yaml:7:1:\nuri: is missing"), ("b", "c" * 5000))
@@ -367,7 +424,7 @@ async def test_an_agent_hears_which_proxies_live_while_it_offers_anew(
     """Both are said on one stream, by two tasks."""
     far = side.connect()
     await far.greet(GRAFANA)
-    await wait_all_tasks_blocked()
+    await trio.sleep(OFFERS_PAUSE)
     for number in range(20):
         side.live = ("p1", f"q{number}")
         side.service.proxies_changed()

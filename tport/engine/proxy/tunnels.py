@@ -44,6 +44,7 @@ from tport.engine.proto.tunnel import (
     nothing_agreed,
     pack,
 )
+from tport.engine.proxy.offer_pauses import OfferPauses
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.identity import Identity
 
@@ -51,9 +52,6 @@ logger = logging.getLogger(__name__)
 
 HELLO_DEADLINE: Final = 10.0  # s for an agent to answer; it has nothing to compute
 OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
-# s between two offers of an agent that are judged, the last one of those that come meanwhile: a thousand
-# applications are a third of a second of auth's time.
-OFFERS_PAUSE: Final = 1.0
 # s for an agent to have a tunnel here, too. It waits up to 1 s before it dials after it has heard of
 # this process, up to 3 s more if that dial met another, and its hello has to be judged. Nobody waits
 # so long for an application that is nowhere: auth has heard by then that the other tunnel is gone.
@@ -255,6 +253,7 @@ class TunnelService:
         self._clock = clock
         # Those that still say hello, too; and when their agents' certificates end.
         self._open: dict[Tunnel, datetime] = {}
+        self._pauses = OfferPauses()
         self._proxies_moved = trio.Event()
 
     def judge(self) -> None:
@@ -370,8 +369,9 @@ class TunnelService:
         While auth can't be asked, what it accepted before goes on being served.
         """
         unjudged: Offers | None = None
-        not_before = -math.inf  # trio's time
+        retry = -math.inf  # trio's time
         while True:
+            not_before = max(retry, self._pauses.until(tunnel.agent_id))
             with trio.move_on_at(math.inf if unjudged is None else not_before):
                 message = await control.next()
                 if message is None:
@@ -379,18 +379,17 @@ class TunnelService:
                 if not isinstance(message, Offers):
                     raise RemoteProtocolError("the agent sent what only a proxy says")
                 unjudged = message
-                if trio.current_time() < not_before:
-                    continue
             assert unjudged is not None  # the wait for the first has no end
-            pause = OFFERS_PAUSE
+            # Meanwhile another tunnel of the agent may have been the next.
+            if trio.current_time() < max(retry, self._pauses.until(tunnel.agent_id)):
+                continue
             try:
                 await self._judge(tunnel, control, unjudged)
                 unjudged = None
             except (ConnectionProblem, Unavailable) as problem:
                 name = tunnel.hostname or tunnel.agent_id
                 logger.warning("what %s offers can't be judged yet: %s", name, problem)
-                pause = OFFERS_RETRY
-            not_before = trio.current_time() + pause
+                retry = trio.current_time() + OFFERS_RETRY
 
     async def _greet(self, tunnel: Tunnel, hello: Control | None, control: _ControlStream) -> None:
         if not isinstance(hello, AgentHello):
@@ -408,6 +407,7 @@ class TunnelService:
             raise RemoteProtocolError("the agent calls itself otherwise than its certificate does")
         tunnel.version = _plain(hello.version, 64)
         tunnel.hostname = _plain(hello.hostname, 255) or tunnel.hostname
+        await self._pauses.wait(tunnel.agent_id)
         await self._judge(tunnel, control, hello)
 
     async def _judge(
@@ -418,14 +418,18 @@ class TunnelService:
             raise RemoteProtocolError(
                 f"{len(message.apps)} applications offered, at most {MAX_OFFERS}"
             )
-        verdicts = await self._auth.offer(
-            host_id=tunnel.agent_id,
-            hostname=tunnel.hostname,
-            version=tunnel.version,
-            apps=message.apps,
-            pinned=tunnel.identity.apps,
-            pinned_uri=tunnel.identity.uri,
-        )
+        self._pauses.begin(tunnel.agent_id)  # before it is asked: its other tunnels run meanwhile
+        try:
+            verdicts = await self._auth.offer(
+                host_id=tunnel.agent_id,
+                hostname=tunnel.hostname,
+                version=tunnel.version,
+                apps=message.apps,
+                pinned=tunnel.identity.apps,
+                pinned_uri=tunnel.identity.uri,
+            )
+        finally:
+            self._pauses.begin(tunnel.agent_id)
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
         tunnel.refused = (
             *(server for server in verdicts if server.refused),
