@@ -361,6 +361,26 @@ async def test_agents_that_come_back_all_at_once_wait_for_nothing_nor_for_one_th
     assert len(side.tunnels) == 105
 
 
+@pytest.mark.parametrize(
+    ("offers", "times"),
+    [
+        (Offers(apps=()), 40_000),
+        (Offers(apps=tuple(App(name=f"a{n}", uri="http://a" * 20) for n in range(MAX_OFFERS))), 20),
+    ],
+    ids=["small", "large"],
+)
+async def test_an_agent_that_offers_on_and_on_is_held_back_until_it_may_be_judged(
+    autojump_clock: MockClock, side: Side, offers: Offers, times: int
+) -> None:
+    """AG-10: to read them all as they come would take the proxy's time from everybody else."""
+    far = side.connect()
+    await far.greet(GRAFANA)
+    with trio.move_on_after(0.9 * OFFERS_PAUSE) as waiting:
+        await far.control.send_all(pack(offers) * times)
+
+    assert waiting.cancelled_caught
+
+
 async def test_what_is_offered_no_more_is_found_no_more_though_the_agent_reads_no_verdict(
     autojump_clock: MockClock, side: Side
 ) -> None:

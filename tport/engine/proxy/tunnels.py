@@ -44,7 +44,7 @@ from tport.engine.proto.tunnel import (
     nothing_agreed,
     pack,
 )
-from tport.engine.proxy.offer_pauses import OfferPauses
+from tport.engine.proxy.offer_pauses import OfferPauses, rest_after
 from tport.engine.types.app import App, AppServer
 from tport.engine.types.identity import Identity
 
@@ -372,13 +372,15 @@ class TunnelService:
         retry = -math.inf  # trio's time
         while True:
             not_before = max(retry, self._pauses.until(tunnel.agent_id))
-            with trio.move_on_at(math.inf if unjudged is None else not_before):
+            with trio.move_on_at(math.inf if unjudged is None else not_before) as waiting:
                 message = await control.next()
                 if message is None:
                     return
                 if not isinstance(message, Offers):
                     raise RemoteProtocolError("the agent sent what only a proxy says")
                 unjudged = message
+                waiting.deadline = not_before
+                await trio.sleep(rest_after(message))
             assert unjudged is not None  # the wait for the first has no end
             # Meanwhile another tunnel of the agent may have been the next.
             if trio.current_time() < max(retry, self._pauses.until(tunnel.agent_id)):
