@@ -406,6 +406,35 @@ async def test_a_proxy_that_says_it_is_of_another_cluster_costs_no_other_its_tun
     assert len(address.tunnels) == 1
 
 
+async def test_what_another_proxy_is_refused_for_is_said_while_a_tunnel_is_held_and_once(
+    address: Address,
+    nursery: trio.Nursery,
+    autojump_clock: MockClock,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """All seems well else, and half of the people find no application."""
+    address.known, address.heeds = ("p1", "p2"), True
+    await nursery.start(address.keeper.keep)
+    address.cluster, address.proxies = "other", ["p2"]
+    await trio.sleep(120)
+    assert caplog.text.count("the proxy is of cluster 'other'") == 1
+
+    address.cluster = "a third"
+    await trio.sleep(120)
+    assert caplog.text.count("the proxy is of cluster 'other'") == 1
+    assert caplog.text.count("the proxy is of cluster 'a third'") == 1
+
+    address.cluster = "main"
+    await trio.sleep(120)
+    assert address.live() == ["p1", "p2"]
+    [second] = [far for far in address.tunnels if far.proxy_id == "p2"]
+    address.cluster = "other"
+    await second.die()
+    await trio.sleep(120)
+    assert caplog.text.count("the proxy is of cluster 'other'") == 2
+    assert "no tunnel:" not in caplog.text
+
+
 async def test_a_proxy_gets_the_tunnel_to_no_other_by_calling_itself_so(
     address: Address, nursery: trio.Nursery, autojump_clock: MockClock
 ) -> None:

@@ -193,20 +193,24 @@ class TunnelKeeper:
         """
         started = False
         delays = self._delays()
+        told = ""  # why another proxy was refused while a tunnel is held
         async with trio.open_nursery() as tunnels:
             while True:
                 if self._stopping or self._complete():
+                    told = ""
                     await self._news.wait()
                     if not self._stopping and not self._complete():
                         # Every agent hears of a lost, or a new, proxy in the same instant.
                         delays = self._after_loss(delays)
                         await self._pause(next(delays))
                     continue
-                problem = ""
+                problem, refused = "", ""
                 try:
                     fresh = await tunnels.start(self._open)
-                except* (ConnectionProblem, RemoteProtocolError, OSError) as group:
-                    problem = str(next(leaves(group)))
+                except* RemoteProtocolError as group:
+                    problem = refused = str(next(leaves(group)))
+                except* (ConnectionProblem, OSError) as group:
+                    problem = problem or str(next(leaves(group)))
                 except* trio.BrokenResourceError:
                     problem = problem or "the connection broke while it was set up"
                 else:
@@ -219,6 +223,9 @@ class TunnelKeeper:
                 if not self._held:
                     self.problem = problem
                     logger.warning("no tunnel: %s; next try in %.1f s", problem, wait)
+                elif refused and refused != told:
+                    told = refused
+                    logger.warning("no tunnel to another proxy: %s", refused)
                 if await self._pause(SPREAD + wait if self._held else wait):
                     delays = self._after_loss(delays)
                     await self._pause(next(delays))
