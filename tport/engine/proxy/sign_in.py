@@ -48,10 +48,10 @@ _SAME_SITE: Final[Mapping[CookieSameSite, SameSite]] = {
 }
 # Browsers follow 20 redirects, and one companion costs three: a page in between begins anew.
 _PAUSE: Final = 4
-# Attempts under way that a browser may hold for one host, and the bytes of their cookies: half a line of a
-# head, whose other half is the application's own.
+# Attempts under way that a browser may hold for one host; and the bytes of all its cookies there beyond which
+# the oldest attempts are forgotten. What is left of a line of a head is for what the application sets meanwhile.
 MAX_STATES: Final = 20
-MAX_STATES_SIZE: Final = MAX_HEAD_LINE // 2
+MAX_COOKIES: Final = MAX_HEAD_LINE * 3 // 4
 # Events of one address: anybody may send cookies, and nobody may fill the disk with them.
 TOLD_PER_MINUTE: Final = 20
 TOLD_BURST: Final = 40
@@ -170,21 +170,24 @@ class SignIn:
         state_id, sealed = self._seal.make(exchange.request.host, target, cause=cause, then=then)
         cookie = set_cookie(self._names.state(state_id), sealed.encode(), max_age=LAUNCH_STATE_TTL)
         location = f"{self._proxy_origin}/web/launch?state={sealed}"
-        cookies = (cookie, *self._left_behind(exchange.request))
+        cookies = (cookie, *self._left_behind(exchange.request, len(cookie.partition(b";")[0])))
         await redirect(exchange, location, *((b"set-cookie", each) for each in cookies))
 
-    def _left_behind(self, request: HttpHead) -> list[bytes]:
-        """Return what has the browser forget attempts, where one more would be too many of them.
+    def _left_behind(self, request: HttpHead, size: int) -> list[bytes]:
+        """Return what has the browser forget attempts, where one more, of `size` bytes, would be too many.
 
         Those of tabs that never came back would soon make its requests too long to be read. The newest stay:
         browsers send the oldest first (RFC 6265 §5.4).
         """
         cookies = [value for name, value in request.headers if name == b"cookie"]
-        forgotten, size = [], 0
-        for count, (name, length) in enumerate(reversed(named(cookies, self._names.states)), 1):
-            size += length
-            if count >= MAX_STATES or size > MAX_STATES_SIZE:
-                forgotten.append(clear_cookie(name))
+        states = named(cookies, self._names.states)
+        excess = sum(len(value) + len("; ") for value in cookies) + size - MAX_COOKIES
+        forgotten: list[bytes] = []
+        for name, length in states:
+            if excess <= 0 and len(states) - len(forgotten) < MAX_STATES:
+                break
+            excess -= length
+            forgotten.append(clear_cookie(name))
         return forgotten
 
     async def answer_reserved(self, exchange: Exchange, path: bytes, remote: str) -> None:
