@@ -64,6 +64,7 @@ class FakeAuth:
         self.requests: list[AccessRequest] = []
         self.explained: Explanation | None = None
         self.join: JoinRequest | None = None
+        self.join_word = "K7Q4XM"
         self.choices = SignInChoices(connectors=(), passwords=True)
         self.provider_out: ProviderLogout | None = None
         self.acting = ""  # the web session that was acted for last
@@ -254,5 +255,6 @@ class FakeAuth:
             raise NotFound("what this machine asked for is not what was shown any more")
         self.calls.append("approve" if approve else "deny")
         state: JoinState = "approved" if approve else "denied"
-        self.join = msgspec.structs.replace(asked, state=state, by="alice")
+        word = self.join_word if approve else ""
+        self.join = msgspec.structs.replace(asked, state=state, by="alice", word=word)
         return self.join

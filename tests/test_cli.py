@@ -242,6 +242,7 @@ def cpu_of(command: list[str]) -> float:
         (["up", "ftp://x"], "URI: 'ftp' is not served"),
         (["up", "http://me:pw@x"], "URI: has a user name or password in it"),
         (["join", "tport.example.com", "x:y"], "URI: 'http://x:y' has a bad host or port"),
+        (["join", "tport.example.com", "3000", "--ca-pin=zonk"], "--ca-pin: 'zonk' is no CA pin"),
     ],
 )
 def test_a_value_that_cannot_be_meant_comes_with_the_name_of_its_option(

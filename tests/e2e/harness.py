@@ -71,10 +71,16 @@ def wait_until(
 
 
 class Background:
-    """A process in a group of its own; its output goes to files."""
+    """A process in a group of its own; its output goes to files, and what is typed comes by a pipe."""
 
     def __init__(
-        self, argv: Sequence[str], env: Mapping[str, str], folder: Path, cwd: Path | None = None
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        folder: Path,
+        cwd: Path | None = None,
+        *,
+        typing: bool = False,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.argv = [str(arg) for arg in argv]
@@ -83,7 +89,7 @@ class Background:
             self._process = subprocess.Popen(
                 self.argv,
                 env=dict(env),
-                stdin=subprocess.DEVNULL,
+                stdin=subprocess.PIPE if typing else subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
                 cwd=cwd,
@@ -103,6 +109,12 @@ class Background:
     def status(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
         return self._process.poll()
+
+    def type(self, *lines: str) -> None:
+        """Type lines into one that was started with `typing`, and then no more."""
+        assert self._process.stdin is not None
+        with self._process.stdin as stdin:
+            stdin.write("".join(f"{line}\n" for line in lines).encode())
 
     def tell(self) -> str:
         """What a failure message says about this process."""
@@ -253,17 +265,31 @@ class Tport:
         )
 
     def start(
-        self, *args: str | Path, env: Mapping[str, str] | None = None, program: str = ""
+        self,
+        *args: str | Path,
+        env: Mapping[str, str] | None = None,
+        program: str = "",
+        typing: bool = False,
     ) -> Background:
         """Start a command in the background; it ends with the test at the latest."""
-        return self.spawn([program or self.program, *(str(arg) for arg in args)], env=env)
+        argv = [program or self.program, *(str(arg) for arg in args)]
+        return self.spawn(argv, env=env, typing=typing)
 
     def spawn(
-        self, argv: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None
+        self,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        typing: bool = False,
     ) -> Background:
-        """Start any program in the background, in this home."""
+        """Start any program in the background, in this home.
+
+        Args:
+            typing: something will be typed: see `Background.type`.
+        """
         folder = self.folder / "output" / f"{len(self._running)}-{Path(argv[0]).name}"
-        process = Background(argv, {**self.env, **(env or {})}, folder, cwd)
+        process = Background(argv, {**self.env, **(env or {})}, folder, cwd, typing=typing)
         self._running.append(process)
         return process
 

@@ -136,7 +136,11 @@ PROMISES: Mapping[str, tuple[int, str]] = {
         1,
         "A locked agent is gone at once, and stays out; a copied one shows itself, and is locked",
     ),
-    "AG-16": (0, "A machine that joins shows its token to nobody whom its pin does not vouch for"),
+    "AG-16": (
+        0,
+        "A machine that joins shows its token to nobody whom its pin does not vouch for, and without"
+        " one is adopted by nobody in between",
+    ),
     "AG-17": (1, "Which application is asked, Host alone decides"),
     "AG-18": (1, "What is for the operator is not at the public port"),
     "DOS-01": (

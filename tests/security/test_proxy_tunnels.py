@@ -12,14 +12,23 @@ import trio
 from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy, peek
 from tests.security.test_mux import frame
 from tests.stack import DOMAIN, Stack, open_stack, read_all
+from tport.engine.agent.approval import join_by_approval
 from tport.engine.agent.join import join_cluster
+from tport.engine.agent.state import AgentState
 from tport.engine.config.address import Address
 from tport.engine.defaults import ALPN_AUTH, ALPN_TUNNEL, INITIAL_WINDOW
-from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest, LimitExceeded
+from tport.engine.errors import (
+    AccessDenied,
+    ConnectionProblem,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+)
 from tport.engine.net.flow import relay
 from tport.engine.net.mux import Mux
 from tport.engine.net.tls import connect_tls
 from tport.engine.net.tls_stream import TlsStream
+from tport.engine.pki.authority import bundle_pin
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.process import wall_clock
 from tport.engine.proto.tunnel import AgentHello, Control, Proxies, ProxyHello, Verdicts
@@ -297,3 +306,63 @@ async def test_ag_16_a_pin_that_is_none_vouches_for_nobody(stack: Stack, pin: st
     with pytest.raises((AccessDenied, InvalidRequest)):
         await _join(stack, "0" * 32 + f".{stack.auth.pin}", port=stack.port, pins=(pin,))
     assert await stack.events("instance.join") == before
+
+
+async def _join_by_approval(
+    asked: Stack, typed_at: Stack, *, pins: Sequence[str] = ()
+) -> AgentState:
+    """Join by approval at one cluster, whose administrator lets in whatever asks.
+
+    The code is typed at another, or the same, and so is the word that is shown there, if any.
+    """
+    codes: list[str] = []
+    is_shown = trio.Event()
+
+    def show(code: str) -> None:
+        codes.append(code)
+        is_shown.set()
+
+    async def let_in() -> None:
+        await is_shown.wait()
+        found = await asked.admin.find_join(code=codes[0])
+        await asked.admin.decide_join(code=codes[0], host_id=found.host_id, approve=True)
+
+    async def ask_word(_tries: int) -> str | None:
+        try:
+            return (await typed_at.admin.find_join(code=codes[0])).word
+        except NotFound:
+            return None
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(let_in)
+        try:
+            state = await join_by_approval(
+                Address("127.0.0.1", asked.port),
+                app="grafana",
+                uri="http://localhost:3000",
+                title="",
+                hostname="box",
+                pins=pins,
+                clock=wall_clock,
+                show=show,
+                ask_word=ask_word,
+            )
+        finally:
+            nursery.cancel_scope.cancel()
+    return state
+
+
+async def test_ag_16_who_stands_in_the_proxys_place_lets_no_machine_in(stack: Stack) -> None:
+    """AG-16: another cluster answers at once, before anybody typed a code; nobody saw its word."""
+    kept, refused = [], 0
+    async with open_stack(drain=False) as other:
+        for pins in ((), (stack.auth.pin,)):
+            try:
+                kept.append(await _join_by_approval(other, stack, pins=pins))
+            except* AccessDenied:
+                refused += 1
+    assert (kept, refused) == ([], 2)
+
+    for pins in ((), (stack.auth.pin,)):
+        state = await _join_by_approval(stack, stack, pins=pins)
+        assert bundle_pin(state.authorities.host, state.authorities.web) == stack.auth.pin

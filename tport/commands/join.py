@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
@@ -18,6 +19,8 @@ if TYPE_CHECKING:
     from tport.engine.config.model import Config
     from tport.engine.types.app import App
 
+MAX_LINE: Final = 1024  # bytes; a word has six
+
 app = typer.Typer()
 
 
@@ -29,6 +32,9 @@ def join(
         str, typer.Argument(help="The application, seen from here: http://localhost:3000, or 3000.")
     ],
     name: Annotated[str, typer.Option("--name", help="The application's name.")] = "",
+    ca_pin: Annotated[
+        list[str] | None, typer.Option("--ca-pin", help="The cluster's authorities' pin.")
+    ] = None,
     data_dir: Annotated[
         Path | None, typer.Option("--data-dir", help="Where state is kept; or $TPORT_DATA_DIR.")
     ] = None,
@@ -38,12 +44,20 @@ def join(
 
     This machine shows a code; somebody who administers the cluster types it at
     https://PROXY/web/join, sees what asks, and lets it join. No secret is copied anywhere: the
-    code proves that both sides talk to each other, and to nobody in between.
+    code proves that this machine was shown this cluster's authorities, and nobody's in between.
+
+    That it was this cluster which let it in is proved by the certificate of its proxy, if a
+    public authority signed it, or by --ca-pin. Else the page then shows a word, which is asked
+    for here; without it nothing is kept.
 
     The machine then may offer this application at this address, and nothing else. Joined once,
     the same command serves it again without asking.
     """
-    config = _config(proxy, app_of(uri, name), data_dir or settings_of(ctx).data_dir, debug=debug)
+    from tport.engine.config.flags import read_pin_flags
+
+    pins = read_pin_flags(ca_pin or ())
+    given = data_dir or settings_of(ctx).data_dir
+    config = _config(proxy, app_of(uri, name), given, pins, debug=debug)
     names = [app.name for app in config.app_service.apps]
     found = tried_all(config, names)
     config = applied(config, found)  # the URI is what is asked for, so it must be right
@@ -53,7 +67,9 @@ def join(
     run(config, _greet)
 
 
-def _config(proxy: str, app: App, data_dir: Path | None, *, debug: bool) -> Config:
+def _config(
+    proxy: str, app: App, data_dir: Path | None, pins: tuple[str, ...], *, debug: bool
+) -> Config:
     from tport.engine.config.address import Address, parse_dial_address
     from tport.engine.config.model import AppService, AuthService, Config, Log, ProxyService
     from tport.engine.config.resolve import Machine, default_data_dir
@@ -72,6 +88,7 @@ def _config(proxy: str, app: App, data_dir: Path | None, *, debug: bool) -> Conf
         ),
         app_service=AppService(enabled=True, apps=(app,)),
         proxy_addr=parse_dial_address(proxy.removeprefix("https://").rstrip("/"), WEB_PORT),
+        ca_pin=pins,
     )
 
 
@@ -91,6 +108,7 @@ def _ask(config: Config, title: str) -> None:
     from tport.engine.agent.approval import join_by_approval
     from tport.engine.agent.service import hostname_of
     from tport.engine.agent.state import save_state
+    from tport.engine.config.secret_file import read_pins
     from tport.engine.process import AGENT_DIR, wall_clock
     from tport.engine.storage.folder import locked_folder
 
@@ -117,12 +135,62 @@ def _ask(config: Config, title: str) -> None:
                 uri=app.uri,
                 title=title,
                 hostname=hostname_of(config.nodename),
+                pins=read_pins(config.ca_pin),
                 clock=wall_clock,
                 show=show,
+                ask_word=ask_word,
             )
         )
         save_state(folder, state)
     say(f"joined cluster {state.authorities.cluster}")
+
+
+async def ask_word(tries: int) -> str | None:
+    """Ask for the word on a terminal, or wait for it as a line of a script.
+
+    Args:
+        tries: how many are left, with this one.
+
+    Returns:
+        What was typed; None: standard input is at its end.
+    """
+    import trio
+
+    from tport.engine.agent.approval import TRIES
+
+    if tries < TRIES:
+        left = "1 try is" if tries == 1 else f"{tries} tries are"
+        say(f"that is not the word; {left} left")
+    else:
+        say(
+            "this machine was let in; that it was by your cluster, the proxy's certificate can't prove"
+        )
+        hint("type the word that the page there shows now, as does tport tokens approve")
+    if not _is_terminal():
+        say("waiting for the word on standard input")
+    # Ctrl-C leaves the thread behind: it holds none of Python's locks, which exit would wait for
+    return await trio.to_thread.run_sync(_next_line, abandon_on_cancel=True)
+
+
+def _is_terminal() -> bool:
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def _next_line() -> str | None:
+    """Read the next line that is not empty, and no byte beyond it; None: there is none. Blocks."""
+    if sys.stdin is None:
+        return None
+    try:
+        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as stdin:
+            while True:
+                if _is_terminal():
+                    typer.echo("The word: ", nl=False, err=True)
+                if not (line := stdin.readline(MAX_LINE)):
+                    return None
+                if line.strip():
+                    return line.decode("utf-8", "replace").strip()
+    except OSError:  # it is closed, or another's terminal
+        return None
 
 
 async def _greet(_admin: AuthAPI | None, _config: Config) -> None:

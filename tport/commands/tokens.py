@@ -169,7 +169,8 @@ def approve(
 ) -> None:
     """Let a machine join that shows this code (`tport join`), without a token.
 
-    What it says of itself is shown first, and asked about on a terminal; --yes answers.
+    What it says of itself is shown first, and asked about on a terminal; --yes answers. Then the
+    word is printed that the machine asks for where nobody else vouches for this cluster.
     """
     asked = with_cluster(ctx, lambda auth: auth.find_join(code=code))
     title = f" ({asked.title})" if asked.title else ""
@@ -177,11 +178,14 @@ def approve(
     say(printable(f"at {asked.uri}; its key is {asked.key_id[:32]}…"))
     if not refuse and sys.stdin.isatty() and not settings_of(ctx).yes:
         typer.confirm("Does that machine show this code, and may it join?", abort=True, err=True)
-    with_cluster(
+    decided = with_cluster(
         ctx,
         lambda auth: auth.decide_join(code=code, host_id=asked.host_id, approve=not refuse),
     )
     say(f"{asked.app} is refused" if refuse else f"it joins, and offers {asked.app}")
+    if decided.word:
+        say("if the machine asks for a word, it is:")
+        print_out(decided.word)
 
 
 def _asked_for_format(ctx: typer.Context) -> bool:

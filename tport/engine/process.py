@@ -39,7 +39,7 @@ from tport.engine.client.connect import ADDRESS_FILE, ADMIN_FILE, AUTH_DIR, writ
 from tport.engine.config.address import Address
 from tport.engine.config.in_force import settings_in_force
 from tport.engine.config.model import Config, Secret
-from tport.engine.config.secret_file import read_secret_file
+from tport.engine.config.secret_file import read_pins, read_secret_file
 from tport.engine.diag.figures import LoopLag, ProcessFigures
 from tport.engine.diag.gather import Gathering
 from tport.engine.diag.service import serve_diagnostics
@@ -342,7 +342,7 @@ class _Process:
                     may_be_idle=self.service is not None,
                     next_apps=self._next_apps if self._reloaded else None,
                     token=token,
-                    pins=await _pins(config),
+                    pins=await trio.to_thread.run_sync(read_pins, config.ca_pin),
                     insecure=config.insecure,
                     board=self._board,
                 ),
@@ -452,16 +452,6 @@ async def _static_tokens(config: Config) -> tuple[StaticToken, ...]:
         else:
             tokens += [StaticToken(secret=line) for line in (await _read_secret(secret)).split()]
     return tuple(tokens)
-
-
-async def _pins(config: Config) -> tuple[str, ...]:
-    pins: list[str] = []
-    for pin in config.ca_pin:
-        if pin.startswith("/"):
-            pins += (await trio.to_thread.run_sync(read_secret_file, Path(pin)))[0].split()
-        else:
-            pins.append(pin)
-    return tuple(pins)
 
 
 def _retention(config: Config) -> Retention:

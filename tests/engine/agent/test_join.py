@@ -13,7 +13,7 @@ import trustme
 
 from tests.certs import Cluster
 from tport.engine.agent import join as join_module
-from tport.engine.agent.join import join_cluster, shown_authorities
+from tport.engine.agent.join import found_authorities, join_cluster, shown_authorities
 from tport.engine.config.address import Address
 from tport.engine.errors import AccessDenied, ConnectionProblem, InvalidRequest
 from tport.engine.net.http1 import Exchange, serve_http1
@@ -31,10 +31,15 @@ class Impostor:
         self.answer = answer
         self.targets: list[bytes] = []
         self.port = 0
+        self.name = "127.0.0.1"
+        self.not_after: datetime | None = None
+        self._ca = trustme.CA()
+        self.authority = self._ca.cert_pem.bytes().decode()
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+        certificate = self._ca.issue_cert(self.name, not_after=self.not_after)
+        certificate.configure_cert(context)
         listeners = await trio.open_ssl_over_tcp_listeners(0, context, host="127.0.0.1")
         bottom = listeners[0].transport_listener
         assert isinstance(bottom, trio.SocketListener)
@@ -259,3 +264,91 @@ async def test_a_proxy_that_a_public_authority_vouches_for_needs_no_pin_and_no_w
 
     assert impostor.targets == [b"/webapi/cas"]
     assert "INSECURE" not in caplog.text
+
+
+# --- Joining by approval: whether a person must be asked who answered --------------------------------------
+
+
+async def find(impostor: Impostor, *pins: str) -> tuple[str, bool]:
+    """Return whose authorities were found, and whether somebody vouches for them."""
+    proxy = Address("127.0.0.1", impostor.port)
+    found, vouched = await found_authorities(proxy, pins, lambda: datetime.now(UTC))
+    return bundle_pin(found.host, found.web), vouched
+
+
+@pytest.fixture
+def cluster() -> Cluster:
+    return Cluster()
+
+
+@pytest.fixture
+def pin(cluster: Cluster) -> str:
+    return bundle_pin(cluster.host.trusted, cluster.web.trusted)
+
+
+async def test_a_certificate_that_a_public_authority_signed_vouches(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, cluster: Cluster, pin: str
+) -> None:
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+    public = https_context(authorities=[impostor.authority])
+    monkeypatch.setattr(join_module, "https_context", lambda *, insecure: public)
+
+    assert await find(impostor) == (pin, True)
+
+
+async def test_one_that_nobody_knows_is_read_and_vouched_for_by_nobody(
+    nursery: trio.Nursery, cluster: Cluster, pin: str
+) -> None:
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+
+    assert await find(impostor) == (pin, False)
+
+
+async def test_a_pin_vouches_and_one_that_is_anothers_never_is_made_up_for(
+    nursery: trio.Nursery, cluster: Cluster, pin: str
+) -> None:
+    """AG-16: with a pin a person is never asked instead."""
+    impostor = Impostor(bundle(cluster))
+    await nursery.start(impostor.run)
+
+    assert await find(impostor, pin) == (pin, True)
+    with pytest.raises(AccessDenied):
+        await find(impostor, "0" * 64)
+    with pytest.raises(AccessDenied):
+        await find(impostor, pin, "0" * 64)
+
+
+@pytest.mark.parametrize("wrong", ["name", "time"])
+async def test_what_else_is_wrong_with_a_certificate_is_told_and_nothing_is_read(
+    nursery: trio.Nursery, monkeypatch: pytest.MonkeyPatch, cluster: Cluster, wrong: str
+) -> None:
+    impostor = Impostor(bundle(cluster))
+    if wrong == "name":
+        impostor.name = "other.test"
+    else:
+        impostor.not_after = datetime(2020, 1, 1, tzinfo=UTC)
+    await nursery.start(impostor.run)
+    public = https_context(authorities=[impostor.authority])
+    monkeypatch.setattr(
+        join_module,
+        "https_context",
+        lambda *, insecure: https_context(insecure=True) if insecure else public,
+    )
+
+    with pytest.raises(ConnectionProblem, match="does not verify"):
+        await find(impostor)
+    assert impostor.targets == []
+
+
+async def test_a_proxy_that_is_not_there_or_none_is_told_at_once(nursery: trio.Nursery) -> None:
+    impostor = Impostor(saying(404, b"not here"))
+    await nursery.start(impostor.run)
+    with pytest.raises(ConnectionProblem, match="no tport proxy"):
+        await find(impostor)
+    [unused] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    impostor.port = unused.socket.getsockname()[1]
+    await unused.aclose()
+    with pytest.raises(ConnectionProblem, match="refused"):
+        await find(impostor)

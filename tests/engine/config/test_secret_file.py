@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tport.engine.config import secret_file
-from tport.engine.config.secret_file import MAX_SECRET, read_secret_file
+from tport.engine.config.secret_file import MAX_SECRET, read_pins, read_secret_file
 from tport.engine.errors import ConfigError
 
 
@@ -88,3 +88,14 @@ def test_a_file_of_another_user_is_refused(file: Path) -> None:
     os.chown(file, 12345, -1)
     with pytest.raises(ConfigError, match="another user"):
         read_secret_file(file)
+
+
+def test_pins_are_read_as_they_stand_and_out_of_files(tmp_path: Path) -> None:
+    file = tmp_path / "pins"
+    file.write_text("b\nc\n")
+
+    assert read_pins(["a", str(file), "d"]) == ("a", "b", "c", "d")
+    assert read_pins([]) == ()
+    file.write_text("")
+    with pytest.raises(ConfigError, match="is empty"):
+        read_pins([str(file)])

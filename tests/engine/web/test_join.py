@@ -50,6 +50,39 @@ async def test_what_asks_is_shown_before_it_is_let_in(browser: Browser, auth: Fa
     assert auth.calls == ["sign_in", "approve"]
 
 
+async def test_the_word_that_the_machine_may_ask_for_is_shown_once_it_was_let_in(
+    browser: Browser, auth: FakeAuth
+) -> None:
+    """And again to who types the code once more: a page is closed soon."""
+    await browser.sign_in()
+    auth.join, auth.rights = ASKED, RIGHTS
+    said = "If the machine asks for a word, it is: <b>K7Q4XM</b>"
+
+    page = await browser.submit(PAGE, {"code": CODE})
+    assert "word" not in page.text
+    done = await browser.post(PAGE, {**form_fields(page.text, PAGE), "decision": "approve"})
+    again = await browser.submit(PAGE, {"code": CODE})
+
+    assert said in done.text
+    assert said in again.text
+    assert "It was approved by alice" in again.text
+
+
+@pytest.mark.parametrize("decision", ["approve", "deny"])
+async def test_of_a_word_that_auth_does_not_tell_nothing_is_said(
+    browser: Browser, auth: FakeAuth, decision: str
+) -> None:
+    """It is of the version before; or refused the machine."""
+    await browser.sign_in()
+    auth.join, auth.rights = ASKED, RIGHTS
+    auth.join_word = "" if decision == "approve" else auth.join_word
+
+    page = await browser.submit(PAGE, {"code": CODE})
+    done = await browser.post(PAGE, {**form_fields(page.text, PAGE), "decision": decision})
+
+    assert "a word" not in done.text
+
+
 @pytest.mark.parametrize(
     ("uri", "rights", "is_told"),
     [

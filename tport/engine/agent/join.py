@@ -1,7 +1,8 @@
 """Entering a cluster through its proxy, and staying in it.
 
     GET /webapi/cas      the cluster's authorities, over a connection that proves nothing by itself:
-                         the pin in the token, or the web's PKI, or an operator's pin, must vouch
+                         the pin in the token, or the web's PKI, or an operator's pin, must vouch;
+                         joining by approval, a person may instead: see `approval`
     join                 over a second connection, now verified against these authorities
 
 Nothing is trusted at first use; only `--insecure` says so, and says it loudly.
@@ -14,6 +15,7 @@ import ssl
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Final
 
 import msgspec
 import trio
@@ -38,6 +40,8 @@ logger = logging.getLogger(__name__)
 FETCH_DEADLINE = 15.0  # s to fetch the authorities, dialling included
 MAX_BUNDLE = 256 * 1024  # bytes; two certificates are 2 KiB
 _IS_IT_THE_PROXY = "give the proxy's address, host:port as in its public_addr"
+# X509_V_ERR_*: no issuer that is known (2, 20, 21), self-signed (18), by an authority of its own (19)
+_SIGNED_BY_NOBODY_KNOWN: Final = (2, 18, 19, 20, 21)
 
 Clock = Callable[[], datetime]
 Dial = Callable[[], Awaitable[trio.abc.Stream]]
@@ -118,6 +122,32 @@ def auth_dial(
         return tls
 
     return dial
+
+
+async def found_authorities(
+    proxy: Address, pins: Sequence[str], clock: Clock
+) -> tuple[Bundle, bool]:
+    """Fetch the cluster's authorities, and tell whether a pin or the web's PKI vouches for them.
+
+    Without a pin, what no public authority signed is fetched all the same: a person must vouch.
+
+    Raises:
+        ConnectionProblem: as `shown_authorities`; or a public authority signed for another name or time.
+        AccessDenied, InvalidRequest: as `join_cluster`.
+    """
+    try:
+        return await _authorities(proxy, pins, clock, insecure=False), True
+    except ConnectionProblem as problem:
+        if pins or not _is_signed_by_nobody_known(problem):
+            raise
+    return await shown_authorities(proxy, clock), False
+
+
+def _is_signed_by_nobody_known(problem: ConnectionProblem) -> bool:
+    cause: BaseException | None = problem
+    while cause is not None and not isinstance(cause, ssl.SSLCertVerificationError):
+        cause = cause.__cause__
+    return cause is not None and cause.verify_code in _SIGNED_BY_NOBODY_KNOWN
 
 
 async def shown_authorities(proxy: Address, clock: Clock | None = None) -> Bundle:

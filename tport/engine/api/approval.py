@@ -30,7 +30,7 @@ class ApprovalAPI(Protocol):
         ...
 
     async def find_join(self, *, code: str) -> JoinRequest:
-        """Return the request of the machine that shows this code.
+        """Return the request of the machine that shows this code; once it was let in, with the word.
 
         Raises:
             InvalidRequest: this is no code.
@@ -39,7 +39,7 @@ class ApprovalAPI(Protocol):
         ...
 
     async def decide_join(self, *, code: str, host_id: str, approve: bool) -> JoinRequest:
-        """Let the machine join, or refuse it.
+        """Let the machine join, or refuse it; return the request, with the word that it may ask for.
 
         Args:
             host_id: of the request that was shown: a machine may ask for something else meanwhile.

@@ -90,8 +90,7 @@ def merge_flags(config: Config, flags: StartFlags) -> Config:
         diag_addr=_given("--diag-addr", parse_diag_address, flags.diag_addr) or config.diag_addr,
         auth_token=_token(flags.token) or config.auth_token,
         proxy_addr=_auth_server(flags) or config.proxy_addr,
-        ca_pin=tuple(judge_flag("--ca-pin", parse_pin, pin) for pin in _split(flags.ca_pin))
-        or config.ca_pin,
+        ca_pin=read_pin_flags(flags.ca_pin) or config.ca_pin,
         insecure=flags.insecure or config.insecure,
         origins={**config.origins, **flag_origins(flags)},
     )
@@ -107,6 +106,15 @@ def judge_flag(name: str, parse: Callable[[str], T], text: str) -> T:
         return parse(text)
     except InvalidRequest as error:
         raise ConfigError(str(error), where=name, hint=error.hint) from None
+
+
+def read_pin_flags(words: Sequence[str]) -> tuple[str, ...]:
+    """Read `--ca-pin`, repeated or with commas.
+
+    Raises:
+        ConfigError: one is none.
+    """
+    return tuple(judge_flag("--ca-pin", parse_pin, pin) for pin in _split(words))
 
 
 def parse_roles(words: Sequence[str]) -> frozenset[Role]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -52,6 +53,21 @@ def read_secret_file(path: Path, *, any_owner: bool = False) -> tuple[str, str]:
     open_to_others = found.st_mode & (stat.S_IRGRP | stat.S_IROTH)
     warning = f"{path} can be read by others; mend it: chmod 600 {path}" if open_to_others else ""
     return text, warning
+
+
+def read_pins(pins: Sequence[str]) -> tuple[str, ...]:
+    """Return pins of a cluster's authorities, with those of the files that are among them. Blocks.
+
+    Args:
+        pins: each a pin, or the absolute path of a file of pins.
+
+    Raises:
+        ConfigError: as `read_secret_file`.
+    """
+    found: list[str] = []
+    for pin in pins:
+        found += read_secret_file(Path(pin))[0].split() if pin.startswith("/") else [pin]
+    return tuple(found)
 
 
 def _own_group(found: os.stat_result) -> int:

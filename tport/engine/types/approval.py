@@ -1,4 +1,4 @@
-"""A machine that asks to join, and the code by which somebody who may recognises it."""
+"""A machine that asks to join: the code by which a person recognises it, and the word by which it knows who let it in."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ JoinState = Literal["pending", "approved", "denied"]
 _ALPHABET: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _READ_AS: Final = str.maketrans({"O": "0", "I": "1", "L": "1", " ": None, "-": None})
 _CODE: Final = re.compile(f"[{_ALPHABET}]{{12}}")
-_BITS: Final = 60  # nobody finds another key with the same code while a request waits
+_CODE_BITS: Final = 60  # nobody finds another key with the same code while a request waits
+_WORD: Final = re.compile(f"[{_ALPHABET}]{{6}}")
+_WORD_BITS: Final = 30  # in three tries nobody meets it by chance
 
 
 class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,7 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
         title: of the application's page, in its own words.
         remote: the machine's address, as auth sees it.
         host_id: that it becomes.
+        word: `join_word`, once it was let in; told, never stored.
     """
 
     id: str
@@ -46,22 +49,40 @@ class JoinRequest(msgspec.Struct, frozen=True, kw_only=True):
     host_id: str
     state: JoinState = "pending"
     by: str = ""
+    word: str = ""
 
 
 def join_code(key_id: str, pin: str) -> str:
-    """Return the code that both sides show: of the machine's key and the authorities it was shown.
+    """Return the code that the machine shows: of its key and the authorities it was shown.
 
     Whoever sits between shows the machine authorities of their own, so that its code is none
-    that this cluster knows.
+    that this cluster knows. They can let the machine in themselves, though, whatever its code:
+    see `join_word`.
 
     Args:
         key_id: SHA-256 hex of the public key.
         pin: of the cluster's authorities, 64 hex digits.
     """
-    digest = hashlib.sha256(b"tport join\0" + bytes.fromhex(key_id) + bytes.fromhex(pin)).digest()
-    number = int.from_bytes(digest[:8], "big") >> (64 - _BITS)
-    letters = "".join(_ALPHABET[number >> shift & 31] for shift in range(_BITS - 5, -1, -5))
+    letters = _letters(key_id, pin, 0, _CODE_BITS)
     return "-".join((letters[:4], letters[4:8], letters[8:]))
+
+
+def join_word(key_id: str, pin: str) -> str:
+    """Return the word that the cluster shows once it let the machine in, and the machine asks for.
+
+    It proves to the machine what the code proves to the cluster: that a person saw the cluster
+    of these very authorities let it in, and not somebody who sits between.
+
+    Args:
+        key_id, pin: as of `join_code`.
+    """
+    return _letters(key_id, pin, _CODE_BITS, _WORD_BITS)
+
+
+def _letters(key_id: str, pin: str, start: int, bits: int) -> str:
+    digest = hashlib.sha256(b"tport join\0" + bytes.fromhex(key_id) + bytes.fromhex(pin)).digest()
+    number = int.from_bytes(digest, "big") >> (len(digest) * 8 - start - bits)
+    return "".join(_ALPHABET[number >> shift & 31] for shift in range(bits - 5, -1, -5))
 
 
 def read_code(text: str) -> str:
@@ -70,9 +91,25 @@ def read_code(text: str) -> str:
     Raises:
         InvalidRequest: it is none.
     """
-    letters = text.strip().upper().translate(_READ_AS)
+    letters = _read(text)
     if not _CODE.fullmatch(letters):
         raise InvalidRequest(
             "this is no code; it has twelve letters and digits, as in 3K7M-QZ0A-9XWB"
         )
     return "-".join((letters[:4], letters[4:8], letters[8:]))
+
+
+def read_word(text: str) -> str:
+    """Return a word as `join_word` writes it, from how people type it.
+
+    Raises:
+        InvalidRequest: it is none.
+    """
+    letters = _read(text)
+    if not _WORD.fullmatch(letters):
+        raise InvalidRequest("this is no such word; it has six letters and digits, as in K7Q4XM")
+    return letters
+
+
+def _read(text: str) -> str:
+    return text.strip().upper().translate(_READ_AS)

@@ -1,4 +1,4 @@
-"""The page on which somebody lets a machine join: its code typed, what it is seen, yes or no."""
+"""The page on which somebody lets a machine join: its code typed, what it is seen, yes or no, the word back."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from tport.engine.pki.keys import (
     public_key_of_csr,
 )
 from tport.engine.storage.backend import Item
-from tport.engine.types.approval import join_code
+from tport.engine.types.approval import join_code, join_word
 from tport.engine.types.event import Event
 
 
@@ -143,6 +143,37 @@ async def test_a_machine_that_is_let_in_may_offer_what_it_asked_for_and_nothing_
         assert (server.refused == "") is counts, server.refused
         advice = "has no file: run that there again, with another --name"
         assert (advice in server.refused) is not counts
+
+
+async def test_who_let_a_machine_in_is_told_the_word_that_it_asks_for_and_nobody_before(
+    world: World,
+) -> None:
+    """Also who comes back to its code later."""
+    _, csr = make_key_and_csr()
+    key_id = public_key_id(public_key_of_csr(csr))
+    code, word = (make(key_id, world.service.pin) for make in (join_code, join_word))
+    await world.anyone.ask_to_join(
+        csr=csr, hostname="box7", app="grafana", uri=GRAFANA.uri, title=""
+    )
+
+    found = await world.admin.find_join(code=code)
+    assert found.word == ""
+    decided = await world.admin.decide_join(code=code, host_id=found.host_id, approve=True)
+
+    assert decided.word == word
+    assert (await world.admin.find_join(code=code)).word == word
+    [stored] = await world.service.cluster.stores.join_requests.all()
+    assert stored.word == ""
+
+
+async def test_who_refuses_a_machine_is_told_no_word(world: World) -> None:
+    _, code = await asking(world)
+    found = await world.admin.find_join(code=code)
+
+    decided = await world.admin.decide_join(code=code, host_id=found.host_id, approve=False)
+
+    assert decided.word == ""
+    assert (await world.admin.find_join(code=code)).word == ""
 
 
 async def test_who_sits_between_is_found_out(world: World) -> None:

@@ -1,4 +1,4 @@
-"""Joining by approval: no secret travels; a person compares a code that both machines show."""
+"""Joining by approval: no secret travels; a person carries a code here, and perhaps a word back."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tport.engine.errors import (
 )
 from tport.engine.pki.keys import public_key_id, public_key_of_csr
 from tport.engine.types.app import check_app_name
-from tport.engine.types.approval import JoinRequest, join_code, read_code
+from tport.engine.types.approval import JoinRequest, join_code, join_word, read_code
 
 LIFE: Final = timedelta(minutes=15)  # that a request waits
 MAX_WAITING: Final = 100  # requests of all machines together
@@ -108,7 +108,7 @@ class Approval:
 
     async def find(self, code: str) -> JoinRequest:
         """See `AuthAPI.find_join`."""
-        return max(await self._of(code), key=lambda each: each.created)
+        return self._told(max(await self._of(code), key=lambda each: each.created))
 
     async def _of(self, code: str) -> list[JoinRequest]:
         wanted = read_code(code)
@@ -154,7 +154,13 @@ class Approval:
             await self._store.swap(asked.id, read, decided, expires=read.expires)
         except CompareFailed:
             raise CompareFailed("somebody else decided on it at this moment") from None
-        return decided
+        return self._told(decided)
+
+    def _told(self, asked: JoinRequest) -> JoinRequest:
+        """Return it with the word by which the machine knows that it was this cluster which let it in."""
+        if asked.state != "approved":
+            return asked
+        return replace(asked, word=join_word(asked.key_id, self._cluster.pin))
 
 
 def _check_uri(uri: str) -> None:
