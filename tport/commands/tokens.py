@@ -44,7 +44,8 @@ def add(
     It is printed with what to do with it. For a file, --format=text prints the token alone:
 
     \b
-    (umask 077; tport tokens add --type=app --format=text > /tmp/token)
+    (umask 077; set -C; rm -f /tmp/token &&
+        tport tokens add --type=app --format=text > /tmp/token)
     """  # noqa: D301 - \b keeps the lines below it as they are
     seconds = _seconds(ttl)
     made = with_cluster(
@@ -83,7 +84,7 @@ def add(
         f"""
 On the application's machine, put it into a file (the shell's history never sees it):
 
-  (umask 077; cat > /tmp/token)    # paste the token, Enter, Ctrl-D
+  (umask 077; set -C; rm -f /tmp/token && cat > /tmp/token)    # paste the token, Enter, Ctrl-D
 
 and start the agent:
 
