@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import msgspec
+import pytest
 import trio
 
 from tests import canary
@@ -494,7 +495,7 @@ def _failing_as_its_block(
         async with opened(*args, **kwargs) as value:
             try:
                 yield value
-            except (Exception, BaseExceptionGroup) as problem:
+            except (Exception, BaseExceptionGroup, pytest.fail.Exception) as problem:
                 failed = problem
                 raise
         if failed is not None:

@@ -110,7 +110,7 @@ def _of_trust(trust: Trust) -> Row:
     return problem(
         check,
         "nothing vouches for them: there is no pin, and the certificate is of no public authority",
-        "a join token carries the pin (tport tokens add); or say ca_pin: tport status prints it",
+        "a join token carries the pin (tport tokens add); or say ca_pin: what follows the dot in one",
     )
 
 
