@@ -167,7 +167,9 @@ MAX_OFFERS: Final = 1000  # applications of one agent
 # allows an account 300 new orders in three hours (letsencrypt.org/docs/rate-limits), and 50 certificates a week for all
 # names below one domain. These are at most 200 in three hours; what is left is for renewals and the proxies' own.
 NEW_NAMES: Final = 50  # an hour, at one CA; as many at once
-NEW_NAMES_PER_AGENT: Final = 10  # of them, for applications of one agent
+NEW_NAMES_PER_AGENT: Final = (
+    30  # of them, for applications of one agent: as many as one offers at first
+)
 MAX_UNISSUED: Final = 1000  # names without a certificate whose last failure is remembered
 AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers give up after 10
 
