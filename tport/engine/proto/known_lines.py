@@ -20,9 +20,10 @@ from tport.engine.proto.memory import Memory
 _CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
 
 MAX_LINES: Final = 4096
-# Lines of answers, and whole heads of them: nearly each says Date, so that of 4096 most would be those of the
-# last hour, which never come again, in 10 MiB.
-MAX_ANSWERED: Final = 1024
+# Lines of answers, and whole heads of them: nearly each says Date, so that most of any number are of seconds that
+# never come again. So many are full within minutes, and take no more memory from then on; what is said again is
+# judged again after that, which costs a busy process microseconds a second.
+MAX_ANSWERED: Final = 256
 MAX_BYTES: Final = 1024 * 1024  # of lines; a quarter of it is what a busy proxy comes to
 MAX_LINE: Final = 4096  # bytes; longer ones are judged each time
 
