@@ -99,7 +99,7 @@ class AcmeAPI(Protocol):
         ...
 
     async def acme_forgive(self, *, directory: str) -> None:
-        """Let what failed be tried at once, but for what the CA itself has us wait for."""
+        """Let what failed be tried at once, but for names for which the CA itself named a time."""
         ...
 
     async def acme_schedule(

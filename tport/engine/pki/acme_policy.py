@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +14,14 @@ FIRST_WAIT_UNREACHED: Final = timedelta(minutes=1)
 LAST_WAIT_UNREACHED: Final = timedelta(hours=1)
 FIRST_DAY: Final = timedelta(days=1)
 LATEST: Final = 0.9  # of a certificate's life
-_NAMES: Final = re.compile(r"[a-z0-9-]+(?:\.[a-z0-9-]+)+")
+# For which no new name is ordered, whatever a CA names: it gives new orders evenly, one in 36 s at Let's Encrypt,
+# and counts them over three hours (letsencrypt.org/docs/rate-limits). Later it is asked again, by one name.
+LONGEST_HOLD: Final = timedelta(hours=3)
+# None can stand in a host's name, which agents say and CAs repeat: each has a space.
+_OF_ACCOUNT: Final = re.compile(
+    r"too many (?:new orders|(?:new )?registrations|currently pending authorizations)"
+    r"|from this (?:account|ip address|/48)"
+)
 SPREAD: Final = 0.05  # of a certificate's life: what is renewed when, so that not all is at once
 
 
@@ -71,12 +77,14 @@ def next_try(
     return now + max(min(wait, last), timedelta(seconds=retry_after))
 
 
-def is_about(words: str, names: Collection[str]) -> bool:
-    """Tell whether a CA's words name one of these names, or a domain above one.
+def is_of_account(words: str) -> bool:
+    """Tell whether a CA's words are of a limit on all that its account, or our address, asks for.
 
-    By that its limits are told apart, which it gives in words alone: those of a name ("too many certificates
-    already issued for example.com") from those of all that an account orders.
+    By that its limits are told apart, which it gives in words alone. What isn't known is taken for a limit of
+    the one name: not all of those name it ("... already issued for this exact set of identifiers"), and
+    whoever owns a name can bring it to such a limit by an account of their own.
+
+    Source: `Decision.Result` in ratelimits/limiter.go of Boulder, the program of Let's Encrypt, and the words
+    of its versions before that.
     """
-    said = set(_NAMES.findall(words.lower()))
-    bare = [name.removeprefix("*.") for name in names]
-    return any(name == one or name.endswith(f".{one}") for name in bare for one in said)
+    return _OF_ACCOUNT.search(words.lower()) is not None

@@ -146,11 +146,39 @@ async def test_a_limit_of_the_account_stops_new_names_and_is_no_failure_of_one(
     await begin(world, other, directory="https://other.test/dir")
     await begin(world, PROXY)  # few, and the CA may count them otherwise: it is asked
 
-    await world.proxy.acme_forgive(directory=DIRECTORY)  # the CA said when, and means it
-    with pytest.raises(LimitExceeded):
-        await begin(world, other)
     world.pass_time(hours=2)
     await begin(world, other)
+
+
+async def test_whoever_runs_the_cluster_can_have_new_names_asked_for_before_the_ca_s_time(
+    world: World,
+) -> None:
+    """If the CA still means it, the first name hears so, and the others wait again."""
+    name = await offered_at(world, "a.test")
+    await fail(world, await begin(world, name), problem=BUSY, retry_after=7200.0, limited=True)
+    other = await offered_at(world, "b.test", host="agent-2", app="other")
+    await world.proxy.acme_forgive(directory=DIRECTORY)
+
+    begun = await begin(world, other)
+    with pytest.raises(LimitExceeded, match="not before"):
+        await begin(world, name)  # which the CA's word was about
+    await fail(world, begun, problem=BUSY, retry_after=7000.0, limited=True)
+    with pytest.raises(LimitExceeded, match="no new names"):
+        await begin(world, await offered_at(world, "c.test", host="agent-3", app="third"))
+
+
+async def test_no_word_of_a_ca_stops_new_names_for_longer_than_three_hours(world: World) -> None:
+    name = await offered_at(world, "a.test")
+    await fail(world, await begin(world, name), problem=BUSY, retry_after=10**6, limited=True)
+    other = await offered_at(world, "b.test", host="agent-2", app="other")
+    with pytest.raises(LimitExceeded) as refused:
+        await begin(world, other)
+    assert refused.value.retry_after == 3 * 3600
+
+    world.pass_time(hours=3)
+    await begin(world, other)
+    with pytest.raises(LimitExceeded, match="not before"):
+        await begin(world, name)
 
 
 async def test_a_limit_without_a_time_is_waited_out_for_an_hour_or_until_somebody_says_so(
@@ -168,12 +196,17 @@ async def test_a_limit_without_a_time_is_waited_out_for_an_hour_or_until_somebod
     await begin(world, other)
 
 
-async def test_a_limit_of_one_domain_stops_no_other(world: World) -> None:
-    """Else one address below a domain that is full would keep all others from theirs."""
+@pytest.mark.parametrize(
+    "words",
+    [
+        'too many certificates (50) already issued for "full.test" in the last 168h0m0s',
+        "too many certificates (5) already issued for this exact set of identifiers in the last 168h0m0s",
+        "slow down",
+    ],
+)
+async def test_a_limit_of_one_name_or_domain_stops_no_other(world: World, words: str) -> None:
+    """Else whoever owns a name, and had it certified five times, would keep all others from theirs."""
     name = await offered_at(world, "a.full.test")
-    words = (
-        'the CA says: too many certificates (50) already issued for "full.test" in the last 168h'
-    )
     await fail(world, await begin(world, name), problem=words, retry_after=86400.0, limited=True)
 
     await begin(world, await offered_at(world, "b.test", host="agent-2", app="other"))
@@ -184,7 +217,7 @@ def test_a_hold_of_the_future_is_none() -> None:
     clock = WallClock()
     names = NewNames(clock)
     clock.now += timedelta(days=2000)
-    names.hold(DIRECTORY, timedelta(hours=2), is_named=True)
+    names.hold(DIRECTORY, timedelta(hours=2))
     with pytest.raises(LimitExceeded):
         names.take(DIRECTORY, "a.test", {"agent-1"})
     clock.now -= timedelta(days=2000)

@@ -36,7 +36,13 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.pki.acme import check_issued
-from tport.engine.pki.acme_policy import FIRST_WAIT, FIRST_WAIT_UNREACHED, is_about, next_try
+from tport.engine.pki.acme_policy import (
+    FIRST_WAIT,
+    FIRST_WAIT_UNREACHED,
+    LONGEST_HOLD,
+    is_of_account,
+    next_try,
+)
 from tport.engine.pki.chain import issuer_of
 from tport.engine.pki.keys import KeyPair
 from tport.engine.proto.host import is_public_name, normalise_host
@@ -187,8 +193,8 @@ class Acme:
         if limited:  # nobody has looked at the name: that it was asked too often is no fault of it
             pause = max(timedelta(seconds=wait), FIRST_WAIT_UNREACHED) if wait else FIRST_WAIT
             again = now + pause
-            if not is_about(problem, read.value.names):
-                self._new_names.hold(directory, pause, is_named=wait > 0)
+            if is_of_account(problem):
+                self._new_names.hold(directory, min(pause, LONGEST_HOLD))
         else:
             failures, misses = failures + (not unreached), misses + unreached
             count = misses if unreached else failures

@@ -24,8 +24,7 @@ class NewNames:
         self._clock = clock
         self._agents = _by_the_hour(clock, NEW_NAMES_PER_AGENT)
         self._directories = _by_the_hour(clock, NEW_NAMES)
-        # By CA: since when, until when, and whether it named that time itself.
-        self._held: dict[str, tuple[datetime, datetime, bool]] = {}
+        self._held: dict[str, tuple[datetime, datetime]] = {}  # by CA: since when, until when
 
     def take(self, directory: str, name: str, agents: Collection[str]) -> None:
         """Take one from what the CA's account may order, and from what one of these agents may.
@@ -52,20 +51,19 @@ class NewNames:
         self._agents.take(agent)
         self._directories.take(account)
 
-    def hold(self, directory: str, wait: timedelta, *, is_named: bool) -> None:
+    def hold(self, directory: str, wait: timedelta) -> None:
         """Take none for this CA for a while: it has had too many of all our names together."""
         now = self._clock()
-        self._held[directory] = (now, now + wait, is_named)
+        self._held[directory] = (now, now + wait)
 
     def forgive(self, directory: str) -> None:
-        """End a hold, unless the CA itself named its time."""
-        if directory in self._held and not self._held[directory][2]:
-            del self._held[directory]
+        """End a hold, also before the time that the CA named: if it holds on, the next name hears so."""
+        self._held.pop(directory, None)
 
     def _check_held(self, directory: str, name: str) -> None:
         if directory not in self._held:
             return
-        since, until, _ = self._held[directory]
+        since, until = self._held[directory]
         now = self._clock()
         if now >= until or now < since - CLOCK_STEP:  # of the future: the clock was wrong then
             del self._held[directory]
