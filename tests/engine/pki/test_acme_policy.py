@@ -8,7 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tport.engine.pki.acme_policy import is_of_account, next_try, renewal_time, window_time
+from tport.engine.pki.acme_policy import (
+    domain_of,
+    is_of_account,
+    next_try,
+    renewal_time,
+    window_time,
+)
 
 NOW = datetime(2026, 3, 1, tzinfo=UTC)
 JITTER = st.floats(0, 1)
@@ -107,3 +113,8 @@ def test_a_limit_of_the_account_or_the_address_is_told_by_the_ca_s_words(words: 
 def test_any_other_limit_is_taken_for_one_of_the_name(words: str) -> None:
     """Whoever owns a name can bring it to most of these, by an account of their own."""
     assert not is_of_account(words)
+
+
+@pytest.mark.parametrize("name", ["example.com", "a.example.com", "*.b.a.example.com"])
+def test_all_below_a_domain_counts_as_of_it(name: str) -> None:
+    assert domain_of(name) == "example.com"

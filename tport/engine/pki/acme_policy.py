@@ -88,3 +88,12 @@ def is_of_account(words: str) -> bool:
     of its versions before that.
     """
     return _OF_ACCOUNT.search(words.lower()) is not None
+
+
+def domain_of(name: str) -> str:
+    """Return a name's last two labels, which stand for its registered domain.
+
+    Where that has three ("example.co.uk") several domains are taken for one: never one for several, so that
+    what is limited below it isn't more than the CA allows.
+    """
+    return ".".join(name.split(".")[-2:])

@@ -7,15 +7,23 @@ from datetime import timedelta
 import pytest
 from msgspec.structs import replace
 
-from tests.acme_ca import DIRECTORY
+from tests.acme_ca import DIRECTORY, FakeCa
 from tests.engine.auth.world import GRAFANA, PROXY, World
 from tests.fakes import WallClock
 from tport.engine.auth.acme import acme as acme_module
 from tport.engine.auth.acme.new_names import NewNames
-from tport.engine.defaults import NEW_NAMES, NEW_NAMES_PER_AGENT
+from tport.engine.config.model import LETS_ENCRYPT
+from tport.engine.defaults import (
+    NEW_NAMES,
+    NEW_NAMES_OF_DOMAIN,
+    NEW_NAMES_OF_DOMAIN_PER_AGENT,
+    NEW_NAMES_PER_AGENT,
+)
 from tport.engine.errors import LimitExceeded
+from tport.engine.pki.keys import KeyPair, load_private_key, make_key
 from tport.engine.types.acme import AcmeState
 
+ZONE = "tport.example.com"
 BUSY = "the CA says: too many new orders (300) from this account in the last 3h0m0s (rateLimited)"
 
 
@@ -223,6 +231,103 @@ def test_a_hold_of_the_future_is_none() -> None:
     clock.now -= timedelta(days=2000)
 
     names.take(DIRECTORY, "a.test", {"agent-1"})
+
+
+# --- What Let's Encrypt issues below one domain in a week ------------------------------------------
+
+
+def certified(names: NewNames, clock: WallClock, agent: str, most: int, zone: str = ZONE) -> int:
+    """Have new names of one agent ordered and obtained, ever a minute later; return how many were."""
+    return sum(
+        obtains(names, clock, f"{agent}-{number}-{clock.now:%d%H%M}.{zone}", agent)
+        for number in range(most)
+    )
+
+
+def obtains(names: NewNames, clock: WallClock, name: str, *agents: str) -> bool:
+    clock.now += timedelta(minutes=2)  # so that what is allowed in an hour comes again
+    try:
+        names.take(LETS_ENCRYPT, name, agents)
+    except LimitExceeded:
+        return False
+    names.obtained(LETS_ENCRYPT, name, agents)
+    return True
+
+
+def test_tls_13_agents_leave_some_of_what_lets_encrypt_issues_below_a_domain() -> None:
+    """TLS-13. That is fifty in a week, and one each 202 minutes after those."""
+    clock = WallClock()
+    names = NewNames(clock)
+    began = clock.now
+    assert certified(names, clock, "agent-1", 35) == NEW_NAMES_OF_DOMAIN_PER_AGENT
+    others = NEW_NAMES_OF_DOMAIN - NEW_NAMES_OF_DOMAIN_PER_AGENT
+    assert certified(names, clock, "agent-2", 15) == others  # which the first can't have
+
+    with pytest.raises(LimitExceeded, match=r"names below example\.com") as refused:
+        names.take(LETS_ENCRYPT, f"x.{ZONE}", {"agent-3"})
+    assert 0 < refused.value.retry_after <= 7 * 86400 / NEW_NAMES_OF_DOMAIN + 1
+    names.take(LETS_ENCRYPT, "x.other.test", {"agent-3"})
+
+    more = sum(certified(names, clock, f"agent-{n % 3}", 1) for n in range(7 * 24 * 30))
+    issued = (clock.now - began) / timedelta(minutes=202)
+    assert NEW_NAMES_OF_DOMAIN - 1 <= more <= issued
+
+
+def test_an_application_of_two_agents_is_certified_as_one_of_either() -> None:
+    clock = WallClock()
+    names = NewNames(clock)
+    certified(names, clock, "agent-1", 35)
+
+    assert not obtains(names, clock, f"a.{ZONE}", "agent-1")
+    assert obtains(names, clock, f"a.{ZONE}", "agent-1", "agent-2")
+
+
+def test_what_is_ordered_in_vain_counts_in_no_week() -> None:
+    """As by a company whose names lead nowhere yet: they are tried again each day."""
+    clock = WallClock()
+    names = NewNames(clock)
+    for number in range(3 * NEW_NAMES_OF_DOMAIN):
+        clock.now += timedelta(minutes=2)
+        names.take(LETS_ENCRYPT, f"x{number}.{ZONE}", {"agent-1"})
+
+
+def test_another_ca_has_no_week() -> None:
+    """As one's own, which may have a thousand names below one domain."""
+    clock = WallClock()
+    names = NewNames(clock)
+    for number in range(3 * NEW_NAMES_OF_DOMAIN):
+        clock.now += timedelta(minutes=2)
+        names.take(DIRECTORY, f"x{number}.{ZONE}", {"agent-1"})
+        names.obtained(DIRECTORY, f"x{number}.{ZONE}", {"agent-1"})
+
+
+async def obtain(world: World, name: str, *, serial: str = "") -> None:
+    begun = await begin(world, name, directory=LETS_ENCRYPT, serial=serial)
+    assert begun.order is not None
+    key = make_key()
+    ca = FakeCa(lambda: world.clock.now)
+    chain = ca.issue(load_private_key(key).public_key(), [name])
+    await world.proxy.acme_obtained(
+        directory=LETS_ENCRYPT,
+        name=name,
+        order=begun.order.id,
+        pair=KeyPair(chain=chain, key=key),
+        renew_at=world.clock.now,
+        look_at=None,
+    )
+
+
+async def test_renewals_and_the_proxys_own_name_have_room_in_a_domain_s_week(world: World) -> None:
+    for number in range(NEW_NAMES_OF_DOMAIN_PER_AGENT):
+        await obtain(world, await offered_at(world, name := f"x{number}.{PROXY}"))
+        world.pass_time(minutes=2)
+        serial = (await states(world))[name].serial
+        await obtain(world, name, serial=serial)
+    with pytest.raises(LimitExceeded, match="too many names of its agent below"):
+        await obtain(world, await offered_at(world, f"y.{PROXY}"))
+
+    await obtain(world, PROXY)
+    await obtain(world, await offered_at(world, f"z.{PROXY}", host="agent-2", app="other"))
 
 
 # --- What stays of it -------------------------------------------------------------------------------

@@ -94,10 +94,9 @@ class Acme:
         if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
             raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
-        for name in names:
-            # Who has one already, or is the proxies' own, is few; what others name is not.
-            if not state.serial and not self._apps.is_own(name):
-                self._new_names.take(directory, name, await self._apps.agents_at(name))
+        if not state.serial:
+            for new, agents in await self._new_of(names):
+                self._new_names.take(directory, new, agents)
         order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
         begun = replace(state, names=names, order=order)
         if read is None:
@@ -153,6 +152,7 @@ class Acme:
             next_try=None,
             held_until=None,
         )
+        first = [] if read.value.serial else await self._new_of(state.names)
         sealed = self._seal.close(pair.key.encode(), _context(directory, name))
         expires = leaf.not_valid_after_utc + KEPT
         await self._cluster.record(
@@ -171,6 +171,8 @@ class Acme:
                 self._states.swapping(place, read, state, expires=expires),
             ]
         )
+        for new, agents in first:
+            self._new_names.obtained(directory, new, agents)
         logger.info("certificate for %s obtained, good until %s", name, f"{state.not_after:%FT%TZ}")
 
     async def failed(
@@ -267,6 +269,17 @@ class Acme:
             raise NotFound(f"{name[:255]!r} is no name that a CA vouches for")
         if not await self._apps.is_ours(name):
             raise NotFound(f"{name!r} is neither a proxy's nor an application's host")
+
+    async def _new_of(self, names: tuple[str, ...]) -> list[tuple[str, frozenset[str]]]:
+        """Return those names of a first certificate that are counted, each with its agents.
+
+        Names that have one already, and the proxies' own, are few; what others name is not.
+        """
+        return [
+            (name, await self._apps.agents_at(name))
+            for name in names
+            if not self._apps.is_own(name)
+        ]
 
     def _may_live(self, order: AcmeOrder) -> bool:
         """Tell whether the proxy that orders may still be there."""

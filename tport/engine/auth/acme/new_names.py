@@ -1,29 +1,43 @@
 """How many names may get their first certificate: what agents offer must not use up what a CA allows.
 
 An agent says at which address its application is, and may say another each second; a browser that asks for it
-then has a certificate ordered, and a CA counts orders by the account that all names of the cluster share.
+then has a certificate ordered, and a CA counts orders by the account that all names of the cluster share. Let's
+Encrypt counts certificates by their registered domain besides, which most of a cluster's names share.
+
+What was counted is forgotten when auth ends.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime, timedelta
 from hashlib import sha256
+from operator import itemgetter
 from typing import Final
 
 from tport.engine.access.limits import AddressLimiter
-from tport.engine.defaults import NEW_NAMES, NEW_NAMES_PER_AGENT
+from tport.engine.config.model import LETS_ENCRYPT
+from tport.engine.defaults import (
+    NEW_NAMES,
+    NEW_NAMES_OF_DOMAIN,
+    NEW_NAMES_OF_DOMAIN_PER_AGENT,
+    NEW_NAMES_PER_AGENT,
+)
 from tport.engine.errors import LimitExceeded
+from tport.engine.pki.acme_policy import domain_of
 from tport.engine.types.acme import CLOCK_STEP
 
-_MINUTES: Final = 60  # of an hour, in which as many come again as may come at once
+_HOUR: Final = 60  # minutes, in which as many come again as may come at once
+_WEEK: Final = 7 * 24 * 60
 
 
 class NewNames:
     def __init__(self, clock: Callable[[], datetime]) -> None:
         self._clock = clock
-        self._agents = _by_the_hour(clock, NEW_NAMES_PER_AGENT)
-        self._directories = _by_the_hour(clock, NEW_NAMES)
+        self._agents = _every(clock, _HOUR, NEW_NAMES_PER_AGENT)
+        self._directories = _every(clock, _HOUR, NEW_NAMES)
+        self._domains = _every(clock, _WEEK, NEW_NAMES_OF_DOMAIN)
+        self._domains_agents = _every(clock, _WEEK, NEW_NAMES_OF_DOMAIN_PER_AGENT)
         self._held: dict[str, tuple[datetime, datetime]] = {}  # by CA: since when, until when
 
     def take(self, directory: str, name: str, agents: Collection[str]) -> None:
@@ -36,20 +50,38 @@ class NewNames:
             LimitExceeded: not now.
         """
         self._check_held(directory, name)
-        agent, wait = "", 0.0
-        for agent in sorted(agents) or [""]:
-            wait = _wait_of(self._agents, agent)
-            if not wait:
-                break
+        agent, wait = _freest(self._agents, sorted(agents) or [""])
         if wait:
             raise LimitExceeded(
                 f"{name}: its agent has had too many names ordered lately", retry_after=wait
             )
-        account = sha256(directory.encode()).hexdigest()  # no address, nor like one
+        account = _key(directory)
         if wait := _wait_of(self._directories, account):
             raise LimitExceeded(f"{name}: too many names were ordered lately", retry_after=wait)
+        if directory == LETS_ENCRYPT:
+            self._check_domain(name, agents)
         self._agents.take(agent)
         self._directories.take(account)
+
+    def obtained(self, directory: str, name: str, agents: Collection[str]) -> None:
+        """Count a first certificate in its domain's week: an order that fails counts in none at the CA."""
+        if directory != LETS_ENCRYPT:
+            return
+        domain = domain_of(name)
+        share, _ = _freest(self._domains_agents, _shares(domain, agents))
+        self._domains_agents.take(share)
+        self._domains.take(_key(domain))
+
+    def _check_domain(self, name: str, agents: Collection[str]) -> None:
+        domain = domain_of(name)
+        _, wait = _freest(self._domains_agents, _shares(domain, agents))
+        whose = "names of its agent" if wait else "names"
+        if wait := wait or _wait_of(self._domains, _key(domain)):
+            raise LimitExceeded(
+                f"{name}: too many {whose} below {domain} were certified lately; a wildcard (dns_hook)"
+                " serves all below the proxy's own",
+                retry_after=wait,
+            )
 
     def hold(self, directory: str, wait: timedelta) -> None:
         """Take none for this CA for a while: it has had too many of all our names together."""
@@ -74,8 +106,23 @@ class NewNames:
         )
 
 
-def _by_the_hour(clock: Callable[[], datetime], number: int) -> AddressLimiter:
-    return AddressLimiter(clock, per_minute=number / _MINUTES, burst=number)
+def _every(clock: Callable[[], datetime], minutes: int, number: int) -> AddressLimiter:
+    return AddressLimiter(clock, per_minute=number / minutes, burst=number)
+
+
+def _key(*parts: str) -> str:
+    """Return what a limiter takes for no address, nor for one like it."""
+    return sha256(" ".join(parts).encode()).hexdigest()
+
+
+def _shares(domain: str, agents: Collection[str]) -> list[str]:
+    return [_key(domain, agent) for agent in sorted(agents) or [""]]
+
+
+def _freest(limiter: AddressLimiter, keys: Sequence[str]) -> tuple[str, float]:
+    """Return the first of them that has one left, or the one that has it next; and after how many seconds."""
+    waits = [(key, _wait_of(limiter, key)) for key in keys]
+    return min(waits, key=itemgetter(1))
 
 
 def _wait_of(limiter: AddressLimiter, key: str) -> float:
