@@ -63,7 +63,8 @@ async def test_the_word_that_the_machine_may_ask_for_is_shown_once_it_was_let_in
     done = await browser.post(PAGE, {**form_fields(page.text, PAGE), "decision": "approve"})
     again = await browser.submit(PAGE, {"code": CODE})
 
-    assert said in done.text
+    assert f"{said}. Type it there; then its agent is connected." in done.text
+    assert "within seconds" not in done.text
     assert said in again.text
     assert "It was approved by alice" in again.text
 
@@ -81,6 +82,7 @@ async def test_of_a_word_that_auth_does_not_tell_nothing_is_said(
     done = await browser.post(PAGE, {**form_fields(page.text, PAGE), "decision": decision})
 
     assert "a word" not in done.text
+    assert ("Its agent is connected within seconds." in done.text) is (decision == "approve")
 
 
 @pytest.mark.parametrize(
