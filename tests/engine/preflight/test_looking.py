@@ -212,6 +212,40 @@ def test_a_folder_that_may_not_be_seen_is_judged_by_what_may(tmp_path: Path) -> 
     assert not folder.writable
 
 
+@pytest.mark.parametrize("name", ["", "auth"])
+def test_of_a_data_directory_is_said_what_the_start_would_say(tmp_path: Path, name: str) -> None:
+    """OPS-04: of it, and of the folders of roles that run here."""
+    data, place = tmp_path / "data", tmp_path / "data" / name
+    place.mkdir(parents=True)
+    for each in (data, place):
+        os.chown(each, -1, os.getegid())
+        each.chmod(0o775)  # as umask 002 makes them
+    assert look_at_folder(data, folders=("auth", "agent")).refused == ""
+
+    place.chmod(0o777)
+    found = look_at_folder(data, folders=("auth", "agent"))
+    assert found.refused.startswith(f"{place}: may be written by others")
+    assert found.advice == f"chmod go-w {place}"
+    assert (look_at_folder(data, folders=("proxy",)).refused == "") is bool(name)
+
+
+def test_a_link_for_a_roles_folder_is_told_and_nothing_is_made(tmp_path: Path) -> None:
+    (tmp_path / "agent").symlink_to(tmp_path / "elsewhere")
+
+    assert "is a link" in look_at_folder(tmp_path, folders=("auth", "agent")).refused
+    assert [each.name for each in tmp_path.iterdir()] == ["agent"]
+
+
+def test_who_has_folders_of_their_own_need_not_write_beside_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "auth").mkdir()
+    monkeypatch.setattr(os, "access", lambda path, _, **__: Path(path).name == "auth")
+
+    assert look_at_folder(tmp_path, folders=("auth",)).writable
+    assert not look_at_folder(tmp_path, folders=("auth", "agent")).writable
+
+
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:
     mounts = tmp_path / "mountinfo"
     place = str(tmp_path).replace(" ", "\\040")

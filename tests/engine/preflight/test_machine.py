@@ -42,11 +42,10 @@ def test_a_clock_that_nobody_confirms_is_not_called_right() -> None:
         ({"parent": "/srv", "writable": False}, "problem", "tport may not make it in /srv"),
         ({"parent": "/srv/tport", "is_folder": False}, "problem", "/srv/tport is a file"),
         ({"owner": "root", "writable": False}, "problem", "belongs to root, and tport may not"),
-        ({"owner": "alice"}, "problem", "belongs to alice, who could change"),
+        ({"refused": "it is alice's", "advice": "chown"}, "problem", "it is alice's"),
+        ({"note": "its group may write"}, "unknown", "its group may write"),
         ({"owner": "root"}, "ok", "of root"),
         ({"me": "root"}, "ok", "of tport"),
-        ({"mode": 0o777}, "problem", "may be written by others (mode 777)"),
-        ({"mode": 0o755}, "ok", "of tport"),  # each role's own folder in it is closed to others
     ],
 )
 def test_a_folder_must_be_ones_own(change: dict[str, object], verdict: str, words: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tport.engine.errors import ConfigError
-from tport.engine.storage.folder import locked_folder
+from tport.engine.storage.folder import check_folder, locked_folder
 
 SERVICE, OTHER = 4321, 4322  # users that nobody is
 
@@ -25,16 +25,20 @@ def data(tmp_path: Path) -> Path:
 
 
 def use(data: Path) -> None:
+    check_folder(data / "auth")
     with locked_folder(data / "auth"):
         assert (data / "auth" / ".lock").is_file()
 
 
 def refusal(data: Path) -> ConfigError:
-    """Return what is said; nothing was made then."""
+    """Return what is said, by the start and by who looks before; nothing was made then."""
     before = sorted(data.rglob("*"))
     with pytest.raises(ConfigError) as told, locked_folder(data / "auth"):
         pass
+    with pytest.raises(ConfigError) as foretold:
+        check_folder(data / "auth")
     assert sorted(data.rglob("*")) == before
+    assert (str(foretold.value), foretold.value.hint) == (str(told.value), told.value.hint)
     return told.value
 
 
@@ -56,7 +60,7 @@ def test_a_folder_that_its_owner_alone_may_write_is_used(data: Path, mode: int) 
     use(data)
 
 
-@pytest.mark.parametrize("mode", [0o777, 0o707, 0o1777])
+@pytest.mark.parametrize("mode", [0o777, 0o707])
 @pytest.mark.parametrize("name", ["data", "auth"])
 def test_a_folder_that_everybody_may_write_is_refused(data: Path, name: str, mode: int) -> None:
     place = {"data": data, "auth": data / "auth"}[name]
@@ -66,6 +70,43 @@ def test_a_folder_that_everybody_may_write_is_refused(data: Path, name: str, mod
     refused = refusal(data)
     assert "written by others" in str(refused)
     assert refused.hint == f"chmod go-w {place}"
+
+
+def test_nobody_is_told_to_close_a_folder_that_is_meant_for_everybody(data: Path) -> None:
+    """As /tmp: whoever did so would break the machine."""
+    data.chmod(0o1777)
+
+    refused = refusal(data)
+    assert "written by others" in str(refused)
+    assert refused.hint.startswith("name another folder")
+
+
+@as_root
+@pytest.mark.parametrize("mode", [0o777, 0o1777])
+def test_who_gets_a_volume_of_roots_for_everybody_is_told_to_use_a_folder_in_it(
+    data: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    """As volumes of containers are, of which only root changes the mode; that folder is taken."""
+    data.chmod(mode)
+    data.parent.chmod(0o755)
+    monkeypatch.setattr(os, "geteuid", lambda: SERVICE)
+    monkeypatch.setattr(os, "getegid", lambda: SERVICE)
+
+    refused = refusal(data)
+    assert "written by others" in str(refused)
+    assert refused.hint.startswith("let data_dir be a folder below it")
+    below = data / "tport"
+    for made in (below, below / "auth"):
+        made.mkdir(mode=0o700)
+        os.chown(made, SERVICE, SERVICE)
+    use(below)
+
+
+def test_who_looks_before_makes_nothing(data: Path) -> None:
+    check_folder(data / "above" / "data" / "auth")
+    check_folder(data / "auth")
+
+    assert list(data.iterdir()) == []
 
 
 def test_a_folder_for_the_group_that_is_the_users_own_is_used(
@@ -97,6 +138,7 @@ def test_a_folder_for_a_group_of_the_users_is_used_with_a_warning(
 
     [said] = caplog.messages
     assert f"chmod g-w {data}" in said
+    assert check_folder(data / "auth") == [said]
 
 
 @as_root

@@ -6,7 +6,7 @@ import os
 import ssl
 import stat
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -25,29 +25,46 @@ from tport.engine.errors import ConfigError, InvalidRequest
 from tport.engine.preflight.certificates import PairFiles
 from tport.engine.preflight.machine import Folder
 from tport.engine.preflight.others import TokenState
+from tport.engine.storage.folder import check_folder
 from tport.engine.types.token import split_join_token
 
-AGENT_DIR: Final = "agent"  # as tport.engine.process has it
+AUTH_DIR: Final = "auth"  # these as tport.engine.process has them
+PROXY_DIR: Final = "proxy"
+AGENT_DIR: Final = "agent"
 MOUNTS: Final = Path("/proc/self/mountinfo")
 
 
-def look_at_folder(path: Path, mounts: Path = MOUNTS) -> Folder:
-    """Look at a data directory, or at where it would be made."""
+def look_at_folder(path: Path, mounts: Path = MOUNTS, *, folders: Sequence[str] = ()) -> Folder:
+    """Look at a data directory, or at where it would be made, and at these folders of roles in it."""
     there = path
     while not os.path.exists(there) and there != there.parent:
         there = there.parent
     found = there.stat()
     space = os.statvfs(there)
+    refused, advice, notes = "", "", list[str]()
+    try:
+        if there == path and there.is_dir():
+            notes = [note for name in folders for note in check_folder(path / name)]
+    except ConfigError as problem:
+        refused, advice = str(problem), problem.hint
+    except OSError as problem:
+        refused = f"{path} can't be looked at: {str(problem.strerror).lower()}"
+        advice = "see to it that it can, or name another folder: data_dir"
+    own = [path / name for name in folders if os.path.exists(path / name)]
+    needed = own if folders and len(own) == len(folders) else [there, *own]
     return Folder(
         path=str(path),
         parent="" if there == path else str(there),
         is_folder=there.is_dir(),
         owner=_user(found.st_uid),
         me=_user(os.geteuid()),
-        mode=found.st_mode & 0o777,
-        writable=os.access(
-            there, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids
+        writable=all(
+            os.access(each, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
+            for each in needed
         ),
+        refused=refused,
+        advice=advice,
+        note="; ".join(dict.fromkeys(notes)),
         free=space.f_bavail * space.f_frsize,
         filesystem=_filesystem(there.resolve(), mounts),
     )

@@ -26,8 +26,10 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
         parent: the nearest folder above that exists; "" when the folder itself does.
         is_folder: what exists is one.
         owner: of the folder, or of `parent`; `me` is who asks.
-        mode: its permission bits.
-        writable: by who asks.
+        writable: by who asks, as far as roles have no folder of their own in it yet.
+        refused: why a start would not use it, or a role's folder in it; "": it would.
+        advice: what to do about that.
+        note: what a start would warn of; "": nothing.
         free: bytes.
         filesystem: its type, as `ext4`; "": not known.
     """
@@ -37,8 +39,10 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     is_folder: bool = True
     owner: str
     me: str
-    mode: int = 0o700
     writable: bool = True
+    refused: str = ""
+    advice: str = ""
+    note: str = ""
     free: int
     filesystem: str = ""
 
@@ -112,16 +116,8 @@ def _of_place(folder: Folder) -> Row:
             f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or sudo chown -R"
             f" {folder.me} {folder.path}",
         )
-    if folder.me != "root" and folder.owner not in (folder.me, "root"):
-        return problem(
-            check,
-            f"{folder.path} belongs to {folder.owner}, who could change what lies there",
-            f"where it is meant for tport: sudo chown -R {folder.me} {folder.path}",
-        )
-    if folder.mode & 0o022:
-        return problem(
-            check,
-            f"{folder.path} may be written by others (mode {folder.mode:o})",
-            f"keys are in there: chmod 700 {folder.path}",
-        )
+    if folder.refused:
+        return problem(check, folder.refused, folder.advice)
+    if folder.note:
+        return unknown(check, folder.note)
     return ok(check, f"{folder.path}, of {folder.owner}")

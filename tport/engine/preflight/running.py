@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -16,6 +17,9 @@ from tport.engine.net.dial import is_this_machine
 from tport.engine.pki.contexts import https_context
 from tport.engine.preflight.certificates import judge_pairs
 from tport.engine.preflight.look_machine import (
+    AGENT_DIR,
+    AUTH_DIR,
+    PROXY_DIR,
     look_at_folder,
     look_at_joining,
     look_at_program,
@@ -248,7 +252,15 @@ class _Preflight:
     # --- Data and applications -----------------------------------------------------------------------
 
     async def _look_at_data(self) -> None:
-        folder = await trio.to_thread.run_sync(look_at_folder, self._config.data_dir)
+        config = self._config
+        roles = (
+            (AUTH_DIR, config.auth_service.enabled),
+            (PROXY_DIR, config.proxy_service.enabled),
+            (AGENT_DIR, config.app_service.enabled),
+        )
+        folders = [name for name, is_enabled in roles if is_enabled]
+        look = partial(look_at_folder, config.data_dir, folders=folders)
+        folder = await trio.to_thread.run_sync(look)
         self._data = judge_folder(folder)
 
     async def _look_at_apps(self) -> None:

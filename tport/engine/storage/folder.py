@@ -20,6 +20,10 @@ logger = logging.getLogger(__name__)
 
 
 _NAME_ANOTHER: Final = "name another folder: data_dir in the file, --data-dir, or $TPORT_DATA_DIR"
+_BELOW: Final = (
+    "let data_dir be a folder below it, which tport makes for itself; what it has here already (auth,"
+    " proxy, agent) moves there"
+)
 
 
 @contextmanager
@@ -58,6 +62,29 @@ def locked_folder(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
+def check_folder(folder: Path) -> list[str]:
+    """Judge a role's folder as `locked_folder` does, as far as it is there; make nothing. Blocks.
+
+    Returns:
+        What it warns of.
+
+    Raises:
+        ConfigError: it would refuse what is there.
+        OSError: that can't be looked at.
+    """
+    around = folder.parent
+    if not os.path.lexists(around):
+        return []
+    outer, note = _look_at_data(around)
+    notes = [note]
+    if os.path.lexists(folder):
+        _refuse_link(folder)
+        notes.append(_judge(folder, folder.lstat(), outer, _NAME_ANOTHER))
+        if (lock := folder / ".lock").is_symlink():
+            raise _link_for_lock(lock)
+    return [note for note in notes if note]
+
+
 def _keep_owner(folder: Path, owner: os.stat_result | None) -> None:
     try:
         if owner is not None:
@@ -83,22 +110,29 @@ def _opened(folder: Path) -> tuple[int, os.stat_result | None]:
     """
     around = folder.parent
     around.mkdir(parents=True, exist_ok=True, mode=0o700)
-    outer = _look_at_data(around)
-    if folder.is_symlink():
-        raise ConfigError(
-            "is a link, and could lead anywhere",
-            where=folder,
-            hint=f"move what it leads to into its place; {quote(str(around))} as a whole may be a link",
-        )
+    outer, around_note = _look_at_data(around)
+    _refuse_link(folder)
     folder.mkdir(exist_ok=True, mode=0o700)
     inside = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         inner = os.fstat(inside)
-        _judge(folder, inner, outer)
+        note = _judge(folder, inner, outer, _NAME_ANOTHER)
         lock = _open_lock(folder, inside)
     finally:
         os.close(inside)
+    for each in filter(None, (around_note, note)):
+        logger.warning("%s", each)
     return lock, next((each for each in (inner, outer) if each.st_uid != 0), None)
+
+
+def _refuse_link(folder: Path) -> None:
+    if folder.is_symlink():
+        around = quote(str(folder.parent))
+        raise ConfigError(
+            "is a link, and could lead anywhere",
+            where=folder,
+            hint=f"move what it leads to into its place; {around} as a whole may be a link",
+        )
 
 
 def _open_lock(folder: Path, inside: int) -> int:
@@ -108,14 +142,17 @@ def _open_lock(folder: Path, inside: int) -> int:
     except OSError as problem:
         if problem.errno != errno.ELOOP:
             raise
-        lock = folder / ".lock"
-        raise ConfigError(
-            "is a link, and could lead anywhere", where=lock, hint=f"rm {quote(str(lock))}"
-        ) from None
+        raise _link_for_lock(folder / ".lock") from None
 
 
-def _look_at_data(place: Path) -> os.stat_result:
-    """Return the status of a data directory, which may be a link of root's or of ours.
+def _link_for_lock(lock: Path) -> ConfigError:
+    return ConfigError(
+        "is a link, and could lead anywhere", where=lock, hint=f"rm {quote(str(lock))}"
+    )
+
+
+def _look_at_data(place: Path) -> tuple[os.stat_result, str]:
+    """Return the status of a data directory, which may be a link of root's or of ours; and `_judge`'s.
 
     Raises:
         ConfigError: it is not to be trusted.
@@ -129,14 +166,19 @@ def _look_at_data(place: Path) -> os.stat_result:
         )
     real = place.resolve()
     found = real.stat()
-    _judge(place, found, real.parent.stat())
-    return found
+    return found, _judge(place, found, real.parent.stat(), _BELOW)
 
 
-def _judge(place: Path, found: os.stat_result, above: os.stat_result) -> None:
+def _judge(place: Path, found: os.stat_result, above: os.stat_result, elsewhere: str) -> str:
     """Refuse a folder that is somebody else's, or that others may write to.
 
     Root may work in a service's, where nobody but root or the service can have put it.
+
+    Args:
+        elsewhere: what to do where the folder isn't one's own, so that its mode is others' to choose.
+
+    Returns:
+        What to warn of; "": nothing.
     """
     me = os.geteuid()
     placed_by_others = above.st_uid not in (0, found.st_uid) or above.st_mode & stat.S_IWOTH
@@ -150,18 +192,20 @@ def _judge(place: Path, found: os.stat_result, above: os.stat_result) -> None:
     own, others = _groups_of(found.st_uid)
     by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, own)
     if found.st_mode & stat.S_IWOTH or (by_group and found.st_gid not in others):
+        hint = f"chmod go-w {quote(str(place))}"
+        if found.st_uid != me:
+            hint = elsewhere
+        elif found.st_mode & stat.S_ISVTX:  # meant for everybody, as /tmp: others need it so
+            hint = _NAME_ANOTHER
         raise ConfigError(
-            "may be written by others, who could put files of theirs there",
-            where=place,
-            hint=f"chmod go-w {quote(str(place))}",
+            "may be written by others, who could put files of theirs there", where=place, hint=hint
         )
-    if by_group:
-        logger.warning(
-            "%s may be written by all of its group, %d; if others are in it: chmod g-w %s",
-            place,
-            found.st_gid,
-            quote(str(place)),
-        )
+    if not by_group:
+        return ""
+    return (
+        f"{place} may be written by all of its group, {found.st_gid}; if others are in it:"
+        f" chmod g-w {quote(str(place))}"
+    )
 
 
 def _groups_of(owner: int) -> tuple[int, list[int]]:
