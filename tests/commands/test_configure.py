@@ -89,6 +89,35 @@ def test_notes_do_not_fail_the_test() -> None:
     assert result.stderr == "tport: stdin:1:1: db_service: has no effect in tport\n"
 
 
+@pytest.mark.parametrize("mode", [0o666, 0o644])
+def test_who_else_may_write_a_file_is_a_warning_where_nothing_runs_by_it(
+    tmp_path: Path, mode: int
+) -> None:
+    """OPS-06: as in a checkout under umask 0; the start still refuses it."""
+    tmp_path.chmod(0o777)
+    file = tmp_path / "t.yaml"
+    file.write_text("proxy_service: {enabled: yes}\n")
+    file.chmod(mode)
+
+    result = configure(f"--test={file}")
+
+    assert (result.exit_code, result.stdout) == (0, f"{file}: ok\n")
+    assert result.stderr.startswith(f"tport: warning: {file}: may be ")
+    with pytest.raises(ConfigError, match="by others"):
+        configure("--check", str(file))
+
+
+def test_a_file_that_is_written_where_others_may_write_is_said_to_be_there(tmp_path: Path) -> None:
+    tmp_path.chmod(0o777)
+    file = tmp_path / "t.yaml"
+
+    result = configure("--cluster-name=a.test", f"--data-dir={tmp_path}/d", f"--output={file}")
+
+    assert result.exit_code == 0
+    assert f"wrote {file}" in result.stderr
+    assert f"chmod o-w {tmp_path}" in result.stderr
+
+
 def test_the_test_opens_the_certificates(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     cert, key = pair
     (tmp_path / "other").mkdir()

@@ -177,9 +177,11 @@ def _tell_written(path: Path, flags: SampleFlags) -> None:
 
     from tport.engine.config.load import load_config
 
-    config = load_config(path)
+    config = load_config(path, to_run=False)
     start = f"tport start --config={shlex.quote(str(path))}"
     say(f"wrote {path}; next: {start}")
+    for note in config.notes:
+        say(note)
     hint(f"is all there that it needs? tport configure --check {shlex.quote(str(path))}")
     port = config.proxy_service.web_listen_addr.port if config.proxy_service.enabled else 1024
     if port < 1024:
@@ -204,7 +206,7 @@ def check_file(path: Path) -> None:
     from tport.engine.config.load import load_config
 
     try:
-        config = load_config(path)
+        config = load_config(path, to_run=False)
     except ConfigError as error:
         _fail(str(error).splitlines(), error.hint)
     for note in config.notes:

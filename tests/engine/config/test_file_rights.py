@@ -73,8 +73,18 @@ def test_ones_own_file_where_nobody_may_replace_what_is_anothers_is_taken(file: 
 def test_another_users_file_where_everybody_may_put_one_is_refused(file: Path) -> None:
     file.parent.chmod(0o1777)
     os.chown(file, 12345, -1)
-    with pytest.raises(ConfigError, match="replaced by others"):
+    with pytest.raises(ConfigError, match="replaced by others") as told:
         load_config(file)
+    assert told.value.hint.endswith(": move it where only you may write, or chown it")
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_nobody_is_told_to_close_a_folder_that_is_anothers(file: Path) -> None:
+    file.parent.chmod(0o777)
+    os.chown(file.parent, 12345, -1)
+    with pytest.raises(ConfigError, match="replaced by others") as told:
+        load_config(file)
+    assert told.value.hint.endswith(": move it where only you may write")
 
 
 def test_where_nothing_can_be_written_modes_say_nothing(

@@ -33,24 +33,36 @@ def refuse_writable(path: Path, descriptor: int, name: str) -> None:
     found = os.fstat(descriptor)
     if not stat.S_ISREG(found.st_mode):
         return
-    check = "see that it says what you wrote, then"
+    check = "see that it says what you wrote, then:"
     if found.st_mode & stat.S_IWOTH and not _is_read_only(descriptor):
         raise ConfigError(
             "may be written by others, who could name programs in it that tport runs",
             where=name,
-            hint=f"{check}: chmod o-w {quote(str(path))}",
+            hint=f"{check} chmod o-w {quote(str(path))}",
         )
     named = path.absolute()
     for each in (named, named.resolve()):
         folder, owner = each.parent, each.lstat().st_uid
-        above = folder.stat().st_mode
-        kept = above & stat.S_ISVTX and {owner, found.st_uid} <= {os.geteuid(), 0}
-        if above & stat.S_IWOTH and not kept and not _is_read_only(folder):
+        above = folder.stat()
+        kept = above.st_mode & stat.S_ISVTX and {owner, found.st_uid} <= {os.geteuid(), 0}
+        if above.st_mode & stat.S_IWOTH and not kept and not _is_read_only(folder):
             raise ConfigError(
                 "may be replaced by others, who could name programs in it that tport runs",
                 where=name,
-                hint=f"{check}: chmod o-w {quote(str(folder))}",
+                hint=f"{check} {_closed(folder, above)}",
             )
+
+
+def _closed(folder: Path, found: os.stat_result) -> str:
+    """Say how a file is kept from those who may write to its folder.
+
+    A folder that is meant for everybody, as /tmp, or is another's, stays as it is: others need it so.
+    """
+    if found.st_mode & stat.S_ISVTX:
+        return "move it where only you may write, or chown it"
+    if found.st_uid != os.geteuid():
+        return "move it where only you may write"
+    return f"chmod o-w {quote(str(folder))}"
 
 
 def _is_read_only(place: int | Path) -> bool:

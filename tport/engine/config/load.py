@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -41,13 +41,18 @@ def find_config_file(
     return default if default.exists() else None
 
 
-def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
+def load_config(
+    path: Path | None, *, machine: Machine | None = None, to_run: bool = True
+) -> Config:
     """Read and judge the file; None: the defaults alone, `-`: stdin.
 
     Faults in the values of single apps are in `app_service.faulty` and don't raise.
 
+    Args:
+        to_run: False: nothing is done by it now; that others may change it is one of its notes then.
+
     Raises:
-        ConfigError: the file can't be read, may be changed by others, or has other faults: every
+        ConfigError: the file can't be read, may be changed by others and is `to_run`, or has other faults: every
             one of them, those of apps too, is a line `file:line:column: setting: what is wrong`
             of the message.
     """
@@ -60,10 +65,20 @@ def load_config(path: Path | None, *, machine: Machine | None = None) -> Config:
         return msgspec.structs.replace(config, origins=file_origins(nothing, "", machine))
     folder = path.absolute().parent
     name = "stdin" if path == STDIN else str(path)
-    raw, mode = _read(path, name, hint=_MAKE_ONE, own=True)
+    notes: list[str] = []
+
+    def judge(descriptor: int) -> None:
+        try:
+            refuse_writable(path, descriptor, name)
+        except ConfigError as refused:
+            if to_run:
+                raise
+            notes.append(f"warning: {refused}: no start takes it as it is; {refused.hint}")
+
+    raw, mode = _read(path, name, hint=_MAKE_ONE, judge=judge)
     config = parse_config(_text(raw, name), name=name, folder=folder, machine=machine, path=path)
     return msgspec.structs.replace(
-        config, notes=(*config.notes, *note_of_readable(config, mode, path))
+        config, notes=(*config.notes, *notes, *note_of_readable(config, mode, path))
     )
 
 
@@ -114,19 +129,20 @@ def read_text(path: Path, name: str, *, hint: str = "") -> str:
     return _text(_read(path, name, hint=hint)[0], name)
 
 
-def _read(path: Path, name: str, *, hint: str, own: bool = False) -> tuple[bytes, int]:
+def _read(
+    path: Path, name: str, *, hint: str, judge: Callable[[int], None] = lambda _: None
+) -> tuple[bytes, int]:
     """Return what a file holds, and its mode; 0 for stdin.
 
     Args:
-        own: it says what tport does: nobody else may change it.
+        judge: looks at a file by its descriptor, before it is read; what it raises comes out of here.
     """
     try:
         if path == STDIN:
             raw, mode = sys.stdin.buffer.read(MAX_FILE + 1), 0
         else:
             with path.open("rb") as file:
-                if own:
-                    refuse_writable(path, file.fileno(), name)
+                judge(file.fileno())
                 raw, mode = file.read(MAX_FILE + 1), os.fstat(file.fileno()).st_mode
     except FileNotFoundError:
         raise ConfigError(
