@@ -131,7 +131,7 @@ def _print(report: ProbeReport, app: App) -> None:
     if report.proposal:
         say("in app_service.apps of the agent's file it should say:")
         print_out("\n" + app_yaml(report.proposal.applied(app)))
-        if any(header.value == KEPT for header in app.rewrite.headers):
+        if any(KEPT in header.value for header in app.rewrite.headers):
             hint(f"leave in that file what it has where {KEPT} stands here")
 
 

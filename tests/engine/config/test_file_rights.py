@@ -127,6 +127,11 @@ def test_what_is_no_file_is_read_as_before(tmp_path: Path) -> None:
             " rewrite: {headers: ['Authorization: Basic YWxpY2U6c2VjcmV0']}}]}",
             "app_service.apps",
         ),
+        (
+            "app_service: {enabled: yes, apps: [{name: a, uri: 'http://a.test',"
+            " rewrite: {headers: ['X-Auth: YWxpY2U-{{external.team}}']}}]}",
+            "app_service.apps",
+        ),
     ],
 )
 def test_a_secret_that_everybody_may_read_is_told_of(file: Path, text: str, setting: str) -> None:
@@ -147,7 +152,8 @@ def test_a_secret_that_everybody_may_read_is_told_of(file: Path, text: str, sett
         "tport: {auth_token: /etc/tport/token}",
         "auth_service: {tokens: ['app:/etc/tport/token']}",
         "app_service: {enabled: yes, apps: [{name: a, uri: 'http://a.test',"
-        " rewrite: {headers: ['Host: b.test', 'X-Env: prod', 'X-Auth-User: {{internal.logins}}']}}]}",
+        " rewrite: {headers: ['Host: b.test', 'X-Env: prod', 'X-Auth-User: {{internal.logins}}',"
+        " 'Authorization: Bearer {{internal.jwt}}']}}]}",
     ],
 )
 def test_what_is_no_secret_may_be_read_by_everybody(file: Path, text: str) -> None:

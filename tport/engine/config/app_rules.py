@@ -14,7 +14,7 @@ from tport.engine.config.words import shown
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.fields import HOP_BY_HOP, fold
 from tport.engine.proto.host import normalise_host, split_host
-from tport.engine.types.app import MAX_LABEL_VALUE, Header, is_label
+from tport.engine.types.app import KEPT, MAX_LABEL_VALUE, Header, is_label
 
 MAX_URI: Final = 2048  # characters; far beyond any base of an application
 
@@ -163,17 +163,23 @@ def parse_header(text: str) -> Header:
     """Read `Name: value` as one header for the application.
 
     Raises:
-        InvalidRequest: no colon, characters that no header has, a template that is none, or
-            a name that tport sets itself (HTTP-13). The message doesn't show the value, which
-            may be a password: an agent tells the cluster what is faulty.
+        InvalidRequest: no colon, characters that no header has, a template that is none, what
+            others see in the place of a value, or a name that tport sets itself (HTTP-13). The
+            message doesn't show the value, which may be a password: an agent tells the cluster
+            what is faulty.
     """
     name, colon, value = text.partition(":")
     name, value = name.rstrip(), value.strip()
+    # No word of these is quoted: where it isn't clear what the name is, each may be the password.
     if not colon:
-        word = text.strip().partition(" ")[0]
-        raise InvalidRequest(f"{shown(word)} is no header; expected 'Name: value'")
+        raise InvalidRequest("has no colon; expected 'Name: value'")
     if not _HEADER_NAME.fullmatch(name):
-        raise InvalidRequest(f"{shown(name)} is no header name; expected 'Name: value'")
+        raise InvalidRequest("begins with no header name; expected 'Name: value'")
+    if KEPT in value:
+        raise InvalidRequest(
+            f"{name}: {KEPT!r} stands where only the agent knows the value",
+            hint="put the value itself here",
+        )
     if not _HEADER_VALUE.fullmatch(value):
         raise InvalidRequest(f"{name}: the value has characters beyond printable ASCII")
     if is_reserved_header(name):

@@ -99,6 +99,6 @@ def _is_here(secret: Secret) -> bool:
 
 
 def _is_secret(header: Header) -> bool:
-    """Tell whether a header proves something to the application, by its name, and has no template."""
+    """Tell whether a header proves something to the application, by its name and by text of its own."""
     name = header.name.lower()
-    return header.as_offered() is not header and any(word in name for word in _PROVING)
+    return header.as_offered() != header and any(word in name for word in _PROVING)

@@ -15,11 +15,14 @@ JwtClaims = Literal["roles-and-traits", "roles", "traits", "none"]
 CookieSameSite = Literal["lax", "none", "strict"]
 
 DEBUG_APP = "dumper"  # the built-in app that shows the request it received; Teleport's name
-KEPT = "(kept by the agent)"  # others see it in the place of a header's value; never sent anywhere
+KEPT = "(kept by the agent)"  # others see it in the place of a header's text; refused as a value
 
 _APP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label, RFC 1123
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 _GROUP = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_. -]{0,61}[A-Za-z0-9])?")
+# Found in linear time: agents send any text.
+_TEMPLATE = re.compile(r"(\{\{(?:[^{}]|\{(?!\{)|\}(?!\}))*+\}\})")
+_PUBLIC = re.compile(r"((Bearer|Basic|Token) +)?| +", re.IGNORECASE)  # schemes of Authorization
 MAX_LABEL_VALUE = 1024  # characters
 MAX_REQUIRED_APPS = 16  # each is one more redirect on the way to the first page
 
@@ -31,12 +34,16 @@ class Header(msgspec.Struct, frozen=True):
     value: str
 
     def as_offered(self) -> Header:
-        """Return it as others may see it: a plain value may be a password for the application.
+        """Return it as others may see it: its own text may be a password for the application.
 
-        A template names what is put in, and Host says where the application is.
+        A template names what is put in, and Host says where the application is. Text that is the
+        same everywhere, as the scheme before a token, is told too.
         """
-        is_told = not self.value or "{{" in self.value or self.name.lower() == "host"
-        return self if is_told else Header(self.name, KEPT)
+        if self.name.lower() == "host":
+            return self
+        parts = _TEMPLATE.split(self.value)  # own text and templates, in turn
+        parts[::2] = [part if _PUBLIC.fullmatch(part) else KEPT for part in parts[::2]]
+        return Header(self.name, "".join(parts))
 
 
 class Rewrite(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +122,7 @@ class App(msgspec.Struct, frozen=True, kw_only=True):
         public_addr: the host (no port) at which people reach it; "": `<name>.<proxy host>`.
         labels: static labels.
         commands: dynamic labels; never leave the agent, only their values do.
-        rewrite: plain values of its headers never leave the agent, see `Header.as_offered`.
+        rewrite: its headers' own text never leaves the agent, see `Header.as_offered`.
         tls, timeouts: never leave the agent.
         allow_metadata: connect even where clouds keep credentials, `access.targets`; likewise.
         cookie_same_site: of the cookie that carries the application's session.
