@@ -16,7 +16,7 @@ from tport.engine.auth.apps import abandoned
 from tport.engine.auth.apps import apps as apps_module
 from tport.engine.auth.apps.abandoned import ABANDONED
 from tport.engine.auth.cluster import AuthSettings, host_of
-from tport.engine.auth.stores import Definition
+from tport.engine.auth.stores import Definition, Stored
 from tport.engine.defaults import PRESENCE_TTL
 from tport.engine.errors import InvalidRequest, NotFound, Unavailable
 from tport.engine.pki.keys import make_csr, make_key
@@ -322,6 +322,31 @@ async def test_a_name_is_kept_for_whoever_is_there_though_auth_took_them_for_gon
 
     assert await names_kept(world) == ["grafana", "jenkins"]
     assert await world.service.apps.is_ours(f"grafana.{PROXY}")
+
+
+async def test_who_comes_back_while_auth_takes_others_for_gone_is_not_taken_for_gone(
+    world: World, autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The definition is as it was, so that the offer writes nothing that would be in the way."""
+    await world.serve(GRAFANA, JENKINS)
+    await world.tunnel()
+    definitions = world.service.cluster.stores.apps
+    read, marked = definitions.read, list[str]()
+
+    async def read_late(name: str) -> Stored[Definition]:
+        found = await read(name)
+        marked.append(name)
+        if len(marked) == 1:
+            await world.offer(*(app for app in (GRAFANA, JENKINS) if app.name != name))
+        return found
+
+    monkeypatch.setattr(definitions, "read", read_late)
+    world.pass_time(seconds=PRESENCE_TTL)
+    world.service.presence.tick()
+    await trio.sleep(3)
+
+    [back] = [each for each in await definitions.all() if each.app.name != marked[0]]
+    assert back.gone is None
 
 
 @pytest.mark.usefixtures("short_of_room")

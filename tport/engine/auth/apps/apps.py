@@ -408,7 +408,8 @@ class Apps:
                     await self._forget_values(definition.app.name)
         for name in left:
             await self._mark(name, now)
-        for name in live - were_live:  # auth was out of its proxies' reach, and took it for gone
+        # Taken for gone: auth was out of its proxies' reach, or it came back while the last tick marked others.
+        for name in live - self._were_live:
             await self._mark(name, None)
         self._were_live = live
         self._swept = self._swept or sweeps
