@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.canary import LogWatch, SecretLeakedError
 from tests.figures import BUSY, Figure, Hold, table
@@ -16,6 +17,10 @@ from tests.marked.sitecustomize import mark_randomness
 _KEY = "figure"
 
 mark_randomness()
+# Time is not what properties promise: others use the machine, and the first text of a checkout has
+# hypothesis tabulate all of Unicode, for seconds.
+settings.register_profile("any", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("any")
 _LOGGED = LogWatch()
 logging.getLogger("tport").addHandler(_LOGGED)
 logging.getLogger("tport").setLevel(logging.DEBUG)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tport.engine.backup.archive import Manifest, pack_backup, read_backup, unpack_backup
@@ -37,7 +37,6 @@ def test_what_was_packed_comes_back_with_what_is_said_of_it() -> None:
     assert (manifest.cluster, manifest.created, manifest.revision) == ("c", MADE, 7)
 
 
-@settings(deadline=None)
 @given(cut=st.integers(0, len(PACKED) - 1))
 def test_what_was_cut_off_is_refused_unless_nothing_is_missing(cut: int) -> None:
     try:
@@ -47,7 +46,6 @@ def test_what_was_cut_off_is_refused_unless_nothing_is_missing(cut: int) -> None
     assert files == FILES  # only padding was cut
 
 
-@settings(deadline=None)
 @given(at=st.integers(0, len(PACKED) - 1), by=st.integers(1, 255))
 def test_what_was_changed_is_refused_or_means_the_same(at: int, by: int) -> None:
     data = bytearray(PACKED)

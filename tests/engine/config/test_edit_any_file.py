@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -117,7 +117,6 @@ def files(draw: st.DrawFn) -> tuple[list[tuple[str, bool]], str]:
     return numbered, draw(st.sampled_from(["\n", "\r\n"]))
 
 
-@settings(deadline=None)  # the first file is read while everything is cold
 @given(files(), proposals, st.booleans())
 def test_in_any_file_the_app_becomes_as_proposed_and_every_other_line_stays(
     drawn: tuple[Lines, str], proposal: Proposal, ends: bool
@@ -194,7 +193,6 @@ def comments(text: str) -> list[str]:
     return [found for found in QUOTED_OR_COMMENT.findall(text) if found.startswith("#")]
 
 
-@settings(deadline=None)
 @given(
     st.sampled_from([file(before) for _, before, _ in CASES.values()]),
     st.lists(st.tuples(st.floats(0, 1), st.integers(0, 9), st.sampled_from(["", *BITS]))),

@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tport.engine.config.kinds import KINDS, Reference, parse_reference, parse_references
@@ -440,7 +440,6 @@ def test_aliases_mean_nothing_beyond_their_document() -> None:
     assert "nothing is named" in complaints("kind: &k role\n---\nkind: *k\n")[0]
 
 
-@settings(deadline=None)  # time is not what it promises, and others use the machine
 @given(text=st.text(max_size=200) | st.binary(max_size=200).map(lambda b: b.decode("latin-1")))
 def test_any_text_is_read_or_complained_of(text: str) -> None:
     for prefix in ("", "kind: role\nmetadata: ", "kind: app\nmetadata: {name: a}\nspec: "):

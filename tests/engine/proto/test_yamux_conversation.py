@@ -231,4 +231,4 @@ class Conversation(RuleBasedStateMachine):
 
 
 TestConversation = Conversation.TestCase
-TestConversation.settings = settings(max_examples=60, stateful_step_count=50, deadline=None)
+TestConversation.settings = settings(max_examples=60, stateful_step_count=50)

@@ -93,7 +93,7 @@ steps = st.lists(batches | st.just("a minute") | st.just("sweep"), max_size=20)
 
 
 @pytest.mark.parametrize("kind", ["memory", "sqlite"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(steps=steps)
 def test_it_is_always_where_a_dict_would_be(kind: str, steps: list[list[Operation] | str]) -> None:
     async def main() -> None:

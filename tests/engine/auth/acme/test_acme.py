@@ -201,7 +201,8 @@ async def test_keys_in_storage_are_sealed(world: World) -> None:
     account = await proxy(world).acme_account(directory=DIRECTORY)
 
     stored = [item.value for item in await world.service.cluster.stores.backend.range("/")]
-    secrets = [line for key in (pair.key, account.key) for line in key.splitlines()[1:-1]]
+    # The third line is of the public half: a certificate may have the same, as one of 256 has.
+    secrets = [line for key in (pair.key, account.key) for line in key.splitlines()[1:3]]
     assert stored
     assert not [value for value in stored for line in secrets if line.encode() in value]
     assert account.key not in repr(account)
