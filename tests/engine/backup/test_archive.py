@@ -157,6 +157,15 @@ def test_names_are_not_longer_than_any_name_is(kind: bytes) -> None:
     refused(Endless(begun(large(2**32, kind=kind)), zeros()), 2**40)
 
 
+def test_headers_of_headers_without_end_are_no_backup() -> None:
+    """Each says something of the next one, and tarfile calls itself for it."""
+    header = large(0, kind=tarfile.XHDTYPE)
+    whole = begun(*[header] * 2000)
+
+    with pytest.raises(InvalidRequest, match="no backup"):
+        unpack_backup(gzip.compress(whole))
+
+
 def test_what_is_not_told_of_at_the_beginning_is_not_unpacked() -> None:
     bomb = Endless(begun(large(2**30, name="other"), **{"auth/tport.db": "0" * 64}), zeros())
 

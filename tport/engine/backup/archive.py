@@ -107,6 +107,7 @@ def read_backup(file: IO[bytes], most: int) -> tuple[Manifest, dict[str, bytes]]
         EOFError,
         OSError,
         ValueError,
+        RecursionError,
         zlib.error,
         msgspec.MsgspecError,
     ) as problem:
