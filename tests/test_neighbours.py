@@ -38,10 +38,18 @@ def complaints(writer: dict[str, Any], reader: dict[str, Any], suffixes: str) ->
             )
 
 
+# 0.1 doesn't say so in its types: an agent of it that offers more is refused by its own proxy, and it tells of 1,000
+# faulty applications.
+BOUNDED_BEFORE = {
+    f"tunnel: control: .{field}: maxItems 1000 is asked for, and None is written"
+    for field in ("apps", "faulty")
+}
+
+
 def test_what_an_older_neighbour_says_is_understood() -> None:
     before, now = both()
 
-    assert sorted(complaints(before, now, "")) == []
+    assert sorted(set(complaints(before, now, "")) - BOUNDED_BEFORE) == []
 
 
 def test_what_we_say_is_understood_by_an_older_neighbour() -> None:

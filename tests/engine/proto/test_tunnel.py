@@ -136,6 +136,24 @@ def test_a_message_that_says_it_is_too_long_is_refused_before_it_comes() -> None
         inbox.take(control_decoder)
 
 
+@pytest.mark.parametrize(
+    "more",
+    [{"apps": [{}] * 500_000}, {"apps": [], "faulty": [[]] * 500_000}],
+    ids=["apps", "faulty"],
+)
+@pytest.mark.parametrize("kind", ["offers", "agent-hello"])
+def test_more_offers_than_an_agent_may_have_are_refused_before_they_are_read(
+    kind: str, more: dict[str, list[object]]
+) -> None:
+    """AG-10: to read 900 KB of them takes the loop for a tenth of a second. None of these can be read."""
+    head = {"protocol": 1, "version": "v", "agent_id": "a", "hostname": "h"}
+    body = msgspec.msgpack.encode({"type": kind, **head, **more})
+    inbox = Inbox(len(body).to_bytes(4, "big") + body)
+
+    with pytest.raises(RemoteProtocolError, match="length <= 1000"):
+        inbox.take(control_decoder)
+
+
 def test_a_message_of_the_other_kind_is_refused() -> None:
     """An agent that sends requests, a proxy that answers: no stream runs backwards (AG-05)."""
     inbox = Inbox()

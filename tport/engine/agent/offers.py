@@ -19,6 +19,7 @@ from tport.engine.agent.labels import keep_labels
 from tport.engine.agent.passage import Offered
 from tport.engine.agent.rewrite import Rewriter
 from tport.engine.agent.upstream import Upstream
+from tport.engine.defaults import MAX_OFFERS
 from tport.engine.errors import ConfigError, InvalidRequest
 from tport.engine.net.asgi import run_asgi
 from tport.engine.net.http1 import Exchange, serve_http1
@@ -27,8 +28,7 @@ from tport.engine.types.app import App
 
 logger = logging.getLogger(__name__)
 
-MAX_FAULTY: Final = 1000  # faulty applications that are told of
-MAX_NAME: Final = 63  # characters of such a one's name, which can be anything
+MAX_NAME: Final = 63  # characters of a faulty one's name, which can be anything
 COMMANDS: Final = 4  # dynamic labels' commands that run at a time
 
 Clock = Callable[[], datetime]
@@ -79,7 +79,7 @@ class AgentOffers:
 
     def message(self) -> Offers:
         """Return what to tell proxies: without what never leaves the agent."""
-        faulty = list(self._faulty.items())[:MAX_FAULTY]
+        faulty = list(self._faulty.items())[:MAX_OFFERS]
         return Offers(
             apps=tuple(offer.app.as_offered(offer.labels) for offer in self._offered.values()),
             faulty=tuple((name[:MAX_NAME], why[:MAX_REASON]) for name, why in faulty),

@@ -28,6 +28,7 @@ from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
+from tport.engine.defaults import MAX_OFFERS
 from tport.engine.errors import RemoteProtocolError
 from tport.engine.types.app import App
 
@@ -98,7 +99,10 @@ def nothing_agreed(ours: Spoken, theirs: Spoken, *, us: str, them: str) -> str:
     )
 
 
-Faulty = tuple[tuple[str, str], ...]  # name as the agent's file has it, and why it can't be
+# Bounded here, so that more are refused before they are read: a message has room for 200,000.
+OfferedApps = Annotated[tuple[App, ...], msgspec.Meta(max_length=MAX_OFFERS)]
+# Name as the agent's file has it, and why it can't be.
+Faulty = Annotated[tuple[tuple[str, str], ...], msgspec.Meta(max_length=MAX_OFFERS)]
 MAX_REASON: Final = 300  # characters of such a reason: a thousand are a third of a message
 
 # The id of a proxy goes into an agent's next ClientHello: one that can't is none.
@@ -136,7 +140,7 @@ class AgentHello(msgspec.Struct, frozen=True, kw_only=True, tag="agent-hello"):
     version: str
     agent_id: str
     hostname: str
-    apps: tuple[App, ...]
+    apps: OfferedApps
     features: tuple[str, ...] = ()
     faulty: Faulty = ()
 
@@ -149,7 +153,7 @@ class Offers(msgspec.Struct, frozen=True, kw_only=True, tag="offers"):
         faulty: what can't be offered, to be shown to who administers the cluster.
     """
 
-    apps: tuple[App, ...]
+    apps: OfferedApps
     faulty: Faulty = ()
 
 

@@ -16,7 +16,6 @@ import tport
 from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
-from tport.engine.defaults import MAX_OFFERS
 from tport.engine.errors import (
     ConnectionProblem,
     Locked,
@@ -416,10 +415,6 @@ class TunnelService:
         self, tunnel: Tunnel, control: _ControlStream, message: AgentHello | Offers
     ) -> None:
         """Have auth judge the offers; only those it accepts count, and the agent is told."""
-        if len(message.apps) > MAX_OFFERS:
-            raise RemoteProtocolError(
-                f"{len(message.apps)} applications offered, at most {MAX_OFFERS}"
-            )
         self._pauses.begin(tunnel.agent_id)  # before it is asked: its other tunnels run meanwhile
         try:
             verdicts = await self._auth.offer(
@@ -435,7 +430,7 @@ class TunnelService:
         tunnel.servers = {server.app.name: server for server in verdicts if not server.refused}
         tunnel.refused = (
             *(server for server in verdicts if server.refused),
-            *(_faulty(tunnel, name, why) for name, why in message.faulty[:MAX_OFFERS]),
+            *(_faulty(tunnel, name, why) for name, why in message.faulty),
         )
         self._tunnels.touch()  # before anybody else runs: to say it may take as long as the agent likes
         await control.say(
