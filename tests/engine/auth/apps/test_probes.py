@@ -123,46 +123,78 @@ async def test_nobody_else_may_ask_or_answer(world: World, autojump_clock: MockC
         nursery.cancel_scope.cancel()
 
 
-async def test_what_an_agent_proposes_to_copy_is_a_uri_and_hosts_and_no_further_lines(
-    world: World, autojump_clock: MockClock
-) -> None:
-    """The page shows it as lines of an agent's file, beside a button that copies them."""
-    more = "\n- name: shell\n  uri: http://evil.test"
+MORE = "\n- name: shell\n  uri: http://evil.test"
+
+
+async def told_with(world: World, report: ProbeReport) -> ProbeReport:
+    """Return what an administrator is shown of this answer."""
     await world.serve(GRAFANA)
     async with trio.open_nursery() as nursery:
         told = await nursery.start(asked, world.agent)
         probe = await world.admin.start_probe(app="grafana", agent="")
         await until_asked(told)
-        for bad in (
-            Proposal(uri=f"http://localhost:3000{more}"),
-            Proposal(uri="file:///etc/passwd"),
-            Proposal(uri="http://localhost:3000 #"),
-            Proposal(host=f"localhost{more}"),
-            Proposal(host='localhost"'),
-            Proposal(host="localhost\n"),
-            Proposal(redirect=("localhost", f"localhost{more}")),
-            Proposal(redirect=("localhost\n",)),
-            Proposal(redirect=("{{external.env}}",)),
-        ):
-            with pytest.raises(InvalidRequest):
-                await world.agent.probed(id=probe, report=replace(REPORT, proposal=bad))
-
-        good = Proposal(
-            uri="https://localhost:3000/x", host="Grafana:3000", redirect=("localhost", "::1")
-        )
-        finding = replace(FOUND, saw="it redirects to /\x1b[2J\u202e", advice="a\nb")
-        report = replace(REPORT, proposal=good, title="\x85Grafana", findings=(finding,))
         await world.agent.probed(id=probe, report=report)
-
-        shown = await world.admin.probe_result(id=probe)
-        assert shown is not None
-        assert shown.proposal == good
-        assert shown.title == "?Grafana"
-        assert (shown.findings[0].saw, shown.findings[0].advice) == (
-            "it redirects to /?[2J?",
-            "a?b",
-        )
         nursery.cancel_scope.cancel()
+    shown = await world.admin.probe_result(id=probe)
+    assert shown is not None
+    return shown
+
+
+@pytest.mark.parametrize(
+    ("bad", "left"),
+    [
+        (Proposal(uri=f"http://localhost:3000{MORE}"), Proposal()),
+        (Proposal(uri="file:///etc/passwd"), Proposal()),
+        (Proposal(uri="http://localhost:3000 #"), Proposal()),
+        (Proposal(host=f"localhost{MORE}"), Proposal()),
+        (Proposal(host='localhost"'), Proposal()),
+        (Proposal(host="localhost\n"), Proposal()),
+        (Proposal(redirect=("localhost", f"local{MORE}")), Proposal(redirect=("localhost",))),
+        (Proposal(redirect=("localhost\n",)), Proposal()),
+        (Proposal(redirect=("{{external.env}}",)), Proposal()),
+    ],
+)
+async def test_what_an_agent_proposes_to_copy_is_a_uri_and_hosts_and_no_further_lines(
+    world: World, autojump_clock: MockClock, bad: Proposal, left: Proposal
+) -> None:
+    """The page shows it as lines of an agent's file, beside a button that copies them."""
+    shown = await told_with(world, replace(REPORT, proposal=bad))
+
+    assert shown.proposal == left
+    assert shown.findings[:-1] == (FOUND,)
+    assert shown.findings[-1].saw.startswith("what its agent proposes is left out: ")
+
+
+async def test_a_report_is_shown_though_a_host_in_it_can_t_be_proposed(
+    world: World, autojump_clock: MockClock
+) -> None:
+    """Names of containers have underscores, which a URI may have."""
+    proposal = Proposal(uri="http://my_app:8080", host="my_app:8080", redirect=("my_app", "app"))
+
+    shown = await told_with(world, replace(REPORT, proposal=proposal))
+
+    assert shown.proposal == Proposal(uri="http://my_app:8080", redirect=("app",))
+    assert [(each.check, each.saw) for each in shown.findings[1:]] == [
+        ("host", "what its agent proposes is left out: 'my_app' is no host name"),
+        ("redirects", "what its agent proposes is left out: 'my_app' is no host name"),
+    ]
+
+
+async def test_what_an_agent_found_is_shown_as_it_is_in_plain_characters(
+    world: World, autojump_clock: MockClock
+) -> None:
+    good = Proposal(
+        uri="https://localhost:3000/x", host="Grafana:3000", redirect=("localhost", "::1")
+    )
+    finding = replace(FOUND, saw="it redirects to /\x1b[2J\u202e", advice="a\nb")
+
+    shown = await told_with(
+        world, replace(REPORT, proposal=good, title="\x85Grafana", findings=(finding,))
+    )
+
+    assert shown.proposal == good
+    assert shown.title == "?Grafana"
+    assert shown.findings == (replace(FOUND, saw="it redirects to /?[2J?", advice="a?b"),)
 
 
 async def test_probes_are_few_at_a_time_and_forgotten_in_the_end(

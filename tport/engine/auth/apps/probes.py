@@ -7,6 +7,8 @@ and that agent alone, and no proxy can ask. Nothing is stored.
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -21,7 +23,7 @@ from tport.engine.defaults import PROBE_DEADLINE
 from tport.engine.errors import InvalidRequest, LimitExceeded, NotFound
 from tport.engine.proto.host import split_host
 from tport.engine.types.app import AppServer
-from tport.engine.types.probe import ProbeReport, Proposal
+from tport.engine.types.probe import Check, Finding, ProbeReport
 
 MAX_PROBES: Final = 16  # at a time, in the whole cluster
 KEPT: Final = PROBE_DEADLINE + 60.0  # s from the question on that an answer is waited for
@@ -103,8 +105,7 @@ class Probes:
             raise InvalidRequest("the report of a probe is too long")
         if report.app != asked.server.app.name:
             raise InvalidRequest("the report is of another application")
-        check_proposal(report.proposal)
-        asked.report = cleaned(report)
+        asked.report = cleaned(judged(report))
         asked.until = trio.current_time() + RESULT_KEPT
         asked.done.set()
 
@@ -116,18 +117,35 @@ class Probes:
         self._asked = dict((*told[-MAX_RESULTS:], *running))
 
 
-def check_proposal(proposal: Proposal) -> None:
-    """Judge what people are to copy into an agent's file: an agent is not believed.
+def judged(report: ProbeReport) -> ProbeReport:
+    """Return a report that proposes to copy nothing but URIs and hosts: an agent is not believed.
 
-    Raises:
-        InvalidRequest: it is another thing than a URI or a host, as further lines of the file.
+    What is another thing, as further lines of the agent's file, is left out, and a finding says why:
+    an honest agent may meet a host that no setting can name.
     """
-    if proposal.uri:
-        check_uri(proposal.uri)
-    if proposal.host:
-        split_host(proposal.host.encode())
-    for host in proposal.redirect:
-        check_redirect(f"[{host}]" if ":" in host else host)
+    proposal, findings = report.proposal, list(report.findings)
+
+    def stands(check: Check, judge: Callable[[], object]) -> bool:
+        try:
+            judge()
+        except InvalidRequest as problem:
+            saw = f"what its agent proposes is left out: {problem}"
+            findings.append(Finding(check=check, verdict="note", saw=saw))
+            return False
+        return True
+
+    uri, host = proposal.uri, proposal.host
+    proposal = replace(
+        proposal,
+        uri=uri if uri and stands("connection", lambda: check_uri(uri)) else "",
+        host=host if host and stands("host", lambda: split_host(host.encode())) else "",
+        redirect=tuple(
+            each
+            for each in proposal.redirect
+            if stands("redirects", partial(check_redirect, f"[{each}]" if ":" in each else each))
+        ),
+    )
+    return replace(report, proposal=proposal, findings=tuple(findings))
 
 
 def cleaned(report: ProbeReport) -> ProbeReport:
