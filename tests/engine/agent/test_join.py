@@ -94,7 +94,7 @@ async def test_another_clusters_authorities_are_refused_by_the_pin(nursery: trio
     impostor = Impostor(bundle(Cluster()))
     await nursery.start(impostor.run)
     pin = bundle_pin(Cluster().host.trusted, Cluster().web.trusted)
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied, match="not those of the join token"):
         await join(impostor, f"{SECRET}.{pin}")
 
     assert impostor.targets == [b"/webapi/cas"]  # and no secret
@@ -105,7 +105,7 @@ async def test_one_wrong_pin_among_right_ones_is_refused(nursery: trio.Nursery) 
     impostor = Impostor(bundle(cluster))
     await nursery.start(impostor.run)
     right = bundle_pin(cluster.host.trusted, cluster.web.trusted)
-    with pytest.raises(AccessDenied):
+    with pytest.raises(AccessDenied, match="not those of the CA pin"):
         await join(impostor, f"{SECRET}.{right}", pins=("0" * 64,))
 
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import logging
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Final
@@ -76,8 +76,8 @@ async def join_cluster(
         InvalidRequest: the token is none.
     """
     secret, pin = split_join_token(token)
-    pins = (*pins, pin) if pin else tuple(pins)
-    bundle = await _authorities(proxy, pins, clock, insecure=insecure)
+    sources = _given(pins) | ({pin: "the join token"} if pin else {})
+    bundle = await _authorities(proxy, sources, clock, insecure=insecure)
     key, csr = make_key_and_csr()
     async with open_remote_auth(auth_dial(proxy, None, bundle.host, clock)) as auth:
         joined = await auth.join(token=secret, csr=csr, role="app", hostname=hostname)
@@ -136,7 +136,7 @@ async def found_authorities(
         AccessDenied, InvalidRequest: as `join_cluster`.
     """
     try:
-        return await _authorities(proxy, pins, clock, insecure=False), True
+        return await _authorities(proxy, _given(pins), clock, insecure=False), True
     except ConnectionProblem as problem:
         if pins or not _is_signed_by_nobody_known(problem):
             raise
@@ -165,10 +165,14 @@ async def shown_authorities(proxy: Address, clock: Clock | None = None) -> Bundl
     return bundle
 
 
+def _given(pins: Sequence[str]) -> dict[str, str]:
+    return dict.fromkeys(pins, "the CA pin")
+
+
 async def _authorities(
-    proxy: Address, pins: Sequence[str], clock: Clock, *, insecure: bool
+    proxy: Address, pins: Mapping[str, str], clock: Clock, *, insecure: bool
 ) -> Bundle:
-    """Fetch the cluster's authorities, and see that somebody vouches for them."""
+    """Fetch the cluster's authorities, and see that somebody vouches for them; `pins`: pin → what had it."""
     unverified = bool(pins) or insecure
     bundle, theirs = await _fetch(
         proxy, https_context(insecure=unverified), verified=not unverified
@@ -185,10 +189,10 @@ async def _authorities(
     return bundle
 
 
-def _check_pins(pins: Sequence[str], bundle: Bundle) -> None:
+def _check_pins(pins: Mapping[str, str], bundle: Bundle) -> None:
     """Raise AccessDenied unless every pin is the bundle's: a wrong one is never outvoted."""
-    for pin in pins:
-        check_bundle(pin, bundle.host, bundle.web)
+    for pin, source in pins.items():
+        check_bundle(pin, bundle.host, bundle.web, source=source)
 
 
 def _check_clock(proxy: Address, theirs: datetime | None, ours: datetime) -> None:

@@ -257,8 +257,13 @@ def bundle_pin(host_certs: Iterable[str], web_certs: Iterable[str]) -> str:
     return digest.hexdigest()
 
 
-def check_bundle(pin: str, host_certs: Iterable[str], web_certs: Iterable[str]) -> None:
+def check_bundle(
+    pin: str, host_certs: Iterable[str], web_certs: Iterable[str], *, source: str = "the CA pin"
+) -> None:
     """Check what a proxy says its authorities are against the pin that came by another way.
+
+    Args:
+        source: what had the pin, for the message.
 
     Raises:
         InvalidRequest: `pin` is none (64 hex digits, `sha256:` may stand before them).
@@ -270,10 +275,11 @@ def check_bundle(pin: str, host_certs: Iterable[str], web_certs: Iterable[str]) 
     actual = bundle_pin(host_certs, web_certs)
     if not hmac.compare_digest(match[1], actual):
         raise AccessDenied(
-            "the proxy's authorities are not those of the join token: either it is another "
+            f"the proxy's authorities are not those of {source}: either it is another "
             "cluster's proxy, or somebody sits between",
             reason=f"pin {match[1]}, proxy shows {actual}",
-            hint="make a new token on the auth service of the cluster you mean: tport tokens add",
+            hint="make a new token on the auth service of the cluster you mean: tport tokens add;"
+            " its CA pin is what follows the dot",
         )
 
 
