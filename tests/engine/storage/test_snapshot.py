@@ -15,7 +15,9 @@ import trio
 
 from tests.fakes import WallClock
 from tport.engine.errors import NotFound, TportError
+from tport.engine.storage import database
 from tport.engine.storage.backend import Delete, Item, Put
+from tport.engine.storage.database import connect
 from tport.engine.storage.snapshot import (
     Forgetting,
     go_on_with,
@@ -79,6 +81,50 @@ async def test_reading_changes_nothing(path: Path, tmp_path: Path) -> None:
 
     assert take_snapshot(crashed).value("/a") == b"1"
     assert {file: file.read_bytes() for file in before} == before
+
+
+async def change_secrets(path: Path) -> None:
+    """Store some, which are then changed or deleted; nobody asked for either of them to be kept."""
+    async with open_sqlite_backend(path, WallClock()) as backend:
+        for number in range(200):
+            await backend.create(Item(f"/things/{number}", b'{"password": "%s"}' % (SECRET * 20)))
+        for number in range(100):
+            await backend.put(Item(f"/things/{number}", b'{"password": ""}'))
+        for number in range(100, 200):
+            await backend.delete(f"/things/{number}")
+
+
+SECRET = b"of nobody now "
+
+
+async def test_what_was_changed_or_deleted_is_in_the_file_no_more(path: Path) -> None:
+    """Debian's SQLite sees to that by itself, others don't."""
+    await change_secrets(path)
+
+    assert SECRET not in path.read_bytes()
+
+
+async def test_what_0_1_changed_or_deleted_is_in_no_copy(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0.1 had SQLite leave it in free pages."""
+
+    def connect_as_0_1(path: Path, mode: str) -> sqlite3.Connection:
+        connection = connect(path, mode)
+        connection.execute("PRAGMA secure_delete = OFF")
+        return connection
+
+    with monkeypatch.context() as before:
+        before.setattr(database, "connect", connect_as_0_1)
+        await change_secrets(path)
+    assert SECRET in path.read_bytes()
+
+    copy = take_snapshot(path)
+
+    assert SECRET not in copy.data
+    assert (copy.items, copy.complaints) == (100, ())
+    assert judge(copy.data).complaints == ()
+    assert copy.value("/things/99") == b'{"password": ""}'
 
 
 async def test_a_lost_log_is_told(path: Path, tmp_path: Path) -> None:

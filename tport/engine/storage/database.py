@@ -388,6 +388,9 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
         check_same_thread=False,
     )
     connection.text_factory = read_text
+    if mode == "rw":
+        # Zeros where a record was: else a secret that was changed stays in the file. Costs no time to speak of.
+        connection.execute("PRAGMA secure_delete = ON")
     return connection
 
 
