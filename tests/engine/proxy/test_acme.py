@@ -263,7 +263,7 @@ async def test_tls_13_a_name_beyond_what_its_agent_may_order_waits_and_counts_as
     began = trio.current_time()
     assert await proxy.context(hosts[-1]) is None
     assert trio.current_time() - began < 1  # nobody waits for what isn't ordered
-    assert proxy.state(hosts[-1]) == CertState(host=hosts[-1], source="acme")
+    assert proxy.state(hosts[-1]).not_after is None
     assert hosts[-1] not in await rig.states()
 
     await rig.world.offer(*apps)
@@ -286,9 +286,61 @@ async def test_a_limit_of_the_account_is_met_once_and_not_by_each_name(
         await trio.sleep(30)
 
     assert proxy.state(GRAFANA_HOST).problem == "the CA says: too many new orders (rateLimited)"
-    assert proxy.state(other).problem == ""
     assert (await rig.states())[GRAFANA_HOST].failures == 0
     assert rig.orders(other) == 0
+
+
+async def test_why_a_name_waits_is_told_until_it_may_be_ordered_and_logged_once(
+    rig: Rig, autojump_clock: MockClock, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Visitors see a warning of their browser meanwhile, and whoever runs the cluster must know of what."""
+    proxy = await rig.proxy()
+    await until_obtained(proxy)
+    rig.hosts.add(other := f"other.{PROXY}")
+    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
+    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    await proxy.context(GRAFANA_HOST)
+    held_until = proxy.state(GRAFANA_HOST).next_try
+    assert held_until is not None
+    assert proxy.state(other) == CertState(host=other, source="acme")  # nobody asked for it yet
+
+    for _ in range(3):
+        assert await proxy.context(other) is None
+        await trio.sleep(30)
+    state = proxy.state(other)
+    assert "the CA takes no new names now" in state.problem
+    assert "docs/acme.md" in state.advice
+    assert state.next_try is not None
+    assert abs(state.next_try - held_until) < timedelta(seconds=1)
+    said = [one for one in caplog.messages if one.startswith(f"no certificate for {other} before")]
+    assert len(said) == 1
+    assert "the CA takes no new names" in proxy.state(other).problem
+    assert "the CA says" in proxy.state(GRAFANA_HOST).problem  # its own failure, not that wait
+
+    rig.clock.ahead += timedelta(hours=2)
+    assert proxy.state(other) == CertState(host=other, source="acme")
+
+
+async def test_whoever_runs_the_cluster_can_have_a_name_ordered_that_waits(
+    rig: Rig, autojump_clock: MockClock
+) -> None:
+    """By any proxy: it waits at none then, though they know nothing of one another's."""
+    one, two = await rig.proxy("one"), await rig.proxy("two")
+    await until_obtained(one)
+    rig.hosts.add(other := f"other.{PROXY}")
+    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
+    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    assert await one.context(GRAFANA_HOST) is None
+    for proxy in (one, two):
+        assert await proxy.context(other) is None
+        assert proxy.state(other).problem
+
+    one.reload.set()
+    await trio.sleep(30)
+    assert one.state(other) == CertState(host=other, source="acme")
+    assert await one.context(other) is not None
+    await until(lambda: two.state(other).not_after is not None)
+    assert two.state(other).problem == ""
 
 
 async def test_an_auth_of_the_version_before_hears_of_a_limit_as_of_any_failure(

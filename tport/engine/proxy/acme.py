@@ -45,6 +45,7 @@ ASK_AGAIN: Final = 5.0  # s between questions for a certificate that auth could 
 LOOK_EVERY: Final = 20.0  # s between looks at what is due
 MAX_WANTED: Final = 1000  # names that somebody waits for or waited for; they are hosts served here
 _ADVICE: Final = "what a CA and this proxy must be able to reach is told in docs/acme.md"
+_WHEN_ORDERED: Final = "it is ordered when somebody opens it after that time: docs/acme.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,10 +170,13 @@ class AcmeCertificates:
         name = self._name_for(host)
         if name is None:
             return ()
-        state = self._state(name)
-        if state is None:
-            return (CertState(host=host, source="acme"),)
-        problem = state.problem
+        nothing = AcmeState(directory=self._settings.directory, name=name, names=())
+        state = self._state(name) or nothing
+        problem, advice, again = state.problem, _ADVICE, state.next_try or state.renew_at
+        wait = self._orders.wait_of(name)
+        # Unless another proxy has it by now, or had a failure that is waited out.
+        if wait is not None and not state.serial and self._may_try(name):
+            problem, advice, again = wait.problem, _WHEN_ORDERED, wait.until
         if self._broken.get(name) == state.serial != "":
             problem = problem or "its key can't be read any more; another one is ordered"
         loaded = self._loaded.get(name)
@@ -186,8 +190,8 @@ class AcmeCertificates:
                 not_after=state.not_after,
                 last_attempt=state.last_attempt,
                 problem=problem,
-                advice=_ADVICE if problem else "",
-                next_try=state.next_try or state.renew_at,
+                advice=advice if problem else "",
+                next_try=again,
                 key=key_of(loaded.chain) if loaded else "",
             ),
         )
@@ -301,6 +305,7 @@ class AcmeCertificates:
             logger.warning("what failed by ACME is not tried anew: %s", problem)
             return
         self._started.clear()
+        self._orders.forget_waits()
         self.changed()
 
     async def _load_new(self) -> None:

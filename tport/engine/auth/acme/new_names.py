@@ -101,7 +101,7 @@ class NewNames:
             del self._held[directory]
             return
         raise LimitExceeded(
-            f"{name}: the CA takes no new names before {until:%FT%TZ}",
+            f"{name}: the CA takes no new names now: it has had too many from this account or address",
             retry_after=(until - now).total_seconds(),
         )
 
