@@ -14,6 +14,7 @@ import trio
 import trio.testing
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from msgspec.structs import replace
 
 from tests.engine.auth.world import CLUSTER, GRAFANA, PASSWORD, World, open_world
 from tests.fakes import WallClock
@@ -25,7 +26,7 @@ from tport.engine.api.remote import check_is_auth, open_remote_auth
 from tport.engine.auth import server as server_module
 from tport.engine.auth.calls.calls import Calls
 from tport.engine.auth.server import AuthServer
-from tport.engine.defaults import ALPN_AUTH, MAX_CALL
+from tport.engine.defaults import ALPN_AUTH, MAX_CALL, NEW_PER_ADDRESS
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -490,6 +491,29 @@ async def test_a_call_that_takes_too_long_is_given_up(
     async with open_cable(world) as cable, open_remote_auth(cable.dialler("admin")) as admin:
         with pytest.raises(Unavailable, match="status took longer"):
             await admin.status()
+
+
+async def test_strangers_of_one_address_take_few_handshakes_a_second_until_one_is_known_there(
+    world: World, monkeypatch: pytest.MonkeyPatch, autojump_clock: trio.testing.MockClock
+) -> None:
+    """DOS-01: a handshake is a millisecond of auth's time, and agents of a NAT come back all at once."""
+    monkeypatch.setattr(
+        server_module, "_ROOM", replace(server_module._ROOM, strangers_per_address=4)
+    )
+    async with open_cable(world) as cable:
+
+        async def seconds_of(dials: int) -> float:
+            began = trio.current_time()
+            for _ in range(dials):
+                await trio.aclose_forcefully(await cable.dial(None))
+            return trio.current_time() - began
+
+        assert await seconds_of(4) == 0
+        assert await seconds_of(5) == pytest.approx(5 / NEW_PER_ADDRESS)
+
+        async with open_remote_auth(cable.dialler("agent")) as agent:
+            await agent.ping()
+        assert await seconds_of(20) == 0
 
 
 async def test_where_there_is_no_room_a_connection_ends_before_its_handshake(

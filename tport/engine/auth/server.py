@@ -24,6 +24,7 @@ from tport.engine.defaults import (
     AUTH_STRANGERS,
     HOST_RENEWAL_GRACE,
     MAX_CALL,
+    NEW_PER_ADDRESS,
     STRANGER_GRACE,
 )
 from tport.engine.errors import (
@@ -55,6 +56,7 @@ _ROOM: Final = Room(
     strangers=AUTH_STRANGERS,
     strangers_per_address=AUTH_STRANGERS // 5,
     grace=STRANGER_GRACE,
+    new_per_address=NEW_PER_ADDRESS,
 )
 _JSON = (b"content-type", b"application/json")
 _LINES = (b"content-type", b"application/x-ndjson")
@@ -73,7 +75,7 @@ class AuthServer:
             lambda pair: auth_server_context(pair, service.authorities.host),
             service.cluster.clock,
         )
-        self._seats = Seats(_ROOM)
+        self._seats = Seats(_ROOM, clock=trio.current_time)
 
     @property
     def shed(self) -> Mapping[str, int]:
@@ -113,6 +115,8 @@ class AuthServer:
         try:
             with trio.CancelScope() as handshake:
                 seat.end_if_resting = closed_by(handshake.cancel)
+                if not seat.is_due:
+                    await trio.sleep_until(seat.turn)
                 tls = await accept_tls(stream, self._own_context.now())
             if handshake.cancelled_caught:
                 return
