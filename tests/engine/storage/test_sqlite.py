@@ -248,6 +248,18 @@ async def test_every_file_is_its_owners_alone(path: Path) -> None:
         os.umask(old)
 
 
+def test_the_first_reads_open_nothing_more(path: Path) -> None:
+    """A process may be out of descriptors by then, or be watched for what it leaves open."""
+    path.parent.mkdir()
+    with closing(Database(path)) as database:
+        before = len(os.listdir("/proc/self/fd"))
+
+        for reader in database.readers:
+            database_module.get(reader, "/")
+
+        assert len(os.listdir("/proc/self/fd")) == before
+
+
 async def test_a_database_that_is_a_link_is_not_followed(path: Path, tmp_path: Path) -> None:
     path.parent.mkdir()
     path.symlink_to(tmp_path / "elsewhere.db")

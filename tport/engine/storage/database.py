@@ -234,6 +234,8 @@ class Database:
             head = read_head(self._writer)
             self._acknowledge(Mark(head.revision, head.mark))
             self.readers = [connect(self.path, "ro") for _ in range(READERS)]
+            for reader in self.readers:
+                read_head(reader)  # opens the log, for which there may be no descriptor later
         except BaseException:
             self._writer.close()
             raise
