@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections import deque
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Final
@@ -61,7 +60,9 @@ class MuxStream(trio.abc.HalfCloseableStream):
         self.id = stream_id
         self._mux = mux
         self._window = window
-        self._pieces: deque[bytes | memoryview] = deque()
+        # A piece or none, nearly always. A deque's block, of which it takes another each 64 pieces, is too large for
+        # Python's own allocator: those of long-lived streams come to lie all over the heap, and keep holes in it.
+        self._pieces: list[bytes | memoryview] = []
 
     def __repr__(self) -> str:
         return f"<MuxStream {self.id}>"
@@ -119,21 +120,22 @@ class MuxStream(trio.abc.HalfCloseableStream):
             if self._ended:
                 return b""
             raise trio.BrokenResourceError("the stream was cut short")
-        piece = pieces.popleft()
+        piece = pieces[0]
         if len(piece) > limit:
             view = memoryview(piece)
-            pieces.appendleft(view[limit:])
+            pieces[0] = view[limit:]
             taken = bytes(view[:limit])
-        elif pieces and len(piece) + len(pieces[0]) <= limit:
-            whole = [piece]
-            size = len(piece)
-            while pieces and size + len(pieces[0]) <= limit:
-                piece = pieces.popleft()
-                size += len(piece)
-                whole.append(piece)
-            taken = b"".join(whole)
+        elif len(pieces) > 1 and len(piece) + len(pieces[1]) <= limit:
+            size = whole = 0
+            for piece in pieces:
+                if (size := size + len(piece)) > limit:
+                    break
+                whole += 1
+            taken = b"".join(pieces[:whole])
+            del pieces[:whole]
         else:
             taken = bytes(piece)
+            del pieces[0]
         if self._window.consume(len(taken)):
             self._mux._grant(self.id, self._window)
         return taken

@@ -59,7 +59,7 @@ class _Stream:
         self.window = window
         self.credit = INITIAL_WINDOW  # bytes the peer still takes
         self.grant = 0  # credit the peer is owed
-        self.pending: deque[bytes | memoryview] = deque()
+        self.pending: list[bytes | memoryview] = []  # no deque: as in MuxStream
         self.queued = 0  # bytes in `pending`
         self.ended = False  # the peer's FIN came
         self.ending = False  # our FIN is owed, after `pending`
@@ -114,8 +114,7 @@ class Connection:
         self._resets: list[bytes] = []
         self._ping: int | None = None
         self._ping_value = 0
-        # Whose data left in the last `data_to_send`: they may queue more.
-        self.moved: list[int] = []
+        self.moved: list[int] = []  # whose data left in the last write: they may queue more
         self.queued = 0  # bytes of payload waiting to be sent, all streams together
 
     # --- receiving -----------------------------------------------------------------------
@@ -444,7 +443,7 @@ class Connection:
             header = len(parts)
             parts.append(b"")
             if len(pending) == 1 and len(pending[0]) <= room:  # as of nearly every request
-                parts.append(piece := pending.popleft())
+                parts.append(piece := pending.pop())
                 taken = len(piece)
             else:
                 taken = _take(pending, parts, room)
@@ -486,15 +485,16 @@ class Connection:
             self._line.remove(stream)
 
 
-def _take(pending: deque[bytes | memoryview], parts: list[bytes | memoryview], most: int) -> int:
+def _take(pending: list[bytes | memoryview], parts: list[bytes | memoryview], most: int) -> int:
     """Move up to `most` bytes from `pending` to `parts` without copying; return how many."""
-    room = most
-    while pending and room:
-        piece = pending.popleft()
+    room, whole = most, 0
+    while room and whole < len(pending):
+        piece = pending[whole]
         if len(piece) > room:
-            view = memoryview(piece)
-            pending.appendleft(view[room:])
-            piece = view[:room]
+            pending[whole], piece = memoryview(piece)[room:], memoryview(piece)[:room]
+        else:
+            whole += 1
         parts.append(piece)
         room -= len(piece)
+    del pending[:whole]
     return most - room
