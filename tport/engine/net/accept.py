@@ -54,6 +54,7 @@ async def _accept(arrivals: _Arrivals, welcome: Welcome) -> NoReturn:
     """Welcome who comes by plain calls; a task is needed where others are to have their turn."""
     turn = Waiter()
     is_resting = False
+    failed: OSError | None = None
 
     def come() -> bool:
         """Welcome who is there; tell whether more may be."""
@@ -67,22 +68,29 @@ async def _accept(arrivals: _Arrivals, welcome: Welcome) -> NoReturn:
         return True
 
     def told(_: int) -> None:
+        nonlocal failed
+        if is_resting or failed is not None:
+            return  # the task goes on from there
         try:
-            is_all = is_resting or not come()
-        except OSError:
-            is_all = False  # the task meets it again
-        if not is_all:
-            turn.wake()
+            if not come():
+                return
+        except OSError as problem:
+            failed = problem
+        turn.wake()
 
     ready().add(arrivals.door, told)
     try:
         while True:
-            try:
-                is_more = come()
-            except OSError as problem:
-                is_resting = is_more = True
-                await arrivals.rest(problem)
-                is_resting = False
+            is_more = True
+            if failed is None:
+                try:
+                    is_more = come()
+                except OSError as problem:
+                    failed = problem
+            if failed is not None:
+                is_resting = True
+                await arrivals.rest(failed)
+                is_resting, failed = False, None
             if is_more:
                 await trio.lowlevel.checkpoint()
             else:
