@@ -282,7 +282,10 @@ async def test_ag_16_who_stands_in_the_proxys_place_gets_no_token(stack: Stack, 
     async with open_stack(drain=False) as other, trio.open_nursery() as nursery:
 
         async def stand_between(stream: trio.SocketStream) -> None:
-            hello, peeked = await peek(stream)
+            came = await peek(stream)
+            if came is None:
+                return
+            hello, peeked = came
             is_call = hello.alpn == (ALPN_AUTH,)
             port = stack.port if shows == "the right ones" and not is_call else other.port
             await relay(peeked, await trio.open_tcp_stream("127.0.0.1", port))
