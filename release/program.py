@@ -25,9 +25,9 @@ def main() -> None:
         case _:
             if _is_one_file():
                 _end_with(os.getppid())
-            from tport.cli import main
+            from tport.program import main as tport
 
-            main()
+            tport()
 
 
 def _is_one_file() -> bool:

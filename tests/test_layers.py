@@ -100,7 +100,7 @@ def parts_imported(path: Path) -> Iterator[str]:
 
 def is_root(path: Path) -> bool:
     """Tell whether a file belongs to the package itself: `tport/__init__.py` and its like."""
-    return part_of(path) in ("__init__", "__main__")
+    return part_of(path) in ("__init__", "__main__", "program")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)

@@ -326,13 +326,13 @@ def test_each_shell_gets_a_completion(shell: str) -> None:
 
 
 def test_the_frozen_program_is_the_interpreter_of_tports_own_modules_and_of_no_other(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("sys.argv", ["tport", "-P", "-m", "tport", "version"])
     with pytest.raises(SystemExit) as ended:
         main()
     assert ended.value.code == 0
-    assert capsys.readouterr().out.startswith(f"tport {__version__}")
+    assert capfd.readouterr().out.startswith(f"tport {__version__}")
 
     monkeypatch.setattr("sys.argv", ["tport", "-P", "-m", "http.server"])
     with pytest.raises(SystemExit) as ended:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tport.cli import main
+from tport.program import main
 
 if __name__ == "__main__":
     main()

@@ -1,7 +1,7 @@
 """The root command: the built-in commands, then those that installed packages add.
 
 A command's module is imported when it is called; its line in the help stands here, so that
-`tport --help` and `tport version` stay quick. What went wrong is a line on stderr each, and an
+`tport --help` stays quick. What went wrong is a line on stderr each, and an
 exit status: see `tport.engine.errors`.
 """
 
@@ -168,11 +168,6 @@ def root(
     ctx.obj = Settings(config=config, data_dir=data_dir, quiet=quiet, yes=yes)
     if quiet:
         be_quiet()
-
-
-def main() -> None:
-    """Run the command line."""
-    sys.exit(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:

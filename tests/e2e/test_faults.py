@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from http.client import IncompleteRead
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from queue import SimpleQueue
 from socket import create_connection
 from typing import Any, ClassVar, Final
 
@@ -30,6 +31,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from tests.e2e.client import Client
 from tests.e2e.harness import (
+    PATIENCE,
     Background,
     Cluster,
     Tport,
@@ -65,9 +67,11 @@ class Slow(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = 65536  # head and body leave together, as a quick application's do
     posts: ClassVar[list[str]] = []  # the bodies of all POSTs, as they came
+    came_by: ClassVar[SimpleQueue[str]] = SimpleQueue()  # the agent that brought each POST, at once
 
     def do_POST(self) -> None:
         self.posts.append(self.rfile.read(int(self.headers["Content-Length"])).decode())
+        self.came_by.put(self.headers["X-Forwarded-Server"])
         self.do_GET()
 
     def do_GET(self) -> None:
@@ -88,6 +92,14 @@ class Slow(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None: ...
+
+
+def wait_for_post(*, by: str) -> None:
+    """Return as soon as a POST has come by that agent: for WORK seconds from now it is in flight."""
+    while not Slow.came_by.empty():
+        Slow.came_by.get_nowait()
+    while Slow.came_by.get(timeout=PATIENCE) != by:
+        pass
 
 
 class Upstream(ThreadingHTTPServer):
@@ -203,11 +215,16 @@ class Pair:
     def both_up(self) -> float:
         return wait_until(lambda: offers(self.cluster) == ["agent-1", "agent-2"], "both offers")
 
-    def restart(self, name: str) -> None:
-        """Start an agent again, with what its folder holds."""
-        file = self.cluster.folder / f"{name}.yaml"
-        self.agents[name] = self.cluster.start("start", f"--config={file}")
-        self.agents[name].wait_for("tport: ready")
+    @contextmanager
+    def restarted(self, name: str) -> Iterator[None]:
+        """Start an agent again behind the block, which killed it: both are there for the next test."""
+        try:
+            yield
+        finally:
+            file = self.cluster.folder / f"{name}.yaml"
+            self.agents[name] = self.cluster.start("start", f"--config={file}")
+            self.agents[name].wait_for("tport: ready")
+            self.both_up()
 
     def person(self, name: str) -> Person:
         """Somebody who is signed in and has opened the application."""
@@ -243,33 +260,35 @@ def test_a_killed_agent_costs_only_what_was_in_flight_on_it(pair: Pair) -> None:
     What changes nothing and was not answered yet is asked again there; a POST never is.
     """
     people = pair.people()
-    with load(people):
-        time.sleep(2)
-        killed = time.monotonic()
-        pair.agents["agent-1"].kill9()
-        time.sleep(3)
+    with pair.restarted("agent-1"):
+        with load(people):
+            time.sleep(2)
+            wait_for_post(by="agent-1")
+            killed = time.monotonic()
+            pair.agents["agent-1"].kill9()
+            time.sleep(3)
 
-    lost = []
-    for person in people:
-        failed = [asked for asked in person.asked if asked.status != 200]
-        assert failed == [] or person.home == "agent-1"
-        for asked in failed:
-            assert asked.status in (502, CUT), asked
-            assert asked.began < killed + 0.05, f"asked {asked.began - killed:.3f} s after the kill"
-            assert asked.ended - killed < 1, f"told {asked.ended - killed:.3f} s after the kill"
-        assert len(failed) <= 1
-        later = {asked.text for asked in person.asked if asked.began > killed + 0.05}
-        assert later == {"agent-2"}
-        lost += failed
-    assert any(asked.body for asked in lost), "no POST was in flight on the agent that died"
-    assert len(Slow.posts) == len(set(Slow.posts)), "a POST came twice"
-    logger.info(
-        f"killed agent: {len(lost)} of {sum(len(p.asked) for p in people)} requests lost"
-        f" ({sum(not asked.body for asked in lost)} of them GETs),"
-        f" told within {max(asked.ended for asked in lost) - killed:.3f} s"
-    )
-    pair.restart("agent-1")
-    pair.both_up()
+        lost = []
+        for person in people:
+            failed = [asked for asked in person.asked if asked.status != 200]
+            assert failed == [] or person.home == "agent-1"
+            for asked in failed:
+                assert asked.status in (502, CUT), asked
+                assert asked.began < killed + 0.05, (
+                    f"asked {asked.began - killed:.3f} s after the kill"
+                )
+                assert asked.ended - killed < 1, f"told {asked.ended - killed:.3f} s after the kill"
+            assert len(failed) <= 1
+            later = {asked.text for asked in person.asked if asked.began > killed + 0.05}
+            assert later == {"agent-2"}
+            lost += failed
+        assert any(asked.body for asked in lost), "no POST was in flight on the agent that died"
+        assert len(Slow.posts) == len(set(Slow.posts)), "a POST came twice"
+        logger.info(
+            f"killed agent: {len(lost)} of {sum(len(p.asked) for p in people)} requests lost"
+            f" ({sum(not asked.body for asked in lost)} of them GETs),"
+            f" told within {max(asked.ended for asked in lost) - killed:.3f} s"
+        )
 
 
 def test_after_a_proxy_restart_agents_are_back_in_ten_seconds_and_sessions_live_on(
@@ -309,10 +328,9 @@ def test_the_applications_of_a_frozen_agent_vanish_within_fifteen_seconds(pair: 
 
 
 def test_a_dead_agent_s_applications_vanish_at_once(pair: Pair) -> None:
-    pair.agents["agent-1"].kill9()
-    took = wait_until(lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone")
-    pair.restart("agent-1")
-    pair.both_up()
+    with pair.restarted("agent-1"):
+        pair.agents["agent-1"].kill9()
+        took = wait_until(lambda: offers(pair.cluster) == ["agent-2"], "agent-1 gone")
     logger.info(f"dead agent: gone from the list after {took:.2f} s")
 
 

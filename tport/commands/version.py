@@ -10,6 +10,7 @@ import typer
 import tport
 from tport.commands.printing import hint, print_out, print_value, printable
 from tport.commands.settings import Format, FormatOption
+from tport.program import VERSION_LINE
 
 if TYPE_CHECKING:
     from tport.engine.api.answers import ClusterStatus
@@ -34,7 +35,7 @@ def version(
     said = {"version": tport.__version__, "python": platform.python_version()}
     if not check:
         if format is Format.text:
-            print_out(f"tport {said['version']} (Python {said['python']})")
+            print_out(VERSION_LINE)
         else:
             print_value(said, format)
         return
@@ -43,7 +44,7 @@ def version(
     found = with_cluster(ctx, lambda auth: auth.status())
     rows = compared(found)
     if format is Format.text:
-        print_out(f"tport {said['version']} (Python {said['python']})")
+        print_out(VERSION_LINE)
         for who, its, fits in rows:
             print_out(printable(f"{who}: {its}" + ("" if fits == "same" else f", {fits}")))
     else:

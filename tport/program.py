@@ -1,0 +1,34 @@
+"""What the script `tport` runs."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+
+from tport import __version__
+
+VERSION_LINE = f"tport {__version__} (Python {platform.python_version()})"
+
+
+def main() -> None:
+    """Answer `tport version`, which scripts ask in loops, at once; run the command line for all else."""
+    sys.exit(_status(sys.argv[1:]))
+
+
+def _status(args: list[str]) -> int:
+    if args == ["version"] and _is_written(f"{VERSION_LINE}\n"):
+        return 0
+    from tport.cli import run
+
+    return run(args)
+
+
+def _is_written(line: str) -> bool:
+    """Write to stdout; False where that fails: the command line knows what to say then."""
+    if sys.stdout is None:  # closed by who started us
+        return False
+    try:
+        return os.write(1, line.encode()) == len(line)
+    except OSError:
+        return False
