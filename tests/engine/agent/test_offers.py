@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from tport.engine.agent.offers import AgentOffers, AppSet, closing_offers
 from tport.engine.agent.passage import Offered
+from tport.engine.defaults import MAX_OFFERS
 from tport.engine.proto.tunnel import MAX_MESSAGE, pack
 from tport.engine.types.app import DEBUG_APP, KEPT, App, DynamicLabel, Header, Rewrite, UpstreamTls
 
@@ -123,6 +124,21 @@ async def test_no_application_at_all_is_as_good_as_any_set(agent: Agent) -> None
     await agent.take()
     assert agent.offered == {}
     assert agent.told[-1] == []
+
+
+async def test_of_more_applications_than_a_proxy_takes_the_first_are_offered(
+    agent: Agent, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And of the others is said why they aren't: the proxy would refuse all of them together."""
+    await agent.take(*(replace(ONE, name=f"a{n:04}") for n in range(MAX_OFFERS + 2)))
+
+    assert [app.name for app in agent.offers.message().apps] == [
+        f"a{n:04}" for n in range(MAX_OFFERS)
+    ]
+    assert set(agent.red) == {"a1000", "a1001"}
+    assert "at most 1000" in agent.red["a1000"]
+    [said] = [one for one in caplog.messages if "at most 1000" in one]
+    assert said.startswith("2 applications are not offered")
 
 
 async def test_a_thousand_faulty_ones_fit_into_a_message(agent: Agent) -> None:

@@ -209,7 +209,7 @@ def test_a_folder_that_may_not_be_seen_is_judged_by_what_may(tmp_path: Path) -> 
         os.seteuid(0)
 
     assert tmp_path.is_relative_to(folder.parent)
-    assert not folder.writable
+    assert folder.closed == folder.parent
 
 
 @pytest.mark.parametrize("name", ["", "auth"])
@@ -242,8 +242,26 @@ def test_who_has_folders_of_their_own_need_not_write_beside_them(
     (tmp_path / "auth").mkdir()
     monkeypatch.setattr(os, "access", lambda path, _, **__: Path(path).name == "auth")
 
-    assert look_at_folder(tmp_path, folders=("auth",)).writable
-    assert not look_at_folder(tmp_path, folders=("auth", "agent")).writable
+    assert look_at_folder(tmp_path, folders=("auth",)).closed == ""
+    assert look_at_folder(tmp_path, folders=("auth", "agent")).closed == str(tmp_path)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files away")
+def test_of_a_roles_folder_that_is_somebody_elses_is_said_whose_it_is(tmp_path: Path) -> None:
+    """Something was run as root once, which the service can't write to since."""
+    data = tmp_path / "data"
+    (data / "auth").mkdir(parents=True, mode=0o700)
+    os.chown(data, 65534, -1)
+    for each in (tmp_path, *tmp_path.parents[:-1]):
+        if "pytest" in str(each):
+            each.chmod(0o755)
+    os.seteuid(65534)
+    try:
+        found = look_at_folder(data, folders=("auth", "agent"))
+    finally:
+        os.seteuid(0)
+
+    assert (found.closed, found.closed_by) == (str(data / "auth"), "root")
 
 
 def test_the_file_system_is_that_of_the_deepest_mount(tmp_path: Path) -> None:

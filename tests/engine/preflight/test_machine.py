@@ -39,9 +39,13 @@ def test_a_clock_that_nobody_confirms_is_not_called_right() -> None:
     [
         ({}, "ok", "/srv/tport, of tport"),
         ({"parent": "/srv"}, "ok", "/srv/tport will be made"),
-        ({"parent": "/srv", "writable": False}, "problem", "tport may not make it in /srv"),
+        ({"parent": "/srv", "closed": "/srv"}, "problem", "tport may not make it in /srv"),
         ({"parent": "/srv/tport", "is_folder": False}, "problem", "/srv/tport is a file"),
-        ({"owner": "root", "writable": False}, "problem", "belongs to root, and tport may not"),
+        (
+            {"closed": "/srv/tport/auth", "closed_by": "root"},
+            "problem",
+            "/srv/tport/auth belongs to root, and tport may not",
+        ),
         ({"refused": "it is alice's", "advice": "chown"}, "problem", "it is alice's"),
         ({"note": "its group may write"}, "unknown", "its group may write"),
         ({"owner": "root"}, "ok", "of root"),

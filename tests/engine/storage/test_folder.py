@@ -187,6 +187,14 @@ def test_root_works_in_a_services_folder_where_root_or_the_service_put_it(data: 
 
 
 @as_root
+def test_root_is_told_to_close_a_services_folder_that_others_may_write(data: Path) -> None:
+    os.chown(data, SERVICE, SERVICE)
+    data.chmod(0o777)
+
+    assert refusal(data).hint == f"chmod go-w {data}"
+
+
+@as_root
 @pytest.mark.parametrize(("owner", "mode"), [(OTHER, 0o755), (0, 0o777), (0, 0o1777)])
 def test_root_works_in_no_folder_that_anybody_could_have_put_there(
     data: Path, owner: int, mode: int

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import logging
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
+from itertools import islice
 from typing import Final
 
 import trio
@@ -90,10 +91,12 @@ class AgentOffers:
 
         What is defined as before goes on untouched. A changed application is offered as it was
         until the new one is ready, and requests that run end with the old one; one that isn't
-        wanted any more is withdrawn first. A bad definition costs itself alone.
+        wanted any more is withdrawn first. A bad definition costs itself alone; of more than
+        MAX_OFFERS the first are offered.
         """
-        definitions = wanted.definitions()
+        definitions = dict(islice(wanted.definitions().items(), MAX_OFFERS))
         self._faulty = dict(wanted.faulty)
+        self._refuse_rest(wanted.definitions().keys() - definitions.keys())
         gone = [name for name in self._offered if name not in definitions]
         for name in gone:
             await self._drop(self._offered.pop(name))
@@ -122,6 +125,13 @@ class AgentOffers:
                 if made[name] is not before[name]:
                     logger.info("application %s is offered as it is defined now", name)
         self._serving = True
+
+    def _refuse_rest(self, names: Set[str]) -> None:
+        """Say of applications that are too many why they aren't offered: proxies would refuse all together."""
+        if names:
+            why = f"an agent offers at most {MAX_OFFERS}; let another agent offer the rest"
+            logger.error("%s applications are not offered: %s", len(names), why)
+            self._faulty.update(dict.fromkeys(sorted(names), why))
 
     async def _make(self, app: App, made: dict[str, Offered]) -> None:
         """Make one application ready, its labels measured; or say why it can't be."""

@@ -52,22 +52,26 @@ def look_at_folder(path: Path, mounts: Path = MOUNTS, *, folders: Sequence[str] 
         advice = "see to it that it can, or name another folder: data_dir"
     own = [path / name for name in folders if os.path.exists(path / name)]
     needed = own if folders and len(own) == len(folders) else [there, *own]
+    closed = next((each for each in needed if not _may_write(each)), None)
     return Folder(
         path=str(path),
         parent="" if there == path else str(there),
         is_folder=there.is_dir(),
         owner=_user(found.st_uid),
         me=_user(os.geteuid()),
-        writable=all(
-            os.access(each, os.W_OK | os.X_OK, effective_ids=os.access in os.supports_effective_ids)
-            for each in needed
-        ),
+        closed=str(closed or ""),
+        closed_by=_user(closed.stat().st_uid) if closed else "",
         refused=refused,
         advice=advice,
         note="; ".join(dict.fromkeys(notes)),
         free=space.f_bavail * space.f_frsize,
         filesystem=_filesystem(there.resolve(), mounts),
     )
+
+
+def _may_write(folder: Path) -> bool:
+    by_effective = os.access in os.supports_effective_ids
+    return os.access(folder, os.W_OK | os.X_OK, effective_ids=by_effective)
 
 
 def _user(number: int) -> str:

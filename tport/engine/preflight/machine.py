@@ -26,7 +26,9 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
         parent: the nearest folder above that exists; "" when the folder itself does.
         is_folder: what exists is one.
         owner: of the folder, or of `parent`; `me` is who asks.
-        writable: by who asks, as far as roles have no folder of their own in it yet.
+        closed: the first folder that who asks has to write in and may not, of `parent`, the folder and
+            those of roles in it; "": there is none.
+        closed_by: its owner.
         refused: why a start would not use it, or a role's folder in it; "": it would.
         advice: what to do about that.
         note: what a start would warn of; "": nothing.
@@ -39,7 +41,8 @@ class Folder(msgspec.Struct, frozen=True, kw_only=True):
     is_folder: bool = True
     owner: str
     me: str
-    writable: bool = True
+    closed: str = ""
+    closed_by: str = ""
     refused: str = ""
     advice: str = ""
     note: str = ""
@@ -101,7 +104,7 @@ def _of_place(folder: Folder) -> Row:
             "name a folder: data_dir in the file, or --data-dir",
         )
     if folder.parent:
-        if folder.writable:
+        if not folder.closed:
             return ok(check, f"{folder.path} will be made")
         return problem(
             check,
@@ -109,12 +112,15 @@ def _of_place(folder: Folder) -> Row:
             f" {folder.parent}",
             f"sudo install -d -m 700 -o {folder.me} {folder.path}; a service's is made by its unit",
         )
-    if not folder.writable:
+    if folder.closed:
+        mine = f"sudo chown -R {folder.me} {folder.closed}"
+        whole = folder.closed == folder.path
         return problem(
             check,
-            f"{folder.path} belongs to {folder.owner}, and {folder.me} may not write there",
-            f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or sudo chown -R"
-            f" {folder.me} {folder.path}",
+            f"{folder.closed} belongs to {folder.closed_by}, and {folder.me} may not write there",
+            f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or {mine}"
+            if whole
+            else mine,
         )
     if folder.refused:
         return problem(check, folder.refused, folder.advice)

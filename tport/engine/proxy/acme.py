@@ -173,7 +173,7 @@ class AcmeCertificates:
         nothing = AcmeState(directory=self._settings.directory, name=name, names=())
         state = self._state(name) or nothing
         problem, advice, again = state.problem, _ADVICE, state.next_try or state.renew_at
-        wait = self._orders.wait_of(name)
+        wait = self._orders.waits.of(name)
         # Unless another proxy has it by now, or had a failure that is waited out.
         if wait is not None and not state.serial and self._may_try(name):
             problem, advice, again = wait.problem, _WHEN_ORDERED, wait.until
@@ -305,7 +305,7 @@ class AcmeCertificates:
             logger.warning("what failed by ACME is not tried anew: %s", problem)
             return
         self._started.clear()
-        self._orders.forget_waits()
+        self._orders.waits.clear()
         self.changed()
 
     async def _load_new(self) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Callable
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Final
@@ -35,6 +34,7 @@ from tport.engine.proto.acme_answers import CaProblem
 from tport.engine.proxy.acme_ca import CertificateAuthority
 from tport.engine.proxy.acme_dns import DnsHook
 from tport.engine.proxy.acme_settings import AcmeSettings
+from tport.engine.proxy.acme_waits import Waits
 from tport.engine.types.acme import AcmeState, Challenge, ChallengeKind
 
 logger = logging.getLogger(__name__)
@@ -43,16 +43,7 @@ AT_A_TIME: Final = 4  # orders; a CA counts those of a minute
 DEADLINE: Final = 600.0  # s for one order, below auth's LEASE
 HOLD_DEADLINE: Final = 60.0  # s until every live proxy shows the challenges: PRESENCE_TTL and more
 RETRY: Final = 2.0  # s between tries to hand a certificate to auth
-MAX_WAITS: Final = 1000  # names of which it is known why they wait; agents can say ever new ones
 LOOK_AGAIN: Final = timedelta(hours=6)  # where the CA could not be asked about renewal
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """Why auth lets a name not be ordered, and until when."""
-
-    problem: str
-    until: datetime
 
 
 class AcmeOrders:
@@ -70,7 +61,7 @@ class AcmeOrders:
         self._clock = clock
         self._hook = DnsHook(settings.dns_hook) if settings.dns_hook is not None else None
         self._slots = trio.Semaphore(AT_A_TIME)
-        self._waits: dict[str, Wait] = {}
+        self.waits = Waits(clock)
         self.running: set[str] = set()  # names
         self.on_end: Callable[[], None] = lambda: None
         self.on_obtained: Callable[[str, KeyPair], None] = lambda _name, _pair: None
@@ -89,7 +80,9 @@ class AcmeOrders:
                 if state is None or not await self._may_wait(names, state):
                     await self._order(names, state)
         except LimitExceeded as why:
-            self._remember(name, why)
+            if (wait := self.waits.remember(name, why)) is not None:
+                until = f"{wait.until:%FT%TZ}"
+                logger.warning("no certificate for %s before %s: %s", name, until, wait.problem)
         except (CompareFailed, NotFound) as why:
             logger.debug("no order for %s now: %s", name, why)
         except TportError as problem:
@@ -100,28 +93,6 @@ class AcmeOrders:
             self.running.discard(name)
             self.on_end()
 
-    # --- Names that wait ------------------------------------------------------------------------
-
-    def wait_of(self, name: str) -> Wait | None:
-        """Return why a name waits, if it does; None too once it may be ordered, until somebody opens it."""
-        wait = self._waits.get(name)
-        return wait if wait is not None and self._clock() < wait.until else None
-
-    def forget_waits(self) -> None:
-        """Say anew of what waits on: the operator has it tried."""
-        self._waits.clear()
-
-    def _remember(self, name: str, why: LimitExceeded) -> None:
-        """Keep why a name waits; say it once, though each visit asks again."""
-        known = self._waits.pop(name, None)
-        if len(self._waits) >= MAX_WAITS:
-            del self._waits[next(iter(self._waits))]
-        until = self._clock() + timedelta(seconds=why.retry_after)
-        problem = str(why).removeprefix(f"{name}: ")
-        self._waits[name] = Wait(problem, until)
-        if known is None:
-            logger.warning("no certificate for %s before %s: %s", name, f"{until:%FT%TZ}", problem)
-
     # --- One order -----------------------------------------------------------------------------
 
     async def _order(self, names: tuple[str, ...], state: AcmeState | None) -> None:
@@ -129,7 +100,7 @@ class AcmeOrders:
         serial = state.serial if state is not None else ""
         begun = await self._auth.acme_begin(directory=directory, names=names, serial=serial)
         assert begun.order is not None
-        self._waits.pop(names[0], None)
+        self.waits.forget(names[0])
         order = begun.order.id
         logger.info("ordering a certificate for %s", ", ".join(names))
         try:

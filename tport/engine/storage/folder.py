@@ -193,7 +193,7 @@ def _judge(place: Path, found: os.stat_result, above: os.stat_result, elsewhere:
     by_group = found.st_mode & stat.S_IWGRP and found.st_gid not in (0, own)
     if found.st_mode & stat.S_IWOTH or (by_group and found.st_gid not in others):
         hint = f"chmod go-w {quote(str(place))}"
-        if found.st_uid != me:
+        if me not in (0, found.st_uid):
             hint = elsewhere
         elif found.st_mode & stat.S_ISVTX:  # meant for everybody, as /tmp: others need it so
             hint = _NAME_ANOTHER

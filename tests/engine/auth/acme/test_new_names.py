@@ -128,7 +128,7 @@ async def test_a_name_that_waits_after_a_failure_costs_its_agent_nothing(world: 
     name = await offered_at(world, "a.test")
     await fail(world, await begin(world, name))
     for _ in range(2 * NEW_NAMES):
-        with pytest.raises(LimitExceeded, match="not before"):
+        with pytest.raises(LimitExceeded, match=r"not before .*: no$"):
             await begin(world, name)
 
     await begin(world, await offered_at(world, "b.test"))
@@ -302,8 +302,12 @@ def test_another_ca_has_no_week() -> None:
 
 
 async def obtain(world: World, name: str, *, serial: str = "") -> None:
-    begun = await begin(world, name, directory=LETS_ENCRYPT, serial=serial)
+    await certify(world, await begin(world, name, directory=LETS_ENCRYPT, serial=serial))
+
+
+async def certify(world: World, begun: AcmeState) -> None:
     assert begun.order is not None
+    name = begun.name
     key = make_key()
     ca = FakeCa(lambda: world.clock.now)
     chain = ca.issue(load_private_key(key).public_key(), [name])
@@ -328,6 +332,33 @@ async def test_renewals_and_the_proxys_own_name_have_room_in_a_domain_s_week(wor
 
     await obtain(world, PROXY)
     await obtain(world, await offered_at(world, f"z.{PROXY}", host="agent-2", app="other"))
+
+
+async def test_tls_13_a_certificate_is_of_the_agent_for_which_it_was_ordered(world: World) -> None:
+    """TLS-13. Though that agent names another address before the certificate is there."""
+    for number in range(NEW_NAMES_OF_DOMAIN_PER_AGENT):
+        name = await offered_at(world, f"x{number}.{PROXY}")
+        begun = await begin(world, name, directory=LETS_ENCRYPT)
+        await offered_at(world, f"gone.{PROXY}")
+        await certify(world, begun)
+        world.pass_time(minutes=2)
+
+    with pytest.raises(LimitExceeded, match="too many names of its agent below"):
+        await begin(world, await offered_at(world, f"y.{PROXY}"), directory=LETS_ENCRYPT)
+
+
+async def test_whose_an_order_was_is_forgotten_with_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or, where nobody ends it, when there are too many."""
+    monkeypatch.setattr(acme_module, "MAX_BEGUN", 2)
+    await fail(world, await begin(world, await offered_at(world, "a.test")))
+    await obtain(world, await offered_at(world, f"b.{PROXY}"))
+    assert world.service.acme.begun_for == {}
+
+    for number in range(3):
+        await begin(world, await offered_at(world, f"c{number}.test"))
+    assert len(world.service.acme.begun_for) == 2
 
 
 # --- What stays of it -------------------------------------------------------------------------------

@@ -57,6 +57,7 @@ MAX_NAMES: Final = 2  # of one certificate: a host, or a domain and all that is 
 MAX_CHALLENGES: Final = 10  # of one order
 _BASE64URL: Final = re.compile(r"[A-Za-z0-9_-]{1,256}")
 MAX_PAIR: Final = 64 * 1024  # characters of a chain with its key
+MAX_BEGUN: Final = 1000  # orders of which it is known whose names they are for; a few run at a time
 MAX_WAIT: Final = 30 * 86400.0  # s that a CA may have us wait
 MAX_PROBLEM: Final = 1000  # characters
 
@@ -70,6 +71,9 @@ class Acme:
         self._apps = apps
         self._seal = Seal(cluster.settings.seal_key)
         self._new_names = NewNames(cluster.clock)
+        # By order: its counted names, each with the agents that had it when it was ordered. They may say
+        # that their application is elsewhere before the certificate is there, which is theirs all the same.
+        self.begun_for: dict[str, list[tuple[str, frozenset[str]]]] = {}
         self._chance: Callable[[], float] = random.random
 
     async def begin(
@@ -93,15 +97,19 @@ class Acme:
             raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
         if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
-            raise LimitExceeded(f"{names[0]}: not before {state.next_try:%FT%TZ}", retry_after=wait)
-        if not state.serial:
-            for new, agents in await self._new_of(names):
-                self._new_names.take(directory, new, agents)
+            why = f"{names[0]}: not before {state.next_try:%FT%TZ}: {state.problem}"
+            raise LimitExceeded(why, retry_after=wait)
+        counted = [] if state.serial else await self._new_of(names)
+        for new, agents in counted:
+            self._new_names.take(directory, new, agents)
         order = AcmeOrder(id=secrets.token_urlsafe(16), proxy=by, expires=now + LEASE)
         begun = replace(state, names=names, order=order)
         if read is None:
             await self._make_room(now)
         await self._write(place, read, begun)
+        if len(self.begun_for) >= MAX_BEGUN:
+            del self.begun_for[next(iter(self.begun_for))]
+        self.begun_for[order.id] = counted
         return begun
 
     async def show(
@@ -152,7 +160,6 @@ class Acme:
             next_try=None,
             held_until=None,
         )
-        first = [] if read.value.serial else await self._new_of(state.names)
         sealed = self._seal.close(pair.key.encode(), _context(directory, name))
         expires = leaf.not_valid_after_utc + KEPT
         await self._cluster.record(
@@ -171,7 +178,7 @@ class Acme:
                 self._states.swapping(place, read, state, expires=expires),
             ]
         )
-        for new, agents in first:
+        for new, agents in self.begun_for.pop(order, ()):
             self._new_names.obtained(directory, new, agents)
         logger.info("certificate for %s obtained, good until %s", name, f"{state.not_after:%FT%TZ}")
 
@@ -213,6 +220,7 @@ class Acme:
             held_until=now + timedelta(seconds=wait) if wait else None,
         )
         await self._write(place, read, state)
+        self.begun_for.pop(order, None)
         logger.warning("no certificate for %s: %s; next try at %s", name, words, f"{again:%FT%TZ}")
         await self._cluster.emit(
             "acme.order.failed", host=name, ca=directory, error=words, next_try=again
