@@ -412,7 +412,7 @@ class Stack:
         context: ssl.SSLContext | None = None,
     ) -> Answer:
         """Send bytes and read one answer."""
-        with trio.fail_after(10):
+        with trio.fail_after(20):
             tls = await self.connect(server_name, context=context)
             try:
                 await tls.send_all(data)

@@ -274,7 +274,7 @@ def make_dist(folder: Path, *, umask: int = 0o022, **env: str) -> Path:
         env={**os.environ, **env},
         umask=umask,
         capture_output=True,
-        timeout=100,
+        timeout=250,
         check=True,
     )
     return folder

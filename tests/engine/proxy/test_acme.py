@@ -41,6 +41,14 @@ async def until_obtained(proxy: OneProxy, host: str = PROXY) -> None:
     await until(lambda: proxy.state(host).not_after is not None)
 
 
+async def with_limit(rig: Rig) -> str:
+    """Have the CA say for two hours that the account has had too many orders; return a second application's host."""
+    rig.hosts.add(other := f"other.{PROXY}")
+    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
+    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    return other
+
+
 async def until_failed(proxy: OneProxy, host: str = PROXY) -> str:
     await until(lambda: proxy.state(host).problem != "")
     return proxy.state(host).problem
@@ -277,9 +285,7 @@ async def test_a_limit_of_the_account_is_met_once_and_not_by_each_name(
 ) -> None:
     proxy = await rig.proxy()
     await until_obtained(proxy)
-    rig.hosts.add(other := f"other.{PROXY}")
-    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
-    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    other = await with_limit(rig)
 
     for host in (GRAFANA_HOST, other, other):
         assert await proxy.context(host) is None
@@ -296,9 +302,7 @@ async def test_why_a_name_waits_is_told_until_it_may_be_ordered_and_logged_once(
     """Visitors see a warning of their browser meanwhile, and whoever runs the cluster must know of what."""
     proxy = await rig.proxy()
     await until_obtained(proxy)
-    rig.hosts.add(other := f"other.{PROXY}")
-    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
-    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    other = await with_limit(rig)
     await proxy.context(GRAFANA_HOST)
     held_until = proxy.state(GRAFANA_HOST).next_try
     assert held_until is not None
@@ -327,9 +331,7 @@ async def test_whoever_runs_the_cluster_can_have_a_name_ordered_that_waits(
     """By any proxy: it waits at none then, though they know nothing of one another's."""
     one, two = await rig.proxy("one"), await rig.proxy("two")
     await until_obtained(one)
-    rig.hosts.add(other := f"other.{PROXY}")
-    await rig.world.offer(GRAFANA, replace(GRAFANA, name="other"))
-    rig.ca.refuse = Refusal("rateLimited", "too many new orders", 429, retry_after="7200")
+    other = await with_limit(rig)
     assert await one.context(GRAFANA_HOST) is None
     for proxy in (one, two):
         assert await proxy.context(other) is None
