@@ -94,9 +94,10 @@ class AgentOffers:
         wanted any more is withdrawn first. A bad definition costs itself alone; of more than
         MAX_OFFERS the first are offered.
         """
-        definitions = dict(islice(wanted.definitions().items(), MAX_OFFERS))
+        every = wanted.definitions()
+        definitions = dict(islice(every.items(), MAX_OFFERS))
         self._faulty = dict(wanted.faulty)
-        self._refuse_rest(wanted.definitions().keys() - definitions.keys())
+        self._refuse_rest(every.keys() - definitions.keys())
         gone = [name for name in self._offered if name not in definitions]
         for name in gone:
             await self._drop(self._offered.pop(name))
