@@ -26,7 +26,7 @@ from tport.engine.types.app import App
 
 
 class Cost(NamedTuple):
-    """Of one request, proxy and agent together.
+    """Of one request, or whatever is counted, proxy and agent together.
 
     Attributes:
         steps: times that a task goes on.

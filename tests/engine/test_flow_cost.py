@@ -16,16 +16,17 @@ from typing import Final
 import pytest
 import trio
 
-from tests.engine.test_cost import connect, measured
+from tests.engine.test_cost import Cost, assert_costs_at_most, connect
 from tests.stack import Person, open_stack
 from tport.engine.proto.websocket import accept_key
 from tport.engine.types.app import App
 
 # What is measured, and some room. Lower them with what makes the path shorter.
-STEPS_OF_A_TRIP: Final = 5.0
-STEPS_OF_16: Final = 2.0  # that send at the same time; they wake a task each: 4 and more
-STEPS_OF_A_MIB: Final = 24.0
-CALLS_OF_A_MIB: Final = 3100.0
+MOST_OF_A_TRIP: Final = Cost(steps=5, waits=5, calls=350)
+MOST_OF_16: Final = Cost(
+    steps=1, waits=1, calls=140
+)  # that send at the same time: 4 steps and more if they wake a task each
+MOST_OF_A_MIB: Final = Cost(steps=18, waits=16, calls=3000)
 
 TRIPS: Final = 320
 MIB: Final = 1 << 20
@@ -157,16 +158,15 @@ async def _cookie(person: Person) -> str:
     return person.cookie("plain")
 
 
-@pytest.mark.parametrize(("connections", "most"), [(1, STEPS_OF_A_TRIP), (16, STEPS_OF_16)])
-async def test_a_message_wakes_no_task_on_its_way(connections: int, most: float) -> None:
+@pytest.mark.parametrize(("connections", "most"), [(1, MOST_OF_A_TRIP), (16, MOST_OF_16)])
+async def test_a_message_wakes_no_task_on_its_way(connections: int, most: Cost) -> None:
     times = TRIPS // connections
     more = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
     async with _opened(connections, "GET", *more, f"Sec-WebSocket-Key: {KEY.decode()}") as opened:
         socks, request = opened
         await trio.to_thread.run_sync(upgrade, socks, request)
         await trio.to_thread.run_sync(exchange, socks, 10)
-        found, _ = await measured(partial(exchange, socks, times), TRIPS)
-    assert found.steps <= most, f"of a trip: {found}"
+        await assert_costs_at_most(most, partial(exchange, socks, times), TRIPS)
 
 
 @pytest.mark.parametrize(
@@ -178,6 +178,4 @@ async def test_a_body_takes_few_steps(
 ) -> None:
     async with _opened(1, method, more) as ((sock,), request):
         await trio.to_thread.run_sync(move, sock, request)
-        found, _ = await measured(partial(move, sock, request), BULK // MIB)
-    assert found.steps <= STEPS_OF_A_MIB, f"of a MiB: {found}"
-    assert found.calls <= CALLS_OF_A_MIB, f"of a MiB: {found}"
+        await assert_costs_at_most(MOST_OF_A_MIB, partial(move, sock, request), BULK // MIB)
