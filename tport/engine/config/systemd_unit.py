@@ -165,6 +165,8 @@ MemoryDenyWriteExecute=yes
 SystemCallArchitectures=native
 SystemCallFilter=@system-service
 SystemCallFilter=~@privileged @resources
+# Hashes of passwords give way to requests.
+SystemCallFilter=setpriority
 SystemCallErrorNumber=EPERM
 
 [Install]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager, suppress
 from functools import partial
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import trio
 
@@ -17,12 +19,14 @@ from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
 
+GIVES_WAY: Final = 10  # nice: beside a thread that wants the CPU too, a tenth of it is left
 _RETRY = 5.0  # s
 
 
 class Hasher:
     """Runs hashes in threads, as many as there are cores: each takes 46 MiB while it runs.
 
+    They give way to whatever else the machine does: many who sign in don't slow down requests.
     Tries at one account go one after the other, so that the count of failures is exact:
     a hundred guesses sent at once are still five, and then the lock.
 
@@ -81,4 +85,16 @@ class Hasher:
 
     async def run(self, hash_: Callable[[], T]) -> T:
         """Run one hash in a thread."""
-        return await trio.to_thread.run_sync(hash_, limiter=self._limiter)
+        return await trio.to_thread.run_sync(partial(_aside, hash_), limiter=self._limiter)
+
+
+def _aside(hash_: Callable[[], T]) -> T:
+    """Do it in a thread of its own: one that has given way can't go back, and trio's are used again."""
+    with ThreadPoolExecutor(1, initializer=_give_way) as thread:
+        return thread.submit(hash_).result()
+
+
+def _give_way() -> None:
+    if sys.platform == "linux":  # elsewhere it is the whole process that would
+        with suppress(PermissionError):  # what a sandbox may forbid
+            os.nice(GIVES_WAY)

@@ -1,0 +1,44 @@
+"""Hashes run beside everything else, and give way to it."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+
+import pytest
+import trio
+
+from tport.engine.auth.signin.hashing import GIVES_WAY, Hasher
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+async def test_r_33_a_hash_gives_way_and_leaves_other_threads_as_they_are() -> None:
+    hasher = Hasher(threads=1)
+    priority = partial(os.getpriority, os.PRIO_PROCESS, 0)  # of the thread that asks
+    usual = priority()
+
+    assert await hasher.run(priority) == min(usual + GIVES_WAY, 19)
+    assert await hasher.run(priority) == min(usual + GIVES_WAY, 19)
+    assert await trio.to_thread.run_sync(priority) == usual
+    assert priority() == usual
+
+
+async def test_a_hash_runs_where_the_system_lets_nobody_give_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(_: int) -> int:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "nice", refuse)
+
+    assert await Hasher(threads=1).run(lambda: "hash") == "hash"
+
+
+async def test_what_is_wrong_with_a_password_comes_out_of_the_thread() -> None:
+    with pytest.raises(ValueError, match="too short"):
+        await Hasher(threads=1).run(partial(_fail, "too short"))
+
+
+def _fail(why: str) -> None:
+    raise ValueError(why)
