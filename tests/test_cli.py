@@ -197,6 +197,27 @@ def test_a_reader_that_went_away_is_no_error(args: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("args", "status"),
+    [(["--help"], 0), (["version"], 0), (["version", "--format=json"], 0), (["nonsense"], 2)],
+)
+@pytest.mark.parametrize("closed", ["1>&-", "0<&- 1>&-", "0<&- 1>&- 2>&-"])
+def test_what_is_printed_to_a_closed_stream_goes_nowhere(
+    args: list[str], status: int, closed: str
+) -> None:
+    """And into no file that is opened later: it would have the stream's number."""
+    command = f'"$0" "$@" {closed}'
+    done = subprocess.run(
+        ["sh", "-c", command, str(TPORT), *args],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == status
+    assert done.stdout == b""
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
     ("args", "budget"), [(["version"], 0.100), (["--help"], 0.200)], ids=["version", "help"]
 )
 def test_the_command_line_is_quick(args: list[str], budget: float) -> None:

@@ -13,7 +13,19 @@ VERSION_LINE = f"tport {__version__} (Python {platform.python_version()})"
 
 def main() -> None:
     """Answer `tport version`, which scripts ask in loops, at once; run the command line for all else."""
+    _open_closed_streams()
     sys.exit(_status(sys.argv[1:]))
+
+
+def _open_closed_streams() -> None:
+    """Let what is printed go nowhere where who started us closed what it is printed to (`>&-`).
+
+    The next file that is opened would take its number otherwise, and get what is printed.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: the stream's
+            setattr(sys, name, os.fdopen(nowhere, mode, closefd=False))
 
 
 def _status(args: list[str]) -> int:
@@ -26,8 +38,6 @@ def _status(args: list[str]) -> int:
 
 def _is_written(line: str) -> bool:
     """Write to stdout; False where that fails: the command line knows what to say then."""
-    if sys.stdout is None:  # closed by who started us
-        return False
     try:
         return os.write(1, line.encode()) == len(line)
     except OSError:
