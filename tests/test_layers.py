@@ -31,6 +31,7 @@ FLOORS = (
     ("process", "selftest", "preflight", "bundle"),
     ("commands",),
     ("cli",),
+    ("program",),
 )
 HEIGHT = {part: height for height, floor in enumerate(FLOORS) for part in floor}
 BESIDE = {"config": {"access", "proto"}}
@@ -100,7 +101,7 @@ def parts_imported(path: Path) -> Iterator[str]:
 
 def is_root(path: Path) -> bool:
     """Tell whether a file belongs to the package itself: `tport/__init__.py` and its like."""
-    return part_of(path) in ("__init__", "__main__", "program")
+    return part_of(path) in ("__init__", "__main__")
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=NAMES)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import os
-import platform
 import sys
 
-from tport import __version__
-
-VERSION_LINE = f"tport {__version__} (Python {platform.python_version()})"
+from tport import VERSION_LINE
 
 
 def main() -> None:
@@ -37,7 +34,7 @@ def _status(args: list[str]) -> int:
 
 
 def _is_written(line: str) -> bool:
-    """Write to stdout; False where that fails: the command line knows what to say then."""
+    """Write to stdout; False where that fails: a command knows what to say then."""
     try:
         return os.write(1, line.encode()) == len(line)
     except OSError:

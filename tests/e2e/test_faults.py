@@ -221,6 +221,7 @@ class Pair:
         try:
             yield
         finally:
+            self.agents[name].kill9()  # where the block failed before it did
             file = self.cluster.folder / f"{name}.yaml"
             self.agents[name] = self.cluster.start("start", f"--config={file}")
             self.agents[name].wait_for("tport: ready")

@@ -10,7 +10,6 @@ import typer
 import tport
 from tport.commands.printing import hint, print_out, print_value, printable
 from tport.commands.settings import Format, FormatOption
-from tport.program import VERSION_LINE
 
 if TYPE_CHECKING:
     from tport.engine.api.answers import ClusterStatus
@@ -35,7 +34,7 @@ def version(
     said = {"version": tport.__version__, "python": platform.python_version()}
     if not check:
         if format is Format.text:
-            print_out(VERSION_LINE)
+            print_out(tport.VERSION_LINE)
         else:
             print_value(said, format)
         return
@@ -44,7 +43,7 @@ def version(
     found = with_cluster(ctx, lambda auth: auth.status())
     rows = compared(found)
     if format is Format.text:
-        print_out(VERSION_LINE)
+        print_out(tport.VERSION_LINE)
         for who, its, fits in rows:
             print_out(printable(f"{who}: {its}" + ("" if fits == "same" else f", {fits}")))
     else:

@@ -130,15 +130,26 @@ async def test_of_more_applications_than_a_proxy_takes_the_first_are_offered(
     agent: Agent, caplog: pytest.LogCaptureFixture
 ) -> None:
     """And of the others is said why they aren't: the proxy would refuse all of them together."""
-    await agent.take(*(replace(ONE, name=f"a{n:04}") for n in range(MAX_OFFERS + 2)))
+    apps = [replace(ONE, name=f"a{n:04}") for n in range(MAX_OFFERS + 1)]
+    await agent.take(*apps, debug_app=True)
+    await agent.take(*apps, debug_app=True)
 
     assert [app.name for app in agent.offers.message().apps] == [
-        f"a{n:04}" for n in range(MAX_OFFERS)
+        DEBUG_APP,
+        *(f"a{n:04}" for n in range(MAX_OFFERS - 1)),
     ]
-    assert set(agent.red) == {"a1000", "a1001"}
+    assert set(agent.red) == {"a0999", "a1000"}
     assert "at most 1000" in agent.red["a1000"]
     [said] = [one for one in caplog.messages if "at most 1000" in one]
-    assert said.startswith("2 applications are not offered")
+    assert said.startswith("2 more defined than can be offered")
+
+
+async def test_what_is_faulty_is_told_before_what_is_too_much(agent: Agent) -> None:
+    """A message has no room for all: of the others the log tells."""
+    apps = [replace(ONE, name=f"a{n:04}") for n in range(2 * MAX_OFFERS)]
+    await agent.take(replace(NO_CA, name="faulty"), *apps)
+
+    assert "faulty" in agent.red
 
 
 async def test_a_thousand_faulty_ones_fit_into_a_message(agent: Agent) -> None:

@@ -61,6 +61,31 @@ def test_a_folder_must_be_ones_own(change: dict[str, object], verdict: str, word
 
 
 @pytest.mark.parametrize(
+    ("change", "advice"),
+    [
+        (  # as root somebody ran tport there once
+            {"closed": "/srv/tport/auth", "closed_by": "root"},
+            "sudo chown -R tport /srv/tport/auth",
+        ),
+        (
+            {"me": "alice", "closed": "/srv/tport", "closed_by": "tport"},
+            "run this as tport: sudo -u tport tport …; or sudo chown -R alice /srv/tport",
+        ),
+        (  # never that one folder of a service alone: it would refuse to start
+            {"me": "alice", "closed": "/srv/tport/auth", "closed_by": "tport"},
+            "run this as tport: sudo -u tport tport …; or sudo chown -R alice /srv/tport",
+        ),
+        (
+            {"closed": "/srv/tport", "closed_by": "tport"},
+            "chmod u+rwx /srv/tport; if its disk is mounted read-only, name another folder: data_dir",
+        ),
+    ],
+)
+def test_who_may_not_write_is_told_who_may(change: dict[str, object], advice: str) -> None:
+    assert judge_folder(replace(GOOD, **change))[0].advice == advice
+
+
+@pytest.mark.parametrize(
     ("free", "verdict"), [(2**40, "ok"), (500 * 2**20, "unknown"), (50 * 2**20, "problem")]
 )
 def test_there_must_be_room(free: int, verdict: str) -> None:

@@ -67,3 +67,16 @@ def test_however_many_names_wait_the_log_is_not_flooded(waits: Waits, clock: Wal
     clock.now += timedelta(minutes=1)
     told = [waits.remember(name, limit(name)) for name in names]
     assert sum(one is not None for one in told) == TOLD_PER_MINUTE
+
+
+def test_a_name_that_found_the_log_full_is_told_as_soon_as_there_is_room(
+    waits: Waits, clock: WallClock
+) -> None:
+    """TLS-13. Or whoever has many names wait would hide that another's does."""
+    for number in range(TOLD):
+        waits.remember(f"x{number}.test", limit(f"x{number}.test", seconds=1e6))
+    assert waits.remember("a.test", limit("a.test", seconds=1e6)) is None
+
+    clock.now += timedelta(minutes=1)
+    assert waits.remember("a.test", limit("a.test", seconds=1e6)) is not None
+    assert waits.remember("a.test", limit("a.test", seconds=1e6)) is None

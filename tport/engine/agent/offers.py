@@ -52,9 +52,9 @@ class AppSet:
     matchers: Sequence[Mapping[str, tuple[str, ...]]] = ()
 
     def definitions(self) -> Mapping[str, App]:
-        """Return every application by its name."""
-        built_in = (debug_app.DEFINITION,) if self.debug_app else ()
-        return {app.name: app for app in (*self.apps, *built_in)}
+        """Return every application by its name; the one that is built in first: it is asked for by itself."""
+        built_in = {debug_app.DEFINITION.name: debug_app.DEFINITION} if self.debug_app else {}
+        return built_in | {app.name: app for app in self.apps} | built_in
 
 
 class AgentOffers:
@@ -70,6 +70,7 @@ class AgentOffers:
         """
         self._offered = offered
         self._faulty: dict[str, str] = {}
+        self._surplus: Set[str] = frozenset()
         self._nursery = nursery
         self._hostname = hostname
         self._clock = clock
@@ -97,7 +98,6 @@ class AgentOffers:
         every = wanted.definitions()
         definitions = dict(islice(every.items(), MAX_OFFERS))
         self._faulty = dict(wanted.faulty)
-        self._refuse_rest(every.keys() - definitions.keys())
         gone = [name for name in self._offered if name not in definitions]
         for name in gone:
             await self._drop(self._offered.pop(name))
@@ -115,6 +115,7 @@ class AgentOffers:
                     making.start_soon(self._make, app, made)
         self._offered.clear()
         self._offered.update({name: made[name] for name in definitions if name in made})
+        self._refuse(every.keys() - definitions.keys())
         self.on_change()
         for name, old in before.items():
             if made.get(name) is not old:
@@ -127,12 +128,13 @@ class AgentOffers:
                     logger.info("application %s is offered as it is defined now", name)
         self._serving = True
 
-    def _refuse_rest(self, names: Set[str]) -> None:
+    def _refuse(self, surplus: Set[str]) -> None:
         """Say of applications that are too many why they aren't offered: proxies would refuse all together."""
-        if names:
-            why = f"an agent offers at most {MAX_OFFERS}; let another agent offer the rest"
-            logger.error("%s applications are not offered: %s", len(names), why)
-            self._faulty.update(dict.fromkeys(sorted(names), why))
+        why = f"an agent offers at most {MAX_OFFERS}; let another agent offer the rest"
+        if surplus and surplus != self._surplus:
+            logger.error("%s more defined than can be offered: %s", len(surplus), why)
+        self._surplus = surplus
+        self._faulty.update(dict.fromkeys(sorted(surplus), why))
 
     async def _make(self, app: App, made: dict[str, Offered]) -> None:
         """Make one application ready, its labels measured; or say why it can't be."""

@@ -113,17 +113,23 @@ def _of_place(folder: Folder) -> Row:
             f"sudo install -d -m 700 -o {folder.me} {folder.path}; a service's is made by its unit",
         )
     if folder.closed:
-        mine = f"sudo chown -R {folder.me} {folder.closed}"
-        whole = folder.closed == folder.path
-        return problem(
-            check,
-            f"{folder.closed} belongs to {folder.closed_by}, and {folder.me} may not write there",
-            f"run this as {folder.owner}: sudo -u {folder.owner} tport …; or {mine}"
-            if whole
-            else mine,
-        )
+        return problem(check, *_of_closed(folder))
     if folder.refused:
         return problem(check, folder.refused, folder.advice)
     if folder.note:
         return unknown(check, folder.note)
     return ok(check, f"{folder.path}, of {folder.owner}")
+
+
+def _of_closed(folder: Folder) -> tuple[str, str]:
+    """Return what keeps us out of a folder, and what to do."""
+    me, closed, its = folder.me, folder.closed, folder.closed_by
+    if its == me:
+        return (
+            f"{closed} belongs to {me}, who may not write there all the same",
+            f"chmod u+rwx {closed}; if its disk is mounted read-only, name another folder: data_dir",
+        )
+    found = f"{closed} belongs to {its}, and {me} may not write there"
+    if folder.owner == me:  # somebody else, as root, ran tport there once
+        return found, f"sudo chown -R {me} {closed}"
+    return found, f"run this as {its}: sudo -u {its} tport …; or sudo chown -R {me} {folder.path}"

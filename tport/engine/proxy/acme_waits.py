@@ -17,10 +17,11 @@ TOLD_PER_MINUTE: Final = 6  # then
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Why auth lets a name not be ordered, and until when."""
+    """Why auth lets a name not be ordered, and until when; and whether the log tells of it already."""
 
     problem: str
     until: datetime
+    told: bool
 
 
 class Waits:
@@ -39,22 +40,26 @@ class Waits:
 
         Returns:
             What to tell of it; None where that was told already, though each visit asks again, or where
-            too many names wait to tell of each.
+            too many names wait to tell of each now: it is told at a later visit.
         """
         known = self.of(name)
         self._waits.pop(name, None)
         if len(self._waits) >= MAX_WAITS:
             del self._waits[next(iter(self._waits))]
+        problem = str(why).removeprefix(f"{name}: ")
         until = self._clock() + timedelta(seconds=why.retry_after)
-        wait = self._waits[name] = Wait(str(why).removeprefix(f"{name}: "), until)
-        if known is not None and known.problem == wait.problem:
-            return None
+        is_news = known is None or known.problem != problem or not known.told
+        tells = is_news and self._may_tell()
+        wait = self._waits[name] = Wait(problem, until, told=tells or not is_news)
+        return wait if tells else None
+
+    def _may_tell(self) -> bool:
         try:
             self._told.check("")
         except LimitExceeded:
-            return None
+            return False
         self._told.take("")
-        return wait
+        return True
 
     def forget(self, name: str) -> None:
         """Know nothing of a name: it is being ordered."""

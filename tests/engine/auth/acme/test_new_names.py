@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -128,7 +129,7 @@ async def test_a_name_that_waits_after_a_failure_costs_its_agent_nothing(world: 
     name = await offered_at(world, "a.test")
     await fail(world, await begin(world, name))
     for _ in range(2 * NEW_NAMES):
-        with pytest.raises(LimitExceeded, match=r"not before .*: no$"):
+        with pytest.raises(LimitExceeded, match=f"^{name}: no$"):
             await begin(world, name)
 
     await begin(world, await offered_at(world, "b.test"))
@@ -168,7 +169,7 @@ async def test_whoever_runs_the_cluster_can_have_new_names_asked_for_before_the_
     await world.proxy.acme_forgive(directory=DIRECTORY)
 
     begun = await begin(world, other)
-    with pytest.raises(LimitExceeded, match="not before"):
+    with pytest.raises(LimitExceeded, match=re.escape(f"{name}: {BUSY}")):
         await begin(world, name)  # which the CA's word was about
     await fail(world, begun, problem=BUSY, retry_after=7000.0, limited=True)
     with pytest.raises(LimitExceeded, match="no new names"):
@@ -185,7 +186,7 @@ async def test_no_word_of_a_ca_stops_new_names_for_longer_than_three_hours(world
 
     world.pass_time(hours=3)
     await begin(world, other)
-    with pytest.raises(LimitExceeded, match="not before"):
+    with pytest.raises(LimitExceeded, match=re.escape(f"{name}: {BUSY}")):
         await begin(world, name)
 
 

@@ -97,8 +97,7 @@ class Acme:
             raise CompareFailed(f"a certificate for {names[0]} is being ordered already")
         if state.next_try is not None and not state.may_try_at(now):
             wait = (state.next_try - now).total_seconds()
-            why = f"{names[0]}: not before {state.next_try:%FT%TZ}: {state.problem}"
-            raise LimitExceeded(why, retry_after=wait)
+            raise LimitExceeded(f"{names[0]}: {state.problem}", retry_after=wait)
         counted = [] if state.serial else await self._new_of(names)
         for new, agents in counted:
             self._new_names.take(directory, new, agents)
@@ -107,6 +106,8 @@ class Acme:
         if read is None:
             await self._make_room(now)
         await self._write(place, read, begun)
+        if other is not None:
+            self.begun_for.pop(other.id, None)
         if len(self.begun_for) >= MAX_BEGUN:
             del self.begun_for[next(iter(self.begun_for))]
         self.begun_for[order.id] = counted
