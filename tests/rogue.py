@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 import trio
 
+from tests.figures import BUSY
 from tests.stack import Stack
 from tport.engine.agent.join import join_cluster
 from tport.engine.agent.service import AgentSettings, run_agent
@@ -89,7 +90,7 @@ class RogueAgent:
         mux = Mux(tls, client=False, peer_may_open=True)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(_run_to_the_end, mux)
-            with trio.fail_after(5):
+            with trio.fail_after(5 * BUSY):
                 control = await mux.accept()
                 inbox = Inbox()
                 assert isinstance(await next_control(control, inbox), ProxyHello)

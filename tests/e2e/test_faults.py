@@ -62,7 +62,7 @@ PEOPLE = 8
 
 
 class Slow(BaseHTTPRequestHandler):
-    """Says which agent asked, after WORK seconds; /drip sends a line each half second, four of them."""
+    """Says which agent asked, after WORK seconds; /drip/N sends a line each half second, N of them."""
 
     protocol_version = "HTTP/1.1"
     wbufsize = 65536  # head and body leave together, as a quick application's do
@@ -75,11 +75,12 @@ class Slow(BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        if self.path == "/drip":
+        if self.path.startswith("/drip/"):
+            lines = int(self.path.removeprefix("/drip/"))
             self.send_response(200)
-            self.send_header("Content-Length", str(4 * len("drip\n")))
+            self.send_header("Content-Length", str(lines * len("drip\n")))
             self.end_headers()
-            for _ in range(4):
+            for _ in range(lines):
                 self.wfile.write(b"drip\n")
                 self.wfile.flush()
                 time.sleep(0.5)
@@ -409,7 +410,7 @@ def test_sigterm_lets_a_download_finish_and_ends_with_143(tmp_path: Path, who: s
         person = cluster.signed_in("alice")
         assert person.open(cluster.app_url("slow")).status == 200
         process = cluster.proxy if who == "proxy" else agent
-        answer, closing = person.stream("GET", cluster.app_url("slow", "/drip"))
+        answer, closing = person.stream("GET", cluster.app_url("slow", "/drip/4"))
         with closing:
             assert answer.read(5) == b"drip\n"
             process.signal(signal.SIGTERM)
@@ -429,14 +430,14 @@ def test_a_second_signal_cuts(tmp_path: Path, number: signal.Signals, status: in
         cluster.start_agent("slow", f"http://127.0.0.1:{port}")
         person = cluster.signed_in("alice")
         assert person.open(cluster.app_url("slow")).status == 200
-        answer, closing = person.stream("GET", cluster.app_url("slow", "/drip"))
+        answer, closing = person.stream("GET", cluster.app_url("slow", "/drip/30"))
         with closing:
             assert answer.read(5) == b"drip\n"
             cluster.proxy.signal(number)
             cluster.proxy.wait_for("once more to stop at once")
             cluster.proxy.signal(number)
 
-            assert cluster.proxy.wait(1.4) == status
+            assert cluster.proxy.wait(7) == status  # of 15 s
         assert "Traceback" not in cluster.proxy.stderr
 
 

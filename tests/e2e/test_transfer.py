@@ -26,6 +26,7 @@ from tests.e2e.harness import PASSWORD, Background, Cluster, wait_until
 from tests.e2e.memory import Sampler
 from tests.e2e.started_upstream import Upstream, start_upstream
 from tests.e2e.upstream import MIB, blocks
+from tests.figures import BUSY
 from tests.ports import free_port
 
 pytestmark = pytest.mark.e2e
@@ -292,7 +293,7 @@ async def test_a_websocket_s_end_and_its_code_pass_to_the_application(place: Pla
         await connection.send_message("x")
         await connection.get_message()
         await connection.aclose(4001, "enough")
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             await echo.closed.wait()
 
     assert echo.closed_with == 4001

@@ -16,6 +16,7 @@ import trio
 from cryptography.hazmat.primitives.serialization import Encoding
 from msgspec.structs import replace
 
+from tests.figures import BUSY
 from tests.rogue import open_rogue_agent, open_rogue_proxy, request_head
 from tests.stack import DOMAIN, Stack, open_stack
 from tport.engine.agent.join import auth_dial, join_cluster, renew_identity
@@ -241,7 +242,7 @@ async def test_ag_05_a_stream_opened_by_an_agent_ends_its_tunnel(stack: Stack, w
     async with open_rogue_agent(stack) as agent, agent.tunnel(mine) as tunnel:
         stream = tunnel.mux.open_stream()
         await stream.send_all(wish or b"\0")
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             await tunnel.mux.wait_closed()
         await stack.event("tunnel.protocol_error", host_id=agent.state.host_id)
 
@@ -404,7 +405,7 @@ async def test_ag_14_who_writes_applications_rules_no_agent_s_machine(
         await stack.auth.cluster.stores.app_resources.put("evil", bad)
         await stack.admin.put_resource(resource=AppResource(app=good), mode="create")
         alice = await stack.user("alice")
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             while not {"fine", "evil"} <= _states(stack).keys():  # noqa: ASYNC110 - over a network
                 await trio.sleep(0.01)
 

@@ -190,7 +190,7 @@ async def test_a_renewed_certificate_replaces_the_tunnel_under_a_running_request
             got.append((await alice.get("second", "/slow")).status)
 
         nursery.start_soon(ask)
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             await app.begun.wait()
         caplog.clear()
 
@@ -326,13 +326,13 @@ async def test_a_stop_lets_requests_finish(tmp_path: Path) -> None:
             got.append((await alice.get("second", "/slow")).status)
 
         nursery.start_soon(ask)
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             await app.begun.wait()
         stop.set()
         await trio.sleep(0.2)
         assert not ended.is_set()
         app.go_on.set()
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             await ended.wait()
 
         assert got == [200]
@@ -390,7 +390,7 @@ async def test_a_token_for_one_application_offers_no_other_and_says_which_it_wou
         both = replace(settings(stack, tmp_path, token=made.token), apps=[app("second"), app("no")])
         stop = trio.Event()
         await nursery.start(run_agent, both, real_clock, stop)
-        with trio.fail_after(5):
+        with trio.fail_after(5 * BUSY):
             while "application no was refused by the cluster" not in caplog.text:  # noqa: ASYNC110 - a log has no event
                 await trio.sleep(0.02)
         stop.set()
