@@ -2,7 +2,7 @@
 
 The agents of the crowd are real ones, in a process of their own that doesn't count: the agent that is
 measured is another. The sessions are written into auth's database before it starts, and each is used
-once, so that proxy and agents know it.
+twice, so that proxy and agents know it.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from tport.engine.types.session import AppSession, session_id
 AGENTS: Final = 100
 APPS: Final = 10  # of each
 SESSIONS: Final = 10_000
-AT_ONCE: Final = 16  # hosts whose sessions are used
+AT_ONCE: Final = 16  # connections by which they are used
 AT_BENCH: Final = (
-    1000  # of them at the application that is measured; the others at one of each agent
+    9000  # of them at the application that is measured; the others at one of each agent
 )
 
 Secrets = dict[str, list[str]]  # host → what its sessions' cookies say
@@ -58,7 +58,7 @@ def open_tport_crowded(home: Tport, upstream: Upstream) -> Iterator[Stack]:
         stack = stack_of("tport, crowded", cluster, agent, visitor)
         name = stack.pages.cookie.partition("=")[0]
         with ThreadPoolExecutor(AT_ONCE) as threads:
-            for _ in threads.map(partial(_use, cluster.port, name), secrets.items()):
+            for _ in threads.map(partial(_use, cluster.port, name), _shares(secrets)):
                 pass  # what failed raises here
         cookies = tuple(f"{name}={secret}" for secret in secrets[HOST])
         yield Stack(stack.name, stack.pages, stack.origin, stack.roots, cookies)
@@ -76,11 +76,19 @@ def _start_crowd(cluster: Cluster, upstream: Upstream) -> None:
     crowd.wait_for("ready", 120)
 
 
+def _shares(secrets: Secrets) -> Iterator[tuple[str, Sequence[str]]]:
+    """Share the sessions out over connections: each has a host, and some of its sessions."""
+    size = SESSIONS // AT_ONCE
+    for host, its in secrets.items():
+        for start in range(0, len(its), size):
+            yield host, its[start : start + size]
+
+
 def _use(port: int, name: str, sessions: tuple[str, Sequence[str]]) -> None:
-    """Ask for the page once by each session of a host, over one connection."""
+    """Ask for the page twice by each of these sessions of a host, over one connection."""
     host, secrets = sessions
     with Door(host, port).connect() as sock:
-        for secret in secrets:
+        for secret in (*secrets, *secrets):
             ask(sock, Door(host, port, (f"Cookie: {name}={secret}",)))
 
 

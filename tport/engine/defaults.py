@@ -163,6 +163,9 @@ TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams o
 # waits for an application says so each 30: past that the agent itself is stuck.
 ANSWER_DEADLINE: Final = 90.0
 MAX_OFFERS: Final = 1000  # applications of one agent
+# Sessions of which a proxy, or an agent, has at hand all that it found out, in 4 KiB each. A request of any other is
+# judged from the start, which takes some times the CPU.
+READY_SESSIONS: Final = 20_000
 # First certificates by ACME: agents say which names there are, and all share one account at the CA. Let's Encrypt
 # allows an account 300 new orders in three hours (letsencrypt.org/docs/rate-limits). These are at most 200 in three
 # hours; what is left is for renewals and the proxies' own.

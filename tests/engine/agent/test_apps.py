@@ -299,7 +299,7 @@ async def test_what_is_remembered_of_who_was_let_through_is_bounded(
 ) -> None:
     for sid in ("s1", "s2", "s3"):
         assert await side.status(side.credential(sid), session=sid) == 200
-    monkeypatch.setattr(apps_module, "MAX_SESSIONS", 2)
+    monkeypatch.setattr(apps_module, "READY_SESSIONS", 2)
     for sid in ("s1", "s2", "s3", "s1"):
         assert await side.status(session=sid) == 200
         assert len(side.apps._allowed) <= 2
@@ -502,7 +502,7 @@ async def test_what_runs_survives_ten_thousand_other_sessions(
     side: Side, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The oldest session is forgotten first, but not while something runs by it."""
-    monkeypatch.setattr(apps_module, "MAX_SESSIONS", 3)
+    monkeypatch.setattr(apps_module, "READY_SESSIONS", 3)
     far = await side.running()
     side.reply = side._hello
     for number in range(5):

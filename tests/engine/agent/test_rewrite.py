@@ -346,7 +346,8 @@ def test_an_address_that_no_header_can_hold_is_refused(public: str) -> None:
 def test_what_is_remembered_of_sessions_and_names_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(rewrite_module, "MAX_REMEMBERED", 2)
+    monkeypatch.setattr(rewrite_module, "MAX_NAMES", 2)
+    monkeypatch.setattr(rewrite_module, "READY_SESSIONS", 2)
     rewriter = Rewriter(app("X-User: {{internal.logins}}"), hostname="box")
     for number in range(5):
         session = replace(credential(), sid=f"s{number}")
@@ -354,4 +355,4 @@ def test_what_is_remembered_of_sessions_and_names_is_bounded(
         rewritten = rewriter.request(block, session, remote="192.0.2.7", public=PUBLIC)
         assert (f"x-{number}".encode(), b"kept") in read_lines(rewritten.lines)
 
-    assert len(rewriter._sessions) <= 2
+    assert list(rewriter._sessions) == ["s3", "s4"]

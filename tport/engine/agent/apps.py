@@ -29,7 +29,7 @@ from tport.engine.api.changes import (
 )
 from tport.engine.api.events import EventQueue
 from tport.engine.api.live import LiveStreams
-from tport.engine.defaults import AUTH_GRACE, READ_SIZE
+from tport.engine.defaults import AUTH_GRACE, READ_SIZE, READY_SESSIONS
 from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
 from tport.engine.net.moments import Moments
 from tport.engine.net.mux_stream import MuxStream
@@ -49,7 +49,6 @@ logger = logging.getLogger(__name__)
 
 
 HEAD_DEADLINE: Final = 10.0  # s for a request's head to arrive; the proxy sends it in one piece
-MAX_SESSIONS: Final = 10_000  # sessions remembered; the oldest goes first and is sent again
 
 Clock = Callable[[], datetime]
 
@@ -211,8 +210,8 @@ class AgentApps:
         if known is None or known[0] is not credential or known[1] is not offered:
             if self._refusal(credential, offered) is not None:
                 return None
-            if len(self._allowed) >= MAX_SESSIONS:
-                self._allowed.clear()
+            if known is None and len(self._allowed) >= READY_SESSIONS:
+                del self._allowed[next(iter(self._allowed))]  # the oldest
             self._allowed[head.session] = credential, offered
         return Passage(stream, offered, credential, head, b"", self._events, self._now)
 
@@ -264,7 +263,7 @@ class AgentApps:
     def _make_room(self) -> None:
         """Forget the oldest sessions that run nothing; what runs is judged by what is kept here."""
         for _ in range(len(self._sessions)):
-            if len(self._sessions) < MAX_SESSIONS:
+            if len(self._sessions) < READY_SESSIONS:
                 return
             oldest = next(iter(self._sessions))
             credential = self._sessions.pop(oldest)

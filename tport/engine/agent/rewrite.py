@@ -14,6 +14,7 @@ from urllib.parse import SplitResult, unquote_to_bytes, urlsplit
 
 from tport.engine.access.templates import Template, internal_values, parse_template
 from tport.engine.agent.locations import ADDRESS_HEADERS, Locations, authority
+from tport.engine.defaults import READY_SESSIONS
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.cookies import allowed_set_cookie, host_only
 from tport.engine.proto.fields import (
@@ -32,7 +33,7 @@ from tport.engine.types.session import SessionCredential
 
 ASSERTION: Final = b"teleport-jwt-assertion"  # the JWT that says who is calling
 
-MAX_REMEMBERED: Final = 1024  # header names, and sessions, whose verdict is kept
+MAX_NAMES: Final = 1024  # of headers, whose verdict is kept
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -142,8 +143,8 @@ class Rewriter:
         known = self._sessions.get(session.sid)
         if known is not None and known[0] is session:
             return known[1], ()
-        if len(self._sessions) >= MAX_REMEMBERED:
-            self._sessions.clear()
+        if known is None and len(self._sessions) >= READY_SESSIONS:
+            del self._sessions[next(iter(self._sessions))]  # the oldest
         fields, skipped = self._render(session)
         lines = write_lines(fields)
         self._sessions[session.sid] = (session, lines)
@@ -270,7 +271,7 @@ class _Verdicts(dict[bytes, bool]):
         self._judge = judge
 
     def __missing__(self, name: bytes) -> bool:
-        if len(self) >= MAX_REMEMBERED:
+        if len(self) >= MAX_NAMES:
             self.clear()
         verdict = self[name] = self._judge(name)
         return verdict

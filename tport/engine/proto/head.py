@@ -21,7 +21,13 @@ from typing import Any, Final
 import h11
 import msgspec
 
-from tport.engine.defaults import MAX_HEAD, MAX_HEAD_LINE, MAX_HEADERS, MAX_TARGET
+from tport.engine.defaults import (
+    MAX_HEAD,
+    MAX_HEAD_LINE,
+    MAX_HEADERS,
+    MAX_TARGET,
+    READY_SESSIONS,
+)
 from tport.engine.proto.fields import values
 from tport.engine.proto.framing import UNTIL_CLOSE, Framing
 from tport.engine.proto.head_meaning import (
@@ -286,8 +292,8 @@ _answered = KnownLines(lines=MAX_ANSWERED)
 
 # Heads whose lines below the first came before, of each direction: a block is a person's session and
 # kind of page. What they mean takes some three times as many bytes again.
-MAX_BLOCKS: Final = 4096
-MAX_BLOCK_BYTES: Final = 2 * 1024 * 1024  # of all of them
+MAX_BLOCKS: Final = READY_SESSIONS
+MAX_BLOCK_BYTES: Final = 8 * 1024 * 1024  # of all of them
 MAX_BLOCK: Final = 4096  # bytes of one
 
 # What follows method and target in a RequestHead.

@@ -14,17 +14,18 @@ from typing import Final
 
 from h11._readers import header_field_re  # h11's own grammar of one line; a test holds it to h11
 
+from tport.engine.defaults import READY_SESSIONS
 from tport.engine.proto.fields import Field
 from tport.engine.proto.memory import Memory
 
 _CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
 
-MAX_LINES: Final = 4096
+MAX_LINES: Final = READY_SESSIONS  # a person's cookies are in a line of their own
 # Lines of answers, and whole heads of them: nearly each says Date, so that most of any number are of seconds that
 # never come again. So many are full within minutes, and take no more memory from then on; what is said again is
 # judged again after that, which costs a busy process microseconds a second.
 MAX_ANSWERED: Final = 256
-MAX_BYTES: Final = 1024 * 1024  # of lines; a quarter of it is what a busy proxy comes to
+MAX_BYTES: Final = 4 * 1024 * 1024  # of lines; so much is what thousands of people come to
 MAX_LINE: Final = 4096  # bytes; longer ones are judged each time
 
 

@@ -1,4 +1,4 @@
-"""What was found out of bytes, by those bytes: bounded, and emptied when full. Sans-IO.
+"""What was found out of bytes, by those bytes: bounded; the oldest goes first. Sans-IO.
 
 For facts about bytes alone, which hold as often as they come. A flood of what comes but once costs its
 finding out, as it would without a memory, and no room.
@@ -6,6 +6,7 @@ finding out, as it would without a memory, and no room.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
@@ -30,15 +31,18 @@ class Memory(dict[K, V], Generic[K, V]):
         self._size = size
         self._longest = longest
         self.held = 0
+        self._order: deque[tuple[K, int]] = deque()  # with the bytes of each
 
     def keep(self, key: K, value: V, size: int) -> None:
         """Remember what was found out of `key`; both are of so many bytes together."""
-        if size > self._longest:
+        if size > self._longest or key in self:
             return
-        if len(self) >= self._count or self.held + size > self._size:
-            self.clear()
-            self.held = 0
+        while len(self) >= self._count or self.held + size > self._size:
+            oldest, its = self._order.popleft()
+            del self[oldest]
+            self.held -= its
         self[key] = value
+        self._order.append((key, size))
         self.held += size
 
 

@@ -6,7 +6,7 @@ at one field alone. So its word on a field, on a line and on a whole block of li
 same bytes come again, as they do: it is a fact about bytes, and says neither who sent them nor what
 they were allowed. Where a verdict needs more than the field, it is not for a sieve.
 
-What is remembered is bounded. Full, it is emptied: what comes but once costs its judging, and no room.
+What is remembered is bounded, and the oldest goes first: what comes but once costs its judging, and no room.
 """
 
 from __future__ import annotations

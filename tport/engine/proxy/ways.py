@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from tport.engine.access.locks import lock_on_person
 from tport.engine.api.cache import AuthCache
-from tport.engine.defaults import AUTH_GRACE
+from tport.engine.defaults import AUTH_GRACE, READY_SESSIONS
 from tport.engine.errors import AccessDenied
 from tport.engine.proxy.app_session import Credentials
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.session import AppSession
 from tport.engine.types.user import User
-
-MAX_WAYS: Final = 10_000  # remembered; then all are forgotten
 
 Clock = Callable[[], datetime]
 
@@ -101,8 +99,8 @@ class Ways:
             return None
         if not tunnels or not tunnels[0].has_credential(id_, signed.credential):
             return None
-        if len(self._known) >= MAX_WAYS:
-            self._known.clear()
+        if len(self._known) >= READY_SESSIONS:
+            del self._known[next(iter(self._known))]  # the oldest
         until = min(session.expires, signed.renew_at)
         way = Way(session=session, user=user, tunnel=tunnels[0], until=until)
         self._known[id_] = way
