@@ -30,9 +30,14 @@ _RECORD: Final = 16 * 1024  # bytes; TLS carries no more in one piece
 # Bytes a recv: a full write of a tunnel as TLS 1.3 makes it, 22 more for each record. So none of it
 # stays behind, and records don't come in halves.
 _WIRE: Final = TUNNEL_WRITE // _RECORD * (_RECORD + 22)
-# Bytes from which on they are sent before more is encrypted. A write of the tunnel, 97 KiB at most,
-# leaves in one piece; with a record more it is below the 128 KiB that malloc maps and unmaps.
-_SEND: Final = 104 * 1024
+# Bytes that are encrypted, and sent, at a time. A write of the tunnel, 97 KiB at most, leaves in one piece; and it
+# is below the 128 KiB that malloc maps and unmaps.
+_SEND: Final = 7 * _RECORD
+
+# What is read is decrypted into one of these, and leaves it as bytes: a piece of its own for each record, joined, takes
+# a quarter more CPU. Who reads has one for that moment; there are as many as threads read.
+_ROOM: Final = max(READ_SIZE, TUNNEL_WRITE)  # what anybody asks for at a time
+_rooms = [memoryview(bytearray(_ROOM))]
 
 
 class TlsStream(trio.abc.Stream):
@@ -199,8 +204,7 @@ class TlsStream(trio.abc.Stream):
                 await trio.lowlevel.checkpoint()
             left = memoryview(data)
             while left:
-                while left and self._outgoing.pending < _SEND:
-                    left = left[self._write(left[:_RECORD]) :]
+                left = left[self._write(left[:_SEND]) :]
                 try:
                     await self.transport.send_all(self._outgoing.read())
                 except BaseException as error:  # also cancelled: half a record may have left
@@ -256,7 +260,7 @@ class TlsStream(trio.abc.Stream):
                 pass
 
     def _write(self, data: bytes | bytearray | memoryview) -> int:
-        """Encrypt one record's worth; return how many bytes that was."""
+        """Encrypt it, in as many records as it takes; return how many bytes of it were."""
         try:
             return self._tls.write(data)
         except ssl.SSLError as error:
@@ -267,24 +271,29 @@ class TlsStream(trio.abc.Stream):
         """Decrypt what is there; b"" when it is not enough, or `_ended` or `_broken` was set."""
         if self._ended:
             return b""
-        parts, size = list[bytes](), 0
+        room = _rooms.pop() if _rooms else memoryview(bytearray(_ROOM))
+        try:
+            size = self._read_into(room, min(limit, _ROOM))
+            return bytes(room[:size])
+        finally:
+            _rooms.append(room)
+
+    def _read_into(self, room: memoryview, limit: int) -> int:
+        size = 0
         self._left = False
         incoming, tls = self._incoming, self._tls
         try:
             while size < limit:
                 asked = min(_RECORD, limit - size)
-                part = tls.read(asked)
-                if not part:
+                # typeshed doesn't know that with a buffer a number comes back.
+                got: int = tls.read(asked, room[size:] if size else room)  # type: ignore[assignment]
+                if not got:
                     self._ended = True
                     break
+                size += got
                 # Of a record nothing is left behind what is less than was asked for.
-                if not incoming.pending and (len(part) < asked or not tls.pending()):
-                    if not parts:
-                        return part  # one record, as of nearly every request
-                    parts.append(part)
+                if not incoming.pending and (got < asked or not tls.pending()):
                     break
-                parts.append(part)
-                size += len(part)
             else:
                 # There was more than may be returned at once, or the beginning of a record.
                 self._left = bool(incoming.pending or tls.pending())
@@ -296,7 +305,7 @@ class TlsStream(trio.abc.Stream):
             self._broken = error
         if self._outgoing.pending > MAX_OWED and self._broken is None:
             self._broken = EOFError("the peer asks for nothing but key updates")
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return size
 
     async def _pull(self) -> bool:
         """Take bytes from the transport; False: it has ended."""
@@ -440,12 +449,9 @@ class _PromptTls:
         stream = self._stream
         if stream._closed or stream._broken is not None:
             stream._check_usable()
-        if 0 < len(data) <= _RECORD:
-            stream._write(data)
-        else:
-            left = memoryview(data)
-            while left:
-                left = left[stream._write(left[:_RECORD]) :]
+        written = stream._write(data) if data else 0
+        while written < len(data):
+            written += stream._write(memoryview(data)[written:])
 
     async def flush(self) -> None:
         await self._transport.flush()
