@@ -127,6 +127,26 @@ def test_what_is_remembered_is_bounded_in_lines_and_bytes() -> None:
     assert known.count == 0, "a long line is judged each time"
 
 
+def test_what_says_another_thing_each_time_is_not_remembered() -> None:
+    known = KnownLines()
+    for number in (1, 2, 1):
+        assert known.fields([b"A: b", b"Traceparent: %d" % number, b"B: c"]) == [
+            (b"a", b"b"),
+            (b"traceparent", b"%d" % number),
+            (b"b", b"c"),
+        ]
+
+    assert known.count == 2
+    assert known.judged == 5
+
+
+def test_one_line_that_is_none_spoils_all() -> None:
+    known = KnownLines()
+    for bad in ([b"A: b", b"none"], [b"none", b"A: b"], [b"A: b", b"a\x00: b", b"C: d"]):
+        assert known.fields(bad) is None
+        assert known.fields(bad) is None
+
+
 def _told(read: Callable[[], object], status: int | None = None) -> object:
     """Return what a head means, or how it was refused."""
     try:

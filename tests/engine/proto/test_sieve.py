@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from tport.engine.proto.fields import Field
+from tport.engine.proto.fields import SAID_ONCE, Field
 from tport.engine.proto.known_lines import judge_line
 from tport.engine.proto.sieve import (
     MAX_BLOCK,
@@ -102,6 +102,17 @@ def test_what_is_remembered_is_bounded() -> None:
 
 def test_lines_that_come_but_once_leave_no_block_behind() -> None:
     sieve = LineSieve(lambda field: field)
-    for number in range(100):
-        sieve.lines(b"trace: %d\r\n" % number)
+    for number in range(MAX_COUNT + 100):
+        sieve.lines(b"number: %d\r\n" % number)
     assert len(sieve._blocks) == 0
+
+
+@pytest.mark.parametrize("name", sorted(SAID_ONCE))
+def test_what_says_another_thing_each_time_is_not_remembered(name: bytes) -> None:
+    """Nor does it push out what is."""
+    lines, fields = LineSieve(lambda field: field), FieldSieve(lambda field: field)
+    for value in (b"1", b"2", b"1"):
+        assert lines.lines(b"%b: %b\r\n" % (name, value)) == b"%b: %b\r\n" % (name, value)
+        assert fields.lines([(name, value)]) == b"%b: %b\r\n" % (name, value)
+
+    assert (len(lines), len(lines._blocks), len(fields)) == (0, 0, 0)

@@ -54,6 +54,23 @@ END_TO_END: Final = frozenset(
     }
 )
 
+# They say another thing with each request: to remember what was found out of them costs more than to find it out.
+# W3C Trace Context, and what tracers and gateways send in its place.
+SAID_ONCE: Final = frozenset(
+    {
+        b"idempotency-key",
+        b"sentry-trace",
+        b"traceparent",
+        b"x-amzn-trace-id",
+        b"x-b3-spanid",
+        b"x-b3-traceid",
+        b"x-correlation-id",
+        b"x-datadog-parent-id",
+        b"x-datadog-trace-id",
+        b"x-request-id",
+    }
+)
+
 # An application may not empty the jar of its siblings, nor send browsers past the proxy (HTTP-16).
 NOT_FROM_APPS: Final = frozenset({b"clear-site-data", b"alt-svc"})
 

@@ -15,7 +15,7 @@ from typing import Final
 from h11._readers import header_field_re  # h11's own grammar of one line; a test holds it to h11
 
 from tport.engine.defaults import READY_SESSIONS
-from tport.engine.proto.fields import Field
+from tport.engine.proto.fields import SAID_ONCE, Field
 from tport.engine.proto.memory import Memory
 
 _CLEAN = re.compile(rb"[\t\x20-\x7e\x80-\xff]++")  # stricter than h11: no control characters
@@ -53,20 +53,17 @@ class KnownLines:
     def fields(self, lines: Sequence[bytes]) -> list[Field] | None:
         """Return what these lines say, in order; None: one of them is no header line."""
         fields = list(map(self._known.get, lines))
-        if None not in fields:
-            return fields  # type: ignore[return-value]  # just looked
-        judged: list[Field] = []
-        for line, known in zip(lines, fields, strict=True):
-            field = known or self._judge(line)
+        while None in fields:
+            at = fields.index(None)
+            field = fields[at] = self._judge(lines[at])
             if field is None:
                 return None
-            judged.append(field)
-        return judged
+        return fields  # type: ignore[return-value]  # just looked
 
     def _judge(self, line: bytes) -> Field | None:
         self.judged += 1
         field = judge_line(line)
-        if field is not None:
+        if field is not None and field[0] not in SAID_ONCE:
             self._known.keep(line, field, len(line))
         return field
 

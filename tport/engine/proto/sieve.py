@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from tport.engine.proto.fields import Field, Headers, Lines
+from tport.engine.proto.fields import SAID_ONCE, Field, Headers, Lines
 from tport.engine.proto.known_lines import judge_line
 from tport.engine.proto.memory import Memory
 
@@ -50,7 +50,8 @@ class FieldSieve(Memory[Field, bytes]):
     def __missing__(self, field: Field) -> bytes:
         passed = self._rule(field)
         line = b"" if passed is None else _line(passed, judged=self._judged and passed is field)
-        self.keep(field, line, len(field[0]) + len(field[1]) + len(line))
+        if field[0] not in SAID_ONCE:
+            self.keep(field, line, len(field[0]) + len(field[1]) + len(line))
         return line
 
     def lines(self, headers: Headers) -> Lines:
@@ -69,15 +70,18 @@ class LineSieve(Memory[bytes, bytes]):
         """`count`: of lines that are remembered, at most, and of blocks; MAX_ANSWERED for answers."""
         super().__init__(count=count, size=MAX_SIZE, longest=MAX_LINE)
         self._rule = rule
+        self._judged = 0  # lines, since the start
         self._blocks = Memory[bytes, bytes](count=count, size=MAX_SIZE, longest=MAX_BLOCK)
 
     def __missing__(self, line: bytes) -> bytes:
+        self._judged += 1
         field = judge_line(line)
         if field is None:
             raise ValueError("a header line in the tunnel is malformed")
         passed = self._rule(field)
         made = b"" if passed is None else _line(passed, judged=passed is field)
-        self.keep(line, made, len(line) + len(made))
+        if field[0] not in SAID_ONCE:
+            self.keep(line, made, len(line) + len(made))
         return made
 
     def lines(self, block: bytes) -> Lines:
@@ -92,9 +96,9 @@ class LineSieve(Memory[bytes, bytes]):
         *lines, rest = block.split(b"\r\n")
         if rest or len(lines) > MAX_LINES:
             raise ValueError("the headers in the tunnel are no block of lines, or too many")
-        before = len(self)
+        before = self._judged
         passed = b"".join([self[line] for line in lines])
-        if len(self) == before:  # all of its lines had come before: so may all of it, again
+        if self._judged == before:  # all of its lines had come before: so may all of it, again
             self._blocks.keep(block, passed, len(block) + len(passed))
         return Lines(passed)
 
