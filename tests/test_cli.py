@@ -217,6 +217,33 @@ def test_what_is_printed_to_a_closed_stream_goes_nowhere(
     assert b"Traceback" not in done.stderr
 
 
+# Says on stderr of which of stdin and stdout the number is /dev/null's; once here, once in a child.
+_LOOK = """
+import os, subprocess, sys
+if len(sys.argv) == 1:
+    from tport.program import _open_closed_streams
+    _open_closed_streams()
+opened = os.open("/", os.O_RDONLY)
+nowhere = os.stat(os.devnull).st_rdev
+sys.stderr.write(f"{opened > 2} {[os.fstat(number).st_rdev == nowhere for number in (0, 1)]}\\n")
+sys.stderr.flush()
+if len(sys.argv) == 1:
+    subprocess.run([sys.executable, "-c", sys.orig_argv[2], "child"])
+"""
+
+
+def test_no_file_takes_the_number_of_a_closed_stream() -> None:
+    """It would get what is printed: here, or in what is started from here."""
+    done = subprocess.run(
+        ["sh", "-c", '"$0" -c "$1" 0<&- 1>&-', sys.executable, _LOOK],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stderr == "True [True, True]\n" * 2
+
+
 @pytest.mark.parametrize(
     ("args", "budget"), [(["version"], 0.100), (["--help"], 0.200)], ids=["version", "help"]
 )

@@ -17,12 +17,15 @@ def main() -> None:
 def _open_closed_streams() -> None:
     """Let what is printed go nowhere where who started us closed what it is printed to (`>&-`).
 
-    The next file that is opened would take its number otherwise, and get what is printed.
+    The next file that is opened would take its number otherwise, and get what is printed; here, or in
+    a program that is started from here.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             nowhere = os.open(os.devnull, os.O_RDWR)  # the lowest number that is free: the stream's
-            setattr(sys, name, os.fdopen(nowhere, mode, closefd=False))
+            os.set_inheritable(nowhere, True)
+            stream = os.fdopen(nowhere, mode, errors="backslashreplace", closefd=False)
+            setattr(sys, name, stream)
 
 
 def _status(args: list[str]) -> int:

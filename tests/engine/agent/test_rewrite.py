@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from tests.fakes import START
 from tport.engine.agent import rewrite as rewrite_module
-from tport.engine.agent.rewrite import Redirect, Rewriter
+from tport.engine.agent.rewrite import Redirect, Rewriter, Sessions
 from tport.engine.errors import InvalidRequest
 from tport.engine.proto.sieve import read_lines, write_lines
 from tport.engine.types.app import App, Header, Rewrite
@@ -356,3 +356,21 @@ def test_what_is_remembered_of_sessions_and_names_is_bounded(
         assert (f"x-{number}".encode(), b"kept") in read_lines(rewritten.lines)
 
     assert list(rewriter._sessions) == ["s3", "s4"]
+
+
+def test_what_was_made_for_a_session_is_bounded_for_all_applications_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """And what one application's rules made of a session is nothing to another's."""
+    monkeypatch.setattr(rewrite_module, "READY_SESSIONS", 3)
+    sessions = Sessions()
+    one, two = (
+        Rewriter(app(f"X-By: {by}"), hostname="box", sessions=sessions) for by in ("one", "two")
+    )
+    for number in range(5):
+        session = replace(credential(), sid=f"s{number}")
+        for rewriter, by in ((one, b"one"), (two, b"two"), (one, b"one")):
+            rewritten = rewriter.request(b"", session, remote="192.0.2.7", public=PUBLIC)
+            assert (b"x-by", by) in read_lines(rewritten.lines)
+
+    assert list(sessions) == ["s2", "s3", "s4"]

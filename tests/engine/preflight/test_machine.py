@@ -68,6 +68,10 @@ def test_a_folder_must_be_ones_own(change: dict[str, object], verdict: str, word
             "sudo chown -R tport /srv/tport/auth",
         ),
         (
+            {"me": "alice", "closed": "/srv/tport/auth", "closed_by": "root"},
+            "sudo chown -R tport /srv/tport/auth",
+        ),
+        (
             {"me": "alice", "closed": "/srv/tport", "closed_by": "tport"},
             "run this as tport: sudo -u tport tport …; or sudo chown -R alice /srv/tport",
         ),

@@ -21,6 +21,7 @@ from tport.engine.proto.head import (
 )
 from tport.engine.proto.head_meaning import BadHead
 from tport.engine.proto.known_lines import MAX_ANSWERED
+from tport.engine.proto.memory import Memory
 
 HANDSHAKE = (
     b"GET /chat HTTP/1.1\r\nHost: a.test\r\nConnection: keep-alive, Upgrade\r\n"
@@ -214,6 +215,19 @@ def test_what_is_remembered_of_whole_heads_is_bounded(monkeypatch: pytest.Monkey
         assert 0 < len(known) <= most
         assert all(len(key) <= heads.MAX_BLOCK for key in known)
         assert sum(map(len, known)) <= 1024 * 1024
+
+
+def test_a_head_whose_connection_names_many_is_not_remembered(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """DOS-01. What it means takes many times its bytes, and a stranger may send thousands of them."""
+    monkeypatch.setattr(heads, "_blocks", Memory(count=10, size=10**6, longest=10**4))
+    for tokens, kept in ((2, True), (heads.MAX_TOKENS + 1, False)):
+        names = ", ".join(f"x-{tokens}-{number}" for number in range(tokens))
+        head = f"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: {names}\r\n\r\n".encode()
+        for _ in range(3):
+            assert len(parse_request_head(head).connection_tokens) == tokens
+        assert (head.partition(b"\r\n")[2] in heads._blocks) is kept
 
 
 def test_answers_that_say_each_second_what_time_it_is_hold_two_mib_at_most() -> None:

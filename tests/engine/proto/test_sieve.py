@@ -107,6 +107,23 @@ def test_lines_that_come_but_once_leave_no_block_behind() -> None:
     assert len(sieve._blocks) == 0
 
 
+def test_a_block_with_a_line_that_is_too_long_to_be_kept_by_itself_is_remembered() -> None:
+    """A cookie of 2 KiB, as single sign-on makes them: its line was judged with every request."""
+    judged: list[bytes] = []
+
+    def rule(field: Field) -> Field:
+        judged.append(field[0])
+        return field
+
+    sieve = LineSieve(rule)
+    block = b"a: b\r\ncookie: %b\r\n" % (b"x" * 3000)
+    for _ in range(5):
+        assert sieve.lines(block) == block
+
+    assert judged.count(b"cookie") <= 2
+    assert sum(map(len, sieve)) < 3000
+
+
 @pytest.mark.parametrize("name", sorted(SAID_ONCE))
 def test_what_says_another_thing_each_time_is_not_remembered(name: bytes) -> None:
     """Nor does it push out what is."""

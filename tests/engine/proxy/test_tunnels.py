@@ -681,7 +681,7 @@ async def test_only_the_newest_tunnel_of_an_agent_is_chosen() -> None:
 async def test_what_an_agent_was_told_is_remembered_within_bounds(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(tunnels_module, "REMEMBERED_SESSIONS", 2)
+    monkeypatch.setattr(tunnels_module, "READY_SESSIONS", 2)
     tunnel = some_tunnels(["a"], Tunnels(lambda: START))["a"]
     for session in ("s1", "s2", "s3"):
         tunnel.told(session, "jws")

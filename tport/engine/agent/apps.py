@@ -7,6 +7,7 @@ as they are now, and knows the application's address from its own configuration 
 from __future__ import annotations
 
 import logging
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from functools import partial
@@ -34,6 +35,7 @@ from tport.engine.errors import AccessDenied, NotSignedIn, RemoteProtocolError
 from tport.engine.net.moments import Moments
 from tport.engine.net.mux_stream import MuxStream
 from tport.engine.pki.jwt import verify_session_credential
+from tport.engine.proto.memory import keep_latest
 from tport.engine.proto.tunnel import (
     MAX_REQUEST_MESSAGE,
     Inbox,
@@ -77,7 +79,7 @@ class AgentApps:
         self._live: LiveStreams[str] = LiveStreams()
         self._moments = Moments()
         # By session: what may be opened with which credential, by all that is known now.
-        self._allowed: dict[str, tuple[SessionCredential, Offered]] = {}
+        self._allowed: OrderedDict[str, tuple[SessionCredential, Offered]] = OrderedDict()
 
     async def keep(self) -> NoReturn:
         """Look after what is answered without a task, until cancelled."""
@@ -210,9 +212,7 @@ class AgentApps:
         if known is None or known[0] is not credential or known[1] is not offered:
             if self._refusal(credential, offered) is not None:
                 return None
-            if known is None and len(self._allowed) >= READY_SESSIONS:
-                del self._allowed[next(iter(self._allowed))]  # the oldest
-            self._allowed[head.session] = credential, offered
+            keep_latest(self._allowed, head.session, (credential, offered), READY_SESSIONS)
         return Passage(stream, offered, credential, head, b"", self._events, self._now)
 
     async def _credential(self, head: RequestHead) -> SessionCredential:

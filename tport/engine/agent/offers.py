@@ -18,7 +18,7 @@ from tport.engine.access.labels import check_dynamic_label, merge_labels
 from tport.engine.agent import debug_app
 from tport.engine.agent.labels import keep_labels
 from tport.engine.agent.passage import Offered
-from tport.engine.agent.rewrite import Rewriter
+from tport.engine.agent.rewrite import Rewriter, Sessions
 from tport.engine.agent.upstream import Upstream
 from tport.engine.defaults import MAX_OFFERS
 from tport.engine.errors import ConfigError, InvalidRequest
@@ -71,6 +71,7 @@ class AgentOffers:
         self._offered = offered
         self._faulty: dict[str, str] = {}
         self._surplus: Set[str] = frozenset()
+        self._sessions = Sessions()
         self._nursery = nursery
         self._hostname = hostname
         self._clock = clock
@@ -139,7 +140,7 @@ class AgentOffers:
     async def _make(self, app: App, made: dict[str, Offered]) -> None:
         """Make one application ready, its labels measured; or say why it can't be."""
         try:
-            rewriter = Rewriter(app, hostname=self._hostname)
+            rewriter = Rewriter(app, hostname=self._hostname, sessions=self._sessions)
             for command in app.commands:
                 check_dynamic_label(command)
             if app is debug_app.DEFINITION:

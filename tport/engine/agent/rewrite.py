@@ -7,6 +7,7 @@ X-Forwarded-Host, and `rewrite.headers` may set another. Origin is left as the b
 from __future__ import annotations
 
 import re
+from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -27,6 +28,7 @@ from tport.engine.proto.fields import (
     is_reserved,
 )
 from tport.engine.proto.known_lines import MAX_ANSWERED
+from tport.engine.proto.memory import keep_latest
 from tport.engine.proto.sieve import FieldSieve, LineSieve, write_lines
 from tport.engine.types.app import App, Header
 from tport.engine.types.session import SessionCredential
@@ -34,6 +36,9 @@ from tport.engine.types.session import SessionCredential
 ASSERTION: Final = b"teleport-jwt-assertion"  # the JWT that says who is calling
 
 MAX_NAMES: Final = 1024  # of headers, whose verdict is kept
+
+# By session: its credential, whose rules it was made by, and the lines.
+Sessions = OrderedDict[str, tuple[SessionCredential, object, Lines]]
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 §5.6.2
 _HOST_VALUE = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
@@ -60,8 +65,11 @@ class Redirect(NamedTuple):
 class Rewriter:
     """The rules of one application, made ready."""
 
-    def __init__(self, app: App, *, hostname: str) -> None:
+    def __init__(self, app: App, *, hostname: str, sessions: Sessions | None = None) -> None:
         """Read the definition; `hostname` is what the agent's machine calls itself.
+
+        Args:
+            sessions: in which is kept what was made, for all applications of an agent together.
 
         Raises:
             InvalidRequest: the URI or a header is none that can be served.
@@ -84,7 +92,8 @@ class Rewriter:
         self._asked = LineSieve(lambda field: field if passes[field[0]] else None)
         self._answered = FieldSieve(lambda field: _shown(field, shown), count=MAX_ANSWERED)
         self._first = write_lines([(b"host", self._host.encode())])
-        self._sessions: dict[str, tuple[SessionCredential, Lines]] = {}
+        self._sessions = Sessions() if sessions is None else sessions
+        self._rules = object()
         self._locations = Locations(
             scheme=uri.scheme,
             hosts=app.rewrite.redirect,
@@ -141,13 +150,11 @@ class Rewriter:
     def _of_session(self, session: SessionCredential) -> tuple[Lines, tuple[str, ...]]:
         """Return what is the same for all requests of a credential, and what was left out of it."""
         known = self._sessions.get(session.sid)
-        if known is not None and known[0] is session:
-            return known[1], ()
-        if known is None and len(self._sessions) >= READY_SESSIONS:
-            del self._sessions[next(iter(self._sessions))]  # the oldest
+        if known is not None and known[0] is session and known[1] is self._rules:
+            return known[2], ()
         fields, skipped = self._render(session)
         lines = write_lines(fields)
-        self._sessions[session.sid] = (session, lines)
+        keep_latest(self._sessions, session.sid, (session, self._rules, lines), READY_SESSIONS)
         return lines, skipped
 
     def _render(self, session: SessionCredential) -> tuple[Sequence[Field], tuple[str, ...]]:

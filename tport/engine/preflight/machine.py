@@ -130,6 +130,6 @@ def _of_closed(folder: Folder) -> tuple[str, str]:
             f"chmod u+rwx {closed}; if its disk is mounted read-only, name another folder: data_dir",
         )
     found = f"{closed} belongs to {its}, and {me} may not write there"
-    if folder.owner == me:  # somebody else, as root, ran tport there once
-        return found, f"sudo chown -R {me} {closed}"
+    if folder.owner != its:  # somebody else, as root, ran tport there once
+        return found, f"sudo chown -R {folder.owner} {closed}"
     return found, f"run this as {its}: sudo -u {its} tport …; or sudo chown -R {me} {folder.path}"

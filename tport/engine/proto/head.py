@@ -169,7 +169,7 @@ def parse_request_head(head: bytes) -> RequestHead:
 
 def _remember(rest: bytes, request: RequestHead) -> None:
     """Keep what the lines of a plain request say together: nothing of it depends on the first."""
-    if type(request.headers) is Block:
+    if type(request.headers) is Block and len(request.connection_tokens) <= MAX_TOKENS:
         _, _, *said = msgspec.structs.astuple(request)
         _blocks.keep(rest, tuple(said), len(rest))
 
@@ -295,6 +295,7 @@ _answered = KnownLines(lines=MAX_ANSWERED)
 MAX_BLOCKS: Final = READY_SESSIONS
 MAX_BLOCK_BYTES: Final = 8 * 1024 * 1024  # of all of them
 MAX_BLOCK: Final = 4096  # bytes of one
+MAX_TOKENS: Final = 8  # of Connection: honest heads have two, and a hundred take 10 KiB
 
 # What follows method and target in a RequestHead.
 _blocks: Final = Memory[bytes, tuple[Any, ...]](

@@ -53,11 +53,12 @@ class KnownLines:
     def fields(self, lines: Sequence[bytes]) -> list[Field] | None:
         """Return what these lines say, in order; None: one of them is no header line."""
         fields = list(map(self._known.get, lines))
-        while None in fields:
-            at = fields.index(None)
-            field = fields[at] = self._judge(lines[at])
-            if field is None:
-                return None
+        if None in fields:
+            for at, field in enumerate(fields):
+                if field is None:
+                    fields[at] = judged = self._judge(lines[at])
+                    if judged is None:
+                        return None
         return fields  # type: ignore[return-value]  # just looked
 
     def _judge(self, line: bytes) -> Field | None:

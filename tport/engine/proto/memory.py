@@ -6,12 +6,19 @@ finding out, as it would without a memory, and no room.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+
+def keep_latest(known: OrderedDict[K, V], key: K, value: V, most: int) -> None:
+    """Put in what may change; where that is one more than `most`, the one goes that came longest ago."""
+    if key not in known and len(known) >= most:
+        known.popitem(last=False)
+    known[key] = value
 
 
 class Memory(dict[K, V], Generic[K, V]):

@@ -70,18 +70,21 @@ class LineSieve(Memory[bytes, bytes]):
         """`count`: of lines that are remembered, at most, and of blocks; MAX_ANSWERED for answers."""
         super().__init__(count=count, size=MAX_SIZE, longest=MAX_LINE)
         self._rule = rule
-        self._judged = 0  # lines, since the start
+        self._judged = 0  # lines since the start, but for those that are too long to be kept
         self._blocks = Memory[bytes, bytes](count=count, size=MAX_SIZE, longest=MAX_BLOCK)
 
     def __missing__(self, line: bytes) -> bytes:
-        self._judged += 1
         field = judge_line(line)
         if field is None:
             raise ValueError("a header line in the tunnel is malformed")
         passed = self._rule(field)
         made = b"" if passed is None else _line(passed, judged=passed is field)
-        if field[0] not in SAID_ONCE:
-            self.keep(line, made, len(line) + len(made))
+        size = len(line) + len(made)
+        if field[0] in SAID_ONCE:
+            self._judged += 1
+        elif size <= MAX_LINE:  # one that is longer is known by its block alone
+            self._judged += 1
+            self.keep(line, made, size)
         return made
 
     def lines(self, block: bytes) -> Lines:

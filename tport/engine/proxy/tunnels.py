@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import math
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from datetime import datetime
 from functools import partial
@@ -16,6 +17,7 @@ import tport
 from tport.engine.api.answers import TunnelReport
 from tport.engine.api.events import EventQueue
 from tport.engine.api.protocol import AuthAPI
+from tport.engine.defaults import READY_SESSIONS
 from tport.engine.errors import (
     ConnectionProblem,
     Locked,
@@ -27,6 +29,7 @@ from tport.engine.errors import (
 from tport.engine.net.control import next_control
 from tport.engine.net.mux import Mux
 from tport.engine.net.mux_stream import MuxStream
+from tport.engine.proto.memory import keep_latest
 from tport.engine.proto.receive_window import WindowBudget
 from tport.engine.proto.tunnel import (
     MAX_REASON,
@@ -57,7 +60,6 @@ OFFERS_RETRY: Final = 5.0  # s between two tries to have changed offers judged
 ON_THE_WAY: Final = 10.0
 LOOK: Final = 0.2  # s between looks at whether it is worth waiting
 REMEMBERED_APPS: Final = 1000  # that no tunnel offers any more; of older ones the time is lost
-REMEMBERED_SESSIONS: Final = 10_000  # whose credential we know an agent to hold, per tunnel
 
 Clock = Callable[[], datetime]
 
@@ -77,7 +79,7 @@ class Tunnel:
         self.up = False  # the hello went well: it may serve, and its end is an event
         self.refusal = ""  # why its agent may be here no longer
         self._refused = trio.Event()
-        self._told: dict[str, str] = {}
+        self._told: OrderedDict[str, str] = OrderedDict()
 
     @property
     def agent_id(self) -> str:
@@ -88,9 +90,7 @@ class Tunnel:
         return self._told.get(session) == credential
 
     def told(self, session: str, credential: str) -> None:
-        if len(self._told) >= REMEMBERED_SESSIONS:
-            del self._told[next(iter(self._told))]  # at worst it is sent once more
-        self._told[session] = credential
+        keep_latest(self._told, session, credential, READY_SESSIONS)  # others are sent once more
 
     def refuse(self, why: str) -> None:
         """End the tunnel: its agent may be here no longer."""

@@ -8,6 +8,7 @@ it is about; the fourth is told with each way.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from tport.engine.access.locks import lock_on_person
 from tport.engine.api.cache import AuthCache
 from tport.engine.defaults import AUTH_GRACE, READY_SESSIONS
 from tport.engine.errors import AccessDenied
+from tport.engine.proto.memory import keep_latest
 from tport.engine.proxy.app_session import Credentials
 from tport.engine.proxy.tunnels import Tunnel, Tunnels
 from tport.engine.types.session import AppSession
@@ -55,7 +57,7 @@ class Ways:
         self._tunnels = tunnels
         self._clock = clock
         self._allowed = allowed
-        self._known: dict[str, Way] = {}
+        self._known: OrderedDict[str, Way] = OrderedDict()
         # As they were when the first of those was found.
         self._changes = cache.changes
         self._forgotten = credentials.forgotten
@@ -99,9 +101,7 @@ class Ways:
             return None
         if not tunnels or not tunnels[0].has_credential(id_, signed.credential):
             return None
-        if len(self._known) >= READY_SESSIONS:
-            del self._known[next(iter(self._known))]  # the oldest
         until = min(session.expires, signed.renew_at)
         way = Way(session=session, user=user, tunnel=tunnels[0], until=until)
-        self._known[id_] = way
+        keep_latest(self._known, id_, way, READY_SESSIONS)
         return way

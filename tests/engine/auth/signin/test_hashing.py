@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from functools import partial
@@ -24,11 +25,12 @@ async def test_r_33_a_hash_gives_way_and_leaves_other_threads_as_they_are() -> N
     assert priority() == usual
 
 
+@pytest.mark.parametrize("problem", [errno.EPERM, errno.ENOSYS])
 async def test_a_hash_runs_where_the_system_lets_nobody_give_way(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, problem: int
 ) -> None:
     def refuse(_: int) -> int:
-        raise PermissionError(1, "Operation not permitted")
+        raise OSError(problem, os.strerror(problem))
 
     monkeypatch.setattr(os, "nice", refuse)
 
