@@ -4,10 +4,8 @@ import ctypes
 import fcntl
 import socket
 import ssl
-import sys
 from collections.abc import Callable
 from termios import FIONREAD
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -532,42 +530,3 @@ async def test_who_ends_what_is_broken_or_closed_says_nothing_more() -> None:
     await wait_all_tasks_blocked(0.01)
     server.prompt.end()
     server.prompt.end()
-
-
-def test_who_reads_in_threads_of_their_own_gets_their_own_bytes_alone() -> None:
-    """TUN-01. All decrypt into the same room, one after the other."""
-    foreign: list[bytes] = []
-
-    def read(letter: bytes) -> None:
-        transport = memory_stream_pair()[0]  # unused
-        ends = (
-            TlsStream(transport, CLIENT, server_side=False),
-            TlsStream(transport, SERVER, server_side=True),
-        )
-        while False in [end._step() for end in ends]:
-            for end, other in (ends, ends[::-1]):
-                other._incoming.write(end._outgoing.read())
-        sender, receiver = ends
-        for number in range(100):
-            left = 1 + number * 7919 % 90_000
-            sender._write(letter * left)
-            receiver._incoming.write(sender._outgoing.read())
-            while left:
-                data = receiver._read(READ_SIZE)
-                left -= len(data)
-                if not data or data.strip(letter):
-                    foreign.append(letter)
-                    return
-
-    before = sys.getswitchinterval()
-    sys.setswitchinterval(1e-5)
-    try:
-        threads = [Thread(target=read, args=(bytes([letter]),)) for letter in b"abcd"]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
-    finally:
-        sys.setswitchinterval(before)
-
-    assert foreign == []
