@@ -213,7 +213,7 @@ async def before_nginx(folder: Path) -> AsyncIterator[Chain]:
     """Client, tport, nginx, application."""
     async with (
         recording() as (recorder, app),
-        nginx(folder, app, "proxy_pass http://upstream;") as (port, noted),
+        nginx(folder, app, "proxy_pass http://upstream;", patience=60) as (port, noted),
         tport_before(port) as (_, chain),
     ):
         yield replace(chain, application=noted, recorder=recorder)
@@ -271,14 +271,27 @@ async def running(
 
 @asynccontextmanager
 async def nginx(
-    folder: Path, upstream: int, passing: str
+    folder: Path, upstream: int, passing: str, *, patience: int = 1
 ) -> AsyncIterator[tuple[int, Callable[[], list[Request]]]]:
-    """Run nginx before a port; give its own, and what tells which requests it passed on."""
+    """Run nginx before a port; give its own, and what tells which requests it passed on.
+
+    Args:
+        patience: s for a head, and between two pieces of a body. Behind tport it takes more than
+            the busiest machine may halt us between dialling and asking: to a client that sends a
+            POST, nginx's hanging up is a 502, as it may have been carried out.
+    """
     program = shutil.which("nginx", path=PROGRAMS)
     need("nginx", program, "make test-deps installs it")
     port, log, file = free_port(), folder / "noted", folder / "nginx.conf"
     file.write_text(
-        NGINX.format(folder=folder, port=port, upstream=upstream, passing=passing, log=log)
+        NGINX.format(
+            folder=folder,
+            port=port,
+            upstream=upstream,
+            passing=passing,
+            log=log,
+            patience=patience,
+        )
     )
     async with running([str(program), "-p", str(folder), "-c", str(file)], port):
         yield port, lambda: _nginx_noted(log)
@@ -318,8 +331,8 @@ http {{
   uwsgi_temp_path {folder}/uwsgi;
   scgi_temp_path {folder}/scgi;
   client_body_buffer_size 64k;
-  client_header_timeout 1s;
-  client_body_timeout 1s;
+  client_header_timeout {patience}s;
+  client_body_timeout {patience}s;
   upstream upstream {{ server 127.0.0.1:{upstream}; keepalive 8; }}
   server {{
     listen 127.0.0.1:{port};
