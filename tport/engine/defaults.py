@@ -163,7 +163,8 @@ TUNNEL_QUEUE: Final = 4 * 1024 * 1024  # bytes waiting to be sent, all streams o
 # waits for an application says so each 30: past that the agent itself is stuck.
 ANSWER_DEADLINE: Final = 90.0
 MAX_OFFERS: Final = 1000  # applications of one agent
-# Sessions of which a proxy, or an agent, has at hand all that it found out, in 4 KiB each. A request of any other is
+# Sessions of which a proxy, or an agent, has at hand all that it found out, in 4 KiB each (an agent
+# in 6 if auth signs 20 groups for each, in 18 if 80). A request of any other is
 # judged from the start, which takes some times the CPU.
 READY_SESSIONS: Final = 20_000
 # First certificates by ACME: agents say which names there are, and all share one account at the CA. Let's Encrypt
@@ -184,7 +185,9 @@ MAX_UNISSUED: Final = 1000  # names without a certificate whose last failure is 
 AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers give up after 10
 
 # Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05
-HASH_QUEUE: Final = 32  # tries that wait for theirs; 80 ms each, so nobody waits long
+# Tries that wait for theirs, for each CPU: a second and a half for the last, and six where all else is busy and
+# hashes give way. Workers wait for auth for ten.
+HASH_QUEUE: Final = 16
 # Tries at one account, which go one after the other, that wait for their turn: one more than there are failures
 # before it is locked. They take none of the places above, which others need.
 ACCOUNT_QUEUE: Final = 6

@@ -1,7 +1,9 @@
 """What heads mean. What they may not hold is in tests/security/test_http.py."""
 
 import gc
+import sys
 import tracemalloc
+from itertools import chain
 
 import h11
 import pytest
@@ -215,6 +217,25 @@ def test_what_is_remembered_of_whole_heads_is_bounded(monkeypatch: pytest.Monkey
         assert 0 < len(known) <= most
         assert all(len(key) <= heads.MAX_BLOCK for key in known)
         assert sum(map(len, known)) <= 1024 * 1024
+
+
+def test_dos_01_heads_of_many_lines_that_no_other_has_take_no_more_than_they_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A stranger sends them, so that of 1 KiB that came 24 are kept."""
+    size = 1024 * 1024
+    monkeypatch.setattr(heads, "_blocks", Memory(count=20_000, size=size, longest=heads.MAX_BLOCK))
+    for number in range(300):
+        lines = b"".join(b"a:%d-%d\r\n" % (number, line) for line in range(45))
+        for _ in range(3):
+            parse_request_head(b"GET / HTTP/1.1\r\nHost: a.test\r\n%b\r\n" % lines)
+
+    parts = dict[int, object]()
+    for rest, (version, headers, *said) in heads._blocks.items():
+        for part in (rest, version, said, headers, *headers, *chain.from_iterable(headers)):
+            parts[id(part)] = part
+    taken = sum(map(sys.getsizeof, parts.values()))
+    assert 0.5 * size < taken < 1.1 * size
 
 
 def test_a_head_whose_connection_names_many_is_not_remembered(

@@ -271,7 +271,10 @@ class TlsStream(trio.abc.Stream):
         """Decrypt what is there; b"" when it is not enough, or `_ended` or `_broken` was set."""
         if self._ended:
             return b""
-        room = _rooms.pop() if _rooms else memoryview(bytearray(_ROOM))
+        try:
+            room = _rooms.pop()
+        except IndexError:  # others have them
+            room = memoryview(bytearray(_ROOM))
         try:
             size = self._read_into(room, min(limit, _ROOM))
             return bytes(room[:size])

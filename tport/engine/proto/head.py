@@ -171,7 +171,12 @@ def _remember(rest: bytes, request: RequestHead) -> None:
     """Keep what the lines of a plain request say together: nothing of it depends on the first."""
     if type(request.headers) is Block and len(request.connection_tokens) <= MAX_TOKENS:
         _, _, *said = msgspec.structs.astuple(request)
-        _blocks.keep(rest, tuple(said), len(rest))
+        _blocks.keep(rest, tuple(said), _cost(rest, request.headers))
+
+
+def _cost(lines: bytes, headers: Sequence[object]) -> int:
+    """Return the bytes that are taken by what is remembered of a head, if no other has a line of it."""
+    return len(lines) + LINE_COST * len(headers)
 
 
 def judge_request_head(head: bytes) -> RequestHead:
@@ -238,7 +243,7 @@ def _parse_response_head(head: bytes, request_method: bytes) -> ResponseHead:
         headers, special = plain
         answer = _response(int(line[1]), line[2] or b"", b"1.1", headers, special, request_method)
         if type(answer.headers) is Block and request_method != b"HEAD":
-            _answers.keep(head, answer, len(head))
+            _answers.keep(head, answer, _cost(head, answer.headers))
         return answer
     return judge_response_head(head, request_method)
 
@@ -291,10 +296,11 @@ _answered = KnownLines(lines=MAX_ANSWERED)
 
 
 # Heads whose lines below the first came before, of each direction: a block is a person's session and
-# kind of page. What they mean takes some three times as many bytes again.
+# kind of page. Bytes are those of `_cost`: browsers' heads share most of their lines, and take a third.
 MAX_BLOCKS: Final = READY_SESSIONS
-MAX_BLOCK_BYTES: Final = 8 * 1024 * 1024  # of all of them
-MAX_BLOCK: Final = 4096  # bytes of one
+MAX_BLOCK_BYTES: Final = 32 * 1024 * 1024  # of all of them; those of 10,000 browsers
+MAX_BLOCK: Final = 8192  # bytes of one; 4 KiB of text in 25 lines
+LINE_COST: Final = 160  # bytes of a line's two parts and what holds them, beside its text
 MAX_TOKENS: Final = 8  # of Connection: honest heads have two, and a hundred take 10 KiB
 
 # What follows method and target in a RequestHead.

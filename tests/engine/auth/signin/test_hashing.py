@@ -5,12 +5,16 @@ from __future__ import annotations
 import errno
 import os
 import sys
+from contextlib import AsyncExitStack
 from functools import partial
 
 import pytest
 import trio
 
+from tport.engine.api.remote import CALL_DEADLINE
 from tport.engine.auth.signin.hashing import GIVES_WAY, Hasher
+from tport.engine.defaults import HASH_QUEUE
+from tport.engine.errors import LimitExceeded
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
@@ -35,6 +39,17 @@ async def test_a_hash_runs_where_the_system_lets_nobody_give_way(
     monkeypatch.setattr(os, "nice", refuse)
 
     assert await Hasher(threads=1).run(lambda: "hash") == "hash"
+
+
+async def test_as_many_wait_for_each_cpu_as_are_done_before_whoever_asks_gives_up() -> None:
+    """DOS-05: one CPU that is busy elsewhere does some three a second."""
+    hasher = Hasher(threads=2)
+    async with AsyncExitStack() as inside:
+        for number in range(2 * (1 + HASH_QUEUE)):
+            await inside.enter_async_context(hasher.turn(f"user-{number}"))
+        with pytest.raises(LimitExceeded):
+            await inside.enter_async_context(hasher.turn("one-more"))
+    assert (1 + HASH_QUEUE) / 3 < CALL_DEADLINE
 
 
 async def test_what_is_wrong_with_a_password_comes_out_of_the_thread() -> None:

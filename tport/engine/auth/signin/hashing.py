@@ -19,7 +19,7 @@ from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
 
-GIVES_WAY: Final = 10  # nice: beside a thread that wants the CPU too, a tenth of it is left
+GIVES_WAY: Final = 5  # nice: beside a thread that wants the CPU too, a quarter of it is left
 _RETRY = 5.0  # s
 
 
@@ -57,7 +57,7 @@ class Hasher:
             if not hashes:
                 yield
                 return
-            self._check_room(self._inside < HASH_QUEUE + self._limiter.total_tokens)
+            self._check_room(self._inside < (1 + HASH_QUEUE) * self._limiter.total_tokens)
             self._inside += 1
             try:
                 yield

@@ -22,10 +22,27 @@ from tport.engine.errors import AccessDenied, CompareFailed, InvalidRequest, Loc
 from tport.engine.types.user import PasswordRecord, User, canonical_user_name
 
 FAILURE_TIME: Final = 0.5  # s until any failure is answered; several times what one hash takes
+AFTER_HASH: Final = (
+    0.25  # s after it, at least: on a busy machine hashes wait, and take longer themselves
+)
 FAILED: Final = "the user name or the password is wrong"
 
 _WRONG: Final = "wrong password"
 _LOCKED: Final = "the account is locked"
+
+
+class _Failure:
+    """When a sign-in that fails is told so.
+
+    What is looked up and written down for its cause takes its own time; the answer must not tell
+    which it was, however long who tried had to wait for a hash.
+    """
+
+    def __init__(self) -> None:
+        self.told_at = trio.current_time() + FAILURE_TIME
+
+    def hashed(self) -> None:
+        self.told_at = max(self.told_at, trio.current_time() + AFTER_HASH)
 
 
 class Login:
@@ -54,33 +71,34 @@ class Login:
         if not (await self._cluster.sign_in()).local_auth:
             await self._failed(_name(username), LOCAL_AUTH_OFF, visitor, is_known=False)
             raise AccessDenied(FAILED, reason=LOCAL_AUTH_OFF)
-        answer_failure_at = trio.current_time() + FAILURE_TIME
+        failure = _Failure()
         try:
-            return await self._judge(username, password, visitor)
+            return await self._judge(username, password, visitor, failure)
         except AccessDenied:
-            # What was looked up and written down for this cause takes its own time; the answer
-            # must not tell which it was.
-            await trio.sleep_until(answer_failure_at)
+            await trio.sleep_until(failure.told_at)
             raise
 
-    async def _judge(self, username: str, password: str, visitor: Visitor) -> SignedIn | NextStep:
+    async def _judge(
+        self, username: str, password: str, visitor: Visitor, failure: _Failure
+    ) -> SignedIn | NextStep:
         name = _name(username)
         async with self._hasher.turn(name):
             found = await self._stores.users.find(name) if name else None
             is_known = found is not None and await self._known.is_known(visitor.known, found)
-            user, why = await self._proven(found, name, password, is_known=is_known)
+            user, why = await self._proven(found, name, password, failure, is_known=is_known)
             if user is None:
                 await self._failed(name, why, visitor, is_known=is_known)
                 raise AccessDenied(FAILED, reason=why)
         return await self._steps.after(user, visitor, "local")
 
     async def _proven(
-        self, user: User | None, name: str, password: str, *, is_known: bool
+        self, user: User | None, name: str, password: str, failure: _Failure, *, is_known: bool
     ) -> tuple[User | None, str]:
         """Return the user whose password this is, else None and why. Always takes one hash."""
         record = await self._record(name) if name else None
         phc = DUMMY_PHC if user is None or record is None else record.value.phc
         right = await self._hasher.run(partial(verify_password, phc, password))
+        failure.hashed()
         if user is None:
             return None, "no such user"
         if not user.is_local:
