@@ -34,7 +34,8 @@ def versions() -> dict[str, str]:
     found["Python"] = platform.python_version()
     found["OpenSSL of Python"] = ssl.OPENSSL_VERSION
     found["system"] = f"{_os_name()}, Linux {platform.release()}"
-    found["machine"] = f"{os.cpu_count()} CPUs ({_cpu_name()}), {_memory_gib()} GiB"
+    cpu = cpu_name(Path("/proc/cpuinfo").read_text())
+    found["machine"] = f"{os.cpu_count()} CPUs ({cpu}), {_memory_gib()} GiB"
     return found
 
 
@@ -49,11 +50,19 @@ def _os_name() -> str:
     return platform.freedesktop_os_release().get("PRETTY_NAME", "?")
 
 
-def _cpu_name() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
+def cpu_name(cpuinfo: str) -> str:
+    """Return what /proc/cpuinfo says of the first CPU: its name, and which of that name it is.
+
+    Clouds call ten years of CPUs "AMD EPYC"; family and model tell them apart.
+    """
+    fields = dict[str, str]()
+    for line in cpuinfo.partition("\n\n")[0].splitlines():
+        name, _, value = line.partition(":")
+        fields[name.strip()] = value.strip()
+    if "model name" not in fields:  # as on ARM
+        return platform.machine()
+    which = [f"{part} {fields[part]}" for part in ("cpu family", "model") if part in fields]
+    return ", ".join((fields["model name"], *which)).replace("cpu family", "family")
 
 
 def _memory_gib() -> int:

@@ -311,7 +311,7 @@ class Stack:
         """Wait until a request with these fields is in the log of requests; return all there are."""
         found: Sequence[Mapping[str, object]] = ()
         query = EventQuery(log="requests")
-        with trio.move_on_after(5):
+        with trio.move_on_after(20):
             while True:
                 found = (await self.admin.search_events(query=query, cursor="", limit=1000)).events
                 if any(wanted.items() <= each.items() for each in found):
@@ -322,7 +322,7 @@ class Stack:
     async def event(self, type_: str, **fields: object) -> Mapping[str, object]:
         """Wait for an audit event of this type with these fields, and return it."""
         found: Sequence[Mapping[str, object]] = ()
-        with trio.move_on_after(5):
+        with trio.move_on_after(20):
             while True:
                 found = await self.events(type_)
                 for each in found:

@@ -91,7 +91,7 @@ esac
         capture_output=True,
         text=True,
         check=False,
-        timeout=20,
+        timeout=60,
     )
 
     steps = ["coverage run", "coverage combine", "coverage json", "python -m"]

@@ -8,13 +8,14 @@ from contextlib import asynccontextmanager
 import trio
 from msgspec.structs import replace
 
+from tests.figures import BUSY
 from tests.stack import Person, Stack, open_stack
 from tport.engine.config.model import AppService, FaultyApp
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.types.app import App, Header, Rewrite
 
 NEW = Rewrite(headers=(Header("X-Defined", "anew"),))
-AT_ONCE = 5.0  # s that a change may take to count everywhere
+AT_ONCE = 5.0 * BUSY  # s that a change may take to count everywhere
 
 
 class Trickle:
@@ -130,7 +131,7 @@ async def test_a_running_request_of_a_changed_application_ends_by_itself() -> No
             stack.reload(replace(service, apps=(echo, replace(raw, uri=echo.uri))))
 
             async def answers_from_the_new_place() -> bool:
-                with trio.move_on_after(1):
+                with trio.move_on_after(AT_ONCE / 4):
                     return (await alice.get("raw")).body == b"hello"
                 return False  # it was the old place's endless answer
 

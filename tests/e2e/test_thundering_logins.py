@@ -16,7 +16,7 @@ from tests.e2e.client import Client
 from tests.e2e.harness import DOMAIN, Cluster, start_cluster
 from tests.e2e.paced import Paced
 from tests.e2e.started_upstream import start_upstream
-from tests.figures import Hold
+from tests.figures import BUSY, Hold
 from tests.stack import read_answer
 from tport.engine.net.tls_stream import TlsStream
 
@@ -125,4 +125,4 @@ def test_r_33_when_everybody_signs_in_at_once_applications_go_on(
     usual = max(before.p99, after.p99)
     if seconds > 10:  # the short form has too few requests to say anything of 1 in 100
         hold(f"{name}: others' p99", meanwhile.p99 / usual, "x", at_most=2)
-    assert meanwhile.p99 < 10 * usual + 1
+    assert meanwhile.p99 < 10 * usual + BUSY

@@ -187,21 +187,21 @@ def test_a_stop_lets_what_runs_in_each_worker_end(make: Callable[..., Cluster]) 
     bodies: list[bytes] = []
 
     def listen() -> None:
-        bodies.append(person.request("GET", cluster.app_url("echo", "/events?n=4")).body)
+        bodies.append(person.request("GET", cluster.app_url("echo", "/events?n=12")).body)
 
     listeners = [Thread(target=listen) for _ in range(4)]
     for each in listeners:
         each.start()
     upstream_has = wait_until(lambda: cluster_has(cluster, 4), "four downloads run")
-    assert upstream_has < 4, "the machine is too slow for this test"
+    assert upstream_has < 12, "the machine is too slow for this test"
     pids = list(workers(cluster).values())
     for pid in (*pids, *pids):
         os.kill(pid, signal.SIGTERM)
     assert cluster.proxy.stop() == 143
     for each in listeners:
-        each.join(10)
+        each.join(30)
 
-    assert [body.count(b"data: ") for body in bodies] == [4, 4, 4, 4]
+    assert [body.count(b"data: ") for body in bodies] == [12] * 4
     assert none_lives(pids)
     assert "Traceback" not in cluster.proxy.stderr
 

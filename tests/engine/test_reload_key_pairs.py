@@ -112,8 +112,9 @@ async def test_what_changes_while_the_rest_of_the_proxy_starts_is_noticed(
     fresh = operator.make()
     operator.link(fresh)  # before anybody waits for a change
 
-    with trio.fail_after(INTERVAL + 2 * REST):
-        [read] = await operator.reloaded.next()
+    began = trio.current_time()
+    [read] = await operator.reloaded.next()
+    assert trio.current_time() - began <= INTERVAL + 2 * REST
     assert first.pair.chain != read.pair.chain == (fresh / "cert.pem").read_text()
 
 

@@ -150,7 +150,7 @@ def test_of_an_only_agent_that_is_killed_people_hear_within_a_second(
     tmp_path: Path, hold: Hold
 ) -> None:
     """R-03: 502 for what ran, and after that 503 with when to ask again; the list shows it offline."""
-    with start_cluster(tmp_path) as cluster:
+    with start_cluster(tmp_path, diagnostics=True) as cluster:
         agent = cluster.start_agent("files", start_upstream(cluster).url)
         client = cluster.signed_in("alice")
         assert client.open(cluster.app_url("files")).status == 200
@@ -167,7 +167,9 @@ def test_of_an_only_agent_that_is_killed_people_hear_within_a_second(
                 yield b"x"
 
         thread = threading.Thread(target=upload)
+        streams = cluster.figure("tport_tunnel_streams")
         thread.start()
+        wait_until(lambda: cluster.figure("tport_tunnel_streams") > streams, "the upload runs")
         time.sleep(1)
         began_dying = time.monotonic()
         agent.kill9()

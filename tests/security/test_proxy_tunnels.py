@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 import trio
 
-from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy, peek
+from tests.rogue import RogueAgent, open_rogue_agent, open_rogue_proxy, peek, request_head
 from tests.security.test_mux import frame
 from tests.stack import DOMAIN, Stack, open_stack, read_all
 from tport.engine.agent.approval import join_by_approval
@@ -31,7 +31,7 @@ from tport.engine.net.tls_stream import TlsStream
 from tport.engine.pki.authority import bundle_pin
 from tport.engine.pki.contexts import tunnel_client_context
 from tport.engine.process import wall_clock
-from tport.engine.proto.tunnel import AgentHello, Control, Proxies, ProxyHello, Verdicts
+from tport.engine.proto.tunnel import AgentHello, Control, NoAnswer, Proxies, ProxyHello, Verdicts
 from tport.engine.proto.yamux import ACK, DATA, FIN, PING, SYN, WINDOW_UPDATE
 from tport.engine.proxy.shares import Shares
 from tport.engine.types.app import App
@@ -116,9 +116,19 @@ async def test_ag_10_nothing_that_a_proxy_says_ends_an_agent(
     """AG-10: its tunnel at most; the others of that agent, and its requests, go on."""
     async with open_rogue_proxy(stack) as proxy:
         proxy.news = news
-        async with proxy.victim([App(name="echo", uri=f"http://127.0.0.1:{stack.echo.port}")]):
-            if not isinstance(news, Verdicts):
-                with trio.fail_after(20):
+
+        def is_said() -> bool:
+            return proxy.news is None
+
+        async with proxy.victim(
+            [App(name="echo", uri=f"http://127.0.0.1:{stack.echo.port}")]
+        ) as ask:
+            with trio.fail_after(20):
+                if isinstance(news, Verdicts):
+                    while not is_said():  # noqa: ASYNC110 - by a task of the rogue's
+                        await trio.sleep(0.01)
+                    assert isinstance(await ask(request_head("echo", "x", "x")), NoAnswer)
+                else:
                     await proxy.next_tunnel()  # dialled anew: it lives
 
     assert "Traceback" not in caplog.text

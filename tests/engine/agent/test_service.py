@@ -179,7 +179,7 @@ async def test_a_renewed_certificate_replaces_the_tunnel_under_a_running_request
         first.set()
         joined = load_state(tmp_path)
         assert joined is not None
-        due = real_clock() + timedelta(seconds=1.5)
+        due = real_clock() + timedelta(days=1)
         save_state(tmp_path, msgspec.structs.replace(joined, renew_at=due))
 
         await nursery.start(run_agent, joining, real_clock, trio.Event())
@@ -193,6 +193,7 @@ async def test_a_renewed_certificate_replaces_the_tunnel_under_a_running_request
         with trio.fail_after(5 * BUSY):
             await app.begun.wait()
         caplog.clear()
+        due_from_now_on(monkeypatch, due)
 
         async def replaced() -> bool:
             return any("tunnel to the proxy is up" in r.message for r in caplog.records)
@@ -210,6 +211,11 @@ async def test_a_renewed_certificate_replaces_the_tunnel_under_a_running_request
 
         await until(answered)
         nursery.cancel_scope.cancel()
+
+
+def due_from_now_on(monkeypatch: pytest.MonkeyPatch, renew_at: datetime) -> None:
+    """Have a certificate be due that is to be renewed at this very time; one that stops has another."""
+    monkeypatch.setattr(AgentState, "is_due", lambda state, _: state.renew_at == renew_at)
 
 
 async def test_a_crash_before_the_next_certificate_was_kept_is_no_copy(tmp_path: Path) -> None:
@@ -250,12 +256,14 @@ async def test_on_a_full_disk_the_certificate_is_renewed_for_the_key_that_is_kep
         stop.set()
         joined = load_state(tmp_path)
         assert joined is not None
-        due = msgspec.structs.replace(joined, renew_at=real_clock() + timedelta(seconds=1))
+        due = msgspec.structs.replace(joined, renew_at=real_clock())
         save_state(tmp_path, due)
         caplog.set_level(logging.INFO)
         monkeypatch.setattr(service_module, "save_state", full)
+        monkeypatch.setattr(AgentState, "is_due", lambda *_: False)  # but once it serves
         first = trio.Event()
         await nursery.start(run_agent, joining, real_clock, first)
+        due_from_now_on(monkeypatch, due.renew_at)
 
         async def renewed() -> bool:
             return any("certificate renewed" in r.message for r in caplog.records)
@@ -291,10 +299,12 @@ async def test_a_renewal_that_fails_is_tried_again_soon_and_then_ever_later(
         stop.set()
         joined = load_state(tmp_path)
         assert joined is not None
-        due = real_clock() + timedelta(seconds=0.3)
+        due = real_clock()
         save_state(tmp_path, msgspec.structs.replace(joined, renew_at=due))
         monkeypatch.setattr(service_module, "renew_identity", renew)
+        monkeypatch.setattr(AgentState, "is_due", lambda *_: False)  # but once it serves
         await nursery.start(run_agent, joining, real_clock, trio.Event())
+        due_from_now_on(monkeypatch, due)
 
         async def many() -> bool:
             return len(tried) >= 4

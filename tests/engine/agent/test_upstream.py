@@ -65,13 +65,13 @@ async def serving(
 
 
 def upstream(uri: str, **tls: str) -> Upstream:
-    definition = App(name="a", uri=uri, tls=UpstreamTls(**tls), timeouts=Timeouts(connect=2))
+    definition = App(name="a", uri=uri, tls=UpstreamTls(**tls), timeouts=Timeouts(connect=20))
     return Upstream(definition, lambda: START)
 
 
 async def asked(connection: ClientConnection) -> int:
     """Ask once and return the answer's status."""
-    with trio.fail_after(5):
+    with trio.fail_after(30):
         try:
             await connection.send_head(b"GET", b"/", [(b"host", b"a")], NO_BODY)
             return (await connection.receive_head()).status
@@ -81,7 +81,7 @@ async def asked(connection: ClientConnection) -> int:
 
 async def refused(tried: Upstream) -> str:
     """Fail to connect; return why, and what to do."""
-    with trio.fail_after(5), pytest.raises(ConnectionProblem) as caught:
+    with trio.fail_after(30), pytest.raises(ConnectionProblem) as caught:
         await tried.connect()
     assert tried.health.silent_since == START
     return f"{caught.value}; {caught.value.hint}"

@@ -175,6 +175,8 @@ async def test_following_waits_for_what_comes_and_not_for_ever(
     log: AuditLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(log_module, "GATHER", 0.01)
+    monkeypatch.setattr(log_module, "FOLLOW_WAIT", 60.0)
+    monkeypatch.setattr("tport.engine.audit.search.PAGE_TIME", 60.0)
     await append(log, START, n=0)
     page = await log.follow(EventQuery(), cursor="")
 
@@ -185,7 +187,7 @@ async def test_following_waits_for_what_comes_and_not_for_ever(
             await append(log, START, n=1)
 
         nursery.start_soon(write_soon)
-        with trio.fail_after(4):
+        with trio.fail_after(30):
             found, page = await collect(log, EventQuery(), page)
     assert found == [1]
 
@@ -299,7 +301,7 @@ async def test_a_check_that_waits_for_searches_holds_up_nothing_that_is_written(
                 while len(searching) < log_module.SEARCHES:  # noqa: ASYNC110 - a thread tells
                     await trio.sleep(0.01)
             await trio.testing.wait_all_tasks_blocked()
-            with trio.move_on_after(3) as patience:
+            with trio.move_on_after(12) as patience:
                 await append(log, START, n=1)
             goes_on.set()
     finally:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from math import inf
+from typing import Any, TypeVar
 
 import pytest
 import trio
@@ -32,6 +33,8 @@ from tport.engine.types.event_query import EventPage, EventQuery, LogName
 from tport.engine.types.factor import OFF
 from tport.engine.types.identity import Identity, IdentityKind
 from tport.engine.types.request_record import RequestRecord
+
+T = TypeVar("T")
 
 CLUSTER = "example"
 PROXY = "tport.example.com"
@@ -95,19 +98,26 @@ class StandingTime:
 
     def __init__(self, hasher: Hasher) -> None:
         self._run = hasher.run
+        self._chosen = hasher.chosen
         self._running = 0
         self._threshold = 0.0
 
     async def run(self, hash_: Callable[[], object]) -> object:
+        return await self._held(lambda: self._run(hash_))
+
+    async def chosen(self, password: str, **of: Any) -> str:
+        return await self._held(lambda: self._chosen(password, **of))
+
+    async def _held(self, work: Callable[[], Awaitable[T]]) -> T:
         clock = trio.lowlevel.current_clock()
         if not isinstance(clock, MockClock):
-            return await self._run(hash_)
+            return await work()
         if self._running == 0:
             self._threshold = clock.autojump_threshold
         self._running += 1
         clock.autojump_threshold = inf
         try:
-            return await self._run(hash_)
+            return await work()
         finally:
             self._running -= 1
             if self._running == 0:
@@ -237,5 +247,7 @@ async def open_world(
         ) as service,
     ):
         with pytest.MonkeyPatch.context() as patch, hashes_remembered():
-            patch.setattr(service.hasher, "run", StandingTime(service.hasher).run)
+            standing = StandingTime(service.hasher)
+            patch.setattr(service.hasher, "run", standing.run)
+            patch.setattr(service.hasher, "chosen", standing.chosen)
             yield World(service, clock, audit, backend)

@@ -510,16 +510,27 @@ async def test_who_ends_without_a_task_says_goodbye_too() -> None:
     await client.aclose()
 
 
-async def test_a_last_word_and_the_goodbye_leave_in_one_piece() -> None:
+async def test_a_last_word_and_the_goodbye_leave_in_one_piece(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     client, server = await without_tasks()
-    assert isinstance(client.transport, TcpStream)
+    transport = server.transport
+    assert isinstance(transport, TcpStream)
     assert server.prompt is not None
+    sends, send = list[int](), transport.send_nowait
+
+    def counted(data: bytes | bytearray | memoryview) -> bool:
+        sends.append(len(data))
+        return send(data)
+
+    monkeypatch.setattr(transport, "send_nowait", counted)
     assert server.prompt.send_last(b"bye")
     server.prompt.end()
     await wait_all_tasks_blocked(0.01)
 
     assert await client.receive_some() == b"bye"
     assert await client.receive_some() == b""  # and no cut, which it would take for an error
+    assert len(sends) == 1
     await client.aclose()
 
 

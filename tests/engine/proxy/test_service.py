@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 import pytest
 import trio
 
+from tests.figures import BUSY
 from tests.stack import Person, Stack, open_stack
 from tport.engine.net.tls_stream import TlsStream
 from tport.engine.types.session import session_id
@@ -38,7 +39,7 @@ async def downloading(stack: Stack, person: Person) -> AsyncIterator[TlsStream]:
 
 
 async def read_more(client: TlsStream, *, times: int = 3) -> None:
-    with trio.fail_after(5):
+    with trio.fail_after(5 * BUSY):
         for _ in range(times):
             assert await client.receive_some()
 
@@ -83,7 +84,7 @@ async def test_what_ended_while_the_watch_was_lost_is_cut_after_it(
             lose_watches(stack)
             await stack.api.end_app_session(id=session_id(alice.apps[stack.host("raw")]))
 
-            assert await is_cut(client, within=5)
+            assert await is_cut(client, within=5 * BUSY)
 
 
 async def test_signing_out_cuts_what_runs_at_once() -> None:
@@ -92,7 +93,7 @@ async def test_signing_out_cuts_what_runs_at_once() -> None:
         async with downloading(stack, alice) as hers, downloading(stack, bob) as his:
             await stack.api.sign_out(id=session_id(alice.web))
 
-            assert await is_cut(hers, within=2)
+            assert await is_cut(hers, within=2 * BUSY)
             await read_more(his)
 
 

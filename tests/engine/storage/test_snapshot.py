@@ -50,14 +50,17 @@ async def test_a_copy_that_is_taken_while_others_write_is_one_moment(path: Path)
     async with open_sqlite_backend(path, WallClock()) as backend:
         await backend.create(Item("/a", b"0"))
 
+        begun = trio.Event()
+
         async def write() -> None:
             for number in range(1, 10_000):
                 value = str(number).encode()
                 await backend.batch([Put(Item("/a", value)), Put(Item("/b", value))])
+                begun.set()
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(write)
-            await trio.sleep(0.05)  # real: threads write
+            await begun.wait()
             for _ in range(10):
                 copy = await trio.to_thread.run_sync(take_snapshot, path)
                 assert copy.complaints == ()

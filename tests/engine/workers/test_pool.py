@@ -48,6 +48,12 @@ def chatty(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "tport")
 
 
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let real processes take their time to answer, on a busy machine."""
+    monkeypatch.setattr("tport.engine.workers.measuring.PATIENCE", 5.0)
+
+
 @asynccontextmanager
 async def two(
     how: str,

@@ -17,6 +17,7 @@ from tport.engine.api.answers import SignedIn
 from tport.engine.api.protocol import AuthAPI
 from tport.engine.auth.sessions import device_tokens as device_tokens_module
 from tport.engine.auth.sessions.device_tokens import MAX_TOKENS
+from tport.engine.auth.stores import Stored
 from tport.engine.errors import (
     AccessDenied,
     AlreadyExists,
@@ -27,7 +28,13 @@ from tport.engine.errors import (
     Unavailable,
 )
 from tport.engine.pki.jwt import verify_session_credential
-from tport.engine.types.device_token import PREFIX, SECRET, NewDeviceToken, device_token_id
+from tport.engine.types.device_token import (
+    PREFIX,
+    SECRET,
+    DeviceToken,
+    NewDeviceToken,
+    device_token_id,
+)
 from tport.engine.types.lock import LockTarget
 from tport.engine.types.session import session_id
 from tport.engine.types.user import Grant
@@ -358,12 +365,25 @@ async def test_a_use_is_noted_off_its_path_and_not_more_often_than_each_five_min
 
 
 async def test_a_token_that_is_revoked_while_its_use_is_noted_stays_revoked(
-    world: World, alice: SignedIn, autojump_clock: MockClock
+    world: World,
+    alice: SignedIn,
+    autojump_clock: MockClock,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     made = await make(world, alice)
     await world.proxy.app_session(id=made.token.id)
+    tokens = world.service.cluster.stores.device_tokens
+    read, noted = tokens.read, trio.Event()
 
-    await acting(world, alice).revoke_device_token(id=made.token.id)
+    async def revoked_right_after(id_: str) -> Stored[DeviceToken]:
+        found = await read(id_)
+        monkeypatch.setattr(tokens, "read", read)
+        await acting(world, alice).revoke_device_token(id=made.token.id)
+        noted.set()
+        return found
+
+    monkeypatch.setattr(tokens, "read", revoked_right_after)
+    await noted.wait()
     await trio.sleep(2.1)
 
     with pytest.raises(NotSignedIn):
