@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -65,6 +66,7 @@ EXCEPTIONS = {
     ("config", "socket"),  # the machine's host name, the default of `nodename`
 }
 VAGUE = {"utils", "util", "misc", "common", "manager", "managers", "helpers", "helper"}
+POSSESSIVE = re.compile(r"\)[*+?]\+|\(\?>")
 LONGEST = 500  # lines; past it, look for the second noun
 
 
@@ -177,6 +179,12 @@ def test_a_module_says_first_what_it_is_for(path: Path) -> None:
 
     assert text
     assert text.splitlines()[0].strip()
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=NAMES)
+def test_no_expression_holds_on_to_a_group(path: Path) -> None:
+    """Python before 3.11.5 matches `(...)*+` wrongly (gh-106052), and Debian 12 has 3.11.2."""
+    assert not POSSESSIVE.search(path.read_text())
 
 
 def test_what_is_imported_is_declared() -> None:

@@ -47,7 +47,7 @@ from tport.engine.proto.memory import Memory
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 # Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one.
-_CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++\r\n(?![\t ]))++\r\n")
+_CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++\r\n(?![\t ]))+\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_LINE = re.compile(rb"([^ \t]+) ([^ \t]+) HTTP/([0-9]\.[0-9])")
 _PLAIN_REQUEST = re.compile(rb"([A-Z]{1,20}) (/[\x21\x22\x24-\x7e]*) HTTP/1\.1")
