@@ -89,6 +89,11 @@ class _Connection(http.client.HTTPSConnection):
 
     def connect(self) -> None:
         raw = socket.create_connection(("127.0.0.1", self.port), TIMEOUT)
+        try:
+            raw.getpeername()
+        except OSError:  # reset meanwhile: ssl would raise, and leave it open
+            raw.close()
+            raise
         self.sock = self.context.wrap_socket(raw, server_hostname=self.host)
 
 

@@ -185,9 +185,10 @@ MAX_UNISSUED: Final = 1000  # names without a certificate whose last failure is 
 AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers give up after 10
 
 # Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05
-# Tries that wait for theirs, for each CPU: a second and a half for the last, and six where all else is busy and
-# hashes give way. Workers wait for auth for ten.
-HASH_QUEUE: Final = 16
+HASH_QUEUE: Final = 16  # tries that wait for theirs, for each CPU: a second and a half for the last
+# s that the next try would wait, by what the last hash took: twelve times as long as usual where all else is busy and
+# hashes give way. Who asks auth waits for ten.
+HASH_WAIT: Final = 5.0
 # Tries at one account, which go one after the other, that wait for their turn: one more than there are failures
 # before it is locked. They take none of the places above, which others need.
 ACCOUNT_QUEUE: Final = 6

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
@@ -14,12 +15,12 @@ import trio
 
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.auth.one_by_one import OneByOne
-from tport.engine.defaults import ACCOUNT_QUEUE, HASH_QUEUE
+from tport.engine.defaults import ACCOUNT_QUEUE, HASH_QUEUE, HASH_WAIT
 from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
 
-GIVES_WAY: Final = 5  # nice: beside a thread that wants the CPU too, a quarter of it is left
+GIVES_WAY: Final = 10  # nice: beside a thread that wants the CPU too, a tenth of it is left
 _RETRY = 5.0  # s
 
 
@@ -37,6 +38,7 @@ class Hasher:
     def __init__(self, threads: int | None = None) -> None:
         self._limiter = trio.CapacityLimiter(threads or os.cpu_count() or 1)
         self._inside = 0
+        self._took = 0.0  # s, the last hash
         self.refused = 0
         self._accounts = OneByOne()
 
@@ -57,7 +59,8 @@ class Hasher:
             if not hashes:
                 yield
                 return
-            self._check_room(self._inside < (1 + HASH_QUEUE) * self._limiter.total_tokens)
+            before = self._inside / self._limiter.total_tokens  # hashes, one after the other
+            self._check_room(before < 1 + HASH_QUEUE and before * self._took < HASH_WAIT)
             self._inside += 1
             try:
                 yield
@@ -86,13 +89,20 @@ class Hasher:
 
     async def run(self, hash_: Callable[[], T]) -> T:
         """Run one hash in a thread."""
-        return await trio.to_thread.run_sync(partial(_aside, hash_), limiter=self._limiter)
+        work = partial(_aside, hash_)
+        result, self._took = await trio.to_thread.run_sync(work, limiter=self._limiter)
+        return result
 
 
-def _aside(hash_: Callable[[], T]) -> T:
-    """Do it in a thread of its own: one that has given way can't go back, and trio's are used again."""
+def _aside(hash_: Callable[[], T]) -> tuple[T, float]:
+    """Do it in a thread of its own: one that has given way can't go back, and trio's are used again.
+
+    Returns:
+        What it returned, and the seconds that it took.
+    """
+    began = time.monotonic()
     with ThreadPoolExecutor(1, initializer=_give_way) as thread:
-        return thread.submit(hash_).result()
+        return thread.submit(hash_).result(), time.monotonic() - began
 
 
 def _give_way() -> None:
