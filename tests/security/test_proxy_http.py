@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 import pytest
 import trio
@@ -242,6 +242,11 @@ async def test_http_04_trailers_go_no_further(stack: Stack, alice: Person) -> No
         assert b"x" not in seen.values(b"teleport-jwt-assertion")
 
 
+def dateless(headers: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Return the headers without the second at which they were sent."""
+    return [(name, "now" if name == "date" else value) for name, value in headers]
+
+
 async def test_http_07_an_unknown_application_looks_like_one_without_access(stack: Stack) -> None:
     """HTTP-07: to strangers and to a person without roles; nothing tells which names exist."""
     await stack.outsider("mallory")
@@ -255,7 +260,11 @@ async def test_http_07_an_unknown_application_looks_like_one_without_access(stac
         shown.append(
             (
                 (first.status, [header for header, _ in first.headers]),
-                (last.status, last.headers, page.replace(stack.host(name).encode(), b"HOST")),
+                (
+                    last.status,
+                    dateless(last.headers),
+                    page.replace(stack.host(name).encode(), b"HOST"),
+                ),
             )
         )
 
