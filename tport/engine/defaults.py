@@ -186,9 +186,10 @@ AUTH_CALL_DEADLINE: Final = 30.0  # s that one call may take in auth; callers gi
 
 # Who proves who they are. Hashes: one for each CPU at a time, 46 MiB and 50 ms each. Source: AUTH-05
 HASH_QUEUE: Final = 16  # tries that wait for theirs, for each CPU: a second and a half for the last
-# s that the next try would wait, by what the last hash took: twelve times as long as usual where all else is busy and
-# hashes give way. Who asks auth waits for ten.
-HASH_WAIT: Final = 5.0
+# s that the next try would wait if each took one hash, as long as the last: twelve times the usual where all else is
+# busy and hashes give way. An estimate: some take two. Who asks auth waits for ten.
+HASH_WAIT: Final = 4.0
+CODE_QUEUE: Final = 32  # codes for one account that wait for their turn; they take no hash
 # Tries at one account, which go one after the other, that wait for their turn: one more than there are failures
 # before it is locked. They take none of the places above, which others need.
 ACCOUNT_QUEUE: Final = 6

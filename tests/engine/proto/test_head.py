@@ -219,16 +219,17 @@ def test_what_is_remembered_of_whole_heads_is_bounded(monkeypatch: pytest.Monkey
         assert sum(map(len, known)) <= 1024 * 1024
 
 
-def test_dos_01_heads_of_many_lines_that_no_other_has_take_no_more_than_they_count(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("lines", "length"), [(45, 1), (10, 300), (1, 3500)])
+def test_dos_01_heads_of_lines_that_no_other_has_take_no_more_than_they_count(
+    monkeypatch: pytest.MonkeyPatch, lines: int, length: int
 ) -> None:
     """A stranger sends them, so that of 1 KiB that came 24 are kept."""
     size = 1024 * 1024
     monkeypatch.setattr(heads, "_blocks", Memory(count=20_000, size=size, longest=heads.MAX_BLOCK))
     for number in range(300):
-        lines = b"".join(b"a:%d-%d\r\n" % (number, line) for line in range(45))
+        below = b"".join(b"a:%d-%d%b\r\n" % (number, line, b"x" * length) for line in range(lines))
         for _ in range(3):
-            parse_request_head(b"GET / HTTP/1.1\r\nHost: a.test\r\n%b\r\n" % lines)
+            parse_request_head(b"GET / HTTP/1.1\r\nHost: a.test\r\n%b\r\n" % below)
 
     parts = dict[int, object]()
     for rest, (version, headers, *said) in heads._blocks.items():

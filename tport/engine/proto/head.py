@@ -46,7 +46,8 @@ from tport.engine.proto.known_lines import MAX_ANSWERED, KnownLines
 from tport.engine.proto.memory import Memory
 
 _BLANK_LINE = re.compile(rb"\n\r?\n")
-# Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one.
+# Lines of clean bytes, each ended by CRLF and none continued (obs-fold), then an empty one. The group is not
+# possessive: Python before 3.11.5 matches such ones wrongly (gh-106052).
 _CLEAN = re.compile(rb"(?:[\t\x20-\x7e\x80-\xff]++\r\n(?![\t ]))+\r\n")
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _REQUEST_LINE = re.compile(rb"([^ \t]+) ([^ \t]+) HTTP/([0-9]\.[0-9])")
@@ -176,7 +177,7 @@ def _remember(rest: bytes, request: RequestHead) -> None:
 
 def _cost(lines: bytes, headers: Sequence[object]) -> int:
     """Return the bytes that are taken by what is remembered of a head, if no other has a line of it."""
-    return len(lines) + LINE_COST * len(headers)
+    return 2 * len(lines) + LINE_COST * len(headers)  # the text as a whole, and in its parts
 
 
 def judge_request_head(head: bytes) -> RequestHead:
@@ -298,8 +299,8 @@ _answered = KnownLines(lines=MAX_ANSWERED)
 # Heads whose lines below the first came before, of each direction: a block is a person's session and
 # kind of page. Bytes are those of `_cost`: browsers' heads share most of their lines, and take a third.
 MAX_BLOCKS: Final = READY_SESSIONS
-MAX_BLOCK_BYTES: Final = 32 * 1024 * 1024  # of all of them; those of 10,000 browsers
-MAX_BLOCK: Final = 8192  # bytes of one; 4 KiB of text in 25 lines
+MAX_BLOCK_BYTES: Final = 32 * 1024 * 1024  # of all of them; those of 8,000 browsers
+MAX_BLOCK: Final = 12 * 1024  # bytes of one; 4 KiB of text in 25 lines
 LINE_COST: Final = 160  # bytes of a line's two parts and what holds them, beside its text
 MAX_TOKENS: Final = 8  # of Connection: honest heads have two, and a hundred take 10 KiB
 

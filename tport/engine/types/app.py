@@ -20,7 +20,8 @@ KEPT = "(kept by the agent)"  # others see it in the place of a header's text; r
 _APP_NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")  # one DNS label, RFC 1123
 _LABEL_KEY = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:/-]{0,127}")
 _GROUP = re.compile(r"[A-Za-z0-9]([A-Za-z0-9_. -]{0,61}[A-Za-z0-9])?")
-# Found in linear time: agents send any text. No search goes past the next `{{`.
+# Found in linear time: agents send any text. No search goes past the next `{{`, so that the group needn't be
+# possessive, which Python before 3.11.5 matches wrongly (gh-106052).
 _TEMPLATE = re.compile(r"(\{\{(?:[^{}]|\{(?!\{)|\}(?!\}))*\}\})")
 _PUBLIC = re.compile(r"((Bearer|Basic|Token) +)?| +", re.IGNORECASE)  # schemes of Authorization
 MAX_LABEL_VALUE = 1024  # characters

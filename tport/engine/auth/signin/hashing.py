@@ -15,7 +15,7 @@ import trio
 
 from tport.engine.access.passwords import check_password_strength, hash_password
 from tport.engine.auth.one_by_one import OneByOne
-from tport.engine.defaults import ACCOUNT_QUEUE, HASH_QUEUE, HASH_WAIT
+from tport.engine.defaults import ACCOUNT_QUEUE, CODE_QUEUE, HASH_QUEUE, HASH_WAIT
 from tport.engine.errors import LimitExceeded
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ class Hasher:
             LimitExceeded: too many wait already, for this account or for a hash.
         """
         self._check_room(
-            self._accounts.inside(account) <= (ACCOUNT_QUEUE if hashes else HASH_QUEUE)
+            self._accounts.inside(account) <= (ACCOUNT_QUEUE if hashes else CODE_QUEUE)
         )
         async with self._accounts.turn(account):
             if not hashes:
